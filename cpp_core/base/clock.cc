@@ -1,0 +1,89 @@
+#include "base/clock.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace flint {
+namespace {
+
+constexpr int64_t kMaxNs = int64_t{1} << 62;
+constexpr int64_t kNsPerSecond = 1'000'000'000;
+
+int64_t ReadClockNs(clockid_t id) {
+  timespec now{};
+  clock_gettime(id, &now);
+  // A wall clock may be set to before 1970.
+  const int64_t seconds = std::clamp<int64_t>(now.tv_sec, 0, kMaxNs / kNsPerSecond - 1);
+  return seconds * kNsPerSecond + now.tv_nsec;
+}
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+// The kernel's boot id is a UUID in text: 32 hexadecimal digits with hyphens between groups.
+bool ParseBootId(const char* text, size_t size, BootId* id) {
+  size_t digits = 0;
+  for (size_t i = 0; i < size && digits < 2 * id->size(); ++i) {
+    if (text[i] == '-') continue;
+    const int digit = HexDigit(text[i]);
+    if (digit < 0) return false;
+    uint8_t& byte = (*id)[digits / 2];
+    byte = static_cast<uint8_t>(byte << 4 | digit);
+    ++digits;
+  }
+  return digits == 2 * id->size();
+}
+
+BootId ReadBootId() {
+  BootId id{};
+  const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    char text[64];
+    const ssize_t got = read(fd, text, sizeof(text));
+    close(fd);
+    if (got > 0 && ParseBootId(text, static_cast<size_t>(got), &id)) return id;
+  }
+  // Sixteen bytes come in one piece once the system has any; before that, zeros must do.
+  id = BootId{};
+  (void)!getrandom(id.data(), id.size(), GRND_NONBLOCK);
+  return id;
+}
+
+class SystemClock final : public Clock {
+ public:
+  int64_t BootNs() const override { return ReadClockNs(CLOCK_BOOTTIME); }
+  int64_t WallNs() const override { return ReadClockNs(CLOCK_REALTIME); }
+  BootId Boot() const override { return boot_id_; }
+  bool monotonic() const override { return true; }
+
+ private:
+  const BootId boot_id_ = ReadBootId();
+};
+
+}  // namespace
+
+const Clock* Clock::System() {
+  // Never destroyed: threads may ask for the time while the process exits.
+  static const SystemClock* const clock = new SystemClock;
+  return clock;
+}
+
+BootId CallbackClock::Boot() const {
+  BootId id = Clock::System()->Boot();
+  id[0] ^= 0xFF;
+  return id;
+}
+
+int64_t CallbackClock::BootNs() const {
+  return std::clamp<int64_t>(function_(argument_), 0, kMaxNs);
+}
+
+}  // namespace flint

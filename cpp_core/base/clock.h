@@ -1,0 +1,44 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace flint {
+
+// 16 bytes that change with every boot of the machine.
+using BootId = std::array<uint8_t, 16>;
+
+// The only door to time. Nanoseconds, between 0 and 2^62. Methods may be called from any thread,
+// under engine locks, and must not block.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  // Counts on through suspend, from an arbitrary start. Never goes back when `monotonic()`.
+  virtual int64_t BootNs() const = 0;
+  virtual int64_t WallNs() const = 0;  // since 1970
+  // The system's clock has a random id when the kernel tells none: no two processes then agree
+  // that the machine has stayed up in between, which is the safe thing to believe.
+  virtual BootId Boot() const = 0;
+  // False when BootNs may go back (an injected clock): the engine then guards against it itself.
+  virtual bool monotonic() const = 0;
+
+  static const Clock* System();
+};
+
+// A clock given by the user: one function stands for both clocks.
+class CallbackClock final : public Clock {
+ public:
+  using Function = int64_t (*)(void* argument);
+  CallbackClock(Function function, void* argument) : function_(function), argument_(argument) {}
+  int64_t BootNs() const override;
+  int64_t WallNs() const override { return BootNs(); }
+  // Tells boots apart, and this clock from the system's, whose readings it does not continue.
+  BootId Boot() const override;
+  bool monotonic() const override { return false; }
+
+ private:
+  Function function_;
+  void* argument_;
+};
+
+}  // namespace flint

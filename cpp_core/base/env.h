@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace flint {
+
+// The only door to files. Everything the engine does to a disk passes through these classes, so a
+// test can record it, fake it, and make any single call fail. Paths are bytes, as the system
+// takes them. Every error names its path. Methods may be called from several threads unless a
+// class says otherwise.
+
+// An open file, read and written at explicit offsets.
+class File {
+ public:
+  virtual ~File() = default;
+  // Reads up to `size` bytes; `*got` is less than `size` only at the end of the file.
+  virtual Status Read(uint64_t offset, void* buffer, size_t size, size_t* got) = 0;
+  // Writes all `size` bytes or fails; a failed call may have written some of them.
+  virtual Status Write(uint64_t offset, const void* data, size_t size) = 0;
+  // Makes the file at least `size` bytes long with its blocks reserved and reading as zero. With
+  // `write_zeros` they are written as well, so that a later data sync has no metadata to write.
+  // Never shrinks; a failed call leaves the size as it was.
+  virtual Status Reserve(uint64_t size, bool write_zeros) = 0;
+  virtual Status Truncate(uint64_t size) = 0;
+  virtual Status Size(uint64_t* size) = 0;
+  virtual Status SyncData() = 0;  // fdatasync
+  virtual Status Sync() = 0;      // fsync
+};
+
+// A small file of fixed size written in place by this process alone and never synced: what is
+// stored in it outlives the process, not the machine. Stores must not overlap in time.
+class StoreFile {
+ public:
+  virtual ~StoreFile() = default;
+  virtual void Store(uint64_t offset, const void* data, size_t size) = 0;
+  // Stores eight bytes at an aligned offset in one step, after everything stored before it.
+  virtual void StoreWord(uint64_t offset, uint64_t word) = 0;
+  virtual const char* data() const = 0;
+  virtual size_t size() const = 0;
+};
+
+// An exclusive lock on a data directory, held until destroyed. AbandonInChild closes the
+// descriptors without unlocking; it is called in a forked child only.
+class DirectoryLock {
+ public:
+  virtual ~DirectoryLock() = default;
+  virtual void AbandonInChild() = 0;
+};
+
+enum class OpenMode {
+  kRead,       // must exist
+  kReadWrite,  // must exist
+  kCreate,     // must not exist; created with mode 0600
+};
+
+class Env {
+ public:
+  virtual ~Env() = default;
+  // Opens regular files only: a pipe, a device or a directory is an error.
+  virtual Status OpenFile(const std::string& path, OpenMode mode, std::unique_ptr<File>* file) = 0;
+  // Opens (creating with mode 0600 or resizing) a store file of exactly `size` bytes. What it held
+  // is still there; what was added reads as zero. All of its blocks are allocated.
+  virtual Status OpenStore(const std::string& path, size_t size,
+                           std::unique_ptr<StoreFile>* store) = 0;
+  virtual Status Exists(const std::string& path, bool* exists) = 0;
+  // Names (not paths) in a directory, sorted, without "." and "..".
+  virtual Status List(const std::string& directory, std::vector<std::string>* names) = 0;
+  // Creates a directory with mode 0700, and its parents; it is fine if it exists. What it creates
+  // is synced into its parent. Fails with kInvalidArgument when something on the way is not a
+  // directory.
+  virtual Status CreateDirectories(const std::string& path) = 0;
+  virtual Status SyncDirectory(const std::string& path) = 0;
+  virtual Status Rename(const std::string& from, const std::string& to) = 0;
+  virtual Status Link(const std::string& from, const std::string& to) = 0;
+  virtual Status Remove(const std::string& path) = 0;
+  // flock on the directory and on `<path>/flint.lock`, both then checked to be still the ones on
+  // disk. kLocked when held elsewhere, kPermission when not allowed, kUnsupported when the file
+  // system cannot lock: three different errors.
+  virtual Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) = 0;
+  // Permission bits of a path, as stat's st_mode & 07777.
+  virtual Status Mode(const std::string& path, uint32_t* mode) = 0;
+  virtual Status Random(void* buffer, size_t size) = 0;
+
+  static Env* Posix();
+};
+
+}  // namespace flint

@@ -1,0 +1,146 @@
+#include "base/posix_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace flint {
+namespace {
+
+constexpr uint64_t kZeroBytes = 1 << 20;
+// Never written. It costs no space in the library's file because it is not constant.
+alignas(4096) char zeros[kZeroBytes];
+
+class PosixFile final : public File {
+ public:
+  PosixFile(Descriptor descriptor, std::string path)
+      : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
+
+  Status Read(uint64_t offset, void* buffer, size_t size, size_t* got) override {
+    *got = 0;
+    while (*got < size) {
+      const ssize_t n = RetryInterrupted([&] {
+        return pread(fd(), static_cast<char*>(buffer) + *got, size - *got,
+                     static_cast<off_t>(offset + *got));
+      });
+      if (n < 0) return Failure("cannot read ");
+      if (n == 0) break;
+      *got += static_cast<size_t>(n);
+    }
+    return Status();
+  }
+
+  Status Write(uint64_t offset, const void* data, size_t size) override {
+    const char* at = static_cast<const char*>(data);
+    while (size > 0) {
+      const ssize_t n =
+          RetryInterrupted([&] { return pwrite(fd(), at, size, static_cast<off_t>(offset)); });
+      if (n <= 0) {
+        if (n == 0) errno = EIO;  // no file system does this, but nothing promises it
+        return Failure("cannot write ");
+      }
+      at += n;
+      offset += static_cast<uint64_t>(n);
+      size -= static_cast<size_t>(n);
+    }
+    return Status();
+  }
+
+  Status Reserve(uint64_t size, bool write_zeros) override {
+    uint64_t old_size = 0;
+    FLINT_RETURN_IF_ERROR(Size(&old_size));
+    if (size <= old_size) return Status();
+    Status status = Grow(old_size, size, write_zeros);
+    // Give back what was reserved, so that a full disk is left as full as it was.
+    if (!status.ok()) (void)Truncate(old_size);
+    return status;
+  }
+
+  Status Truncate(uint64_t size) override {
+    if (RetryInterrupted([&] { return ftruncate(fd(), static_cast<off_t>(size)); }) != 0) {
+      return Failure("cannot truncate ");
+    }
+    return Status();
+  }
+
+  Status Size(uint64_t* size) override {
+    struct stat info;
+    if (fstat(fd(), &info) != 0) return Failure("cannot examine ");
+    *size = static_cast<uint64_t>(info.st_size);
+    return Status();
+  }
+
+  Status SyncData() override {
+    if (RetryInterrupted([&] { return fdatasync(fd()); }) != 0) return Failure("cannot sync ");
+    return Status();
+  }
+
+  Status Sync() override {
+    if (RetryInterrupted([&] { return fsync(fd()); }) != 0) return Failure("cannot sync ");
+    return Status();
+  }
+
+ private:
+  int fd() const { return descriptor_.get(); }
+
+  Status Failure(const char* what) const { return Status::FromErrno(errno, what + path_); }
+
+  // fallocate, not posix_fallocate: where the file system cannot, the C library would touch every
+  // block, which writing zeros does better.
+  Status Grow(uint64_t from, uint64_t to, bool write_zeros) {
+    const int result = RetryInterrupted([&] {
+      return fallocate(fd(), 0, static_cast<off_t>(from), static_cast<off_t>(to - from));
+    });
+    if (result != 0) {
+      if (errno != EOPNOTSUPP && errno != ENOSYS) return Failure("cannot reserve space for ");
+      write_zeros = true;
+    }
+    if (!write_zeros) return Status();
+    while (from < to) {
+      const uint64_t chunk = std::min(to - from, kZeroBytes - from % kZeroBytes);
+      FLINT_RETURN_IF_ERROR(Write(from, zeros, chunk));
+      from += chunk;
+    }
+    return Status();
+  }
+
+  const Descriptor descriptor_;
+  const std::string path_;
+};
+
+}  // namespace
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  if (this != &other) {
+    Close();
+    fd_ = other.Release();
+  }
+  return *this;
+}
+
+void Descriptor::Close() {
+  // Not repeated when interrupted: the descriptor is gone by then.
+  if (fd_ >= 0) close(Release());
+}
+
+int OpenDescriptor(const std::string& path, int flags) {
+  return RetryInterrupted([&] { return open(path.c_str(), flags | O_CLOEXEC, 0600); });
+}
+
+Status OpenRegular(const std::string& path, int flags, Descriptor* descriptor, struct stat* info) {
+  // Without O_NONBLOCK, opening a pipe would wait for its other end. Regular files ignore it.
+  Descriptor opened(OpenDescriptor(path, flags | O_NONBLOCK));
+  if (opened.get() < 0) return Status::FromErrno(errno, "cannot open " + path);
+  if (fstat(opened.get(), info) != 0) return Status::FromErrno(errno, "cannot examine " + path);
+  if (!S_ISREG(info->st_mode)) return Status(Code::kIo, path + " is not a regular file");
+  *descriptor = std::move(opened);
+  return Status();
+}
+
+std::unique_ptr<File> MakePosixFile(Descriptor descriptor, std::string path) {
+  return std::make_unique<PosixFile>(std::move(descriptor), std::move(path));
+}
+
+}  // namespace flint
