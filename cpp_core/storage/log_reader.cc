@@ -1,0 +1,252 @@
+#include "storage/log_reader.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/coding.h"
+
+namespace flint {
+namespace {
+
+// Flint 0.1 and 0.2 wrote JSON lines; both name their log flint.aof.
+Status ExplainForeignLog(Env* env, const std::string& directory, const Status& status) {
+  std::unique_ptr<File> file;
+  FLINT_RETURN_IF_ERROR(env->OpenFile(directory + "/" + kLogName, OpenMode::kRead, &file));
+  char first = 0;
+  size_t got = 0;
+  FLINT_RETURN_IF_ERROR(file->Read(0, &first, 1, &got));
+  if (got == 1 && first == '{') {
+    return Status(Code::kUnsupported,
+                  directory + ": written by Flint 0.1 or 0.2, which this version cannot read");
+  }
+  return status;
+}
+
+struct Found {
+  std::vector<std::unique_ptr<SegmentReader>> readers;
+  bool has_log_name = false;
+};
+
+bool IsSealedName(const std::string& name) {
+  return name != kLogName && name != kNextName && name != kNewName;
+}
+
+Status OpenAll(Env* env, const std::string& directory, bool sealed_only, LogPath* path,
+               Found* found) {
+  std::vector<std::string> names;
+  FLINT_RETURN_IF_ERROR(env->List(directory, &names));
+  for (const std::string& name : names) {
+    if (!IsSegmentName(name) || (sealed_only && !IsSealedName(name))) continue;
+    std::unique_ptr<SegmentReader> reader;
+    const Status status = SegmentReader::Open(env, directory, name, &reader);
+    if (status.code() == Code::kCorruption && (name == kNextName || name == kNewName)) {
+      path->unusable.push_back(name);  // its header was never synced, so it was never used
+      continue;
+    }
+    if (status.code() == Code::kCorruption && name == kLogName) {
+      return ExplainForeignLog(env, directory, status);
+    }
+    FLINT_RETURN_IF_ERROR(status);
+    if (name == kLogName) found->has_log_name = true;
+    found->readers.push_back(std::move(reader));
+  }
+  return Status();
+}
+
+// A crash between linking and renaming leaves two names for one segment; the sealed name stays.
+void DropSecondNames(Found* found) {
+  auto& readers = found->readers;
+  std::stable_sort(readers.begin(), readers.end(), [](const auto& a, const auto& b) {
+    return a->header().number < b->header().number ||
+           (a->header().number == b->header().number && a->name().size() > b->name().size());
+  });
+  const auto same = [](const auto& a, const auto& b) {
+    return a->header().number == b->header().number &&
+           a->header().generation == b->header().generation;
+  };
+  readers.erase(std::unique(readers.begin(), readers.end(), same), readers.end());
+}
+
+Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) {
+  if (covered.present) path->directory_id = covered.directory_id;
+  if (!covered.present && !found.readers.empty()) {
+    path->directory_id = found.readers.front()->header().directory_id;
+  }
+  for (const auto& reader : found.readers) {
+    if (reader->header().directory_id != path->directory_id) {
+      return Status(Code::kCorruption, reader->name() + ": belongs to another data directory")
+          .At(reader->name(), 0, 0);
+    }
+    path->last_number = std::max(path->last_number, reader->header().number);
+    path->last_epoch = std::max(path->last_epoch, reader->header().epoch);
+  }
+  return Status();
+}
+
+}  // namespace
+
+bool UpdateClock(const Record& record, ClockPayload* clock) {
+  if (record.type == RecordType::kClock) return Decode(record.payload, clock);
+  SealPayload seal;
+  if (record.type != RecordType::kSeal) return true;
+  if (!Decode(record.payload, &seal)) return false;
+  clock->clock = seal.clock;
+  return true;
+}
+
+bool IsSegmentName(const std::string& name) {
+  if (name == kLogName || name == kNextName || name == kNewName) return true;
+  const std::string prefix = std::string(kLogName) + ".";
+  return name.size() > prefix.size() && name.compare(0, prefix.size(), prefix) == 0 &&
+         name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+}
+
+Status FindLogPath(Env* env, const std::string& directory, const Covered& covered,
+                   uint64_t last_segment, LogPath* path) {
+  Found found;
+  const bool sealed_only = last_segment != UINT64_MAX;
+  path->bounded = sealed_only;
+  FLINT_RETURN_IF_ERROR(OpenAll(env, directory, sealed_only, path, &found));
+  DropSecondNames(&found);
+  FLINT_RETURN_IF_ERROR(CheckIdentity(found, covered, path));
+  auto& readers = found.readers;
+  const auto newest = std::find_if(readers.rbegin(), readers.rend(), [&](const auto& reader) {
+    return reader->started() && reader->header().number <= last_segment;
+  });
+  if (newest == readers.rend()) {
+    if (!covered.present && !found.has_log_name) {
+      path->others = std::move(readers);
+      return Status();
+    }
+    return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing or empty");
+  }
+  if (!sealed_only && !found.has_log_name && IsSealedName((*newest)->name())) {
+    return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing");
+  }
+  std::vector<std::unique_ptr<SegmentReader>> reversed;
+  reversed.push_back(std::move(*newest));
+  while (reversed.back()->start().previous_segment != 0 &&
+         reversed.back()->start().position > covered.position) {
+    const StartPayload& start = reversed.back()->start();
+    const auto previous = std::find_if(readers.begin(), readers.end(), [&](const auto& reader) {
+      return reader != nullptr && reader->header().number == start.previous_segment &&
+             reader->header().generation == start.previous_generation && reader->started();
+    });
+    if (previous == readers.end()) {
+      return Status(Code::kCorruption,
+                    directory + ": log segment number " + std::to_string(start.previous_segment) +
+                        (covered.present ? " is missing" : " or the snapshot is missing"))
+          .At(reversed.back()->name(), 0, reversed.back()->first_sequence());
+    }
+    reversed.push_back(std::move(*previous));
+  }
+  const SegmentReader& first = *reversed.back();
+  if (covered.present && first.start().position == covered.position &&
+      (first.start().previous_crc != covered.crc ||
+       first.first_sequence() != covered.sequence + 1)) {
+    return Status(Code::kCorruption, first.name() + ": the snapshot was made from another log")
+        .At(first.name(), kSegmentHeaderBytes, first.first_sequence());
+  }
+  path->segments.assign(std::make_move_iterator(reversed.rbegin()),
+                        std::make_move_iterator(reversed.rend()));
+  for (auto& reader : readers) {
+    if (reader != nullptr) path->others.push_back(std::move(reader));
+  }
+  return Status();
+}
+
+LogStream::LogStream(LogPath* path, const RingImage* ring, const Covered& covered)
+    : path_(path), ring_(ring), covered_(covered) {
+  const SegmentReader& first = *path_->segments.front();
+  position_ = first.start().position;
+  sequence_ = first.first_sequence() - 1;
+  crc_ = ChainStart(first.header().generation);
+}
+
+Status LogStream::DamageHere(const std::string& what) const {
+  const uint64_t offset = segment().OffsetOf(position_);
+  return Status(Code::kCorruption, "the log is damaged: " + segment().name() + " at offset " +
+                                       std::to_string(offset) + ", record " +
+                                       std::to_string(sequence_ + 1) + ": " + what)
+      .At(segment().name(), offset, sequence_ + 1);
+}
+
+Status LogStream::EnterNext() {
+  const SegmentHeader& from = segment().header();
+  const SegmentReader& next = *path_->segments[index_ + 1];
+  if (next.start().previous_segment != from.number ||
+      next.start().previous_generation != from.generation || next.start().previous_crc != crc_ ||
+      next.first_sequence() != sequence_ + 1) {
+    return DamageHere("the next segment, " + next.name() + ", does not continue it");
+  }
+  ++index_;
+  crc_ = ChainStart(next.header().generation);
+  return Status();
+}
+
+Status LogStream::ReadHere(Record* record, bool* found) {
+  SegmentReader* reader = mutable_segment();
+  const uint64_t generation = reader->header().generation;
+  std::string_view bytes;
+  FLINT_RETURN_IF_ERROR(reader->Bytes(position_, &bytes));
+  *found = ParseRecord(bytes, crc_, generation, sequence_ + 1, position_, record);
+  if (*found || ring_ == nullptr || !at_last_segment()) return Status();
+  ring_record_ = ring_->Bytes(position_, kRecordHeaderBytes);
+  if (ring_record_.size() < kRecordHeaderBytes) return Status();
+  const uint32_t length = Decode32(ring_record_.data() + 4);
+  if (length > kMaxRecordBytes || length > ring_->size()) return Status();
+  ring_record_ = ring_->Bytes(position_, length);
+  *found = ParseRecord(ring_record_, crc_, generation, sequence_ + 1, position_, record);
+  if (*found) ++ring_records_;
+  return Status();
+}
+
+Status LogStream::FollowFooter(const Record& record) {
+  FooterPayload footer;
+  if (!Decode(record.payload, &footer)) return DamageHere("a footer that cannot be read");
+  if (!at_last_segment() || path_->bounded) return Status();
+  auto& others = path_->others;
+  const auto next = std::find_if(others.begin(), others.end(), [&](const auto& reader) {
+    return reader->header().generation == footer.next_generation;
+  });
+  if (next == others.end()) {
+    return DamageHere("the segment after it, number " + std::to_string(footer.next_segment) +
+                      ", is missing");
+  }
+  (*next)->Place(record.end());
+  path_->segments.push_back(std::move(*next));
+  others.erase(next);
+  ++index_;
+  crc_ = ChainStart(footer.next_generation);
+  return Status();
+}
+
+Status LogStream::CheckCovered(const Record& record) const {
+  if (!covered_.present || record.end() != covered_.position) return Status();
+  if (record.crc == covered_.crc && record.sequence == covered_.sequence) return Status();
+  return DamageHere("the snapshot was made from another log");
+}
+
+Status LogStream::Next(Record* record, bool* end) {
+  *end = false;
+  if (!at_last_segment() && position_ == path_->segments[index_ + 1]->start().position) {
+    FLINT_RETURN_IF_ERROR(EnterNext());
+  }
+  bool found = false;
+  FLINT_RETURN_IF_ERROR(ReadHere(record, &found));
+  if (!found) {
+    if (!at_last_segment()) {
+      return DamageHere("no valid record, although the log went on");
+    }
+    *end = true;
+    return Status();
+  }
+  position_ = record->end();
+  sequence_ = record->sequence;
+  crc_ = record->crc;
+  FLINT_RETURN_IF_ERROR(CheckCovered(*record));
+  if (record->type == RecordType::kFooter) return FollowFooter(*record);
+  return Status();
+}
+
+}  // namespace flint

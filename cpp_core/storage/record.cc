@@ -1,0 +1,280 @@
+#include "storage/record.h"
+
+#include <cstring>
+
+#include "base/coding.h"
+#include "base/crc32c.h"
+
+namespace flint {
+namespace {
+
+constexpr size_t kSealCheckedBytes = 80;
+
+void PutPair(std::string* to, const ClockPair& pair) {
+  Put64(to, static_cast<uint64_t>(pair.engine_ns));
+  Put64(to, static_cast<uint64_t>(pair.boot_ns));
+  Put64(to, static_cast<uint64_t>(pair.wall_ns));
+}
+
+bool GetPair(Reader* reader, ClockPair* pair) {
+  return reader->GetI64(&pair->engine_ns) && reader->GetI64(&pair->boot_ns) &&
+         reader->GetI64(&pair->wall_ns);
+}
+
+void PutConfig(std::string* to, const LimitConfig& config) {
+  Put64(to, config.rate);
+  Put64(to, config.per_ns);
+  Put64(to, config.burst);
+  Put8(to, static_cast<uint8_t>(config.algorithm));
+}
+
+bool GetConfig(Reader* reader, LimitConfig* config) {
+  uint64_t rate;
+  uint64_t per_ns;
+  uint64_t burst;
+  uint8_t algorithm;
+  if (!reader->GetU64(&rate) || !reader->GetU64(&per_ns) || !reader->GetU64(&burst) ||
+      !reader->GetU8(&algorithm)) {
+    return false;
+  }
+  return MakeConfig(static_cast<Algorithm>(algorithm), rate, per_ns, burst, config) ==
+         ConfigError::kNone;
+}
+
+bool GetKind(Reader* reader, LimitKind* kind) {
+  uint8_t value;
+  if (!reader->GetU8(&value) || value > static_cast<uint8_t>(LimitKind::kInline)) return false;
+  *kind = static_cast<LimitKind>(value);
+  return true;
+}
+
+}  // namespace
+
+uint32_t RecordBytes(size_t payload_bytes) {
+  const size_t unpadded = kRecordHeaderBytes + payload_bytes;
+  return static_cast<uint32_t>((unpadded + kRecordAlignment - 1) & ~size_t{kRecordAlignment - 1});
+}
+
+uint32_t ChainStart(uint64_t generation) {
+  return ExtendCrc32c(0, &generation, sizeof(generation));
+}
+
+uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record, uint32_t length) {
+  return ExtendCrc32c(previous_crc ^ static_cast<uint32_t>(generation), record + 4, length - 4);
+}
+
+uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
+                     RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
+  const uint32_t length = RecordBytes(payload.size());
+  Encode32(to + 4, length);
+  Encode64(to + 8, sequence);
+  to[16] = static_cast<char>(type);
+  to[17] = static_cast<char>(flags);
+  Encode16(to + 18, 0);
+  Encode32(to + 20, id);
+  if (!payload.empty()) std::memcpy(to + kRecordHeaderBytes, payload.data(), payload.size());
+  const size_t used = kRecordHeaderBytes + payload.size();
+  if (used < length) std::memset(to + used, 0, length - used);
+  const uint32_t crc = ChainCrc(previous_crc, generation, to, length);
+  Encode32(to, crc);
+  return crc;
+}
+
+bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t generation,
+                 uint64_t sequence, uint64_t position, Record* record) {
+  if (bytes.size() < kRecordHeaderBytes) return false;
+  const char* data = bytes.data();
+  const uint32_t length = Decode32(data + 4);
+  if (length < kRecordHeaderBytes || length > kMaxRecordBytes || length % kRecordAlignment != 0 ||
+      length > bytes.size() || Decode64(data + 8) != sequence) {
+    return false;
+  }
+  const uint32_t crc = Decode32(data);
+  if (ChainCrc(previous_crc, generation, data, length) != crc) return false;
+  record->position = position;
+  record->length = length;
+  record->crc = crc;
+  record->sequence = sequence;
+  record->type = static_cast<RecordType>(data[16]);
+  record->flags = static_cast<uint8_t>(data[17]);
+  record->id = Decode32(data + 20);
+  record->bytes = bytes.substr(0, length);
+  record->payload = bytes.substr(kRecordHeaderBytes, length - kRecordHeaderBytes);
+  return true;
+}
+
+std::string Encode(const StartPayload& start) {
+  std::string to;
+  Put64(&to, start.position);
+  Put64(&to, start.previous_segment);
+  Put64(&to, start.previous_generation);
+  Put32(&to, start.previous_crc);
+  Put32(&to, 0);
+  return to;
+}
+
+bool Decode(std::string_view payload, StartPayload* start) {
+  Reader reader(payload);
+  return reader.GetU64(&start->position) && reader.GetU64(&start->previous_segment) &&
+         reader.GetU64(&start->previous_generation) && reader.GetU32(&start->previous_crc);
+}
+
+std::string Encode(const FooterPayload& footer) {
+  std::string to;
+  Put64(&to, footer.next_generation);
+  Put64(&to, footer.next_segment);
+  return to;
+}
+
+bool Decode(std::string_view payload, FooterPayload* footer) {
+  Reader reader(payload);
+  return reader.GetU64(&footer->next_generation) && reader.GetU64(&footer->next_segment);
+}
+
+std::string Encode(const SealPayload& seal) {
+  std::string to;
+  Put64(&to, seal.generation);
+  Put64(&to, seal.begin);
+  Put64(&to, seal.end);
+  PutBytes(&to, seal.digest.data(), seal.digest.size());
+  PutPair(&to, seal.clock);
+  Put32(&to, ExtendCrc32c(0, to.data(), to.size()));
+  Put32(&to, 0);
+  return to;
+}
+
+bool Decode(std::string_view payload, SealPayload* seal) {
+  Reader reader(payload);
+  uint32_t crc;
+  return reader.GetU64(&seal->generation) && reader.GetU64(&seal->begin) &&
+         reader.GetU64(&seal->end) && reader.CopyBytes(seal->digest.size(), seal->digest.data()) &&
+         GetPair(&reader, &seal->clock) && reader.GetU32(&crc) && seal->begin <= seal->end &&
+         crc == ExtendCrc32c(0, payload.data(), kSealCheckedBytes);
+}
+
+std::string Encode(const ClockPayload& clock) {
+  std::string to;
+  PutPair(&to, clock.clock);
+  PutBytes(&to, clock.boot.data(), clock.boot.size());
+  return to;
+}
+
+bool Decode(std::string_view payload, ClockPayload* clock) {
+  Reader reader(payload);
+  return GetPair(&reader, &clock->clock) &&
+         reader.CopyBytes(clock->boot.size(), clock->boot.data());
+}
+
+std::string Encode(const DenyPayload& deny) {
+  std::string to;
+  Put64(&to, static_cast<uint64_t>(deny.time_ns));
+  Put64(&to, deny.cost);
+  if (deny.count != 1) {
+    Put64(&to, deny.count);
+    Put64(&to, static_cast<uint64_t>(deny.first_ns));
+  }
+  return to;
+}
+
+bool Decode(std::string_view payload, DenyPayload* deny) {
+  Reader reader(payload);
+  if (!reader.GetI64(&deny->time_ns) || !reader.GetU64(&deny->cost)) return false;
+  deny->count = 1;
+  deny->first_ns = deny->time_ns;
+  return reader.empty() || (reader.GetU64(&deny->count) && reader.GetI64(&deny->first_ns));
+}
+
+std::string Encode(const KeyPayload& key) {
+  std::string to;
+  PutConfig(&to, key.config);
+  Put8(&to, static_cast<uint8_t>(key.kind));
+  Put16(&to, 0);
+  Put32(&to, static_cast<uint32_t>(key.key.size()));
+  Put32(&to, key.prefix_bytes);
+  Put32(&to, 0);
+  PutBytes(&to, key.key);
+  return to;
+}
+
+bool Decode(std::string_view payload, KeyPayload* key) {
+  Reader reader(payload);
+  uint16_t zero;
+  uint32_t zero32;
+  uint32_t size;
+  return GetConfig(&reader, &key->config) && GetKind(&reader, &key->kind) && reader.GetU16(&zero) &&
+         reader.GetU32(&size) && reader.GetU32(&key->prefix_bytes) && reader.GetU32(&zero32) &&
+         reader.GetBytes(size, &key->key) && key->prefix_bytes <= size &&
+         key->kind != LimitKind::kTemplate;
+}
+
+std::string EncodeConfigured(const LimitPayload& limit) {
+  std::string to;
+  Put64(&to, static_cast<uint64_t>(limit.time_ns));
+  PutConfig(&to, limit.config);
+  Put8(&to, static_cast<uint8_t>(limit.kind));
+  Put16(&to, 0);
+  Put32(&to, static_cast<uint32_t>(limit.key.size()));
+  PutBytes(&to, limit.key);
+  return to;
+}
+
+bool DecodeConfigured(std::string_view payload, LimitPayload* limit) {
+  Reader reader(payload);
+  uint16_t zero;
+  uint32_t size;
+  return reader.GetI64(&limit->time_ns) && GetConfig(&reader, &limit->config) &&
+         GetKind(&reader, &limit->kind) && reader.GetU16(&zero) && reader.GetU32(&size) &&
+         reader.GetBytes(size, &limit->key);
+}
+
+std::string EncodeKeyed(const LimitPayload& limit) {
+  std::string to;
+  Put64(&to, static_cast<uint64_t>(limit.time_ns));
+  Put8(&to, 0);
+  Put8(&to, static_cast<uint8_t>(limit.kind));
+  Put16(&to, 0);
+  Put32(&to, static_cast<uint32_t>(limit.key.size()));
+  PutBytes(&to, limit.key);
+  return to;
+}
+
+bool DecodeKeyed(std::string_view payload, LimitPayload* limit) {
+  Reader reader(payload);
+  uint8_t zero8;
+  uint16_t zero;
+  uint32_t size;
+  return reader.GetI64(&limit->time_ns) && reader.GetU8(&zero8) && GetKind(&reader, &limit->kind) &&
+         reader.GetU16(&zero) && reader.GetU32(&size) && reader.GetBytes(size, &limit->key);
+}
+
+bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost) {
+  Reader reader(payload);
+  return reader.GetI64(time_ns) && reader.GetU64(cost) && *cost >= 1;
+}
+
+void BeginAllowAll(std::string* payload, int64_t time_ns, uint32_t count) {
+  payload->clear();
+  Put64(payload, static_cast<uint64_t>(time_ns));
+  Put32(payload, count);
+  Put32(payload, 0);
+}
+
+void AddAllowAllItem(std::string* payload, const AllowAllItem& item) {
+  Put32(payload, item.id);
+  Put32(payload, 0);
+  Put64(payload, item.cost);
+}
+
+AllowAllReader::AllowAllReader(std::string_view payload) : payload_(payload) {
+  Reader reader(payload);
+  uint32_t zero;
+  if (!reader.GetI64(&time_ns_) || !reader.GetU32(&count_) || !reader.GetU32(&zero)) return;
+  valid_ = reader.remaining() >= uint64_t{count_} * 16;
+}
+
+AllowAllItem AllowAllReader::item(uint32_t index) const {
+  const char* data = payload_.data() + 16 + size_t{index} * 16;
+  return AllowAllItem{Decode32(data), Decode64(data + 8)};
+}
+
+}  // namespace flint

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "algorithms/algorithm.h"
+#include "base/clock.h"
+#include "base/sha256.h"
+#include "storage/log_format.h"
+
+namespace flint {
+
+// Records as FORMAT.md describes them: building payloads, taking them apart, and the CRC chain.
+
+// What a limit is, as records and snapshots number it.
+enum class LimitKind : uint8_t { kExact = 0, kTemplate = 1, kCounter = 2, kInline = 3 };
+
+// A record in memory that someone else owns.
+struct Record {
+  uint64_t position = 0;
+  uint32_t length = 0;
+  uint32_t crc = 0;
+  uint64_t sequence = 0;
+  RecordType type{};
+  uint8_t flags = 0;
+  uint32_t id = 0;
+  std::string_view payload;
+  std::string_view bytes;
+
+  uint64_t end() const { return position + length; }
+};
+
+// Engine time, boot clock and wall clock read together.
+struct ClockPair {
+  int64_t engine_ns = 0;
+  int64_t boot_ns = 0;
+  int64_t wall_ns = 0;
+};
+
+struct StartPayload {
+  uint64_t position = 0;
+  uint64_t previous_segment = 0;
+  uint64_t previous_generation = 0;
+  uint32_t previous_crc = 0;
+};
+
+struct FooterPayload {
+  uint64_t next_generation = 0;
+  uint64_t next_segment = 0;
+};
+
+struct SealPayload {
+  uint64_t generation = 0;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  Sha256Digest digest{};
+  ClockPair clock;
+};
+
+struct ClockPayload {
+  ClockPair clock;
+  BootId boot{};
+};
+
+// LIMIT_CONFIGURED; without `config` also LIMIT_REMOVED and RESET.
+struct LimitPayload {
+  int64_t time_ns = 0;
+  LimitConfig config;
+  LimitKind kind = LimitKind::kExact;
+  std::string_view key;
+};
+
+struct KeyPayload {
+  LimitConfig config;
+  LimitKind kind = LimitKind::kExact;
+  uint32_t prefix_bytes = 0;
+  std::string_view key;
+};
+
+struct DenyPayload {
+  int64_t time_ns = 0;
+  uint64_t cost = 0;
+  uint64_t count = 1;
+  int64_t first_ns = 0;
+};
+
+struct AllowAllItem {
+  uint32_t id = 0;
+  uint64_t cost = 0;
+};
+
+inline constexpr uint32_t kAllowBytes = kRecordHeaderBytes + 16;
+inline constexpr uint32_t kStartBytes = kRecordHeaderBytes + 32;
+inline constexpr uint32_t kFooterBytes = kRecordHeaderBytes + 16;
+inline constexpr uint32_t kSealBytes = kRecordHeaderBytes + 88;
+inline constexpr uint32_t kClockBytes = kRecordHeaderBytes + 40;
+
+// Length of a record with this payload.
+uint32_t RecordBytes(size_t payload_bytes);
+
+// The CRC that stands before a segment's first record.
+uint32_t ChainStart(uint64_t generation);
+// The CRC of the record at `record` (whole, at least a header), given the one before it.
+uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record, uint32_t length);
+
+// Writes a whole record (RecordBytes(payload.size()) bytes) with its CRC to `to`.
+uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
+                     RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
+
+// Reads the record at the start of `bytes` if it continues the chain; false otherwise.
+bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t generation,
+                 uint64_t sequence, uint64_t position, Record* record);
+
+std::string Encode(const StartPayload& start);
+std::string Encode(const FooterPayload& footer);
+std::string Encode(const SealPayload& seal);
+std::string Encode(const ClockPayload& clock);
+std::string Encode(const DenyPayload& deny);
+std::string Encode(const KeyPayload& key);
+std::string EncodeConfigured(const LimitPayload& limit);
+std::string EncodeKeyed(const LimitPayload& limit);  // LIMIT_REMOVED and RESET
+
+bool Decode(std::string_view payload, StartPayload* start);
+bool Decode(std::string_view payload, FooterPayload* footer);
+bool Decode(std::string_view payload, SealPayload* seal);  // also checks its own CRC
+bool Decode(std::string_view payload, ClockPayload* clock);
+bool Decode(std::string_view payload, DenyPayload* deny);
+bool Decode(std::string_view payload, KeyPayload* key);
+bool DecodeConfigured(std::string_view payload, LimitPayload* limit);
+bool DecodeKeyed(std::string_view payload, LimitPayload* limit);
+bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost);
+
+// ALLOW_ALL without copying its items.
+class AllowAllReader {
+ public:
+  explicit AllowAllReader(std::string_view payload);
+  bool valid() const { return valid_; }
+  int64_t time_ns() const { return time_ns_; }
+  uint32_t count() const { return count_; }
+  AllowAllItem item(uint32_t index) const;
+
+ private:
+  std::string_view payload_;
+  bool valid_ = false;
+  int64_t time_ns_ = 0;
+  uint32_t count_ = 0;
+};
+void BeginAllowAll(std::string* payload, int64_t time_ns, uint32_t count);
+void AddAllowAllItem(std::string* payload, const AllowAllItem& item);
+
+}  // namespace flint

@@ -1,0 +1,321 @@
+#include "storage/recovery.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/coding.h"
+
+namespace flint {
+namespace {
+
+constexpr uint64_t kFirstSegmentBytes = uint64_t{1} << 20;
+constexpr uint64_t kRoomForOwnRecords = 4096;
+
+}  // namespace
+
+Recovery::Recovery(Env* env, std::string directory, const SnapshotHead& snapshot,
+                   const BootId& boot)
+    : env_(env), directory_(std::move(directory)), covered_(snapshot.covered), boot_(boot) {
+  report_.clock = snapshot.clock;
+}
+
+Status Recovery::Replay(RecordSink* sink, Report* report) {
+  FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, covered_, UINT64_MAX, &path_));
+  if (path_.segments.empty()) {
+    *report = report_;
+    return Status();
+  }
+  report_.fresh = false;
+  FLINT_RETURN_IF_ERROR(RingImage::Read(env_, directory_, path_.directory_id, &ring_));
+  stream_ = std::make_unique<LogStream>(&path_, &ring_, covered_);
+  const SegmentReader& first = stream_->segment();
+  sealed_ = Boundary{first.start().position, first.first_sequence() - 1, first.start().previous_crc,
+                     first.start().previous_segment, first.start().previous_generation};
+  while (true) {
+    Record record;
+    bool end = false;
+    FLINT_RETURN_IF_ERROR(stream_->Next(&record, &end));
+    if (end) break;
+    if (record.sequence > covered_.sequence) {
+      const Status status = sink->Apply(record);
+      if (!status.ok()) return stream_->DamageHere(status.message());
+      ++report_.records;
+    }
+    FLINT_RETURN_IF_ERROR(Observe(record));
+  }
+  report_.ring_records = stream_->ring_records();
+  FLINT_RETURN_IF_ERROR(CheckEnd(&report_));
+  *report = report_;
+  return Status();
+}
+
+Status Recovery::Observe(const Record& record) {
+  Keep(record);
+  if (!UpdateClock(record, &report_.clock)) return stream_->DamageHere("an unreadable clock");
+  SealPayload seal;
+  const bool sealed = record.type == RecordType::kSeal && Decode(record.payload, &seal);
+  clean_ = sealed && (record.flags & kFlagCleanClose) != 0;
+  if (sealed) ForgetThrough(seal.end);
+  if (record.end() <= covered_.position) ForgetThrough(record.end());
+  return Status();
+}
+
+void Recovery::Keep(const Record& record) {
+  TailRecord kept;
+  kept.type = record.type;
+  kept.flags = record.flags;
+  kept.id = record.id;
+  kept.payload = std::string(record.payload);
+  const SegmentHeader& header = stream_->segment().header();
+  kept.after =
+      Boundary{record.end(), record.sequence, record.crc, header.number, header.generation};
+  if (record.type == RecordType::kFooter && !tail_.empty()) {
+    // The stream stands in the next segment already; the footer belongs to the one before.
+    kept.after.segment = tail_.back().after.segment;
+    kept.after.generation = tail_.back().after.generation;
+  }
+  tail_.push_back(std::move(kept));
+}
+
+// Moves the boundary up to `position`, remembering which ids are bound there.
+void Recovery::ForgetThrough(uint64_t position) {
+  while (!tail_.empty() && tail_.front().after.position <= position) {
+    TailRecord& record = tail_.front();
+    if (record.type == RecordType::kStart) keys_at_seal_.clear();
+    if (record.type == RecordType::kKey) {
+      largest_id_ = std::max(largest_id_, record.id);
+      keys_at_seal_[record.id] = std::move(record.payload);
+    }
+    sealed_ = record.after;
+    tail_.pop_front();
+  }
+}
+
+// ---- Torn or damaged? --------------------------------------------------------------------------
+
+bool Recovery::KnownGeneration(uint64_t generation) const {
+  const auto has = [generation](const std::unique_ptr<SegmentReader>& reader) {
+    return reader->header().generation == generation;
+  };
+  return std::any_of(path_.segments.begin(), path_.segments.end(), has) ||
+         std::any_of(path_.others.begin(), path_.others.end(), has);
+}
+
+Status Recovery::CheckSeal(std::string_view bytes, const std::string& where) const {
+  if (bytes.size() < kSealBytes || static_cast<RecordType>(bytes[16]) != RecordType::kSeal ||
+      Decode32(bytes.data() + 4) != kSealBytes) {
+    return Status();
+  }
+  SealPayload seal;
+  if (!Decode(bytes.substr(kRecordHeaderBytes, kSealBytes - kRecordHeaderBytes), &seal) ||
+      !KnownGeneration(seal.generation) || seal.end <= stream_->position()) {
+    return Status();
+  }
+  return stream_->DamageHere("no valid record, but a seal in " + where +
+                             " shows that the log had been on disk up to position " +
+                             std::to_string(seal.end) + " (the damage is at position " +
+                             std::to_string(stream_->position()) + ")");
+}
+
+Status Recovery::ScanFile(SegmentReader* reader, uint64_t position) {
+  const bool newest = reader == stream_->mutable_segment();
+  constexpr size_t kPieceBytes = size_t{1} << 20;
+  while (true) {
+    std::string bytes;
+    FLINT_RETURN_IF_ERROR(reader->Read(position, kPieceBytes + kSealBytes, &bytes));
+    const size_t starts = std::min(bytes.size(), kPieceBytes);
+    for (size_t at = 0; at + kRecordAlignment <= starts; at += kRecordAlignment) {
+      if (Decode64(bytes.data() + at) == 0) continue;
+      if (newest) torn_end_ = position + at + kRecordAlignment;
+      FLINT_RETURN_IF_ERROR(CheckSeal(std::string_view(bytes).substr(at), reader->name()));
+    }
+    if (bytes.size() <= kPieceBytes) return Status();
+    position += kPieceBytes;
+  }
+}
+
+Status Recovery::LookForSeals() {
+  torn_end_ = stream_->position();
+  FLINT_RETURN_IF_ERROR(ScanFile(stream_->mutable_segment(), stream_->position()));
+  for (const auto& reader : path_.others) {
+    if (reader->header().number > stream_->segment().header().number) {
+      FLINT_RETURN_IF_ERROR(ScanFile(reader.get(), reader->start().position));
+    }
+  }
+  const std::string ring = ring_.Bytes(0, ring_.size());
+  for (size_t at = 0; at + kSealBytes <= ring.size(); at += kRecordAlignment) {
+    FLINT_RETURN_IF_ERROR(CheckSeal(std::string_view(ring).substr(at), kRingName));
+  }
+  return Status();
+}
+
+Status Recovery::CheckEnd(Report* report) {
+  FLINT_RETURN_IF_ERROR(LookForSeals());
+  report->torn_bytes = torn_end_ - stream_->position();
+  if (report->clock.boot != boot_) return Status();
+  // No power was lost, so whatever was written is still there, in the segment or in the ring.
+  if (report->torn_bytes > 0) {
+    return stream_->DamageHere("no valid record, although the machine has been running since");
+  }
+  if (!ring_.present() && !clean_) {
+    return Status(Code::kCorruption,
+                  directory_ + ": flint.ring is missing or damaged, and the log was not closed");
+  }
+  return Status();
+}
+
+// ---- Taking over -------------------------------------------------------------------------------
+
+Status Recovery::TakeOver(const Log::Options& options, const ClockPayload& clock,
+                          Log::Start* start) {
+  if (path_.segments.empty()) {
+    FLINT_RETURN_IF_ERROR(env_->Random(path_.directory_id.data(), path_.directory_id.size()));
+  }
+  FLINT_RETURN_IF_ERROR(KeepTornAside());
+  FLINT_RETURN_IF_ERROR(FreeNewName());
+  // A log that has not been closed always has a ring: one that holds nothing is made before the
+  // segment that needs it, one that holds records is replaced after them.
+  const auto create_ring = [&] {
+    return Ring::Create(env_, directory_, path_.directory_id, options.ring_bytes, &start->ring);
+  };
+  const bool ring_first = !ring_.present();
+  if (ring_first) FLINT_RETURN_IF_ERROR(create_ring());
+  FLINT_RETURN_IF_ERROR(WriteSegment(options, clock, start));
+  FLINT_RETURN_IF_ERROR(NameFiles(*start->segment));
+  start->segment->name = kLogName;
+  return ring_first ? Status() : create_ring();
+}
+
+Status Recovery::KeepTornAside() {
+  if (report_.torn_bytes == 0) return Status();
+  std::string bytes;
+  FLINT_RETURN_IF_ERROR(
+      stream_->mutable_segment()->Read(stream_->position(), report_.torn_bytes, &bytes));
+  const std::string path =
+      directory_ + "/" + kTornPrefix + std::to_string(stream_->segment().header().number);
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env_->Exists(path, &exists));
+  if (exists) FLINT_RETURN_IF_ERROR(env_->Remove(path));
+  std::unique_ptr<File> file;
+  FLINT_RETURN_IF_ERROR(env_->OpenFile(path, OpenMode::kCreate, &file));
+  FLINT_RETURN_IF_ERROR(file->Write(0, bytes.data(), bytes.size()));
+  return file->Sync();
+}
+
+// A segment that an interrupted opening had committed but not renamed.
+Status Recovery::FreeNewName() {
+  for (const auto& reader : path_.segments) {
+    if (reader->name() != kNewName) continue;
+    const std::string name = SealedSegmentName(reader->first_sequence());
+    FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNewName, directory_ + "/" + name));
+    FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
+    reader->set_name(name);
+  }
+  return Status();
+}
+
+// Ids that the tail uses as they are bound at the boundary.
+std::set<uint32_t> Recovery::IdsBoundBeforeTail() const {
+  std::set<uint32_t> ids;
+  const auto use = [&](uint32_t id) {
+    if (keys_at_seal_.count(id) != 0) ids.insert(id);
+  };
+  for (const TailRecord& record : tail_) {
+    if (record.type == RecordType::kStart) break;
+    if (record.type == RecordType::kAllow || record.type == RecordType::kDeny) use(record.id);
+    if (record.type != RecordType::kAllowAll) continue;
+    const AllowAllReader reader(record.payload);
+    for (uint32_t i = 0; reader.valid() && i < reader.count(); ++i) use(reader.item(i).id);
+  }
+  return ids;
+}
+
+// START and what is taken over, as one run of bytes.
+std::string Recovery::BuildContents(uint64_t generation, const ClockPayload& clock,
+                                    Log::Start* start) {
+  std::string bytes;
+  start->position = sealed_.position;
+  start->sequence = sealed_.sequence;
+  start->crc = ChainStart(generation);
+  const auto add = [&](RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
+    const size_t at = bytes.size();
+    bytes.resize(at + RecordBytes(payload.size()));
+    start->crc = BuildRecord(bytes.data() + at, start->crc, generation, ++start->sequence, type,
+                             flags, id, payload);
+  };
+  add(RecordType::kStart, 0, 0,
+      Encode(StartPayload{sealed_.position, sealed_.segment, sealed_.generation, sealed_.crc}));
+  for (const uint32_t id : IdsBoundBeforeTail()) {
+    add(RecordType::kKey, 0, id, keys_at_seal_.at(id));
+  }
+  for (const TailRecord& record : tail_) {
+    if (record.type == RecordType::kStart || record.type == RecordType::kFooter) continue;
+    largest_id_ = std::max(largest_id_, record.id);
+    const uint8_t flags = record.flags & static_cast<uint8_t>(~kFlagCleanClose);
+    add(record.type, flags, record.id, record.payload);
+  }
+  add(RecordType::kClock, 0, 0, Encode(clock));
+  start->position += bytes.size();
+  start->next_id = largest_id_ + 1;
+  return bytes;
+}
+
+// START is written last: a segment without it is not part of the log, one with it is complete.
+Status Recovery::WriteSegment(const Log::Options& options, const ClockPayload& clock,
+                              Log::Start* start) {
+  auto segment = std::make_shared<Log::Segment>();
+  SegmentHeader& header = segment->header;
+  FLINT_RETURN_IF_ERROR(env_->Random(&header.generation, sizeof(header.generation)));
+  header.generation |= 1;
+  header.directory_id = path_.directory_id;
+  header.number = path_.last_number + 1;
+  header.epoch = path_.last_epoch + 1;
+  const std::string bytes = BuildContents(header.generation, clock, start);
+  header.capacity = std::max(std::min(kFirstSegmentBytes, options.segment_bytes),
+                             kSegmentHeaderBytes + 2 * bytes.size() + kRoomForOwnRecords);
+  segment->name = kNewName;
+  segment->start = sealed_.position;
+  segment->first_sequence = sealed_.sequence + 1;
+  FLINT_RETURN_IF_ERROR(
+      CreateSegment(env_, directory_, kNewName, header, options.always, &segment->file));
+  FLINT_RETURN_IF_ERROR(segment->file->Write(
+      kSegmentHeaderBytes + kStartBytes, bytes.data() + kStartBytes, bytes.size() - kStartBytes));
+  FLINT_RETURN_IF_ERROR(segment->file->SyncData());
+  FLINT_RETURN_IF_ERROR(segment->file->Write(kSegmentHeaderBytes, bytes.data(), kStartBytes));
+  FLINT_RETURN_IF_ERROR(segment->file->SyncData());
+  start->segment = std::move(segment);
+  return Status();
+}
+
+// Every segment of the path that still counts gets its sealed name and its final size; then the
+// new one becomes flint.aof in one step, so that there is always one.
+Status Recovery::NameFiles(const Log::Segment& taken) {
+  std::vector<std::string> superseded = path_.unusable;
+  for (const auto& reader : path_.others) superseded.push_back(reader->name());
+  for (const auto& reader : path_.segments) {
+    const bool counts = reader->started() && reader->start().position < sealed_.position;
+    if (!counts) {
+      superseded.push_back(reader->name());
+      continue;
+    }
+    const std::string path = directory_ + "/" + reader->name();
+    if (reader->header().number == sealed_.segment) {
+      std::unique_ptr<File> file;
+      FLINT_RETURN_IF_ERROR(env_->OpenFile(path, OpenMode::kReadWrite, &file));
+      FLINT_RETURN_IF_ERROR(file->Truncate(reader->OffsetOf(sealed_.position)));
+      FLINT_RETURN_IF_ERROR(file->Sync());
+    }
+    const std::string sealed_path = directory_ + "/" + SealedSegmentName(reader->first_sequence());
+    if (reader->name() == kLogName) FLINT_RETURN_IF_ERROR(env_->Link(path, sealed_path));
+    if (reader->name() == kNextName) FLINT_RETURN_IF_ERROR(env_->Rename(path, sealed_path));
+  }
+  FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + taken.name, directory_ + "/" + kLogName));
+  FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
+  for (const std::string& name : superseded) {
+    if (name == kLogName || name == kNewName) continue;  // replaced by the rename
+    FLINT_RETURN_IF_ERROR(env_->Remove(directory_ + "/" + name));
+  }
+  return env_->SyncDirectory(directory_);
+}
+
+}  // namespace flint

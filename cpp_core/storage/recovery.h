@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "base/env.h"
+#include "storage/log.h"
+#include "storage/log_reader.h"
+#include "storage/snapshot.h"
+
+namespace flint {
+
+// Receives the log's records in order.
+class RecordSink {
+ public:
+  virtual ~RecordSink() = default;
+  // kCorruption with a message when the record makes no sense; the caller adds the place.
+  virtual Status Apply(const Record& record) = 0;
+};
+
+// Opening a directory's log: replay what it holds, decide whether its end is torn or damaged, and
+// go on in a new segment. Used once, by one thread, with the directory locked.
+class Recovery {
+ public:
+  struct Report {
+    bool fresh = true;  // the directory held no log
+    uint64_t records = 0;
+    uint64_t ring_records = 0;
+    uint64_t torn_bytes = 0;
+    // The last clock pair; engine time is at least that of any record.
+    ClockPayload clock;
+  };
+
+  // `snapshot` is all zero when there is none.
+  Recovery(Env* env, std::string directory, const SnapshotHead& snapshot, const BootId& boot);
+
+  // Reads everything, giving `sink` the records behind the snapshot, and sets `report`.
+  Status Replay(RecordSink* sink, Report* report);
+  // Then: writes the new segment, which commits, names the files and removes what is superseded.
+  Status TakeOver(const Log::Options& options, const ClockPayload& clock, Log::Start* start);
+
+ private:
+  // A place between two records.
+  struct Boundary {
+    uint64_t position = 0;
+    uint64_t sequence = 0;
+    uint32_t crc = 0;
+    uint64_t segment = 0;  // number and generation of the segment before it
+    uint64_t generation = 0;
+  };
+  struct TailRecord {
+    RecordType type{};
+    uint8_t flags = 0;
+    uint32_t id = 0;
+    std::string payload;
+    Boundary after;
+  };
+
+  void Keep(const Record& record);
+  Status Observe(const Record& record);
+  void ForgetThrough(uint64_t position);
+  Status CheckEnd(Report* report);
+  Status LookForSeals();
+  Status CheckSeal(std::string_view bytes, const std::string& where) const;
+  Status ScanFile(SegmentReader* reader, uint64_t position);
+  bool KnownGeneration(uint64_t generation) const;
+  Status KeepTornAside();
+  std::set<uint32_t> IdsBoundBeforeTail() const;
+  std::string BuildContents(uint64_t generation, const ClockPayload& clock, Log::Start* start);
+  Status WriteSegment(const Log::Options& options, const ClockPayload& clock, Log::Start* start);
+  Status FreeNewName();
+  Status NameFiles(const Log::Segment& taken);
+
+  Env* const env_;
+  const std::string directory_;
+  const Covered covered_;
+  const BootId boot_;
+  LogPath path_;
+  RingImage ring_;
+  std::unique_ptr<LogStream> stream_;
+  Report report_;
+  bool clean_ = false;                            // the last record is a clean close
+  uint64_t torn_end_ = 0;                         // position behind the last byte that is not zero
+  Boundary sealed_;                               // everything before it is known to be on disk
+  std::deque<TailRecord> tail_;                   // what comes behind it
+  std::map<uint32_t, std::string> keys_at_seal_;  // ids bound at sealed_, with their KEY payload
+  uint32_t largest_id_ = 0;
+};
+
+}  // namespace flint

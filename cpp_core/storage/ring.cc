@@ -1,0 +1,97 @@
+#include "storage/ring.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/coding.h"
+#include "base/crc32c.h"
+
+namespace flint {
+namespace {
+
+constexpr size_t kCheckedBytes = 64;
+
+std::string EncodeHeader(const DirectoryId& id, uint64_t data_bytes) {
+  std::string to(kRingMagic);
+  to.resize(kMagicBytes);
+  Put32(&to, kFormatVersion);
+  Put32(&to, kRingHeaderBytes);
+  PutBytes(&to, id.data(), id.size());
+  Put64(&to, data_bytes);
+  Put32(&to, ExtendCrc32c(0, to.data(), kCheckedBytes));
+  to.resize(kRingHeaderBytes);
+  return to;
+}
+
+}  // namespace
+
+Status Ring::Create(Env* env, const std::string& directory, const DirectoryId& id,
+                    uint64_t data_bytes, std::unique_ptr<Ring>* ring) {
+  std::unique_ptr<StoreFile> store;
+  const std::string temporary = directory + "/" + kRingTemporaryName;
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env->Exists(temporary, &exists));
+  if (exists) FLINT_RETURN_IF_ERROR(env->Remove(temporary));
+  FLINT_RETURN_IF_ERROR(env->OpenStore(temporary, kRingHeaderBytes + data_bytes, &store));
+  const std::string header = EncodeHeader(id, data_bytes);
+  store->Store(0, header.data(), header.size());
+  const std::string zeros(size_t{1} << 16, '\0');
+  for (uint64_t at = 0; at < data_bytes; at += zeros.size()) {
+    store->Store(kRingHeaderBytes + at, zeros.data(), std::min(zeros.size(), data_bytes - at));
+  }
+  FLINT_RETURN_IF_ERROR(env->Rename(temporary, directory + "/" + kRingName));
+  FLINT_RETURN_IF_ERROR(env->SyncDirectory(directory));
+  ring->reset(new Ring(std::move(store), data_bytes));
+  return Status();
+}
+
+void Ring::Store(uint64_t position, const char* data, uint64_t size) {
+  const uint64_t at = position & (data_bytes_ - 1);
+  const uint64_t first = std::min(size, data_bytes_ - at);
+  store_->Store(kRingHeaderBytes + at, data, first);
+  if (first < size) store_->Store(kRingHeaderBytes, data + first, size - first);
+}
+
+void Ring::Put(uint64_t position, const char* record, uint32_t length) {
+  Store(position + 8, record + 8, length - 8);
+  store_->StoreWord(kRingHeaderBytes + (position & (data_bytes_ - 1)), Decode64(record));
+}
+
+std::string_view Ring::Bytes(uint64_t position, uint64_t size) const {
+  const uint64_t at = position & (data_bytes_ - 1);
+  return {store_->data() + kRingHeaderBytes + at, std::min(size, data_bytes_ - at)};
+}
+
+Status RingImage::Read(Env* env, const std::string& directory, const DirectoryId& id,
+                       RingImage* image) {
+  image->data_.clear();
+  const std::string path = directory + "/" + kRingName;
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env->Exists(path, &exists));
+  if (!exists) return Status();
+  std::unique_ptr<File> file;
+  FLINT_RETURN_IF_ERROR(env->OpenFile(path, OpenMode::kRead, &file));
+  uint64_t size = 0;
+  FLINT_RETURN_IF_ERROR(file->Size(&size));
+  if (size <= kRingHeaderBytes || size > (uint64_t{1} << 30)) return Status();
+  std::string bytes(size, '\0');
+  size_t got = 0;
+  FLINT_RETURN_IF_ERROR(file->Read(0, bytes.data(), bytes.size(), &got));
+  if (got != size || bytes.compare(0, kRingHeaderBytes, EncodeHeader(id, size - kRingHeaderBytes),
+                                   0, kRingHeaderBytes) != 0) {
+    return Status();
+  }
+  image->data_ = bytes.substr(kRingHeaderBytes);
+  return Status();
+}
+
+std::string RingImage::Bytes(uint64_t position, uint64_t size) const {
+  std::string bytes;
+  if (data_.empty()) return bytes;
+  const uint64_t at = position % data_.size();
+  bytes = data_.substr(at, size);
+  if (bytes.size() < size) bytes.append(data_, 0, std::min(size - bytes.size(), at));
+  return bytes;
+}
+
+}  // namespace flint

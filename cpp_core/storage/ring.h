@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/env.h"
+#include "storage/segment.h"
+
+namespace flint {
+
+// The ring file: where a record is first stored, at its position modulo the ring's size. It is
+// never synced; it holds what a killed process had not yet written to its segment.
+class Ring {
+ public:
+  // Puts an empty ring in place of a directory's ring, in one step.
+  static Status Create(Env* env, const std::string& directory, const DirectoryId& id,
+                       uint64_t data_bytes, std::unique_ptr<Ring>* ring);
+
+  uint64_t size() const { return data_bytes_; }
+  // Stores a record so that its first eight bytes come last. Records must not overlap ones that
+  // are still needed; the log sees to that.
+  void Put(uint64_t position, const char* record, uint32_t length);
+  // The stored bytes from `position`: up to `size` of them, fewer where the ring wraps.
+  std::string_view Bytes(uint64_t position, uint64_t size) const;
+
+ private:
+  Ring(std::unique_ptr<StoreFile> store, uint64_t data_bytes)
+      : store_(std::move(store)), data_bytes_(data_bytes) {}
+  void Store(uint64_t position, const char* data, uint64_t size);
+
+  std::unique_ptr<StoreFile> store_;
+  uint64_t data_bytes_;
+};
+
+// What an earlier process left in its ring, read once.
+class RingImage {
+ public:
+  // A ring that is missing, damaged or another directory's reads as not present.
+  static Status Read(Env* env, const std::string& directory, const DirectoryId& id,
+                     RingImage* image);
+
+  bool present() const { return !data_.empty(); }
+  // The bytes of positions [position, position + size), unwrapped into one piece.
+  std::string Bytes(uint64_t position, uint64_t size) const;
+  uint64_t size() const { return data_.size(); }
+
+ private:
+  std::string data_;
+};
+
+}  // namespace flint

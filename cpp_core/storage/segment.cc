@@ -1,0 +1,160 @@
+#include "storage/segment.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "base/coding.h"
+#include "base/crc32c.h"
+
+namespace flint {
+namespace {
+
+constexpr size_t kCheckedBytes = 112;
+constexpr size_t kWindowBytes = size_t{1} << 20;
+
+}  // namespace
+
+std::string EncodeSegmentHeader(const SegmentHeader& header) {
+  std::string to(kSegmentMagic, kMagicBytes);
+  Put32(&to, kFormatVersion);
+  Put32(&to, kSegmentHeaderBytes);
+  Put64(&to, 0);
+  Put64(&to, 0);
+  Put64(&to, 0);
+  PutBytes(&to, header.directory_id.data(), header.directory_id.size());
+  Put64(&to, header.number);
+  Put64(&to, header.epoch);
+  Put64(&to, header.generation);
+  Put64(&to, header.capacity);
+  Put32(&to, ExtendCrc32c(0, to.data(), to.size()));
+  to.resize(kSegmentHeaderBytes);
+  return to;
+}
+
+Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, SegmentHeader* header) {
+  const auto damaged = [&](const std::string& what) {
+    return Status(Code::kCorruption, name + ": " + what).At(name, 0, 0);
+  };
+  if (bytes.size() < kSegmentHeaderBytes) return damaged("the segment header is cut short");
+  if (std::memcmp(bytes.data(), kSegmentMagic, kMagicBytes) != 0) {
+    return damaged("this is not a log segment of this version of Flint");
+  }
+  Reader reader(bytes.substr(kMagicBytes));
+  uint32_t version = 0;
+  uint32_t header_bytes = 0;
+  uint64_t compatible = 0;
+  uint64_t read_only_compatible = 0;
+  uint64_t incompatible = 0;
+  uint32_t crc = 0;
+  const bool complete =
+      reader.GetU32(&version) && reader.GetU32(&header_bytes) && reader.GetU64(&compatible) &&
+      reader.GetU64(&read_only_compatible) && reader.GetU64(&incompatible) &&
+      reader.CopyBytes(header->directory_id.size(), header->directory_id.data()) &&
+      reader.GetU64(&header->number) && reader.GetU64(&header->epoch) &&
+      reader.GetU64(&header->generation) && reader.GetU64(&header->capacity) && reader.GetU32(&crc);
+  if (!complete || crc != ExtendCrc32c(0, bytes.data(), kCheckedBytes)) {
+    return damaged("the segment header is damaged");
+  }
+  if (version != kFormatVersion || read_only_compatible != 0 || incompatible != 0) {
+    return Status(Code::kUnsupported, name + ": written by a newer version of Flint (format " +
+                                          std::to_string(version) + "); upgrade to open it");
+  }
+  if (header_bytes != kSegmentHeaderBytes || header->generation == 0 || header->number == 0) {
+    return damaged("the segment header is damaged");
+  }
+  return Status();
+}
+
+Status CreateSegment(Env* env, const std::string& directory, const std::string& name,
+                     const SegmentHeader& header, bool write_zeros, std::unique_ptr<File>* file) {
+  const std::string path = directory + "/" + name;
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env->Exists(path, &exists));
+  if (exists) FLINT_RETURN_IF_ERROR(env->Remove(path));
+  FLINT_RETURN_IF_ERROR(env->OpenFile(path, OpenMode::kCreate, file));
+  const auto fill = [&]() -> Status {
+    FLINT_RETURN_IF_ERROR((*file)->Reserve(header.capacity, write_zeros));
+    const std::string bytes = EncodeSegmentHeader(header);
+    FLINT_RETURN_IF_ERROR((*file)->Write(0, bytes.data(), bytes.size()));
+    FLINT_RETURN_IF_ERROR((*file)->Sync());
+    return env->SyncDirectory(directory);
+  };
+  const Status status = fill();
+  if (!status.ok()) {
+    file->reset();
+    // The first error is the one to report; a file left behind is a spare without START.
+    if (!env->Remove(path).ok()) return status;
+  }
+  return status;
+}
+
+std::string SealedSegmentName(uint64_t first_sequence) {
+  char text[64];
+  std::snprintf(text, sizeof(text), "%s.%020llu", kLogName,
+                static_cast<unsigned long long>(first_sequence));
+  return text;
+}
+
+Status SegmentReader::Open(Env* env, const std::string& directory, const std::string& name,
+                           std::unique_ptr<SegmentReader>* reader) {
+  std::unique_ptr<File> file;
+  FLINT_RETURN_IF_ERROR(env->OpenFile(directory + "/" + name, OpenMode::kRead, &file));
+  std::unique_ptr<SegmentReader> made(new SegmentReader(name, std::move(file)));
+  std::string bytes(kSegmentHeaderBytes, '\0');
+  size_t got = 0;
+  FLINT_RETURN_IF_ERROR(made->file_->Read(0, bytes.data(), bytes.size(), &got));
+  bytes.resize(got);
+  FLINT_RETURN_IF_ERROR(DecodeSegmentHeader(bytes, name, &made->header_));
+  FLINT_RETURN_IF_ERROR(made->file_->Size(&made->file_bytes_));
+  FLINT_RETURN_IF_ERROR(made->ReadStart());
+  *reader = std::move(made);
+  return Status();
+}
+
+// START's own sequence number is only known from the record itself, so it is read unchecked
+// first; the chain's seed, the generation, makes a stale one fail.
+Status SegmentReader::ReadStart() {
+  std::string bytes;
+  start_.position = 0;
+  FLINT_RETURN_IF_ERROR(Read(0, kStartBytes, &bytes));
+  if (bytes.size() < kStartBytes) return Status();
+  const uint64_t sequence = Decode64(bytes.data() + 8);
+  Record record;
+  StartPayload start;
+  if (ParseRecord(bytes, ChainStart(header_.generation), header_.generation, sequence, 0,
+                  &record) &&
+      record.type == RecordType::kStart && Decode(record.payload, &start)) {
+    started_ = true;
+    start_ = start;
+    first_sequence_ = sequence;
+  }
+  return Status();
+}
+
+Status SegmentReader::Read(uint64_t position, size_t size, std::string* bytes) {
+  bytes->resize(size);
+  size_t got = 0;
+  FLINT_RETURN_IF_ERROR(file_->Read(OffsetOf(position), bytes->data(), size, &got));
+  bytes->resize(got);
+  return Status();
+}
+
+Status SegmentReader::Bytes(uint64_t position, std::string_view* bytes) {
+  const uint64_t offset = OffsetOf(position);
+  const uint64_t wanted =
+      std::min<uint64_t>(kMaxRecordBytes, file_bytes_ - std::min(offset, file_bytes_));
+  const bool inside =
+      offset >= window_offset_ && offset + wanted <= window_offset_ + window_.size();
+  if (!inside) {
+    window_.resize(kWindowBytes);
+    size_t got = 0;
+    FLINT_RETURN_IF_ERROR(file_->Read(offset, window_.data(), window_.size(), &got));
+    window_.resize(got);
+    window_offset_ = offset;
+  }
+  *bytes = std::string_view(window_).substr(offset - window_offset_);
+  return Status();
+}
+
+}  // namespace flint

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/env.h"
+#include "base/status.h"
+#include "storage/record.h"
+
+namespace flint {
+
+// A directory's own id, in the header of each of its files.
+using DirectoryId = std::array<uint8_t, 16>;
+
+struct SegmentHeader {
+  DirectoryId directory_id{};
+  uint64_t number = 0;
+  uint64_t epoch = 0;
+  uint64_t generation = 0;
+  uint64_t capacity = 0;
+};
+
+std::string EncodeSegmentHeader(const SegmentHeader& header);
+// kCorruption for damage, kUnsupported for a version or feature this code does not know.
+Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, SegmentHeader* header);
+
+// Creates the file `name` with its space reserved (`write_zeros`: and written, which makes later
+// data syncs cheap) and its header and directory entry on disk.
+Status CreateSegment(Env* env, const std::string& directory, const std::string& name,
+                     const SegmentHeader& header, bool write_zeros, std::unique_ptr<File>* file);
+
+// "flint.aof.<sequence>", zero-padded so that names sort.
+std::string SealedSegmentName(uint64_t first_sequence);
+
+// Reads a segment's records from its file, whatever it is called.
+class SegmentReader {
+ public:
+  // Reads and checks the header; `name` only serves messages.
+  static Status Open(Env* env, const std::string& directory, const std::string& name,
+                     std::unique_ptr<SegmentReader>* reader);
+
+  const std::string& name() const { return name_; }
+  void set_name(std::string name) { name_ = std::move(name); }
+  const SegmentHeader& header() const { return header_; }
+  // Whether a valid START record exists, which gives the segment its place in the stream.
+  bool started() const { return started_; }
+  const StartPayload& start() const { return start_; }
+  uint64_t first_sequence() const { return first_sequence_; }
+  uint64_t file_bytes() const { return file_bytes_; }
+
+  // File offset of a position; the segment must be started, or Place must have been called.
+  uint64_t OffsetOf(uint64_t position) const {
+    return kSegmentHeaderBytes + position - start_.position;
+  }
+  // For a segment whose START is not in the file: the position it will have.
+  void Place(uint64_t position) { start_.position = position; }
+
+  // The bytes from `position` on, up to a whole record's and at most to the end of the file. The
+  // view is good until the next call.
+  Status Bytes(uint64_t position, std::string_view* bytes);
+  // Reads up to `size` bytes from `position`.
+  Status Read(uint64_t position, size_t size, std::string* bytes);
+
+ private:
+  SegmentReader(std::string name, std::unique_ptr<File> file)
+      : name_(std::move(name)), file_(std::move(file)) {}
+  Status ReadStart();
+
+  std::string name_;
+  std::unique_ptr<File> file_;
+  SegmentHeader header_;
+  bool started_ = false;
+  StartPayload start_;
+  uint64_t first_sequence_ = 0;
+  uint64_t file_bytes_ = 0;
+  std::string window_;
+  uint64_t window_offset_ = 0;
+};
+
+}  // namespace flint

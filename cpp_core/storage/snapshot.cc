@@ -1,0 +1,256 @@
+#include "storage/snapshot.h"
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "algorithms/sliding_window_log.h"
+
+namespace flint {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kBufferBytes = size_t{1} << 18;
+constexpr char kDigestField[] = ",\"sha256\":\"";
+constexpr size_t kDigestLength = 64;
+const char* const kKindNames[] = {"exact", "template", "counter", "inline"};
+
+template <size_t N>
+std::string Hex(const std::array<uint8_t, N>& bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+template <size_t N>
+bool ParseHex(const std::string& text, std::array<uint8_t, N>* bytes) {
+  if (text.size() != 2 * N) return false;
+  for (size_t i = 0; i < N; ++i) {
+    const char* begin = text.data() + 2 * i;
+    const auto [end, error] = std::from_chars(begin, begin + 2, (*bytes)[i], 16);
+    if (error != std::errc() || end != begin + 2) return false;
+  }
+  return true;
+}
+
+Json StateToJson(const LimitConfig& config, const State& state) {
+  switch (config.algorithm) {
+    case Algorithm::kTokenBucket:
+    case Algorithm::kGcra:
+    case Algorithm::kLeakyBucket:
+      return Json::array({state.bucket.tat_ns, state.bucket.fraction});
+    case Algorithm::kFixedWindowCounter:
+      return Json::array({state.fixed.start_ns, state.fixed.used});
+    case Algorithm::kSlidingWindowCounter:
+      return Json::array({state.sliding.index, state.sliding.previous, state.sliding.current});
+    case Algorithm::kSlidingWindowLog:
+      break;
+  }
+  Json entries = Json::array();
+  const uint32_t count = state.log == nullptr ? 0 : state.log->size();
+  for (uint32_t i = 0; i < count; ++i) {
+    const SlidingLog::Entry& entry = state.log->entry(i);
+    entries.push_back(Json::array({entry.at_ns, entry.cost}));
+  }
+  return entries;
+}
+
+State StateFromJson(const LimitConfig& config, const Json& json) {
+  State state;
+  switch (config.algorithm) {
+    case Algorithm::kTokenBucket:
+    case Algorithm::kGcra:
+    case Algorithm::kLeakyBucket:
+      state.bucket.tat_ns = json.at(0).get<int64_t>();
+      state.bucket.fraction = json.at(1).get<uint64_t>();
+      return state;
+    case Algorithm::kFixedWindowCounter:
+      state.fixed.start_ns = json.at(0).get<int64_t>();
+      state.fixed.used = json.at(1).get<uint64_t>();
+      return state;
+    case Algorithm::kSlidingWindowCounter:
+      state.sliding.index = json.at(0).get<int64_t>();
+      state.sliding.previous = json.at(1).get<uint64_t>();
+      state.sliding.current = json.at(2).get<uint64_t>();
+      return state;
+    case Algorithm::kSlidingWindowLog:
+      break;
+  }
+  if (json.empty()) return state;
+  state.log = std::make_unique<SlidingLog>();
+  for (const Json& entry : json) {
+    state.log->Append(entry.at(0).get<int64_t>(), entry.at(1).get<uint64_t>());
+  }
+  return state;
+}
+
+Json LimitToJson(const SnapshotLimit& limit) {
+  const Totals& totals = limit.totals;
+  Json json = {
+      {"key", std::string(limit.key)},
+      {"kind", kKindNames[static_cast<size_t>(limit.kind)]},
+      {"rate", limit.config.rate},
+      {"per_ns", limit.config.per_ns},
+      {"burst", limit.config.burst},
+      {"algorithm", AlgorithmName(limit.config.algorithm)},
+      {"totals", {totals.allowed, totals.denied, totals.allowed_cost, totals.denied_cost}},
+      {"stamps", {totals.last_allowed_ns, totals.last_denied_ns, totals.last_reset_ns}},
+  };
+  if (limit.kind == LimitKind::kCounter) json["prefix"] = limit.prefix_bytes;
+  if (limit.state != nullptr) json["state"] = StateToJson(limit.config, *limit.state);
+  return json;
+}
+
+Status AddLine(const Json& json, const AddLimit& add) {
+  const std::string key = json.at("key").get<std::string>();
+  const std::string kind = json.at("kind").get<std::string>();
+  const std::string algorithm_name = json.at("algorithm").get<std::string>();
+  SnapshotLimit limit;
+  limit.key = key;
+  size_t number = 0;
+  while (number < std::size(kKindNames) && kind != kKindNames[number]) ++number;
+  limit.kind = static_cast<LimitKind>(number);
+  Algorithm algorithm{};
+  if (number == std::size(kKindNames) ||
+      !ParseAlgorithm(algorithm_name.data(), algorithm_name.size(), &algorithm) ||
+      MakeConfig(algorithm, json.at("rate").get<uint64_t>(), json.at("per_ns").get<uint64_t>(),
+                 json.at("burst").get<uint64_t>(), &limit.config) != ConfigError::kNone) {
+    return Status(Code::kCorruption, "a limit that makes no sense");
+  }
+  const Json& totals = json.at("totals");
+  const Json& stamps = json.at("stamps");
+  limit.totals = Totals{totals.at(0).get<uint64_t>(), totals.at(1).get<uint64_t>(),
+                        totals.at(2).get<uint64_t>(), totals.at(3).get<uint64_t>(),
+                        stamps.at(0).get<int64_t>(),  stamps.at(1).get<int64_t>(),
+                        stamps.at(2).get<int64_t>()};
+  if (limit.kind == LimitKind::kCounter) limit.prefix_bytes = json.at("prefix").get<uint32_t>();
+  if (limit.kind == LimitKind::kTemplate) return add(limit, State());
+  return add(limit, StateFromJson(limit.config, json.at("state")));
+}
+
+Status HeadFromJson(const Json& json, SnapshotHead* head) {
+  if (json.at("format").get<uint64_t>() != 1) {
+    return Status(Code::kUnsupported, "written by a newer version of Flint; upgrade to open it");
+  }
+  head->covered.present = true;
+  head->covered.position = json.at("position").get<uint64_t>();
+  head->covered.sequence = json.at("sequence").get<uint64_t>();
+  head->covered.crc = json.at("crc").get<uint32_t>();
+  head->clock.clock =
+      ClockPair{json.at("engine_ns").get<int64_t>(), json.at("boot_ns").get<int64_t>(),
+                json.at("wall_ns").get<int64_t>()};
+  if (!ParseHex(json.at("directory_id").get<std::string>(), &head->covered.directory_id) ||
+      !ParseHex(json.at("boot_id").get<std::string>(), &head->clock.boot)) {
+    return Status(Code::kCorruption, "an id that is not hexadecimal");
+  }
+  return Status();
+}
+
+Status CheckDigest(const std::string& text) {
+  const size_t field = text.rfind(kDigestField);
+  const size_t begin = field + sizeof(kDigestField) - 1;
+  if (field == std::string::npos || begin + kDigestLength > text.size() ||
+      text.compare(begin, kDigestLength, ToHex(Sha256Of(text.data(), field))) != 0) {
+    return Status(Code::kCorruption, "its SHA-256 does not match");
+  }
+  return Status();
+}
+
+// One line per limit lets the document be read without holding all of it as a tree.
+Status ParseLines(const std::string& text, SnapshotHead* head, const AddLimit& add) {
+  FLINT_RETURN_IF_ERROR(CheckDigest(text));
+  size_t at = text.find('\n');
+  FLINT_RETURN_IF_ERROR(HeadFromJson(Json::parse(text.substr(0, at) + "]}"), head));
+  while (at + 1 < text.size() && text[at + 1] == '{') {
+    const size_t begin = at + 1;
+    at = text.find('\n', begin);
+    const size_t end = text[at - 1] == ',' ? at - 1 : at;
+    FLINT_RETURN_IF_ERROR(AddLine(Json::parse(text.begin() + static_cast<ptrdiff_t>(begin),
+                                              text.begin() + static_cast<ptrdiff_t>(end)),
+                                  add));
+  }
+  return Status();
+}
+
+}  // namespace
+
+Status SnapshotWriter::Begin(const SnapshotHead& head) {
+  const std::string path = directory_ + "/" + kSnapshotTemporaryName;
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env_->Exists(path, &exists));
+  if (exists) FLINT_RETURN_IF_ERROR(env_->Remove(path));
+  FLINT_RETURN_IF_ERROR(env_->OpenFile(path, OpenMode::kCreate, &file_));
+  const Json json = {{"format", 1},
+                     {"directory_id", Hex(head.covered.directory_id)},
+                     {"position", head.covered.position},
+                     {"sequence", head.covered.sequence},
+                     {"crc", head.covered.crc},
+                     {"engine_ns", head.clock.clock.engine_ns},
+                     {"boot_ns", head.clock.clock.boot_ns},
+                     {"wall_ns", head.clock.clock.wall_ns},
+                     {"boot_id", Hex(head.clock.boot)}};
+  std::string line = json.dump();
+  line.pop_back();
+  return Put(line + ",\"limits\":[");
+}
+
+Status SnapshotWriter::Add(const SnapshotLimit& limit) {
+  FLINT_RETURN_IF_ERROR(Put(count_ == 0 ? "\n" : ",\n"));
+  ++count_;
+  return Put(LimitToJson(limit).dump());
+}
+
+Status SnapshotWriter::Finish() {
+  FLINT_RETURN_IF_ERROR(Put("\n],\"count\":" + std::to_string(count_)));
+  digest_.Update(buffer_.data(), buffer_.size());
+  buffer_ += kDigestField + ToHex(digest_.Final()) + "\"}\n";
+  FLINT_RETURN_IF_ERROR(WriteOut());
+  FLINT_RETURN_IF_ERROR(file_->Sync());
+  file_.reset();
+  FLINT_RETURN_IF_ERROR(
+      env_->Rename(directory_ + "/" + kSnapshotTemporaryName, directory_ + "/" + kSnapshotName));
+  return env_->SyncDirectory(directory_);
+}
+
+Status SnapshotWriter::Put(std::string_view bytes) {
+  buffer_.append(bytes);
+  if (buffer_.size() < kBufferBytes) return Status();
+  digest_.Update(buffer_.data(), buffer_.size());
+  return WriteOut();
+}
+
+Status SnapshotWriter::WriteOut() {
+  FLINT_RETURN_IF_ERROR(file_->Write(offset_, buffer_.data(), buffer_.size()));
+  offset_ += buffer_.size();
+  buffer_.clear();
+  return Status();
+}
+
+Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, SnapshotHead* head,
+                    const AddLimit& add) {
+  const std::string path = directory + "/" + kSnapshotName;
+  FLINT_RETURN_IF_ERROR(env->Exists(path, exists));
+  if (!*exists) return Status();
+  std::unique_ptr<File> file;
+  FLINT_RETURN_IF_ERROR(env->OpenFile(path, OpenMode::kRead, &file));
+  uint64_t size = 0;
+  FLINT_RETURN_IF_ERROR(file->Size(&size));
+  std::string text(size, '\0');
+  size_t got = 0;
+  FLINT_RETURN_IF_ERROR(file->Read(0, text.data(), text.size(), &got));
+  text.resize(got);
+  Status status;
+  try {
+    status = ParseLines(text, head, add);
+  } catch (const Json::exception& error) {
+    status = Status(Code::kCorruption, error.what());
+  }
+  if (status.ok()) return status;
+  return Status(status.code(), path + ": " + status.message()).At(kSnapshotName, 0, 0);
+}
+
+}  // namespace flint

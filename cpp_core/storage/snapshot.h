@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "algorithms/algorithm.h"
+#include "base/env.h"
+#include "base/sha256.h"
+#include "storage/log_reader.h"
+#include "storage/record.h"
+
+namespace flint {
+
+inline constexpr int64_t kNever = -1;
+
+// What has happened to a limit.
+struct Totals {
+  uint64_t allowed = 0;
+  uint64_t denied = 0;
+  uint64_t allowed_cost = 0;
+  uint64_t denied_cost = 0;
+  int64_t last_allowed_ns = kNever;  // engine time, as are the others
+  int64_t last_denied_ns = kNever;
+  int64_t last_reset_ns = kNever;
+};
+
+// One line of a snapshot.
+struct SnapshotLimit {
+  std::string_view key;
+  LimitKind kind = LimitKind::kExact;
+  LimitConfig config;
+  uint32_t prefix_bytes = 0;
+  Totals totals;
+  const State* state = nullptr;  // null for a template
+};
+
+// Where in the log a snapshot stands.
+struct SnapshotHead {
+  Covered covered;
+  ClockPayload clock;
+};
+
+// Writes flint.snapshot: to a temporary file, synced, renamed, directory synced.
+class SnapshotWriter {
+ public:
+  SnapshotWriter(Env* env, std::string directory) : env_(env), directory_(std::move(directory)) {}
+  Status Begin(const SnapshotHead& head);
+  Status Add(const SnapshotLimit& limit);
+  Status Finish();
+
+ private:
+  Status Put(std::string_view bytes);
+  Status WriteOut();
+
+  Env* const env_;
+  const std::string directory_;
+  std::unique_ptr<File> file_;
+  Sha256 digest_;
+  std::string buffer_;
+  uint64_t offset_ = 0;
+  uint64_t count_ = 0;
+};
+
+// Reads flint.snapshot, verifying its digest before anything is passed on. Without one, `*exists`
+// is false and nothing is called. `add` may take the limit's state. Errors name the place.
+using AddLimit = std::function<Status(const SnapshotLimit& limit, State state)>;
+Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, SnapshotHead* head,
+                    const AddLimit& add);
+
+}  // namespace flint
