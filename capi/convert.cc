@@ -1,0 +1,214 @@
+#include "convert.h"
+
+namespace flint {
+namespace {
+
+constexpr uint64_t kMaxFlushEvents = uint64_t{1} << 32;
+constexpr uint64_t kMaxFlushMs = 3'600'000;
+constexpr uint64_t kMinLogBytes = uint64_t{1} << 18;
+constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
+constexpr uint64_t kMaxRingBytes = uint64_t{1} << 26;
+constexpr uint64_t kAlwaysSegmentBytes = uint64_t{1} << 23;
+constexpr uint64_t kBatchSegmentBytes = uint64_t{1} << 26;
+
+Status OutOfBounds(const std::string& name, uint64_t value, const std::string& allowed) {
+  return Status(Code::kInvalidArgument,
+                name + " is " + std::to_string(value) + "; it must be " + allowed);
+}
+
+// Takes the default for 0.
+Status ReadBounded(const char* name, uint64_t value, uint64_t least, uint64_t most,
+                   uint64_t default_value, uint64_t* to) {
+  *to = value == 0 ? default_value : value;
+  if (*to >= least && *to <= most) return Status();
+  return OutOfBounds(name, value,
+                     "between " + std::to_string(least) + " and " + std::to_string(most));
+}
+
+// Cuts at a character, so that what is shown stays UTF-8.
+template <size_t N>
+void CopyText(std::string_view from, char (&to)[N]) {
+  size_t size = std::min(from.size(), N - 1);
+  while (size < from.size() && size > 0 && (static_cast<uint8_t>(from[size]) & 0xC0) == 0x80) {
+    --size;
+  }
+  std::memcpy(to, from.data(), size);
+  to[size] = '\0';
+}
+
+}  // namespace
+
+Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_view* view) {
+  if (text == nullptr && bytes > 0) {
+    return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+  }
+  *view = std::string_view(text == nullptr ? "" : text, bytes);
+  return Status();
+}
+
+Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
+  flint_limiter_options options{};
+  if (from != nullptr) FLINT_RETURN_IF_ERROR(ReadStruct(from, "options", &options));
+  if (options.sync > FLINT_LIMITER_SYNC_BATCH) {
+    return OutOfBounds("options.sync", options.sync, "0 (always) or 1 (batch)");
+  }
+  Log::Options& log = to->log;
+  log.always = options.sync == FLINT_LIMITER_SYNC_ALWAYS;
+  uint64_t flush_every_ms = 0;
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.flush_every_events", options.flush_every_events, 1,
+                                    kMaxFlushEvents, 100, &log.flush_every_events));
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.flush_every_ms", options.flush_every_ms, 1,
+                                    kMaxFlushMs, 100, &flush_every_ms));
+  log.flush_every_ns = flush_every_ms * 1'000'000;
+  FLINT_RETURN_IF_ERROR(
+      ReadBounded("options.segment_bytes", options.segment_bytes, kMinLogBytes, kMaxSegmentBytes,
+                  log.always ? kAlwaysSegmentBytes : kBatchSegmentBytes, &log.segment_bytes));
+  log.segment_bytes &= ~uint64_t{4095};
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.ring_bytes", options.ring_bytes, kMinLogBytes,
+                                    kMaxRingBytes, uint64_t{1} << 20, &log.ring_bytes));
+  if ((log.ring_bytes & (log.ring_bytes - 1)) != 0) {
+    return OutOfBounds("options.ring_bytes", options.ring_bytes, "a power of two");
+  }
+  if (options.clock != nullptr) {
+    to->owned_clock = std::make_unique<CallbackClock>(options.clock, options.clock_argument);
+    to->clock = to->owned_clock.get();
+  }
+  return Status();
+}
+
+Status ReadConfig(const flint_limiter_config& from, LimitConfig* to) {
+  const std::string quantity = "between 1 and 2^62 (4611686018427387904)";
+  if (from.algorithm > UINT8_MAX) {
+    return OutOfBounds("algorithm", from.algorithm, "one of FLINT_LIMITER_TOKEN_BUCKET to ...");
+  }
+  switch (
+      MakeConfig(static_cast<Algorithm>(from.algorithm), from.rate, from.per_ns, from.burst, to)) {
+    case ConfigError::kNone:
+      return Status();
+    case ConfigError::kRate:
+      return OutOfBounds("rate", from.rate, quantity);
+    case ConfigError::kPer:
+      return OutOfBounds("per_ns", from.per_ns, quantity);
+    case ConfigError::kBurst:
+      return OutOfBounds("burst", from.burst,
+                         quantity + ", and for a window algorithm equal to rate");
+    case ConfigError::kBurstSpan:
+      return OutOfBounds("burst", from.burst,
+                         "so small that burst * per_ns / rate, the time to fill it, is at most "
+                         "2^62 ns (146 years)");
+    case ConfigError::kAlgorithm:
+      return OutOfBounds("algorithm", from.algorithm,
+                         "between 1 (token bucket) and 6 (sliding window counter)");
+  }
+  return Status(Code::kInternal, "an unknown kind of configuration error");
+}
+
+Status ReadLimit(const flint_limiter_config* from, Engine::Limit* to) {
+  flint_limiter_config config;
+  FLINT_RETURN_IF_ERROR(ReadStruct(from, "config", &config));
+  FLINT_RETURN_IF_ERROR(ReadKind(config.kind, &to->kind));
+  FLINT_RETURN_IF_ERROR(ReadText(config.key, config.key_bytes, "key", &to->key));
+  return ReadConfig(config, &to->config);
+}
+
+Status ReadKind(uint32_t kind, LimitKind* to) {
+  if (kind > FLINT_LIMITER_KIND_TEMPLATE) {
+    return OutOfBounds("kind", kind, "0 (exact) or 1 (template)");
+  }
+  *to = static_cast<LimitKind>(kind);
+  return Status();
+}
+
+Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
+  if ((flags & ~allowed) != 0) [[unlikely]] {
+    return OutOfBounds("flags", flags, "a sum of flags that the function takes");
+  }
+  to->no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
+  to->no_sync = (flags & FLINT_LIMITER_NO_SYNC) != 0;
+  to->decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
+  to->if_absent = (flags & FLINT_LIMITER_IF_ABSENT) != 0;
+  to->all_counters = (flags & FLINT_LIMITER_ALL_COUNTERS) != 0;
+  return Status();
+}
+
+Status CheckStride(uint64_t stride, uint64_t least, const char* name) {
+  if (stride >= least && stride % 8 == 0) return Status();
+  return OutOfBounds(name, stride, "sizeof the structure");
+}
+
+void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to) {
+  if (decision_only) {
+    to->allowed = from.allowed ? 1 : 0;
+    to->ticket = from.ticket;
+    return;
+  }
+  flint_limiter_result result{};
+  result.allowed = from.allowed ? 1 : 0;
+  result.algorithm = static_cast<uint32_t>(from.algorithm);
+  result.cost = from.cost;
+  result.limit = from.limit;
+  result.remaining = from.remaining;
+  result.reset_at_ns = from.reset_at_ns;
+  result.reset_after_ns = from.reset_after_ns;
+  result.retry_after_ns = from.retry_after_ns;
+  result.ticket = from.ticket;
+  WriteStruct(result, to);
+}
+
+void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to) {
+  flint_limiter_status_info status{};
+  status.kind = static_cast<uint32_t>(from.kind);
+  status.key = key;
+  status.key_bytes = from.key.size();
+  status.rate = from.config.rate;
+  status.per_ns = from.config.per_ns;
+  status.burst = from.config.burst;
+  status.algorithm = static_cast<uint32_t>(from.config.algorithm);
+  status.remaining = from.remaining;
+  status.reset_at_ns = from.reset_at_ns;
+  status.total_allowed = from.totals.allowed;
+  status.total_denied = from.totals.denied;
+  status.total_allowed_cost = from.totals.allowed_cost;
+  status.total_denied_cost = from.totals.denied_cost;
+  status.last_allowed_at_ns = from.totals.last_allowed_ns;
+  status.last_denied_at_ns = from.totals.last_denied_ns;
+  status.last_reset_at_ns = from.totals.last_reset_ns;
+  status.counters = from.counters;
+  WriteStruct(status, to);
+}
+
+void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
+  flint_limiter_info info{};
+  info.sync = from.always ? FLINT_LIMITER_SYNC_ALWAYS : FLINT_LIMITER_SYNC_BATCH;
+  info.recovered_records = from.recovered_records;
+  info.recovered_ring_records = from.recovered_ring_records;
+  info.torn_bytes = from.torn_bytes;
+  info.snapshot_limits = from.snapshot_limits;
+  info.limits = from.limits;
+  info.counters = from.counters;
+  info.log_bytes = from.log_bytes;
+  info.segments = from.segments;
+  info.snapshot_bytes = from.snapshot_bytes;
+  info.sequence = from.log.sequence;
+  info.appended = from.log.appended;
+  info.durable = from.log.durable;
+  info.syncs = from.log.syncs;
+  info.directory_mode = from.directory_mode;
+  info.engine_time_ns = from.engine_time_ns;
+  WriteStruct(info, to);
+}
+
+void WriteError(const Status& from, flint_limiter_error* to) {
+  flint_limiter_error error{};
+  error.code = static_cast<int32_t>(from.code());
+  if (const Status::Detail* detail = from.detail()) {
+    error.system_errno = detail->system_errno;
+    error.offset = detail->offset;
+    error.sequence = detail->sequence;
+    CopyText(detail->segment, error.segment);
+  }
+  CopyText(from.message(), error.message);
+  WriteStruct(error, to);
+}
+
+}  // namespace flint

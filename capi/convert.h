@@ -1,0 +1,69 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "engine/engine.h"
+#include "flint_limiter.h"
+
+// Between the public header's structures and the engine's types: sizes, bounds and names.
+namespace flint {
+
+// A structure as the caller's version of the header has it, the rest zero.
+template <typename T>
+Status ReadStruct(const T* from, const char* name, T* to) {
+  *to = T{};
+  if (from == nullptr) return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+  if (from->struct_size < sizeof(T)) {
+    return Status(Code::kInvalidArgument, std::string(name) + ".struct_size is " +
+                                              std::to_string(from->struct_size) +
+                                              "; set it to sizeof the structure");
+  }
+  std::memcpy(to, from, sizeof(T));
+  return Status();
+}
+
+// Fills as much of the caller's structure as it knows of.
+template <typename T>
+void WriteStruct(const T& from, T* to) {
+  const uint32_t struct_size = to->struct_size;
+  std::memcpy(static_cast<void*>(to), &from, std::min<size_t>(struct_size, sizeof(T)));
+  to->struct_size = struct_size;
+}
+
+template <typename T>
+Status CheckOutput(const T* to, const char* name) {
+  T ignored;
+  return ReadStruct(to, name, &ignored);
+}
+
+template <typename T>
+T* At(T* array, uint64_t stride, uint64_t index) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(array) + stride * index);
+}
+
+// A pointer and a length; NULL goes with 0 only.
+Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_view* view);
+
+Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
+// Rate, per, burst and algorithm.
+Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);
+// And kind and key.
+Status ReadLimit(const flint_limiter_config* from, Engine::Limit* to);
+Status ReadKind(uint32_t kind, LimitKind* to);
+Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to);
+Status CheckStride(uint64_t stride, uint64_t least, const char* name);
+
+void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);
+void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to);
+void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
+void WriteError(const Status& from, flint_limiter_error* to);
+
+}  // namespace flint

@@ -1,0 +1,354 @@
+#include "flint_limiter.h"
+
+#include <exception>
+#include <memory>
+#include <new>
+
+#include "convert.h"
+
+// The functions of the public header. Each catches everything; what they do is the engine's.
+
+struct flint_limiter {
+  std::unique_ptr<flint::Engine> engine;
+};
+
+namespace {
+
+using flint::Code;
+using flint::Engine;
+using flint::LimitConfig;
+using flint::LimitKind;
+using flint::Status;
+
+constexpr uint32_t kChangeFlags =
+    FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_IF_ABSENT;
+constexpr uint32_t kEndFlags = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
+constexpr uint32_t kCheckFlags =
+    FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_DECISION_ONLY;
+constexpr char kMemoryPath[] = ":memory:";
+
+int32_t Report(const Status& status, flint_limiter_error* error) {
+  if (!status.ok() && error != nullptr) flint::WriteError(status, error);
+  return static_cast<int32_t>(status.code());
+}
+
+// Runs a function's body, a callable that returns a Status, behind the wall that no exception
+// crosses.
+template <typename Body>
+int32_t Guard(flint_limiter_error* error, const Body& body) {
+  try {
+    return Report(body(), error);
+  } catch (const std::bad_alloc&) {
+    return Report(Status(Code::kNoMemory, "out of memory"), error);
+  } catch (const std::exception& exception) {
+    return Report(Status(Code::kInternal, exception.what()), error);
+  } catch (...) {
+    return Report(Status(Code::kInternal, "an unknown exception"), error);
+  }
+}
+
+Status NullArgument(const char* name) {
+  return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+}
+
+template <typename Body>
+int32_t WithEngine(flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
+  return Guard(error, [&]() -> Status {
+    if (limiter == nullptr) [[unlikely]]
+      return NullArgument("limiter");
+    return body(limiter->engine.get());
+  });
+}
+
+Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
+  flint_limiter_config config;
+  FLINT_RETURN_IF_ERROR(flint::ReadStruct(from, "inline_config", &config));
+  return flint::ReadConfig(config, to);
+}
+
+using Decide = Status (Engine::*)(const Engine::Item&, const Engine::Flags&, const LimitConfig*,
+                                  Engine::Decision*);
+
+int32_t CheckOrPeek(Decide decide, flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                    uint64_t cost, uint32_t flags, const flint_limiter_config* inline_config,
+                    flint_limiter_result* result, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    if (result == nullptr || result->struct_size < sizeof(*result)) [[unlikely]] {
+      return flint::CheckOutput(result, "result");
+    }
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
+    Engine::Item item;
+    item.cost = cost;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(key, key_bytes, "key", &item.key));
+    LimitConfig config;
+    if (inline_config != nullptr) FLINT_RETURN_IF_ERROR(ReadInline(inline_config, &config));
+    Engine::Decision decision;
+    FLINT_RETURN_IF_ERROR(
+        (engine->*decide)(item, read, inline_config == nullptr ? nullptr : &config, &decision));
+    flint::WriteDecision(decision, read.decision_only, result);
+    return Status();
+  });
+}
+
+using EndLimit = Status (Engine::*)(LimitKind, std::string_view, const Engine::Flags&, uint64_t*);
+
+int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                      uint32_t kind, uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kEndFlags, &read));
+    LimitKind read_kind{};
+    FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
+    std::string_view view;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(key, key_bytes, "key", &view));
+    uint64_t last = 0;
+    FLINT_RETURN_IF_ERROR((engine->*end)(read_kind, view, read, &last));
+    if (ticket != nullptr) *ticket = last;
+    return Status();
+  });
+}
+
+// Copies as many entries as their keys leave room for.
+void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_status_info* entries,
+               uint64_t stride, char* text, uint64_t text_bytes, uint64_t* count) {
+  uint64_t used = 0;
+  *count = 0;
+  for (const Engine::LimitStatus& status : page) {
+    if (used + status.key.size() > text_bytes) return;
+    std::memcpy(text + used, status.key.data(), status.key.size());
+    flint::WriteStatus(status, text + used, flint::At(entries, stride, (*count)++));
+    used += status.key.size();
+  }
+}
+
+Status CheckPage(const flint_limiter_status_info* entries, uint64_t capacity, uint64_t stride,
+                 const char* text, uint64_t text_bytes, const uint64_t* count) {
+  if (count == nullptr) return NullArgument("count");
+  if (text == nullptr || text_bytes < FLINT_LIMITER_MIN_TEXT_BYTES) {
+    return Status(Code::kInvalidArgument,
+                  "text_bytes is " + std::to_string(text_bytes) + "; it must be at least 65,536");
+  }
+  FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(flint_limiter_status_info), "stride"));
+  for (uint64_t i = 0; i < capacity; ++i) {
+    FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(entries, stride, i), "entries"));
+  }
+  return Status();
+}
+
+}  // namespace
+
+int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
+                           const flint_limiter_options* options, flint_limiter** limiter,
+                           flint_limiter_error* error) {
+  return Guard(error, [&]() -> Status {
+    if (limiter == nullptr) return NullArgument("limiter");
+    *limiter = nullptr;
+    std::string_view view;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(path, path_bytes, "path", &view));
+    if (view.empty() || view.find('\0') != std::string_view::npos) {
+      return Status(Code::kInvalidArgument, "path is empty or contains a zero byte");
+    }
+    Engine::Options read;
+    FLINT_RETURN_IF_ERROR(flint::ReadOptions(options, &read));
+    auto made = std::make_unique<flint_limiter>();
+    const std::string directory(view == kMemoryPath ? std::string_view() : view);
+    FLINT_RETURN_IF_ERROR(Engine::Open(directory, std::move(read), &made->engine));
+    *limiter = made.release();
+    return Status();
+  });
+}
+
+int32_t flint_limiter_shutdown(flint_limiter* limiter, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [](Engine* engine) { return engine->Shutdown(); });
+}
+
+int32_t flint_limiter_close(flint_limiter** limiter, flint_limiter_error* error) {
+  if (limiter == nullptr || *limiter == nullptr) return FLINT_LIMITER_OK;
+  flint_limiter* const closing = *limiter;
+  *limiter = nullptr;
+  const int32_t code = flint_limiter_shutdown(closing, error);
+  // In a forked child the parent's locks may be held for ever and its threads are gone: what is
+  // left of the limiter cannot be taken apart, and stays.
+  if (code != FLINT_LIMITER_FORKED) delete closing;
+  return code;
+}
+
+int32_t flint_limiter_limit(flint_limiter* limiter, const flint_limiter_config* config,
+                            uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
+  return flint_limiter_limit_many(limiter, config, 1, sizeof(*config), flags, ticket, error);
+}
+
+int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_config* configs,
+                                 uint64_t count, uint64_t stride, uint32_t flags, uint64_t* ticket,
+                                 flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kChangeFlags, &read));
+    FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(*configs), "stride"));
+    std::vector<Engine::Limit> limits(count);
+    for (uint64_t i = 0; i < count; ++i) {
+      FLINT_RETURN_IF_ERROR(flint::ReadLimit(flint::At(configs, stride, i), &limits[i]));
+    }
+    uint64_t last = 0;
+    FLINT_RETURN_IF_ERROR(engine->ConfigureMany(limits, read, &last));
+    if (ticket != nullptr) *ticket = last;
+    return Status();
+  });
+}
+
+int32_t flint_limiter_remove(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                             uint32_t kind, uint32_t flags, uint64_t* ticket,
+                             flint_limiter_error* error) {
+  return RemoveOrReset(&Engine::Remove, limiter, key, key_bytes, kind, flags, ticket, error);
+}
+
+int32_t flint_limiter_reset(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                            uint32_t kind, uint32_t flags, uint64_t* ticket,
+                            flint_limiter_error* error) {
+  return RemoveOrReset(&Engine::Reset, limiter, key, key_bytes, kind, flags, ticket, error);
+}
+
+int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                            uint64_t cost, uint32_t flags,
+                            const flint_limiter_config* inline_config, flint_limiter_result* result,
+                            flint_limiter_error* error) {
+  return CheckOrPeek(&Engine::Check, limiter, key, key_bytes, cost, flags, inline_config, result,
+                     error);
+}
+
+int32_t flint_limiter_peek(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                           uint64_t cost, uint32_t flags, const flint_limiter_config* inline_config,
+                           flint_limiter_result* result, flint_limiter_error* error) {
+  return CheckOrPeek(&Engine::Peek, limiter, key, key_bytes, cost, flags, inline_config, result,
+                     error);
+}
+
+int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item* items,
+                                uint64_t count, uint64_t item_stride, uint32_t flags,
+                                flint_limiter_result* results, uint64_t result_stride,
+                                uint64_t* denied_index, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    if (denied_index == nullptr) return NullArgument("denied_index");
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
+    FLINT_RETURN_IF_ERROR(flint::CheckStride(item_stride, sizeof(*items), "item_stride"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStride(result_stride, sizeof(*results), "result_stride"));
+    if (count > FLINT_LIMITER_MAX_ITEMS) {
+      return Status(Code::kInvalidArgument,
+                    "items has " + std::to_string(count) + " entries; 1 to 1,024 are allowed");
+    }
+    std::vector<Engine::Item> wanted(count);
+    for (uint64_t i = 0; i < count; ++i) {
+      flint_limiter_item item;
+      FLINT_RETURN_IF_ERROR(flint::ReadStruct(flint::At(items, item_stride, i), "items", &item));
+      FLINT_RETURN_IF_ERROR(flint::ReadText(item.key, item.key_bytes, "key", &wanted[i].key));
+      wanted[i].cost = item.cost;
+      FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(results, result_stride, i), "results"));
+    }
+    std::vector<Engine::Decision> decisions(count);
+    size_t denied = 0;
+    FLINT_RETURN_IF_ERROR(engine->CheckAll(wanted, read, decisions.data(), &denied));
+    for (uint64_t i = 0; i < count && i <= denied; ++i) {
+      flint::WriteDecision(decisions[i], read.decision_only, flint::At(results, result_stride, i));
+    }
+    *denied_index = denied;
+    return Status();
+  });
+}
+
+int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                             uint32_t kind, flint_limiter_status_info* status,
+                             flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    FLINT_RETURN_IF_ERROR(flint::CheckOutput(status, "status"));
+    LimitKind read_kind{};
+    FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
+    std::string_view view;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(key, key_bytes, "key", &view));
+    Engine::LimitStatus found;
+    FLINT_RETURN_IF_ERROR(engine->StatusOf(read_kind, view, &found));
+    flint::WriteStatus(found, nullptr, status);
+    return Status();
+  });
+}
+
+int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t after_bytes,
+                           uint32_t after_kind, uint32_t flags, flint_limiter_status_info* entries,
+                           uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
+                           uint64_t* count, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
+    FLINT_RETURN_IF_ERROR(CheckPage(entries, capacity, stride, text, text_bytes, count));
+    if (after_kind > FLINT_LIMITER_KIND_INLINE) {
+      return Status(Code::kInvalidArgument, "after_kind is not a kind");
+    }
+    std::string_view view;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(after, after_bytes, "after", &view));
+    std::vector<Engine::LimitStatus> page;
+    FLINT_RETURN_IF_ERROR(engine->List(after == nullptr ? nullptr : &view,
+                                       static_cast<LimitKind>(after_kind), read, capacity,
+                                       text_bytes, &page));
+    WritePage(page, entries, stride, text, text_bytes, count);
+    return Status();
+  });
+}
+
+int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
+                          flint_limiter_status_info* entries, uint64_t capacity, uint64_t stride,
+                          char* text, uint64_t text_bytes, uint64_t* count,
+                          flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
+    FLINT_RETURN_IF_ERROR(CheckPage(entries, capacity, stride, text, text_bytes, count));
+    if (by > FLINT_LIMITER_BY_ALLOWED_COST) {
+      return Status(Code::kInvalidArgument, "by is " + std::to_string(by) +
+                                                "; it must be FLINT_LIMITER_BY_DENIED to "
+                                                "FLINT_LIMITER_BY_ALLOWED_COST");
+    }
+    std::vector<Engine::LimitStatus> top;
+    FLINT_RETURN_IF_ERROR(engine->Top(static_cast<Engine::TopBy>(by), read, capacity, &top));
+    WritePage(top, entries, stride, text, text_bytes, count);
+    return Status();
+  });
+}
+
+int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
+                               flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    FLINT_RETURN_IF_ERROR(flint::CheckOutput(info, "info"));
+    Engine::Info found;
+    FLINT_RETURN_IF_ERROR(engine->GetInfo(&found));
+    flint::WriteInfo(found, info);
+    return Status();
+  });
+}
+
+int32_t flint_limiter_flush(flint_limiter* limiter, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [](Engine* engine) { return engine->Flush(); });
+}
+
+int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket, uint64_t timeout_ns,
+                           flint_limiter_error* error) {
+  return WithEngine(limiter, error,
+                    [&](Engine* engine) { return engine->Wait(ticket, timeout_ns); });
+}
+
+int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
+                              flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) {
+    return ticket == nullptr ? NullArgument("ticket") : engine->Durable(ticket);
+  });
+}
+
+int32_t flint_limiter_compact(flint_limiter* limiter, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [](Engine* engine) { return engine->Compact(); });
+}
+
+const char* flint_limiter_version(void) { return "1.0.0"; }
+
+const char* flint_limiter_code_text(int32_t code) {
+  return flint::CodeSentence(static_cast<Code>(code));
+}

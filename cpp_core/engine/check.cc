@@ -1,0 +1,427 @@
+#include <algorithm>
+#include <numeric>
+
+#include "engine/engine.h"
+#include "engine/engine_internal.h"
+#include "engine/key.h"
+
+// Decisions: deciding under the shard's lock, recording, and only then changing state.
+namespace flint {
+namespace {
+
+// Of a key's denials between two syncs so many are recorded one by one, the rest as one.
+constexpr uint8_t kDenialsOneByOne = 16;
+constexpr size_t kMaxItems = 1024;
+constexpr size_t kMaxKeyBytesTogether = 65535;
+
+int64_t AddTime(int64_t at_ns, uint64_t after_ns) {
+  const uint64_t sum = static_cast<uint64_t>(at_ns) + after_ns;
+  return static_cast<int64_t>(std::min(sum, static_cast<uint64_t>(INT64_MAX)));
+}
+
+}  // namespace
+
+bool Engine::Lock(std::unique_lock<std::mutex>* lock, bool no_wait) const {
+  if (no_wait) return lock->try_lock();
+  lock->lock();
+  return true;
+}
+
+Status Engine::Resolve(Shard& shard, uint64_t hash, std::string_view key,
+                       const LimitConfig* inline_config, int64_t now_ns, Counter** counter) {
+  Counter* found = keyspace_.Find(shard, hash, key);
+  if (found != nullptr && found->kind == LimitKind::kInline && found->Forgettable(now_ns)) {
+    // Merged denials of a limit that is being forgotten may go with it if the log has no room.
+    FlushMerged(shard, found);
+    keyspace_.Erase(shard, found);
+    found = nullptr;
+  }
+  if (found == nullptr) {
+    FLINT_RETURN_IF_ERROR(CheckKey(key));
+    Template* parent = keyspace_.templates().Match(key);
+    if (parent != nullptr) {
+      found = keyspace_.CreateCounter(shard, hash, key, parent);
+    } else if (inline_config != nullptr) {
+      found = keyspace_.CreateInline(shard, hash, key, *inline_config);
+    } else {
+      return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
+    }
+  }
+  *counter = found;
+  return Status();
+}
+
+Status Engine::CheckCost(const Counter& counter, uint64_t cost) const {
+  const uint64_t most = counter.config->burst;
+  if (cost >= 1 && cost <= most) [[likely]]
+    return Status();
+  return Status(Code::kInvalidArgument, "cost " + std::to_string(cost) + " for key " +
+                                            Shown(counter.key()) + " must be between 1 and " +
+                                            std::to_string(most) + ", the limit's burst");
+}
+
+// ---- Recording ---------------------------------------------------------------------------------
+
+Log::Result Engine::BindKey(Counter* counter) {
+  KeyPayload key;
+  key.config = *counter->config;
+  key.kind = counter->kind;
+  key.key = counter->key();
+  if (counter->parent != nullptr) {
+    key.prefix_bytes = static_cast<uint32_t>(counter->parent->prefix.size());
+  }
+  return log_->AppendKey(key, &counter->binding);
+}
+
+Log::Result Engine::RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
+                                uint64_t* ticket) {
+  PrepareAdmit(*counter->config, counter->state, now_ns);
+  *ticket = 0;
+  if (log_ != nullptr) {
+    // What is about to be forgotten must be told of before what begins anew.
+    if (!shard.merged.empty() && counter->Forgettable(now_ns)) {
+      const Log::Result flushed = FlushMerged(shard, counter);
+      if (flushed != Log::Result::kOk) return flushed;
+    }
+    Log::Result result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
+    while (result == Log::Result::kNeedKey) {
+      result = BindKey(counter);
+      if (result == Log::Result::kOk) {
+        result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
+      }
+    }
+    if (result != Log::Result::kOk) [[unlikely]]
+      return result;
+  }
+  keyspace_.Admitted(counter, now_ns, cost);
+  return Log::Result::kOk;
+}
+
+Log::Result Engine::AppendDeny(Counter* counter, const DenyPayload& deny) {
+  Log::Result result = log_->AppendDeny(counter->binding, deny);
+  while (result == Log::Result::kNeedKey) {
+    result = BindKey(counter);
+    if (result == Log::Result::kOk) result = log_->AppendDeny(counter->binding, deny);
+  }
+  return result;
+}
+
+// Never fails and never waits: a denial that the log has no room for is merged as well.
+void Engine::RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost) {
+  const DenyPayload deny{now_ns, cost, 1, now_ns};
+  keyspace_.Denied(counter, deny);
+  if (log_ == nullptr) return;
+  const auto interval = static_cast<uint16_t>(log_->sync_count());
+  if (counter->deny_interval != interval) {
+    counter->deny_interval = interval;
+    counter->deny_count = 0;
+  }
+  if (counter->deny_count < kDenialsOneByOne) {
+    ++counter->deny_count;
+    if (AppendDeny(counter, deny) == Log::Result::kOk) return;
+  }
+  const auto [entry, first] = shard.merged.try_emplace(counter, deny);
+  if (!first) {
+    DenyPayload& merged = entry->second;
+    merged.count += 1;
+    merged.cost = SaturatingAdd(merged.cost, cost);
+    merged.time_ns = now_ns;
+  }
+  if (!shard.has_merged.exchange(true, std::memory_order_relaxed)) {
+    shards_with_merged_.fetch_add(1, std::memory_order_relaxed);
+    log_->ExpectEvent();
+  }
+}
+
+Log::Result Engine::FlushMerged(Shard& shard, Counter* counter) {
+  const auto found = shard.merged.find(counter);
+  if (found == shard.merged.end()) return Log::Result::kOk;
+  const Log::Result result = AppendDeny(counter, found->second);
+  if (result == Log::Result::kOk) shard.merged.erase(found);
+  return result;
+}
+
+Log::Result Engine::FlushMerged(Shard& shard) {
+  while (!shard.merged.empty()) {
+    const Log::Result result = FlushMerged(shard, shard.merged.begin()->first);
+    if (result != Log::Result::kOk) return result;
+  }
+  if (shard.has_merged.exchange(false, std::memory_order_relaxed)) {
+    shards_with_merged_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  return Log::Result::kOk;
+}
+
+// Runs before each sync. What finds no room stays merged until the next.
+void Engine::FlushAllMerged() {
+  if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return;
+  for (Shard& shard : keyspace_.shards()) {
+    if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
+    const std::lock_guard<std::mutex> lock(shard.mutex);
+    if (FlushMerged(shard) != Log::Result::kOk) return;
+  }
+}
+
+// ---- One key -----------------------------------------------------------------------------------
+
+void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
+                      Decision* decision) const {
+  const LimitConfig& config = *counter.config;
+  decision->algorithm = config.algorithm;
+  decision->cost = cost;
+  decision->limit = config.burst;
+  decision->remaining = Remaining(config, counter.state, now_ns);
+  decision->reset_after_ns = ResetAfterNs(config, counter.state, now_ns);
+  decision->reset_at_ns = AddTime(clock_.WallNs(), decision->reset_after_ns);
+  decision->retry_after_ns = allowed ? 0 : RetryAfterNs(config, counter.state, now_ns, cost);
+}
+
+Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
+                           const LimitConfig* inline_config, Decision* decision,
+                           Log::Result* result) {
+  // Read under the lock: what is decided later is not decided as of earlier.
+  const int64_t now_ns = clock_.Now();
+  keyspace_.SweepAsUsed(shard, now_ns);
+  Counter* counter = nullptr;
+  FLINT_RETURN_IF_ERROR(Resolve(shard, hash, item.key, inline_config, now_ns, &counter));
+  FLINT_RETURN_IF_ERROR(CheckCost(*counter, item.cost));
+  const bool allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
+  uint64_t ticket = 0;
+  if (allowed) {
+    const bool waits = log_ != nullptr && options_.log.always && !flags.no_sync;
+    if (waits && flags.no_wait) return Status::WouldBlock();
+    *result = RecordAllow(shard, counter, now_ns, item.cost, &ticket);
+    if (*result != Log::Result::kOk) [[unlikely]]
+      return Status();
+  } else {
+    RecordDeny(shard, counter, now_ns, item.cost);
+  }
+  decision->allowed = allowed;
+  decision->ticket = ticket;
+  if (!flags.decision_only) Describe(*counter, now_ns, item.cost, allowed, decision);
+  return Status();
+}
+
+Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
+  switch (result) {
+    case Log::Result::kOk:
+      return Status();
+    case Log::Result::kRingFull:
+    case Log::Result::kSegmentFull: {
+      if (flags.no_wait) return Status::WouldBlock();
+      const Running running(this);
+      return log_->WaitForRoom(result);
+    }
+    case Log::Result::kDiskFull:
+      return Status(Code::kDiskFull, "no space left on the disk of " + directory_ +
+                                         "; nothing has changed, and it works again when there "
+                                         "is room");
+    case Log::Result::kPoisoned:
+      return log_->poison();
+    case Log::Result::kClosed:
+      return Status::Closed();
+    case Log::Result::kNeedKey:
+      break;
+  }
+  return Status(Code::kInternal, "an append without a key");
+}
+
+Status Engine::AwaitTicket(uint64_t ticket, const Flags& flags) {
+  if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync) return Status();
+  if (flags.no_wait) return Status();
+  const Running running(this);
+  return log_->WaitDurable(ticket, UINT64_MAX);
+}
+
+Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                     Decision* decision) {
+  const uint64_t hash = keyspace_.Hash(item.key);
+  Shard& shard = keyspace_.ShardOf(hash);
+  while (true) {
+    Log::Result result = Log::Result::kOk;
+    if (forked_.load(std::memory_order_relaxed)) [[unlikely]]
+      return CheckUsable();
+    {
+      std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+      if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+      FLINT_RETURN_IF_ERROR(CheckUsable());
+      FLINT_RETURN_IF_ERROR(
+          CheckLocked(shard, hash, item, flags, inline_config, decision, &result));
+    }
+    if (result == Log::Result::kOk) [[likely]]
+      return AwaitTicket(decision->ticket, flags);
+    FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
+  }
+}
+
+Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                    Decision* decision) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const uint64_t hash = keyspace_.Hash(item.key);
+  Shard& shard = keyspace_.ShardOf(hash);
+  std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+  if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const int64_t now_ns = clock_.Now();
+  Counter* counter = keyspace_.Find(shard, hash, item.key);
+  if (counter != nullptr && counter->kind == LimitKind::kInline && counter->Forgettable(now_ns)) {
+    counter = nullptr;
+  }
+  CounterPointer imagined;
+  if (counter == nullptr) {
+    FLINT_RETURN_IF_ERROR(CheckKey(item.key));
+    const Template* parent = keyspace_.templates().Match(item.key);
+    const LimitConfig* config = parent != nullptr ? parent->config : inline_config;
+    if (config == nullptr) {
+      return Status(Code::kNotConfigured, "limit is not configured: " + std::string(item.key));
+    }
+    imagined.reset(Counter::Create(item.key, 0));
+    imagined->config = new LimitConfig(*config);
+    counter = imagined.get();
+  }
+  FLINT_RETURN_IF_ERROR(CheckCost(*counter, item.cost));
+  decision->allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
+  decision->ticket = 0;
+  if (!flags.decision_only) {
+    Describe(*counter, now_ns, item.cost, decision->allowed, decision);
+  }
+  return Status();
+}
+
+// ---- Several keys ------------------------------------------------------------------------------
+
+namespace {
+
+Status CheckItems(const std::vector<Engine::Item>& items) {
+  if (items.empty() || items.size() > kMaxItems) {
+    return Status(Code::kInvalidArgument,
+                  "items has " + std::to_string(items.size()) + " entries; 1 to 1,024 are allowed");
+  }
+  std::vector<std::string_view> keys;
+  size_t bytes = 0;
+  for (const Engine::Item& item : items) {
+    keys.push_back(item.key);
+    bytes += item.key.size();
+  }
+  if (bytes > kMaxKeyBytesTogether) {
+    return Status(Code::kInvalidArgument, "the keys of items have " + std::to_string(bytes) +
+                                              " bytes; together at most 65,535 are allowed");
+  }
+  std::sort(keys.begin(), keys.end());
+  const auto twice = std::adjacent_find(keys.begin(), keys.end());
+  if (twice == keys.end()) return Status();
+  return Status(Code::kInvalidArgument,
+                "items has key " + Shown(*twice) + " twice; each key may appear once");
+}
+
+}  // namespace
+
+Log::Result Engine::RecordAllowAll(const std::vector<Counter*>& counters,
+                                   const std::vector<Item>& items, int64_t now_ns,
+                                   uint64_t* ticket) {
+  std::vector<const Log::Binding*> bindings;
+  std::vector<uint64_t> costs;
+  for (size_t i = 0; i < counters.size(); ++i) {
+    PrepareAdmit(*counters[i]->config, counters[i]->state, now_ns);
+    bindings.push_back(&counters[i]->binding);
+    costs.push_back(items[i].cost);
+  }
+  *ticket = 0;
+  if (log_ != nullptr) {
+    for (Counter* counter : counters) {
+      Shard& shard = keyspace_.ShardOf(keyspace_.Hash(counter->key()));
+      if (shard.merged.empty() || !counter->Forgettable(now_ns)) continue;
+      const Log::Result flushed = FlushMerged(shard, counter);
+      if (flushed != Log::Result::kOk) return flushed;
+    }
+    const auto count = static_cast<uint32_t>(counters.size());
+    Log::Result result = log_->AppendAllowAll(bindings.data(), costs.data(), count, now_ns, ticket);
+    while (result == Log::Result::kNeedKey) {
+      result = BindStale(counters);
+      if (result == Log::Result::kOk) {
+        result = log_->AppendAllowAll(bindings.data(), costs.data(), count, now_ns, ticket);
+      }
+    }
+    if (result != Log::Result::kOk) return result;
+  }
+  for (size_t i = 0; i < counters.size(); ++i) {
+    keyspace_.Admitted(counters[i], now_ns, items[i].cost);
+  }
+  return Log::Result::kOk;
+}
+
+// Gives an id in the active segment to every key that has none there. A segment holds all keys of
+// one call and their record, so this ends.
+Log::Result Engine::BindStale(const std::vector<Counter*>& counters) {
+  const uint32_t active = log_->active_segment();
+  for (Counter* counter : counters) {
+    if (counter->binding.segment == active) continue;
+    const Log::Result result = BindKey(counter);
+    if (result != Log::Result::kOk) return result;
+  }
+  return Log::Result::kOk;
+}
+
+Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<uint64_t>& hashes,
+                              const Flags& flags, Decision* decisions, size_t* denied,
+                              Log::Result* result) {
+  const int64_t now_ns = clock_.Now();
+  std::vector<Counter*> counters(items.size());
+  *denied = items.size();
+  for (const uint64_t hash : hashes) keyspace_.SweepAsUsed(keyspace_.ShardOf(hash), now_ns);
+  for (size_t i = 0; i < items.size(); ++i) {
+    Shard& shard = keyspace_.ShardOf(hashes[i]);
+    FLINT_RETURN_IF_ERROR(Resolve(shard, hashes[i], items[i].key, nullptr, now_ns, &counters[i]));
+    FLINT_RETURN_IF_ERROR(CheckCost(*counters[i], items[i].cost));
+  }
+  for (size_t i = 0; i < items.size() && *denied == items.size(); ++i) {
+    if (!Allows(*counters[i]->config, counters[i]->state, now_ns, items[i].cost)) *denied = i;
+  }
+  uint64_t ticket = 0;
+  if (*denied == items.size()) {
+    const bool waits = log_ != nullptr && options_.log.always && !flags.no_sync;
+    if (waits && flags.no_wait) return Status::WouldBlock();
+    *result = RecordAllowAll(counters, items, now_ns, &ticket);
+    if (*result != Log::Result::kOk) return Status();
+  } else {
+    RecordDeny(keyspace_.ShardOf(hashes[*denied]), counters[*denied], now_ns, items[*denied].cost);
+  }
+  for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
+    decisions[i].allowed = i != *denied;
+    decisions[i].ticket = ticket;
+    if (!flags.decision_only) {
+      Describe(*counters[i], now_ns, items[i].cost, decisions[i].allowed, &decisions[i]);
+    }
+  }
+  return Status();
+}
+
+Status Engine::CheckAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+                        size_t* denied) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckItems(items));
+  std::vector<uint64_t> hashes;
+  std::vector<Shard*> shards;
+  for (const Item& item : items) {
+    hashes.push_back(keyspace_.Hash(item.key));
+    shards.push_back(&keyspace_.ShardOf(hashes.back()));
+  }
+  std::sort(shards.begin(), shards.end());
+  shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
+  while (true) {
+    Log::Result result = Log::Result::kOk;
+    {
+      std::vector<std::unique_lock<std::mutex>> locks;
+      for (Shard* shard : shards) {
+        locks.emplace_back(shard->mutex, std::defer_lock);
+        if (!Lock(&locks.back(), flags.no_wait)) return Status::WouldBlock();
+      }
+      FLINT_RETURN_IF_ERROR(CheckUsable());
+      FLINT_RETURN_IF_ERROR(CheckAllLocked(items, hashes, flags, decisions, denied, &result));
+    }
+    if (result == Log::Result::kOk) return AwaitTicket(decisions[0].ticket, flags);
+    FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
+  }
+}
+
+}  // namespace flint

@@ -1,0 +1,66 @@
+#include "engine/counter.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace flint {
+namespace {
+
+void RaiseTo(std::atomic<int64_t>* stamp, int64_t value_ns) {
+  int64_t current_ns = stamp->load(std::memory_order_relaxed);
+  while (current_ns < value_ns &&
+         !stamp->compare_exchange_weak(current_ns, value_ns, std::memory_order_relaxed)) {
+  }
+}
+
+}  // namespace
+
+void Template::Absorb(const Totals& totals) {
+  allowed.fetch_add(totals.allowed, std::memory_order_relaxed);
+  denied.fetch_add(totals.denied, std::memory_order_relaxed);
+  allowed_cost.fetch_add(totals.allowed_cost, std::memory_order_relaxed);
+  denied_cost.fetch_add(totals.denied_cost, std::memory_order_relaxed);
+  RaiseTo(&last_allowed_ns, totals.last_allowed_ns);
+  RaiseTo(&last_denied_ns, totals.last_denied_ns);
+  RaiseTo(&last_reset_ns, totals.last_reset_ns);
+}
+
+Totals Template::Absorbed() const {
+  Totals totals;
+  totals.allowed = allowed.load(std::memory_order_relaxed);
+  totals.denied = denied.load(std::memory_order_relaxed);
+  totals.allowed_cost = allowed_cost.load(std::memory_order_relaxed);
+  totals.denied_cost = denied_cost.load(std::memory_order_relaxed);
+  totals.last_allowed_ns = last_allowed_ns.load(std::memory_order_relaxed);
+  totals.last_denied_ns = last_denied_ns.load(std::memory_order_relaxed);
+  totals.last_reset_ns = last_reset_ns.load(std::memory_order_relaxed);
+  return totals;
+}
+
+Counter* Counter::Create(std::string_view key, uint32_t hash) {
+  void* memory = ::operator new(sizeof(Counter) + key.size());
+  auto* counter = new (memory) Counter();
+  counter->hash = hash;
+  counter->key_bytes = static_cast<uint16_t>(key.size());
+  std::memcpy(static_cast<void*>(counter + 1), key.data(), key.size());
+  return counter;
+}
+
+void Counter::Destroy(Counter* counter) {
+  if (counter->parent == nullptr) delete counter->config;
+  counter->~Counter();
+  ::operator delete(counter);
+}
+
+void Merge(Totals* into, const Totals& totals) {
+  into->allowed += totals.allowed;
+  into->denied += totals.denied;
+  into->allowed_cost = SaturatingAdd(into->allowed_cost, totals.allowed_cost);
+  into->denied_cost = SaturatingAdd(into->denied_cost, totals.denied_cost);
+  into->last_allowed_ns = std::max(into->last_allowed_ns, totals.last_allowed_ns);
+  into->last_denied_ns = std::max(into->last_denied_ns, totals.last_denied_ns);
+  into->last_reset_ns = std::max(into->last_reset_ns, totals.last_reset_ns);
+}
+
+}  // namespace flint

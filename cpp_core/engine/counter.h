@@ -1,0 +1,69 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "algorithms/algorithm.h"
+#include "storage/log.h"
+#include "storage/snapshot.h"
+
+namespace flint {
+
+// A limit for every key under a prefix. What its forgotten counters had counted moves here, from
+// any shard, hence the atomics.
+struct Template {
+  explicit Template(std::string_view name) : prefix(name) {}
+
+  void Absorb(const Totals& totals);
+  Totals Absorbed() const;
+
+  const std::string prefix;
+  const LimitConfig* config = nullptr;  // the newest; owned by TemplateSet
+  std::atomic<uint64_t> counters{0};
+  std::atomic<uint64_t> allowed{0};
+  std::atomic<uint64_t> denied{0};
+  std::atomic<uint64_t> allowed_cost{0};
+  std::atomic<uint64_t> denied_cost{0};
+  std::atomic<int64_t> last_allowed_ns{kNever};
+  std::atomic<int64_t> last_denied_ns{kNever};
+  std::atomic<int64_t> last_reset_ns{kNever};
+};
+
+// What the engine knows of one key: an exact limit, an inline one, or a counter under a template.
+// The key's bytes follow the object. Guarded by its shard's lock.
+struct Counter {
+  State state;
+  const LimitConfig* config;  // a template's, or owned when there is no parent
+  Totals totals;
+  Log::Binding binding;
+  Template* parent;
+  uint32_t hash;            // low half of the key's hash
+  uint32_t template_epoch;  // the template changes it has been through
+  uint16_t key_bytes;
+  uint16_t deny_interval;  // low half of the sync count at its last recorded denial
+  uint8_t deny_count;      // denials recorded one by one in that interval
+  LimitKind kind;
+
+  std::string_view key() const { return {reinterpret_cast<const char*>(this + 1), key_bytes}; }
+  // Forgotten when fresh, unlike an exact limit.
+  bool ephemeral() const { return kind != LimitKind::kExact; }
+  bool Forgettable(int64_t now_ns) const { return ephemeral() && IsFresh(*config, state, now_ns); }
+
+  static Counter* Create(std::string_view key, uint32_t hash);
+  static void Destroy(Counter* counter);
+};
+
+struct DestroyCounter {
+  void operator()(Counter* counter) const { Counter::Destroy(counter); }
+};
+using CounterPointer = std::unique_ptr<Counter, DestroyCounter>;
+
+// Adds, stopping at the largest value.
+inline uint64_t SaturatingAdd(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a + b; }
+
+void Merge(Totals* into, const Totals& totals);
+
+}  // namespace flint

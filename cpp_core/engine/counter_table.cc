@@ -1,0 +1,77 @@
+#include "engine/counter_table.h"
+
+#include <utility>
+
+namespace flint {
+namespace {
+
+constexpr size_t kFirstSlots = 8;
+
+// At most 7 of 8 slots are used; under 1 of 8 the table shrinks.
+bool TooFull(size_t size, size_t slots) { return size * 8 > slots * 7; }
+bool TooEmpty(size_t size, size_t slots) { return slots > kFirstSlots && size * 8 < slots; }
+
+}  // namespace
+
+CounterTable::~CounterTable() {
+  for (const uint64_t slot : slots_) {
+    if (slot != 0) Counter::Destroy(Address(slot));
+  }
+}
+
+Counter* CounterTable::Find(uint64_t hash, std::string_view key) const {
+  if (slots_.empty()) return nullptr;
+  const size_t mask = slots_.size() - 1;
+  const uint64_t tag = Tag(hash);
+  for (size_t i = static_cast<uint32_t>(hash) & mask; slots_[i] != 0; i = (i + 1) & mask) {
+    if ((slots_[i] & ~kAddressMask) != tag) continue;
+    Counter* counter = Address(slots_[i]);
+    if (counter->key() == key) return counter;
+  }
+  return nullptr;
+}
+
+Counter* CounterTable::Insert(uint64_t hash, CounterPointer counter) {
+  if (slots_.empty()) Layout(kFirstSlots);
+  if (TooFull(size_ + 1, slots_.size())) Layout(slots_.size() * 2);
+  Counter* inserted = counter.release();
+  Place(Tag(hash) | reinterpret_cast<uint64_t>(inserted));
+  ++size_;
+  return inserted;
+}
+
+void CounterTable::Place(uint64_t slot) {
+  const size_t mask = slots_.size() - 1;
+  size_t i = Address(slot)->hash & mask;
+  while (slots_[i] != 0) i = (i + 1) & mask;
+  slots_[i] = slot;
+}
+
+void CounterTable::Layout(size_t slots) {
+  std::vector<uint64_t> old(slots, 0);
+  old.swap(slots_);
+  for (const uint64_t slot : old) {
+    if (slot != 0) Place(slot);
+  }
+  ++layouts_;
+}
+
+// Closes the gap by moving back what had to probe past it, so there are no tombstones.
+void CounterTable::Erase(Counter* counter) {
+  const size_t mask = slots_.size() - 1;
+  size_t gap = counter->hash & mask;
+  while (Address(slots_[gap]) != counter) gap = (gap + 1) & mask;
+  slots_[gap] = 0;
+  for (size_t i = (gap + 1) & mask; slots_[i] != 0; i = (i + 1) & mask) {
+    const size_t home = Address(slots_[i])->hash & mask;
+    if (((i - home) & mask) < ((i - gap) & mask)) continue;
+    slots_[gap] = slots_[i];
+    slots_[i] = 0;
+    gap = i;
+  }
+  Counter::Destroy(counter);
+  --size_;
+  if (TooEmpty(size_, slots_.size())) Layout(slots_.size() / 2);
+}
+
+}  // namespace flint

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "engine/counter.h"
+
+namespace flint {
+
+// An open-addressing table of counters with linear probing. A slot is one word: the counter's
+// address and, above it, 16 bits of the key's hash, so that a probe seldom touches a counter
+// that is not the one. Guarded by its shard's lock.
+class CounterTable {
+ public:
+  CounterTable() = default;
+  ~CounterTable();
+  CounterTable(const CounterTable&) = delete;
+  CounterTable& operator=(const CounterTable&) = delete;
+
+  Counter* Find(uint64_t hash, std::string_view key) const;
+  // The key must not be in the table. Throws std::bad_alloc and then changes nothing.
+  Counter* Insert(uint64_t hash, CounterPointer counter);
+  // Removes and destroys.
+  void Erase(Counter* counter);
+
+  size_t size() const { return size_; }
+  size_t slots() const { return slots_.size(); }
+  Counter* at(size_t slot) const { return Address(slots_[slot]); }
+  // How often the slots have been laid out anew: an iteration that spans calls starts over.
+  uint32_t layouts() const { return layouts_; }
+
+ private:
+  static constexpr int kTagShift = 48;
+  static constexpr uint64_t kAddressMask = (uint64_t{1} << kTagShift) - 1;
+  static Counter* Address(uint64_t slot) { return reinterpret_cast<Counter*>(slot & kAddressMask); }
+  static uint64_t Tag(uint64_t hash) { return (hash >> 32) << kTagShift; }
+  void Layout(size_t slots);
+  void Place(uint64_t slot);
+
+  std::vector<uint64_t> slots_;  // 0: empty; a power of two of them, or none
+  size_t size_ = 0;
+  uint32_t layouts_ = 0;
+};
+
+}  // namespace flint

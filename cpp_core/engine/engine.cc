@@ -1,0 +1,230 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/engine_internal.h"
+#include "engine/fork_registry.h"
+
+namespace flint {
+
+// Opening, closing, compaction. Decisions are in check.cc, limits in limits.cc, reading in
+// listing.cc.
+
+Engine::Engine(std::string directory, Options options)
+    : directory_(std::move(directory)), options_(std::move(options)), clock_(options_.clock) {}
+
+Engine::~Engine() {
+  UnregisterForFork(this);
+  if (!closed_.load(std::memory_order_relaxed)) {
+    // The log keeps the failure; whoever wants to know it calls Shutdown.
+    const Status status = Shutdown();
+    static_cast<void>(status);
+  }
+}
+
+Status Engine::Open(const std::string& directory, Options options,
+                    std::unique_ptr<Engine>* engine) {
+  std::unique_ptr<Engine> opened(new Engine(directory, std::move(options)));
+  const int64_t wall_ns = opened->clock_.WallNs();
+  if (wall_ns < 0) {
+    return Status(Code::kInvalidArgument, "the clock shows a time before 1970");
+  }
+  if (directory.empty()) {
+    opened->clock_.StartAt(wall_ns);
+  } else {
+    FLINT_RETURN_IF_ERROR(opened->OpenDirectory());
+  }
+  RegisterForFork(opened.get());
+  *engine = std::move(opened);
+  return Status();
+}
+
+Status Engine::OpenDirectory() {
+  Env* const env = options_.env;
+  FLINT_RETURN_IF_ERROR(env->CreateDirectories(directory_));
+  FLINT_RETURN_IF_ERROR(env->LockDirectory(directory_, &lock_));
+  FLINT_RETURN_IF_ERROR(env->Mode(directory_, &opened_.directory_mode));
+
+  SnapshotHead head;
+  FLINT_RETURN_IF_ERROR(LoadSnapshot(&keyspace_, &head, &opened_.snapshot_limits));
+  Replayer replayer(&keyspace_);
+  replayer.SawTime(head.clock.clock.engine_ns);
+  Recovery recovery(env, directory_, head, clock_.Boot());
+  Recovery::Report report;
+  FLINT_RETURN_IF_ERROR(recovery.Replay(&replayer, &report));
+  clock_.StartAt(report.fresh ? clock_.WallNs()
+                              : EngineTimeAtOpen(report.clock, replayer.last_time_ns()));
+  opened_.recovered_records = report.records;
+  opened_.recovered_ring_records = report.ring_records;
+  opened_.torn_bytes = report.torn_bytes;
+
+  Log::Start start;
+  FLINT_RETURN_IF_ERROR(
+      recovery.TakeOver(options_.log, ClockPayload{clock_.Pair(), clock_.Boot()}, &start));
+  log_ = std::make_unique<Log>(env, directory_, options_.log, &clock_, std::move(start));
+  log_->set_before_sync([this] { FlushAllMerged(); });
+  log_->Run();
+  return Status();
+}
+
+Status Engine::LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits) {
+  bool exists = false;
+  return ReadSnapshot(options_.env, directory_, &exists, head,
+                      [&](const SnapshotLimit& limit, State state) {
+                        ++*limits;
+                        return keyspace->Restore(limit, std::move(state));
+                      });
+}
+
+// Time has gone on since the last pair by the boot clock if the machine has not been restarted,
+// else by the wall clock; it never goes back, not even behind a record that came after the pair.
+int64_t Engine::EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const {
+  const int64_t boot_ns = options_.clock->BootNs();
+  const int64_t wall_ns = options_.clock->WallNs();
+  const bool same_boot = last.boot == options_.clock->Boot() && boot_ns >= last.clock.boot_ns;
+  const int64_t elapsed_ns =
+      same_boot ? boot_ns - last.clock.boot_ns : wall_ns - last.clock.wall_ns;
+  return std::max(last.clock.engine_ns + std::max<int64_t>(elapsed_ns, 0), last_record_ns);
+}
+
+Status Engine::CheckUsable() const {
+  if (forked_.load(std::memory_order_relaxed)) {
+    return Status(Code::kForked, CodeSentence(Code::kForked));
+  }
+  return closed_.load(std::memory_order_relaxed) ? Status::Closed() : Status();
+}
+
+Status Engine::Shutdown() {
+  if (forked_.load(std::memory_order_relaxed)) {
+    return Status(Code::kForked, CodeSentence(Code::kForked));
+  }
+  if (closed_.exchange(true)) return Status();
+  // Who holds a shard's lock now may still append; who takes it later sees that this is closed.
+  for (Shard& shard : keyspace_.shards()) {
+    const std::lock_guard<std::mutex> lock(shard.mutex);
+  }
+  Status status;
+  if (log_ != nullptr) {
+    status = log_->Flush();
+    const Status closed = log_->Close();
+    if (status.ok()) status = closed;
+  }
+  std::unique_lock<std::mutex> lock(running_mutex_);
+  running_changed_.wait(lock, [this] { return running_ == 0; });
+  lock_.reset();
+  return status;
+}
+
+void Engine::AbandonInChild() {
+  forked_.store(true, std::memory_order_relaxed);
+  if (lock_ != nullptr) lock_->AbandonInChild();
+}
+
+// ---- Durability --------------------------------------------------------------------------------
+
+Status Engine::Flush() {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const Running running(this);
+  return log_ == nullptr ? Status() : log_->Flush();
+}
+
+Status Engine::Wait(uint64_t ticket, uint64_t timeout_ns) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const Running running(this);
+  const uint64_t appended = log_ == nullptr ? 0 : log_->counts().appended;
+  if (ticket > appended) {
+    return Status(Code::kInvalidArgument, "ticket " + std::to_string(ticket) +
+                                              " was never given out; the newest is " +
+                                              std::to_string(appended));
+  }
+  return ticket == 0 ? Status() : log_->WaitDurable(ticket, timeout_ns);
+}
+
+Status Engine::Durable(uint64_t* ticket) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  *ticket = log_ == nullptr ? 0 : log_->durable();
+  return Status();
+}
+
+Status Engine::GetInfo(Info* info) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const Running running(this);
+  *info = opened_;
+  info->limits = keyspace_.limits();
+  info->counters = keyspace_.counters();
+  info->engine_time_ns = clock_.Now();
+  if (log_ == nullptr) return Status();
+  info->always = options_.log.always;
+  info->log = log_->counts();
+  std::vector<std::string> names;
+  FLINT_RETURN_IF_ERROR(options_.env->List(directory_, &names));
+  for (const std::string& name : names) {
+    const bool segment = IsSegmentName(name);
+    if (!segment && name != kSnapshotName) continue;
+    std::unique_ptr<File> file;
+    uint64_t bytes = 0;
+    // A file that was renamed or removed since it was listed is not there to be counted.
+    if (!options_.env->OpenFile(directory_ + "/" + name, OpenMode::kRead, &file).ok()) continue;
+    FLINT_RETURN_IF_ERROR(file->Size(&bytes));
+    if (segment) {
+      ++info->segments;
+      info->log_bytes += bytes;
+    } else {
+      info->snapshot_bytes = bytes;
+    }
+  }
+  return Status();
+}
+
+// ---- Compaction --------------------------------------------------------------------------------
+
+Status Engine::Compact() {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  if (log_ == nullptr) return Status();
+  const Running running(this);
+  const std::lock_guard<std::mutex> lock(compact_mutex_);
+  FLINT_RETURN_IF_ERROR(log_->Flush());
+  uint64_t last_segment = 0;
+  FLINT_RETURN_IF_ERROR(log_->Rotate(&last_segment));
+  return BuildSnapshot(last_segment);
+}
+
+// A pure function of files: the old snapshot and the segments up to `last_segment`.
+Status Engine::BuildSnapshot(uint64_t last_segment) {
+  Env* const env = options_.env;
+  Keyspace keyspace;
+  SnapshotHead head;
+  uint64_t limits = 0;
+  FLINT_RETURN_IF_ERROR(LoadSnapshot(&keyspace, &head, &limits));
+  LogPath path;
+  FLINT_RETURN_IF_ERROR(FindLogPath(env, directory_, head.covered, last_segment, &path));
+  LogStream stream(&path, nullptr, head.covered);
+  Replayer replayer(&keyspace);
+  replayer.SawTime(head.clock.clock.engine_ns);
+  Record record;
+  do {
+    bool end = false;
+    FLINT_RETURN_IF_ERROR(stream.Next(&record, &end));
+    if (end) return stream.DamageHere("the segment has no footer");
+    if (record.sequence > head.covered.sequence) {
+      const Status status = replayer.Apply(record);
+      if (!status.ok()) return stream.DamageHere(status.message());
+    }
+    if (!UpdateClock(record, &head.clock)) return stream.DamageHere("an unreadable clock");
+  } while (record.type != RecordType::kFooter || !stream.at_last_segment());
+  head.covered = Covered{record.end(), record.sequence, record.crc, path.directory_id, true};
+  SnapshotWriter writer(env, directory_);
+  FLINT_RETURN_IF_ERROR(writer.Begin(head));
+  FLINT_RETURN_IF_ERROR(keyspace.Save(&writer, replayer.last_time_ns()));
+  FLINT_RETURN_IF_ERROR(writer.Finish());
+  for (const auto* readers : {&path.segments, &path.others}) {
+    for (const auto& reader : *readers) {
+      if (reader->header().number > last_segment) continue;
+      FLINT_RETURN_IF_ERROR(env->Remove(directory_ + "/" + reader->name()));
+    }
+  }
+  return env->SyncDirectory(directory_);
+}
+
+}  // namespace flint

@@ -1,0 +1,219 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/env.h"
+#include "engine/keyspace.h"
+#include "storage/engine_clock.h"
+#include "storage/log.h"
+
+namespace flint {
+
+// A limiter: decides, records, remembers. Everything but Open, Shutdown and the destructor may be
+// called from any thread at any time; Shutdown from any thread, once; the destructor last.
+//
+// Locks, in the order in which they may be taken: shards (several in order of index), the log's.
+// No lock is held across a system call that waits.
+class Engine {
+ public:
+  struct Options {
+    Log::Options log;
+    Env* env = Env::Posix();
+    const Clock* clock = Clock::System();
+    std::unique_ptr<Clock> owned_clock;
+  };
+
+  // How long a call may wait and what it fills; the public header's flags.
+  struct Flags {
+    bool no_wait = false;
+    bool no_sync = false;
+    bool decision_only = false;
+    bool if_absent = false;
+    bool all_counters = false;
+  };
+
+  struct Limit {
+    LimitKind kind = LimitKind::kExact;
+    std::string_view key;
+    LimitConfig config;
+  };
+
+  struct Item {
+    std::string_view key;
+    uint64_t cost = 1;
+  };
+
+  struct Decision {
+    bool allowed = false;
+    Algorithm algorithm{};
+    uint64_t cost = 0;
+    uint64_t limit = 0;
+    uint64_t remaining = 0;
+    int64_t reset_at_ns = 0;
+    uint64_t reset_after_ns = 0;
+    uint64_t retry_after_ns = 0;
+    uint64_t ticket = 0;
+  };
+
+  struct LimitStatus {
+    LimitKind kind = LimitKind::kExact;
+    std::string key;
+    LimitConfig config;
+    uint64_t remaining = 0;
+    int64_t reset_at_ns = 0;
+    Totals totals;
+    uint64_t counters = 0;
+  };
+
+  struct Info {
+    bool always = false;
+    uint64_t recovered_records = 0;
+    uint64_t recovered_ring_records = 0;
+    uint64_t torn_bytes = 0;
+    uint64_t snapshot_limits = 0;
+    uint64_t limits = 0;
+    uint64_t counters = 0;
+    uint64_t log_bytes = 0;
+    uint64_t segments = 0;
+    uint64_t snapshot_bytes = 0;
+    Log::Counts log;
+    uint32_t directory_mode = 0;
+    int64_t engine_time_ns = 0;
+  };
+
+  enum class TopBy { kDenied, kAllowed, kDeniedCost, kAllowedCost };
+
+  // An empty `directory` keeps everything in memory.
+  static Status Open(const std::string& directory, Options options,
+                     std::unique_ptr<Engine>* engine);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  Status Configure(const Limit& limit, const Flags& flags, uint64_t* ticket);
+  Status ConfigureMany(const std::vector<Limit>& limits, const Flags& flags, uint64_t* ticket);
+  Status Remove(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket);
+  Status Reset(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket);
+
+  // `inline_config` may be null. On an error `decision` is left alone.
+  Status Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+               Decision* decision);
+  Status Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+              Decision* decision);
+  // `decisions` has room for all; those up to and including `*denied` are filled.
+  Status CheckAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+                  size_t* denied);
+
+  Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status);
+  // The next limits in order of key, then kind, behind `after` (null: from the start); at most
+  // `capacity` with keys of at most `key_bytes` together.
+  Status List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
+              size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page);
+  Status Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top);
+  Status GetInfo(Info* info);
+
+  Status Flush();
+  Status Wait(uint64_t ticket, uint64_t timeout_ns);
+  Status Durable(uint64_t* ticket);
+  Status Compact();
+
+  // Makes other calls return kClosed, waits until none is running and syncs.
+  Status Shutdown();
+  // Runs in a forked child: gives up the lock and fails every later call.
+  void AbandonInChild();
+
+ private:
+  using Shard = Keyspace::Shard;
+  // Keeps Shutdown waiting while a call runs outside of the shard locks.
+  class Running;
+  // All shards' locks, for changing templates.
+  class AllShards;
+
+  Engine(std::string directory, Options options);
+
+  Status OpenDirectory();
+  Status LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits);
+  int64_t EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const;
+  Status CheckUsable() const;
+
+  // Under the shard's lock.
+  Status Resolve(Shard& shard, uint64_t hash, std::string_view key,
+                 const LimitConfig* inline_config, int64_t now_ns, Counter** counter);
+  Status CheckCost(const Counter& counter, uint64_t cost) const;
+  bool Lock(std::unique_lock<std::mutex>* lock, bool no_wait) const;
+  Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
+                     const LimitConfig* inline_config, Decision* decision, Log::Result* result);
+  Log::Result RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
+                          uint64_t* ticket);
+  void RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost);
+  Log::Result AppendDeny(Counter* counter, const DenyPayload& deny);
+  Log::Result BindKey(Counter* counter);
+  Log::Result FlushMerged(Shard& shard, Counter* counter);
+  Log::Result FlushMerged(Shard& shard);
+  void FlushAllMerged();
+  void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
+                Decision* decision) const;
+  int64_t WallFromEngine(int64_t engine_ns, int64_t now_ns) const;
+  void FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const;
+
+  Status CheckAllLocked(const std::vector<Item>& items, const std::vector<uint64_t>& hashes,
+                        const Flags& flags, Decision* decisions, size_t* denied,
+                        Log::Result* result);
+  Log::Result RecordAllowAll(const std::vector<Counter*>& counters, const std::vector<Item>& items,
+                             int64_t now_ns, uint64_t* ticket);
+  Log::Result BindStale(const std::vector<Counter*>& counters);
+
+  // A change of a limit: `attempt` is made again for as long as the log has no room.
+  template <typename Attempt>
+  Status Change(const Flags& flags, uint64_t* ticket, const Attempt& attempt);
+  Status ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* ticket,
+                        Log::Result* result);
+  Status ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
+                           Log::Result* result);
+  // LIMIT_REMOVED or RESET.
+  Status End(RecordType type, LimitKind kind, std::string_view key, const Flags& flags,
+             uint64_t* ticket);
+  Status EndExact(RecordType type, std::string_view key, const Flags& flags, uint64_t* ticket,
+                  Log::Result* result);
+  Status EndTemplate(RecordType type, std::string_view prefix, const Flags& flags, uint64_t* ticket,
+                     Log::Result* result);
+  Log::Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
+  Status AfterAppend(Log::Result result, const Flags& flags);
+  Status AwaitTicket(uint64_t ticket, const Flags& flags);
+
+  // Reading. A template's counters are spread over all shards.
+  struct Listed;
+  void Collect(const Flags& flags, const Listed& wanted, std::vector<LimitStatus>* page);
+  void AddLiveTotals(std::vector<LimitStatus>* page);
+  void FillTemplate(const Template& subject, int64_t now_ns, LimitStatus* status) const;
+
+  Status BuildSnapshot(uint64_t last_segment);
+
+  const std::string directory_;
+  Options options_;
+  EngineClock clock_;
+  std::unique_ptr<DirectoryLock> lock_;
+  Keyspace keyspace_;
+  std::unique_ptr<Log> log_;  // null in memory
+  Info opened_;               // what opening found
+
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> forked_{false};
+  std::atomic<uint32_t> shards_with_merged_{0};
+
+  std::mutex running_mutex_;
+  std::condition_variable running_changed_;
+  uint64_t running_ = 0;
+
+  std::mutex compact_mutex_;
+};
+
+}  // namespace flint

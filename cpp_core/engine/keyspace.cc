@@ -1,0 +1,274 @@
+#include "engine/keyspace.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/env.h"
+
+namespace flint {
+namespace {
+
+constexpr size_t kMaxTemplateJournal = 1024;
+constexpr uint32_t kUsesPerSlot = 16;
+constexpr uint32_t kSlotsPerCounter = 2;
+
+}  // namespace
+
+// The secret keeps clients from choosing keys that collide.
+Keyspace::Keyspace() : hash_secret_(XXH3_SECRET_SIZE_MIN) {
+  if (!Env::Posix()->Random(hash_secret_.data(), hash_secret_.size()).ok()) throw std::bad_alloc();
+}
+
+uint64_t Keyspace::Hash(std::string_view key) const {
+  return XXH3_64bits_withSecret(key.data(), key.size(), hash_secret_.data(), hash_secret_.size());
+}
+
+void Keyspace::CountChange(const Counter& counter, int64_t change) {
+  const auto count = static_cast<uint64_t>(change);
+  if (counter.kind == LimitKind::kCounter) {
+    counters_.fetch_add(count, std::memory_order_relaxed);
+    counter.parent->counters.fetch_add(count, std::memory_order_relaxed);
+  } else {
+    limits_.fetch_add(count, std::memory_order_relaxed);
+  }
+}
+
+Counter* Keyspace::Find(Shard& shard, uint64_t hash, std::string_view key) {
+  Counter* counter = shard.table.Find(hash, key);
+  if (counter == nullptr || templates_.CatchUp(counter)) return counter;
+  Erase(shard, counter);
+  return nullptr;
+}
+
+Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
+  counter->template_epoch = templates_.epoch();
+  if (counter->ephemeral()) shard.slots_due += kSlotsPerCounter;
+  Counter* added = shard.table.Insert(hash, std::move(counter));
+  CountChange(*added, 1);
+  return added;
+}
+
+Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view key,
+                                 Template* parent) {
+  CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
+  counter->kind = LimitKind::kCounter;
+  counter->parent = parent;
+  counter->config = parent->config;
+  return Add(shard, hash, std::move(counter));
+}
+
+Counter* Keyspace::CreateInline(Shard& shard, uint64_t hash, std::string_view key,
+                                const LimitConfig& config) {
+  CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
+  counter->kind = LimitKind::kInline;
+  counter->config = new LimitConfig(config);
+  return Add(shard, hash, std::move(counter));
+}
+
+void Keyspace::Erase(Shard& shard, Counter* counter) {
+  if (!shard.merged.empty()) shard.merged.erase(counter);
+  CountChange(*counter, -1);
+  shard.table.Erase(counter);
+}
+
+// ---- Forgetting --------------------------------------------------------------------------------
+
+void Keyspace::SweepAsUsed(Shard& shard, int64_t now_ns) {
+  if (++shard.uses % kUsesPerSlot == 0) ++shard.slots_due;
+  for (; shard.slots_due > 0; --shard.slots_due) {
+    if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
+    if (shard.table.slots() == 0) continue;
+    // What closed the gap that an erased counter left has to be looked at too.
+    if (!SweepSlot(shard, now_ns)) ++shard.sweep_slot;
+  }
+}
+
+bool Keyspace::SweepSlot(Shard& shard, int64_t now_ns) {
+  Counter* counter = shard.table.at(shard.sweep_slot);
+  if (counter == nullptr || !counter->ephemeral() || shard.merged.count(counter) != 0) {
+    return false;
+  }
+  if (templates_.CatchUp(counter)) {
+    if (!counter->Forgettable(now_ns)) return false;
+    Forget(counter);
+  }
+  Erase(shard, counter);
+  return true;
+}
+
+void Keyspace::SweepAll(int64_t now_ns) {
+  for (Shard& shard : shards_) {
+    for (size_t slot = 0; slot < shard.table.slots();) {
+      const uint32_t layout = shard.table.layouts();
+      shard.sweep_slot = slot;
+      if (!SweepSlot(shard, now_ns)) {
+        ++slot;
+      } else if (layout != shard.table.layouts()) {
+        slot = 0;
+      }
+    }
+    shard.sweep_slot = 0;
+  }
+}
+
+// ---- Changes -----------------------------------------------------------------------------------
+
+void Keyspace::Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
+  if (counter->Forgettable(at_ns)) Forget(counter);
+  Admit(*counter->config, counter->state, at_ns, cost);
+  Totals& totals = counter->totals;
+  ++totals.allowed;
+  totals.allowed_cost = SaturatingAdd(totals.allowed_cost, cost);
+  totals.last_allowed_ns = at_ns;
+}
+
+void Keyspace::Denied(Counter* counter, const DenyPayload& deny) {
+  Totals& totals = counter->totals;
+  totals.denied += deny.count;
+  totals.denied_cost = SaturatingAdd(totals.denied_cost, deny.cost);
+  totals.last_denied_ns = std::max(totals.last_denied_ns, deny.time_ns);
+}
+
+void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
+                              const LimitConfig& config, int64_t at_ns) {
+  auto made = std::make_unique<LimitConfig>(config);
+  Counter* counter = Find(shard, hash, key);
+  if (counter == nullptr) {
+    CounterPointer fresh(Counter::Create(key, static_cast<uint32_t>(hash)));
+    fresh->kind = LimitKind::kExact;
+    fresh->config = made.release();
+    Add(shard, hash, std::move(fresh));
+    return;
+  }
+  if (counter->Forgettable(at_ns)) Forget(counter);
+  counter->state = Migrate(*counter->config, counter->state, config, at_ns);
+  CountChange(*counter, -1);
+  if (counter->parent == nullptr) delete counter->config;
+  counter->config = made.release();
+  counter->parent = nullptr;
+  counter->kind = LimitKind::kExact;
+  counter->binding = Log::Binding{};
+  CountChange(*counter, 1);
+}
+
+void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
+  if (counter->parent != nullptr) Forget(counter);
+  Erase(shard, counter);
+}
+
+void Keyspace::ResetExact(Counter* counter, int64_t at_ns) {
+  counter->totals.last_reset_ns = at_ns;
+  if (counter->ephemeral()) {
+    Forget(counter);
+  } else {
+    counter->state = State();
+  }
+}
+
+void Keyspace::ConfigureTemplate(std::string_view prefix, const LimitConfig& config,
+                                 int64_t at_ns) {
+  if (templates_.Find(prefix) == nullptr) limits_.fetch_add(1, std::memory_order_relaxed);
+  templates_.Configure(prefix, config, at_ns);
+  BoundTemplateJournal();
+}
+
+void Keyspace::RemoveTemplate(Template* removed, int64_t at_ns) {
+  limits_.fetch_sub(1, std::memory_order_relaxed);
+  templates_.Remove(removed, at_ns);
+}
+
+void Keyspace::ResetTemplate(Template* reset, int64_t at_ns) {
+  Totals totals;
+  totals.last_reset_ns = at_ns;
+  reset->Absorb(totals);
+  templates_.Reset(reset, at_ns);
+  BoundTemplateJournal();
+}
+
+// Rare, so a pause is accepted: after this many changes every counter goes through them at once.
+void Keyspace::BoundTemplateJournal() {
+  if (templates_.journal_size() < kMaxTemplateJournal) return;
+  for (Shard& shard : shards_) {
+    for (size_t slot = 0; slot < shard.table.slots();) {
+      Counter* counter = shard.table.at(slot);
+      if (counter == nullptr || templates_.CatchUp(counter)) {
+        ++slot;
+        continue;
+      }
+      const uint32_t layout = shard.table.layouts();
+      Erase(shard, counter);
+      if (layout != shard.table.layouts()) slot = 0;
+    }
+  }
+  templates_.ClearJournal();
+}
+
+// ---- Snapshots ---------------------------------------------------------------------------------
+
+Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
+  if (limit.kind == LimitKind::kTemplate) {
+    if (templates_.Find(limit.key) != nullptr) {
+      return Status(Code::kCorruption, "a template appears twice");
+    }
+    limits_.fetch_add(1, std::memory_order_relaxed);
+    templates_.Configure(limit.key, limit.config, 0)->Absorb(limit.totals);
+    return Status();
+  }
+  const uint64_t hash = Hash(limit.key);
+  Shard& shard = ShardOf(hash);
+  if (limit.key.empty() || limit.key.size() > UINT16_MAX ||
+      Find(shard, hash, limit.key) != nullptr) {
+    return Status(Code::kCorruption, "a key that is empty, too long or appears twice");
+  }
+  Counter* counter = nullptr;
+  if (limit.kind == LimitKind::kCounter) {
+    Template* parent = limit.prefix_bytes > limit.key.size()
+                           ? nullptr
+                           : templates_.Find(limit.key.substr(0, limit.prefix_bytes));
+    if (parent == nullptr) return Status(Code::kCorruption, "a counter without its template");
+    counter = CreateCounter(shard, hash, limit.key, parent);
+  } else if (limit.kind == LimitKind::kInline) {
+    counter = CreateInline(shard, hash, limit.key, limit.config);
+  } else {
+    ConfigureExact(shard, hash, limit.key, limit.config, 0);
+    counter = Find(shard, hash, limit.key);
+  }
+  counter->state = std::move(state);
+  counter->totals = limit.totals;
+  return Status();
+}
+
+// Templates first, so that a reader knows them before their counters.
+Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
+  SweepAll(now_ns);
+  for (const auto& entry : templates_.all()) {
+    SnapshotLimit line;
+    line.key = entry.first;
+    line.kind = LimitKind::kTemplate;
+    line.config = *entry.second->config;
+    line.totals = entry.second->Absorbed();
+    FLINT_RETURN_IF_ERROR(writer->Add(line));
+  }
+  for (const Shard& shard : shards_) {
+    for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
+      const Counter* counter = shard.table.at(slot);
+      if (counter == nullptr) continue;
+      SnapshotLimit line;
+      line.key = counter->key();
+      line.kind = counter->kind;
+      line.config = *counter->config;
+      if (counter->parent != nullptr) {
+        line.prefix_bytes = static_cast<uint32_t>(counter->parent->prefix.size());
+      }
+      line.totals = counter->totals;
+      line.state = &counter->state;
+      FLINT_RETURN_IF_ERROR(writer->Add(line));
+    }
+  }
+  return Status();
+}
+
+}  // namespace flint

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/counter.h"
+#include "engine/counter_table.h"
+#include "engine/template_set.h"
+#include "storage/recovery.h"
+
+namespace flint {
+
+// All limits and counters, split into shards by the hash of the key, and every way in which their
+// state may change. The engine (which decides and records) and replay (which reads what was
+// recorded) call the same functions here, so both come to the same state.
+//
+// A function that takes a Shard needs that shard's lock; those that change templates need all.
+class Keyspace {
+ public:
+  static constexpr size_t kShards = 256;
+
+  struct alignas(64) Shard {
+    std::mutex mutex;
+    CounterTable table;
+    // Denials beyond the first few of a sync interval, to be recorded as one.
+    std::unordered_map<Counter*, DenyPayload> merged;
+    std::atomic<bool> has_merged{false};
+    // The sweep that forgets fresh counters, a few slots at a time.
+    uint32_t uses = 0;
+    uint32_t slots_due = 0;
+    size_t sweep_slot = 0;
+  };
+
+  Keyspace();
+
+  uint64_t Hash(std::string_view key) const;
+  Shard& ShardOf(uint64_t hash) { return shards_[hash >> 56]; }
+  std::array<Shard, kShards>& shards() { return shards_; }
+  const TemplateSet& templates() const { return templates_; }
+
+  // The counter of a key, up to date with the templates; null when there is none.
+  Counter* Find(Shard& shard, uint64_t hash, std::string_view key);
+  Counter* CreateCounter(Shard& shard, uint64_t hash, std::string_view key, Template* parent);
+  Counter* CreateInline(Shard& shard, uint64_t hash, std::string_view key,
+                        const LimitConfig& config);
+  void Erase(Shard& shard, Counter* counter);
+  // Looks at a few slots for fresh counters to forget, more when counters have been added, so
+  // that memory follows the live ones. Called as checks go by, with no counter in hand.
+  void SweepAsUsed(Shard& shard, int64_t now_ns);
+
+  // The changes that records tell of.
+  void Admitted(Counter* counter, int64_t at_ns, uint64_t cost);
+  void Denied(Counter* counter, const DenyPayload& deny);
+  void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, const LimitConfig& config,
+                      int64_t at_ns);
+  void RemoveExact(Shard& shard, Counter* counter);
+  void ResetExact(Counter* counter, int64_t at_ns);
+  void ConfigureTemplate(std::string_view prefix, const LimitConfig& config, int64_t at_ns);
+  void RemoveTemplate(Template* removed, int64_t at_ns);
+  void ResetTemplate(Template* reset, int64_t at_ns);
+
+  // Restores a line of a snapshot; kCorruption if it contradicts an earlier one.
+  Status Restore(const SnapshotLimit& limit, State state);
+  // Writes every limit but fresh counters as of `now_ns`, whose totals go to their templates.
+  Status Save(SnapshotWriter* writer, int64_t now_ns);
+  // Forgets all fresh counters at once; only where nobody waits.
+  void SweepAll(int64_t now_ns);
+
+  uint64_t limits() const { return limits_.load(std::memory_order_relaxed); }
+  uint64_t counters() const { return counters_.load(std::memory_order_relaxed); }
+
+ private:
+  Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
+  bool SweepSlot(Shard& shard, int64_t now_ns);
+  void BoundTemplateJournal();
+  void CountChange(const Counter& counter, int64_t change);
+
+  std::array<Shard, kShards> shards_;
+  TemplateSet templates_;
+  std::atomic<uint64_t> limits_{0};    // exact, inline and templates
+  std::atomic<uint64_t> counters_{0};  // under templates
+  std::vector<unsigned char> hash_secret_;
+};
+
+// Replays a log's records into a keyspace. One thread, nobody else uses the keyspace.
+class Replayer final : public RecordSink {
+ public:
+  explicit Replayer(Keyspace* keyspace) : keyspace_(keyspace) {}
+  Status Apply(const Record& record) override;
+  // The largest time any record told of.
+  int64_t last_time_ns() const { return last_time_ns_; }
+  void SawTime(int64_t at_ns);
+
+ private:
+  Status ApplyKey(const Record& record);
+  Status ApplyConfigured(const Record& record);
+  Status ApplyKeyed(const Record& record);
+  Status ApplyAllow(const Record& record);
+  Status ApplyAllowAll(const Record& record);
+  Status ApplyDeny(const Record& record);
+  Status Admit(uint32_t id, int64_t at_ns, uint64_t cost);
+  Counter* Bound(uint32_t id);
+  void Bind(uint32_t id, Counter* counter);
+  void Unbind(Counter* counter);
+  void UnbindRemoved();
+  Counter* Replace(const KeyPayload& key, uint64_t hash, Counter* standing);
+
+  Keyspace* const keyspace_;
+  // The ids of the current segment, both ways: a counter that goes takes its ids along.
+  std::unordered_map<uint32_t, Counter*> bound_;
+  std::unordered_map<Counter*, std::vector<uint32_t>> ids_;
+  int64_t last_time_ns_ = 0;
+};
+
+}  // namespace flint

@@ -1,0 +1,201 @@
+#include <algorithm>
+
+#include "engine/keyspace.h"
+
+namespace flint {
+namespace {
+
+Status Nonsense(const char* what) { return Status(Code::kCorruption, what); }
+
+}  // namespace
+
+void Replayer::SawTime(int64_t at_ns) { last_time_ns_ = std::max(last_time_ns_, at_ns); }
+
+Status Replayer::Apply(const Record& record) {
+  switch (record.type) {
+    case RecordType::kStart:
+      bound_.clear();
+      ids_.clear();
+      keyspace_->SweepAll(last_time_ns_);
+      return Status();
+    case RecordType::kFooter:
+    case RecordType::kSeal:
+    case RecordType::kClock:
+      return Status();
+    case RecordType::kKey:
+      return ApplyKey(record);
+    case RecordType::kLimitConfigured:
+      return ApplyConfigured(record);
+    case RecordType::kLimitRemoved:
+    case RecordType::kReset:
+      return ApplyKeyed(record);
+    case RecordType::kAllow:
+      return ApplyAllow(record);
+    case RecordType::kAllowAll:
+      return ApplyAllowAll(record);
+    case RecordType::kDeny:
+      return ApplyDeny(record);
+  }
+  if ((record.flags & kFlagSkippable) != 0) return Status();
+  return Status(Code::kUnsupported, "a record of a type that this version does not know");
+}
+
+Status Replayer::ApplyKey(const Record& record) {
+  KeyPayload key;
+  if (!Decode(record.payload, &key) || key.key.empty() || key.key.size() > UINT16_MAX) {
+    return Nonsense("a key that cannot be read");
+  }
+  const uint64_t hash = keyspace_->Hash(key.key);
+  Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  Counter* counter = keyspace_->Find(shard, hash, key.key);
+  if (key.kind == LimitKind::kExact) {
+    if (counter == nullptr || counter->kind != LimitKind::kExact) {
+      return Nonsense("a key without its limit");
+    }
+    Bind(record.id, counter);
+    return Status();
+  }
+  const bool same =
+      counter != nullptr && counter->kind == key.kind &&
+      (key.kind == LimitKind::kInline ? counter->config->SameAs(key.config)
+                                      : counter->parent->prefix.size() == key.prefix_bytes);
+  if (!same) {
+    if (counter != nullptr && !counter->ephemeral()) return Nonsense("a key with another limit");
+    counter = Replace(key, hash, counter);
+    if (counter == nullptr) return Nonsense("a key without its template");
+  }
+  Bind(record.id, counter);
+  return Status();
+}
+
+// What stands in the way had been forgotten when the record was written.
+Counter* Replayer::Replace(const KeyPayload& key, uint64_t hash, Counter* standing) {
+  Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  if (standing != nullptr) {
+    Unbind(standing);
+    Forget(standing);
+    keyspace_->Erase(shard, standing);
+  }
+  if (key.kind == LimitKind::kInline) {
+    return keyspace_->CreateInline(shard, hash, key.key, key.config);
+  }
+  Template* parent = keyspace_->templates().Find(key.key.substr(0, key.prefix_bytes));
+  return parent == nullptr ? nullptr : keyspace_->CreateCounter(shard, hash, key.key, parent);
+}
+
+// ---- Ids ---------------------------------------------------------------------------------------
+
+void Replayer::Bind(uint32_t id, Counter* counter) {
+  const auto [found, added] = bound_.try_emplace(id, counter);
+  if (!added) {
+    if (found->second == counter) return;
+    std::erase(ids_[found->second], id);
+    found->second = counter;
+  }
+  ids_[counter].push_back(id);
+}
+
+void Replayer::Unbind(Counter* counter) {
+  const auto found = ids_.find(counter);
+  if (found == ids_.end()) return;
+  for (const uint32_t id : found->second) bound_.erase(id);
+  ids_.erase(found);
+}
+
+// A counter whose template is gone is erased as soon as anyone looks for it.
+void Replayer::UnbindRemoved() {
+  std::vector<Counter*> removed;
+  for (const auto& entry : ids_) {
+    if (!keyspace_->templates().CatchUp(entry.first)) removed.push_back(entry.first);
+  }
+  for (Counter* counter : removed) Unbind(counter);
+}
+
+Status Replayer::ApplyConfigured(const Record& record) {
+  LimitPayload limit;
+  if (!DecodeConfigured(record.payload, &limit)) return Nonsense("a limit that cannot be read");
+  SawTime(limit.time_ns);
+  if (limit.kind == LimitKind::kTemplate) {
+    keyspace_->ConfigureTemplate(limit.key, limit.config, limit.time_ns);
+    return Status();
+  }
+  if (limit.key.empty() || limit.key.size() > UINT16_MAX) return Nonsense("a limit without key");
+  const uint64_t hash = keyspace_->Hash(limit.key);
+  keyspace_->ConfigureExact(keyspace_->ShardOf(hash), hash, limit.key, limit.config, limit.time_ns);
+  return Status();
+}
+
+Status Replayer::ApplyKeyed(const Record& record) {
+  LimitPayload limit;
+  if (!DecodeKeyed(record.payload, &limit)) return Nonsense("a record that cannot be read");
+  SawTime(limit.time_ns);
+  const bool removed = record.type == RecordType::kLimitRemoved;
+  if (limit.kind == LimitKind::kTemplate) {
+    Template* subject = keyspace_->templates().Find(limit.key);
+    if (subject == nullptr) return Nonsense("a template that does not exist");
+    if (removed) {
+      keyspace_->RemoveTemplate(subject, limit.time_ns);
+      UnbindRemoved();
+    } else {
+      keyspace_->ResetTemplate(subject, limit.time_ns);
+    }
+    return Status();
+  }
+  const uint64_t hash = keyspace_->Hash(limit.key);
+  Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  Counter* counter = keyspace_->Find(shard, hash, limit.key);
+  if (counter == nullptr) return Nonsense("a limit that does not exist");
+  if (removed) {
+    Unbind(counter);
+    keyspace_->RemoveExact(shard, counter);
+  } else {
+    keyspace_->ResetExact(counter, limit.time_ns);
+  }
+  return Status();
+}
+
+Counter* Replayer::Bound(uint32_t id) {
+  const auto found = bound_.find(id);
+  if (found == bound_.end() || !keyspace_->templates().CatchUp(found->second)) {
+    return nullptr;
+  }
+  return found->second;
+}
+
+Status Replayer::Admit(uint32_t id, int64_t at_ns, uint64_t cost) {
+  Counter* counter = Bound(id);
+  if (counter == nullptr) return Nonsense("an admission of an unknown key");
+  if (cost < 1 || cost > counter->config->burst) return Nonsense("an admission out of bounds");
+  SawTime(at_ns);
+  keyspace_->Admitted(counter, at_ns, cost);
+  return Status();
+}
+
+Status Replayer::ApplyAllow(const Record& record) {
+  int64_t at_ns = 0;
+  uint64_t cost = 0;
+  if (!DecodeAllow(record.payload, &at_ns, &cost)) return Nonsense("an unreadable admission");
+  return Admit(record.id, at_ns, cost);
+}
+
+Status Replayer::ApplyAllowAll(const Record& record) {
+  const AllowAllReader reader(record.payload);
+  if (!reader.valid()) return Nonsense("an unreadable admission");
+  for (uint32_t i = 0; i < reader.count(); ++i) {
+    const AllowAllItem item = reader.item(i);
+    FLINT_RETURN_IF_ERROR(Admit(item.id, reader.time_ns(), item.cost));
+  }
+  return Status();
+}
+
+Status Replayer::ApplyDeny(const Record& record) {
+  DenyPayload deny;
+  Counter* counter = Bound(record.id);
+  if (!Decode(record.payload, &deny)) return Nonsense("an unreadable denial");
+  if (counter == nullptr) return Nonsense("a denial of an unknown key");
+  SawTime(deny.time_ns);
+  keyspace_->Denied(counter, deny);
+  return Status();
+}
+
+}  // namespace flint

@@ -1,0 +1,99 @@
+#include "engine/template_set.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace flint {
+
+TemplateSet::~TemplateSet() {
+  for (const auto& entry : templates_) delete entry.second->config;
+}
+
+Template* TemplateSet::Match(std::string_view key) const {
+  for (const size_t length : prefix_lengths_) {
+    if (length > key.size()) continue;
+    Template* found = Find(key.substr(0, length));
+    if (found != nullptr) return found;
+  }
+  return nullptr;
+}
+
+Template* TemplateSet::Find(std::string_view prefix) const {
+  const auto found = templates_.find(prefix);
+  return found == templates_.end() ? nullptr : found->second.get();
+}
+
+Template* TemplateSet::Configure(std::string_view prefix, const LimitConfig& config,
+                                 int64_t at_ns) {
+  auto made = std::make_unique<LimitConfig>(config);
+  Template* subject = Find(prefix);
+  if (subject == nullptr) {
+    subject = templates_.emplace(prefix, std::make_unique<Template>(prefix)).first->second.get();
+    IndexLengths();
+  }
+  Change change{Kind::kConfigured, at_ns, subject, made.get(), nullptr, nullptr};
+  change.old_config.reset(std::exchange(subject->config, made.release()));
+  Note(std::move(change));
+  return subject;
+}
+
+void TemplateSet::Remove(Template* removed, int64_t at_ns) {
+  auto node = templates_.extract(removed->prefix);
+  Change change{Kind::kRemoved, at_ns, removed, nullptr, nullptr, std::move(node.mapped())};
+  change.old_config.reset(removed->config);
+  IndexLengths();
+  Note(std::move(change));
+}
+
+void TemplateSet::Reset(Template* reset, int64_t at_ns) {
+  Note(Change{Kind::kReset, at_ns, reset, nullptr, nullptr, nullptr});
+}
+
+void TemplateSet::Note(Change change) {
+  journal_.push_back(std::move(change));
+  ++epoch_;
+}
+
+void TemplateSet::IndexLengths() {
+  std::set<size_t, std::greater<>> lengths;
+  for (const auto& entry : templates_) lengths.insert(entry.first.size());
+  prefix_lengths_.assign(lengths.begin(), lengths.end());
+}
+
+bool TemplateSet::CatchUp(Counter* counter) const {
+  if (counter->template_epoch == epoch_) return true;
+  if (counter->parent != nullptr) {
+    for (size_t i = journal_.size() - (epoch_ - counter->template_epoch); i < journal_.size();
+         ++i) {
+      const Change& change = journal_[i];
+      const std::string& prefix = change.subject->prefix;
+      if (!counter->key().starts_with(prefix)) continue;
+      const bool own = change.subject == counter->parent;
+      if (change.kind == Kind::kRemoved && own) return false;
+      const bool takes_over =
+          change.kind == Kind::kConfigured && prefix.size() >= counter->parent->prefix.size();
+      if (!takes_over && !(change.kind == Kind::kReset && own)) continue;
+      if (change.kind == Kind::kReset || IsFresh(*counter->config, counter->state, change.at_ns)) {
+        Forget(counter);
+      }
+      if (!takes_over) continue;
+      counter->state = Migrate(*counter->config, counter->state, *change.config, change.at_ns);
+      counter->config = change.config;
+      counter->parent->counters.fetch_sub(1, std::memory_order_relaxed);
+      counter->parent = change.subject;
+      counter->parent->counters.fetch_add(1, std::memory_order_relaxed);
+      counter->binding = Log::Binding{};
+    }
+  }
+  counter->template_epoch = epoch_;
+  return true;
+}
+
+void Forget(Counter* counter) {
+  if (counter->parent != nullptr) counter->parent->Absorb(counter->totals);
+  counter->totals = Totals{};
+  counter->state = State();
+}
+
+}  // namespace flint
