@@ -1,5 +1,7 @@
 #include "convert.h"
 
+#include "engine/key.h"
+
 namespace flint {
 namespace {
 
@@ -10,6 +12,7 @@ constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxRingBytes = uint64_t{1} << 26;
 constexpr uint64_t kAlwaysSegmentBytes = uint64_t{1} << 23;
 constexpr uint64_t kBatchSegmentBytes = uint64_t{1} << 26;
+constexpr char kQuantity[] = "between 1 and 2^62 (4611686018427387904)";
 
 Status OutOfBounds(const std::string& name, uint64_t value, const std::string& allowed) {
   return Status(Code::kInvalidArgument,
@@ -46,6 +49,12 @@ Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_
   return Status();
 }
 
+Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {
+  FLINT_RETURN_IF_ERROR(ReadText(key, bytes, "key", view));
+  // Before anyone reads that far: an absurd length is a mistake, and not all of it may be there.
+  return bytes > FLINT_LIMITER_MAX_KEY_BYTES ? CheckKey(*view) : Status();
+}
+
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   flint_limiter_options options{};
   if (from != nullptr) FLINT_RETURN_IF_ERROR(ReadStruct(from, "options", &options));
@@ -77,21 +86,18 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
 }
 
 Status ReadConfig(const flint_limiter_config& from, LimitConfig* to) {
-  const std::string quantity = "between 1 and 2^62 (4611686018427387904)";
-  if (from.algorithm > UINT8_MAX) {
-    return OutOfBounds("algorithm", from.algorithm, "one of FLINT_LIMITER_TOKEN_BUCKET to ...");
-  }
-  switch (
-      MakeConfig(static_cast<Algorithm>(from.algorithm), from.rate, from.per_ns, from.burst, to)) {
+  // The engine's type for it is narrower: 0 stands for what does not fit, and is as wrong.
+  const auto algorithm = static_cast<uint8_t>(from.algorithm > UINT8_MAX ? 0 : from.algorithm);
+  switch (MakeConfig(Algorithm{algorithm}, from.rate, from.per_ns, from.burst, to)) {
     case ConfigError::kNone:
       return Status();
     case ConfigError::kRate:
-      return OutOfBounds("rate", from.rate, quantity);
+      return OutOfBounds("rate", from.rate, kQuantity);
     case ConfigError::kPer:
-      return OutOfBounds("per_ns", from.per_ns, quantity);
+      return OutOfBounds("per_ns", from.per_ns, kQuantity);
     case ConfigError::kBurst:
       return OutOfBounds("burst", from.burst,
-                         quantity + ", and for a window algorithm equal to rate");
+                         std::string(kQuantity) + ", and for a window algorithm equal to rate");
     case ConfigError::kBurstSpan:
       return OutOfBounds("burst", from.burst,
                          "so small that burst * per_ns / rate, the time to fill it, is at most "
@@ -107,7 +113,7 @@ Status ReadLimit(const flint_limiter_config* from, Engine::Limit* to) {
   flint_limiter_config config;
   FLINT_RETURN_IF_ERROR(ReadStruct(from, "config", &config));
   FLINT_RETURN_IF_ERROR(ReadKind(config.kind, &to->kind));
-  FLINT_RETURN_IF_ERROR(ReadText(config.key, config.key_bytes, "key", &to->key));
+  FLINT_RETURN_IF_ERROR(ReadKey(config.key, config.key_bytes, &to->key));
   return ReadConfig(config, &to->config);
 }
 
@@ -121,7 +127,9 @@ Status ReadKind(uint32_t kind, LimitKind* to) {
 
 Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
   if ((flags & ~allowed) != 0) [[unlikely]] {
-    return OutOfBounds("flags", flags, "a sum of flags that the function takes");
+    return OutOfBounds(
+        "flags", flags,
+        "a sum of flags that the function takes, which are those of " + std::to_string(allowed));
   }
   to->no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
   to->no_sync = (flags & FLINT_LIMITER_NO_SYNC) != 0;
@@ -198,16 +206,17 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   WriteStruct(info, to);
 }
 
-void WriteError(const Status& from, flint_limiter_error* to) {
+void WriteError(Code code, const Status::Detail* detail, std::string_view message,
+                flint_limiter_error* to) {
   flint_limiter_error error{};
-  error.code = static_cast<int32_t>(from.code());
-  if (const Status::Detail* detail = from.detail()) {
+  error.code = static_cast<int32_t>(code);
+  if (detail != nullptr) {
     error.system_errno = detail->system_errno;
     error.offset = detail->offset;
     error.sequence = detail->sequence;
     CopyText(detail->segment, error.segment);
   }
-  CopyText(from.message(), error.message);
+  CopyText(message, error.message);
   WriteStruct(error, to);
 }
 

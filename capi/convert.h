@@ -51,6 +51,8 @@ T* At(T* array, uint64_t stride, uint64_t index) {
 
 // A pointer and a length; NULL goes with 0 only.
 Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_view* view);
+// The same for a key, which also has at most FLINT_LIMITER_MAX_KEY_BYTES.
+Status ReadKey(const char* key, uint64_t bytes, std::string_view* view);
 
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
 // Rate, per, burst and algorithm.
@@ -64,6 +66,8 @@ Status CheckStride(uint64_t stride, uint64_t least, const char* name);
 void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);
 void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to);
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
-void WriteError(const Status& from, flint_limiter_error* to);
+// `detail` may be null.
+void WriteError(Code code, const Status::Detail* detail, std::string_view message,
+                flint_limiter_error* to);
 
 }  // namespace flint

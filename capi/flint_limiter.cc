@@ -3,6 +3,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <stdexcept>
 
 #include "convert.h"
 
@@ -27,9 +28,18 @@ constexpr uint32_t kCheckFlags =
     FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_DECISION_ONLY;
 constexpr char kMemoryPath[] = ":memory:";
 
-int32_t Report(const Status& status, flint_limiter_error* error) {
-  if (!status.ok() && error != nullptr) flint::WriteError(status, error);
-  return static_cast<int32_t>(status.code());
+// Allocates nothing: this may be where the lack of memory is reported.
+int32_t Report(Code code, const Status::Detail* detail, std::string_view message,
+               flint_limiter_error* error) {
+  if (code != Code::kOk && error != nullptr) flint::WriteError(code, detail, message, error);
+  return static_cast<int32_t>(code);
+}
+
+int32_t ReportStatus(const Status& status, flint_limiter_error* error) {
+  const Status::Detail* const detail = status.detail();
+  std::string_view message = flint::CodeSentence(status.code());
+  if (detail != nullptr) message = detail->message;
+  return Report(status.code(), detail, message, error);
 }
 
 // Runs a function's body, a callable that returns a Status, behind the wall that no exception
@@ -37,13 +47,15 @@ int32_t Report(const Status& status, flint_limiter_error* error) {
 template <typename Body>
 int32_t Guard(flint_limiter_error* error, const Body& body) {
   try {
-    return Report(body(), error);
+    return ReportStatus(body(), error);
   } catch (const std::bad_alloc&) {
-    return Report(Status(Code::kNoMemory, "out of memory"), error);
+    return Report(Code::kNoMemory, nullptr, flint::CodeSentence(Code::kNoMemory), error);
+  } catch (const std::length_error&) {  // a count so large that its size overflows
+    return Report(Code::kNoMemory, nullptr, flint::CodeSentence(Code::kNoMemory), error);
   } catch (const std::exception& exception) {
-    return Report(Status(Code::kInternal, exception.what()), error);
+    return Report(Code::kInternal, nullptr, exception.what(), error);
   } catch (...) {
-    return Report(Status(Code::kInternal, "an unknown exception"), error);
+    return Report(Code::kInternal, nullptr, "an unknown exception", error);
   }
 }
 
@@ -80,7 +92,7 @@ int32_t CheckOrPeek(Decide decide, flint_limiter* limiter, const char* key, uint
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
     Engine::Item item;
     item.cost = cost;
-    FLINT_RETURN_IF_ERROR(flint::ReadText(key, key_bytes, "key", &item.key));
+    FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));
     LimitConfig config;
     if (inline_config != nullptr) FLINT_RETURN_IF_ERROR(ReadInline(inline_config, &config));
     Engine::Decision decision;
@@ -101,7 +113,7 @@ int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uin
     LimitKind read_kind{};
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
     std::string_view view;
-    FLINT_RETURN_IF_ERROR(flint::ReadText(key, key_bytes, "key", &view));
+    FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &view));
     uint64_t last = 0;
     FLINT_RETURN_IF_ERROR((engine->*end)(read_kind, view, read, &last));
     if (ticket != nullptr) *ticket = last;
@@ -125,7 +137,8 @@ void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_statu
 Status CheckPage(const flint_limiter_status_info* entries, uint64_t capacity, uint64_t stride,
                  const char* text, uint64_t text_bytes, const uint64_t* count) {
   if (count == nullptr) return NullArgument("count");
-  if (text == nullptr || text_bytes < FLINT_LIMITER_MIN_TEXT_BYTES) {
+  if (text == nullptr) return NullArgument("text");
+  if (text_bytes < FLINT_LIMITER_MIN_TEXT_BYTES) {
     return Status(Code::kInvalidArgument,
                   "text_bytes is " + std::to_string(text_bytes) + "; it must be at least 65,536");
   }
@@ -146,8 +159,11 @@ int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
     *limiter = nullptr;
     std::string_view view;
     FLINT_RETURN_IF_ERROR(flint::ReadText(path, path_bytes, "path", &view));
-    if (view.empty() || view.find('\0') != std::string_view::npos) {
-      return Status(Code::kInvalidArgument, "path is empty or contains a zero byte");
+    if (view.empty()) return Status(Code::kInvalidArgument, "path is empty; name a directory");
+    const size_t zero = view.find('\0');
+    if (zero != std::string_view::npos) {
+      return Status(Code::kInvalidArgument, "path has a zero byte, which none can have, after \"" +
+                                                std::string(view.substr(0, zero)) + "\"");
     }
     Engine::Options read;
     FLINT_RETURN_IF_ERROR(flint::ReadOptions(options, &read));
@@ -242,7 +258,7 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     for (uint64_t i = 0; i < count; ++i) {
       flint_limiter_item item;
       FLINT_RETURN_IF_ERROR(flint::ReadStruct(flint::At(items, item_stride, i), "items", &item));
-      FLINT_RETURN_IF_ERROR(flint::ReadText(item.key, item.key_bytes, "key", &wanted[i].key));
+      FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &wanted[i].key));
       wanted[i].cost = item.cost;
       FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(results, result_stride, i), "results"));
     }
@@ -265,7 +281,7 @@ int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t k
     LimitKind read_kind{};
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
     std::string_view view;
-    FLINT_RETURN_IF_ERROR(flint::ReadText(key, key_bytes, "key", &view));
+    FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &view));
     Engine::LimitStatus found;
     FLINT_RETURN_IF_ERROR(engine->StatusOf(read_kind, view, &found));
     flint::WriteStatus(found, nullptr, status);
@@ -282,7 +298,8 @@ int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t a
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
     FLINT_RETURN_IF_ERROR(CheckPage(entries, capacity, stride, text, text_bytes, count));
     if (after_kind > FLINT_LIMITER_KIND_INLINE) {
-      return Status(Code::kInvalidArgument, "after_kind is not a kind");
+      return Status(Code::kInvalidArgument, "after_kind is " + std::to_string(after_kind) +
+                                                "; it must be a kind, between 0 and 3");
     }
     std::string_view view;
     FLINT_RETURN_IF_ERROR(flint::ReadText(after, after_bytes, "after", &view));
@@ -305,8 +322,8 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
     FLINT_RETURN_IF_ERROR(CheckPage(entries, capacity, stride, text, text_bytes, count));
     if (by > FLINT_LIMITER_BY_ALLOWED_COST) {
       return Status(Code::kInvalidArgument, "by is " + std::to_string(by) +
-                                                "; it must be FLINT_LIMITER_BY_DENIED to "
-                                                "FLINT_LIMITER_BY_ALLOWED_COST");
+                                                "; it must be between 0 (denied) and 3 "
+                                                "(allowed cost)");
     }
     std::vector<Engine::LimitStatus> top;
     FLINT_RETURN_IF_ERROR(engine->Top(static_cast<Engine::TopBy>(by), read, capacity, &top));

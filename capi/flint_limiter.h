@@ -59,7 +59,7 @@ extern "C" {
 #define FLINT_LIMITER_WOULD_BLOCK 11     /* NO_WAIT was given and the call would wait */
 #define FLINT_LIMITER_TIMEOUT 12         /* the time given to flint_limiter_wait is over */
 #define FLINT_LIMITER_POISONED 13        /* an earlier write or sync failed; reads still work */
-#define FLINT_LIMITER_NO_MEMORY 14
+#define FLINT_LIMITER_NO_MEMORY 14       /* there is not enough memory for the call */
 #define FLINT_LIMITER_INTERNAL 15        /* a defect of Flint; please report the message */
 
 /* ---- Other constants ----------------------------------------------------------------------- */
@@ -79,8 +79,8 @@ extern "C" {
 #define FLINT_LIMITER_KIND_COUNTER 2  /* in listings: a key's own counter under a template */
 #define FLINT_LIMITER_KIND_INLINE 3   /* in listings: configured by a check, forgotten when fresh */
 
-#define FLINT_LIMITER_NO_WAIT 1       /* return WOULD_BLOCK, with nothing changed, instead of
-                                         waiting for a lock, for room in the log or for the disk */
+/* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
+#define FLINT_LIMITER_NO_WAIT 1       /* WOULD_BLOCK, with nothing changed, instead of waiting */
 #define FLINT_LIMITER_NO_SYNC 2       /* return before the change is on disk, with its ticket */
 #define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed` and `ticket` of the result */
 #define FLINT_LIMITER_IF_ABSENT 8     /* configure only keys that have no limit yet */
@@ -92,7 +92,7 @@ extern "C" {
 #define FLINT_LIMITER_BY_ALLOWED_COST 3
 
 #define FLINT_LIMITER_MAX_KEY_BYTES 65535
-#define FLINT_LIMITER_MAX_ITEMS 1024 /* of one flint_limiter_check_all */
+#define FLINT_LIMITER_MAX_ITEMS 1024       /* of one flint_limiter_check_all */
 #define FLINT_LIMITER_MIN_TEXT_BYTES 65536 /* of the text buffer of list and top */
 
 /* ---- Structures ---------------------------------------------------------------------------- */
@@ -108,12 +108,13 @@ typedef struct flint_limiter_error {
   uint64_t offset;
   uint64_t sequence;
   char segment[64];   /* file name, zero-terminated */
-  char message[1024]; /* UTF-8, zero-terminated, cut at a character if it must be */
+  char message[1024]; /* UTF-8 unless it shows a path that is not; zero-terminated, cut at a
+                         character if it must be */
 } flint_limiter_error;
 
 /* A clock: nanoseconds since 1970, 0 to 2^62. It stands for the wall clock and the boot clock, may
  * run on any thread under Flint's locks, and must neither block nor call Flint. */
-typedef int64_t (*flint_limiter_clock)(void *argument);
+typedef int64_t (*flint_limiter_clock)(void* argument);
 
 /* How to open. All zeros are the defaults. */
 typedef struct flint_limiter_options {
@@ -125,14 +126,14 @@ typedef struct flint_limiter_options {
                                   mode and 64 MiB in batch mode */
   uint64_t ring_bytes;         /* 256 KiB to 64 MiB, a power of two, 0 means 1 MiB */
   flint_limiter_clock clock;   /* NULL means the system's clocks */
-  void *clock_argument;
+  void* clock_argument;
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. */
 typedef struct flint_limiter_config {
   uint32_t struct_size;
   uint32_t kind;      /* FLINT_LIMITER_KIND_EXACT or _TEMPLATE; ignored inline */
-  const char *key;    /* ignored inline */
+  const char* key;    /* ignored inline */
   uint64_t key_bytes; /* ignored inline */
   uint64_t rate;
   uint64_t per_ns;
@@ -144,7 +145,7 @@ typedef struct flint_limiter_config {
 /* A decision. */
 typedef struct flint_limiter_result {
   uint32_t struct_size;
-  uint32_t allowed;        /* 1 or 0 */
+  uint32_t allowed; /* 1 or 0 */
   uint32_t algorithm;
   uint32_t reserved;
   uint64_t cost;
@@ -160,7 +161,7 @@ typedef struct flint_limiter_result {
 typedef struct flint_limiter_item {
   uint32_t struct_size;
   uint32_t reserved;
-  const char *key;
+  const char* key;
   uint64_t key_bytes;
   uint64_t cost;
 } flint_limiter_item;
@@ -170,7 +171,7 @@ typedef struct flint_limiter_item {
 typedef struct flint_limiter_status_info {
   uint32_t struct_size;
   uint32_t kind;
-  const char *key;    /* list and top: in the caller's text buffer; status: NULL */
+  const char* key; /* list and top: in the caller's text buffer; status: NULL */
   uint64_t key_bytes;
   uint64_t rate;
   uint64_t per_ns;
@@ -186,27 +187,27 @@ typedef struct flint_limiter_status_info {
   int64_t last_allowed_at_ns;
   int64_t last_denied_at_ns;
   int64_t last_reset_at_ns;
-  uint64_t counters;  /* a template: how many counters it has now; otherwise 0 */
+  uint64_t counters; /* a template: how many counters it has now; otherwise 0 */
 } flint_limiter_status_info;
 
 /* What opening found and what the log holds now. */
 typedef struct flint_limiter_info {
   uint32_t struct_size;
   uint32_t sync;
-  uint64_t recovered_records;     /* replayed from the log when it was opened */
+  uint64_t recovered_records;      /* replayed from the log when it was opened */
   uint64_t recovered_ring_records; /* of these, found only in the ring: a process had died */
-  uint64_t torn_bytes;            /* cut from the log's end when it was opened, kept aside */
-  uint64_t snapshot_limits;       /* read from the snapshot when it was opened */
-  uint64_t limits;                /* exact and inline limits and templates now */
-  uint64_t counters;              /* counters under templates now */
-  uint64_t log_bytes;             /* in segments now, headers included */
+  uint64_t torn_bytes;             /* cut from the log's end when it was opened, kept aside */
+  uint64_t snapshot_limits;        /* read from the snapshot when it was opened */
+  uint64_t limits;                 /* exact and inline limits and templates now */
+  uint64_t counters;               /* counters under templates now */
+  uint64_t log_bytes;              /* in segments now, headers included */
   uint64_t segments;
-  uint64_t snapshot_bytes;        /* 0: there is none */
-  uint64_t sequence;              /* of the last record */
-  uint64_t appended;              /* the newest ticket */
-  uint64_t durable;               /* the newest ticket that is on disk */
-  uint64_t syncs;                 /* of the log since it was opened */
-  uint64_t directory_mode;        /* permission bits; 0 for ":memory:" */
+  uint64_t snapshot_bytes; /* 0: there is none */
+  uint64_t sequence;       /* of the last record */
+  uint64_t appended;       /* the newest ticket */
+  uint64_t durable;        /* the newest ticket that is on disk */
+  uint64_t syncs;          /* of the log since it was opened */
+  uint64_t directory_mode; /* permission bits; 0 for ":memory:" */
   int64_t engine_time_ns;
 } flint_limiter_info;
 
@@ -217,19 +218,20 @@ typedef struct flint_limiter_info {
  * may be NULL. On success `*limiter` must later be given to flint_limiter_close; otherwise it is
  * set to NULL. Errors: INVALID_ARGUMENT, LOCKED, PERMISSION, UNSUPPORTED, IO, DISK_FULL,
  * CORRUPTION, NO_MEMORY. */
-FLINT_LIMITER_API int32_t flint_limiter_open(const char *path, uint64_t path_bytes,
-                                             const flint_limiter_options *options,
-                                             flint_limiter **limiter, flint_limiter_error *error);
+FLINT_LIMITER_API int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
+                                             const flint_limiter_options* options,
+                                             flint_limiter** limiter, flint_limiter_error* error);
 
-/* Makes every later call, and every call that is waiting, return CLOSED, and waits until none is
- * running; what was answered is on disk when it returns OK. The handle must still be closed. */
-FLINT_LIMITER_API int32_t flint_limiter_shutdown(flint_limiter *limiter,
-                                                 flint_limiter_error *error);
+/* Makes every later call return CLOSED and ends every call that is waiting: with CLOSED, or with OK
+ * when what it waits for has come to be. Waits until no call is running; what was answered is on
+ * disk when it returns OK. The handle must still be closed. */
+FLINT_LIMITER_API int32_t flint_limiter_shutdown(flint_limiter* limiter,
+                                                 flint_limiter_error* error);
 
 /* Shuts down, unlocks the directory, frees the limiter and sets `*limiter` to NULL. Accepts NULL
  * and a pointer to NULL. Returns what flint_limiter_shutdown returned (OK if that had been called);
  * the limiter is freed in any case. */
-FLINT_LIMITER_API int32_t flint_limiter_close(flint_limiter **limiter, flint_limiter_error *error);
+FLINT_LIMITER_API int32_t flint_limiter_close(flint_limiter** limiter, flint_limiter_error* error);
 
 /* ---- Limits -------------------------------------------------------------------------------- */
 
@@ -238,32 +240,33 @@ FLINT_LIMITER_API int32_t flint_limiter_close(flint_limiter **limiter, flint_lim
  * new burst) counts as used now. A template gives every key under its prefix a counter of its own;
  * the longest matching template wins, and an exact limit wins over every template.
  * `flags`: IF_ABSENT, NO_SYNC, NO_WAIT. `ticket` may be NULL; it is set to 0 when nothing was
- * written. Errors: INVALID_ARGUMENT, DISK_FULL, POISONED, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY. */
-FLINT_LIMITER_API int32_t flint_limiter_limit(flint_limiter *limiter,
-                                              const flint_limiter_config *config, uint32_t flags,
-                                              uint64_t *ticket, flint_limiter_error *error);
+ * written. Errors: INVALID_ARGUMENT, DISK_FULL, POISONED, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY.
+ */
+FLINT_LIMITER_API int32_t flint_limiter_limit(flint_limiter* limiter,
+                                              const flint_limiter_config* config, uint32_t flags,
+                                              uint64_t* ticket, flint_limiter_error* error);
 
 /* Configures `count` limits, `stride` bytes apart, with one wait for the disk. All are checked
- * before the first takes effect; a crash may keep the first of them only, in order. */
-FLINT_LIMITER_API int32_t flint_limiter_limit_many(flint_limiter *limiter,
-                                                   const flint_limiter_config *configs,
-                                                   uint64_t count, uint64_t stride,
-                                                   uint32_t flags, uint64_t *ticket,
-                                                   flint_limiter_error *error);
+ * before the first takes effect; a crash, or an error other than INVALID_ARGUMENT, may keep the
+ * first of them only, in order. */
+FLINT_LIMITER_API int32_t flint_limiter_limit_many(flint_limiter* limiter,
+                                                   const flint_limiter_config* configs,
+                                                   uint64_t count, uint64_t stride, uint32_t flags,
+                                                   uint64_t* ticket, flint_limiter_error* error);
 
 /* Deletes a limit; deleting a template deletes its counters. `kind` is EXACT (which also deletes
  * an inline limit or one counter under a template) or TEMPLATE. Errors: NOT_CONFIGURED and those
  * of flint_limiter_limit. `flags`: NO_SYNC, NO_WAIT. */
-FLINT_LIMITER_API int32_t flint_limiter_remove(flint_limiter *limiter, const char *key,
+FLINT_LIMITER_API int32_t flint_limiter_remove(flint_limiter* limiter, const char* key,
                                                uint64_t key_bytes, uint32_t kind, uint32_t flags,
-                                               uint64_t *ticket, flint_limiter_error *error);
+                                               uint64_t* ticket, flint_limiter_error* error);
 
 /* Forgets what was used: the full burst is available again. Totals stay. EXACT takes any key that
  * has a limit or a counter; TEMPLATE resets all counters of the template. Errors and flags as for
  * flint_limiter_remove. */
-FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter *limiter, const char *key,
+FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter* limiter, const char* key,
                                               uint64_t key_bytes, uint32_t kind, uint32_t flags,
-                                              uint64_t *ticket, flint_limiter_error *error);
+                                              uint64_t* ticket, flint_limiter_error* error);
 
 /* ---- Decisions ----------------------------------------------------------------------------- */
 
@@ -274,87 +277,92 @@ FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter *limiter, const char
  * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY. Errors: INVALID_ARGUMENT, NOT_CONFIGURED, DISK_FULL,
  * POISONED, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone then. After POISONED
  * from an admission in always mode it is unknown whether a later open will count it. */
-FLINT_LIMITER_API int32_t flint_limiter_check(flint_limiter *limiter, const char *key,
+FLINT_LIMITER_API int32_t flint_limiter_check(flint_limiter* limiter, const char* key,
                                               uint64_t key_bytes, uint64_t cost, uint32_t flags,
-                                              const flint_limiter_config *inline_config,
-                                              flint_limiter_result *result,
-                                              flint_limiter_error *error);
+                                              const flint_limiter_config* inline_config,
+                                              flint_limiter_result* result,
+                                              flint_limiter_error* error);
 
 /* Whether flint_limiter_check would admit `cost` now, and when it would otherwise, changing and
  * recording nothing: `remaining` and `reset_at_ns` are as they stand, without the cost. */
-FLINT_LIMITER_API int32_t flint_limiter_peek(flint_limiter *limiter, const char *key,
+FLINT_LIMITER_API int32_t flint_limiter_peek(flint_limiter* limiter, const char* key,
                                              uint64_t key_bytes, uint64_t cost, uint32_t flags,
-                                             const flint_limiter_config *inline_config,
-                                             flint_limiter_result *result,
-                                             flint_limiter_error *error);
+                                             const flint_limiter_config* inline_config,
+                                             flint_limiter_result* result,
+                                             flint_limiter_error* error);
 
 /* Decides 1 to FLINT_LIMITER_MAX_ITEMS items with different keys, of at most 65,535 bytes in all,
- * together: all are counted, in one record, or none. `results` has room for `count`. When one is denied, the results up to and
- * including it are filled, `*denied_index` is its index and only its denial is recorded; otherwise
- * all are filled and `*denied_index` is `count`. `results[0].ticket` covers all. Flags and errors
- * as for flint_limiter_check. */
-FLINT_LIMITER_API int32_t flint_limiter_check_all(
-    flint_limiter *limiter, const flint_limiter_item *items, uint64_t count, uint64_t item_stride,
-    uint32_t flags, flint_limiter_result *results, uint64_t result_stride, uint64_t *denied_index,
-    flint_limiter_error *error);
+ * together: all are counted, in one record, or none. `results` has room for `count`. When one is
+ * denied, the results up to and including it are filled, `*denied_index` is its index and only its
+ * denial is recorded; otherwise all are filled and `*denied_index` is `count`. `results[0].ticket`
+ * covers all. Flags and errors as for flint_limiter_check. */
+FLINT_LIMITER_API int32_t flint_limiter_check_all(flint_limiter* limiter,
+                                                  const flint_limiter_item* items, uint64_t count,
+                                                  uint64_t item_stride, uint32_t flags,
+                                                  flint_limiter_result* results,
+                                                  uint64_t result_stride, uint64_t* denied_index,
+                                                  flint_limiter_error* error);
 
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 /* One limit. `kind` is EXACT (any key that has a limit or a counter of its own now, or that a
- * template covers) or TEMPLATE. Errors: NOT_CONFIGURED, CLOSED, FORKED. */
-FLINT_LIMITER_API int32_t flint_limiter_status(flint_limiter *limiter, const char *key,
+ * template covers) or TEMPLATE. Errors: INVALID_ARGUMENT, NOT_CONFIGURED, CLOSED, FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_status(flint_limiter* limiter, const char* key,
                                                uint64_t key_bytes, uint32_t kind,
-                                               flint_limiter_status_info *status,
-                                               flint_limiter_error *error);
+                                               flint_limiter_status_info* status,
+                                               flint_limiter_error* error);
 
 /* A page of limits in order of key bytes, then kind. For the first page `after` is NULL; then it
  * is the last key and `after_kind` the last kind of the page before. Up to `capacity` entries,
  * `stride` bytes apart; their keys are copied to `text`, of at least FLINT_LIMITER_MIN_TEXT_BYTES.
  * `*count` 0 means the end. The page is not one moment's: limits may change between and within
  * pages. `flags`: ALL_COUNTERS. */
-FLINT_LIMITER_API int32_t flint_limiter_list(flint_limiter *limiter, const char *after,
+FLINT_LIMITER_API int32_t flint_limiter_list(flint_limiter* limiter, const char* after,
                                              uint64_t after_bytes, uint32_t after_kind,
-                                             uint32_t flags, flint_limiter_status_info *entries,
-                                             uint64_t capacity, uint64_t stride, char *text,
-                                             uint64_t text_bytes, uint64_t *count,
-                                             flint_limiter_error *error);
+                                             uint32_t flags, flint_limiter_status_info* entries,
+                                             uint64_t capacity, uint64_t stride, char* text,
+                                             uint64_t text_bytes, uint64_t* count,
+                                             flint_limiter_error* error);
 
 /* The `capacity` keys with the largest total, largest first; those with 0 are left out. Exact and
  * inline limits and, with ALL_COUNTERS, the counters under templates. `by`: FLINT_LIMITER_BY_*.
  * Returns fewer when their keys fill `text`. */
-FLINT_LIMITER_API int32_t flint_limiter_top(flint_limiter *limiter, uint32_t by, uint32_t flags,
-                                            flint_limiter_status_info *entries, uint64_t capacity,
-                                            uint64_t stride, char *text, uint64_t text_bytes,
-                                            uint64_t *count, flint_limiter_error *error);
+FLINT_LIMITER_API int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
+                                            flint_limiter_status_info* entries, uint64_t capacity,
+                                            uint64_t stride, char* text, uint64_t text_bytes,
+                                            uint64_t* count, flint_limiter_error* error);
 
-FLINT_LIMITER_API int32_t flint_limiter_get_info(flint_limiter *limiter, flint_limiter_info *info,
-                                                 flint_limiter_error *error);
+FLINT_LIMITER_API int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
+                                                 flint_limiter_error* error);
 
 /* ---- Durability ---------------------------------------------------------------------------- */
 
-/* Waits until everything that was appended before the call is on disk. */
-FLINT_LIMITER_API int32_t flint_limiter_flush(flint_limiter *limiter, flint_limiter_error *error);
+/* Waits until everything that was appended before the call is on disk. Errors: POISONED, CLOSED,
+ * FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_flush(flint_limiter* limiter, flint_limiter_error* error);
 
-/* Waits until `ticket` is on disk, at most `timeout_ns` (UINT64_MAX: without end). Errors: TIMEOUT,
- * POISONED, CLOSED, FORKED, INVALID_ARGUMENT (a ticket that was never given out). */
-FLINT_LIMITER_API int32_t flint_limiter_wait(flint_limiter *limiter, uint64_t ticket,
-                                             uint64_t timeout_ns, flint_limiter_error *error);
+/* Waits until `ticket` is on disk, at most `timeout_ns` (0: not at all; UINT64_MAX: without end).
+ * A caller that waits may have to do the syncing, which it then finishes however long that takes.
+ * Errors: TIMEOUT, POISONED, CLOSED, FORKED, INVALID_ARGUMENT (a ticket that was never given
+ * out). */
+FLINT_LIMITER_API int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket,
+                                             uint64_t timeout_ns, flint_limiter_error* error);
 
 /* The newest ticket that is on disk. */
-FLINT_LIMITER_API int32_t flint_limiter_durable(flint_limiter *limiter, uint64_t *ticket,
-                                                flint_limiter_error *error);
+FLINT_LIMITER_API int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
+                                                flint_limiter_error* error);
 
-/* Replaces the log written so far by a snapshot. Checks go on meanwhile. */
-FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter *limiter,
-                                                flint_limiter_error *error);
+/* Replaces the log written so far by a snapshot. Checks go on meanwhile. Errors: PERMISSION, IO,
+ * DISK_FULL, CORRUPTION, POISONED, CLOSED, FORKED, NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter* limiter, flint_limiter_error* error);
 
 /* ---- About the library --------------------------------------------------------------------- */
 
 /* "1.0.0"; static. */
-FLINT_LIMITER_API const char *flint_limiter_version(void);
+FLINT_LIMITER_API const char* flint_limiter_version(void);
 
 /* A sentence for a status code, "unknown status" for others; static. */
-FLINT_LIMITER_API const char *flint_limiter_code_text(int32_t code);
+FLINT_LIMITER_API const char* flint_limiter_code_text(int32_t code);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@ namespace {
 
 // Of a key's denials between two syncs so many are recorded one by one, the rest as one.
 constexpr uint8_t kDenialsOneByOne = 16;
+constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
 constexpr size_t kMaxItems = 1024;
 constexpr size_t kMaxKeyBytesTogether = 65535;
 
@@ -126,6 +127,7 @@ void Engine::RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t
     merged.count += 1;
     merged.cost = SaturatingAdd(merged.cost, cost);
     merged.time_ns = now_ns;
+    if (merged.count >= kMergedAtMost && FlushMerged(shard, counter) == Log::Result::kOk) return;
   }
   if (!shard.has_merged.exchange(true, std::memory_order_relaxed)) {
     shards_with_merged_.fetch_add(1, std::memory_order_relaxed);

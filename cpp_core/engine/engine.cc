@@ -49,7 +49,7 @@ Status Engine::OpenDirectory() {
   SnapshotHead head;
   FLINT_RETURN_IF_ERROR(LoadSnapshot(&keyspace_, &head, &opened_.snapshot_limits));
   Replayer replayer(&keyspace_);
-  replayer.SawTime(head.clock.clock.engine_ns);
+  replayer.SawTime(head.last_ns);
   Recovery recovery(env, directory_, head, clock_.Boot());
   Recovery::Report report;
   FLINT_RETURN_IF_ERROR(recovery.Replay(&replayer, &report));
@@ -201,7 +201,7 @@ Status Engine::BuildSnapshot(uint64_t last_segment) {
   FLINT_RETURN_IF_ERROR(FindLogPath(env, directory_, head.covered, last_segment, &path));
   LogStream stream(&path, nullptr, head.covered);
   Replayer replayer(&keyspace);
-  replayer.SawTime(head.clock.clock.engine_ns);
+  replayer.SawTime(head.last_ns);
   Record record;
   do {
     bool end = false;
@@ -214,6 +214,7 @@ Status Engine::BuildSnapshot(uint64_t last_segment) {
     if (!UpdateClock(record, &head.clock)) return stream.DamageHere("an unreadable clock");
   } while (record.type != RecordType::kFooter || !stream.at_last_segment());
   head.covered = Covered{record.end(), record.sequence, record.crc, path.directory_id, true};
+  head.last_ns = replayer.last_time_ns();
   SnapshotWriter writer(env, directory_);
   FLINT_RETURN_IF_ERROR(writer.Begin(head));
   FLINT_RETURN_IF_ERROR(keyspace.Save(&writer, replayer.last_time_ns()));

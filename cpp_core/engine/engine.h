@@ -192,8 +192,9 @@ class Engine {
   // Reading. A template's counters are spread over all shards.
   struct Listed;
   void Collect(const Flags& flags, const Listed& wanted, std::vector<LimitStatus>* page);
-  void AddLiveTotals(std::vector<LimitStatus>* page);
-  void FillTemplate(const Template& subject, int64_t now_ns, LimitStatus* status) const;
+  void AddTotals(std::vector<LimitStatus>* page);
+  void AddWithWallTimes(Totals totals, int64_t now_ns, LimitStatus* status) const;
+  void FillTemplate(const Template& subject, LimitStatus* status) const;
 
   Status BuildSnapshot(uint64_t last_segment);
 

@@ -64,20 +64,28 @@ void Engine::FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* sta
   status->totals.last_reset_ns = WallFromEngine(status->totals.last_reset_ns, now_ns);
 }
 
-// Without its counters' totals: AddLiveTotals adds them.
-void Engine::FillTemplate(const Template& subject, int64_t now_ns, LimitStatus* status) const {
+// Without totals: AddTotals adds them.
+void Engine::FillTemplate(const Template& subject, LimitStatus* status) const {
   status->kind = LimitKind::kTemplate;
   status->key = subject.prefix;
   status->config = *subject.config;
   status->remaining = subject.config->burst;
   status->reset_at_ns = clock_.WallNs();
-  status->totals = subject.Absorbed();
-  status->totals.last_allowed_ns = WallFromEngine(status->totals.last_allowed_ns, now_ns);
-  status->totals.last_denied_ns = WallFromEngine(status->totals.last_denied_ns, now_ns);
-  status->totals.last_reset_ns = WallFromEngine(status->totals.last_reset_ns, now_ns);
+  status->totals.last_allowed_ns = 0;
+  status->totals.last_denied_ns = 0;
+  status->totals.last_reset_ns = 0;
 }
 
-void Engine::AddLiveTotals(std::vector<LimitStatus>* page) {
+void Engine::AddWithWallTimes(Totals totals, int64_t now_ns, LimitStatus* status) const {
+  totals.last_allowed_ns = WallFromEngine(totals.last_allowed_ns, now_ns);
+  totals.last_denied_ns = WallFromEngine(totals.last_denied_ns, now_ns);
+  totals.last_reset_ns = WallFromEngine(totals.last_reset_ns, now_ns);
+  Merge(&status->totals, totals);
+}
+
+// What the templates' counters have counted, and then what they have absorbed: counters that come
+// to know here that they have been reset move their totals meanwhile.
+void Engine::AddTotals(std::vector<LimitStatus>* page) {
   std::unordered_map<std::string_view, LimitStatus*> templates;
   for (LimitStatus& status : *page) {
     if (status.kind == LimitKind::kTemplate) templates[status.key] = &status;
@@ -94,13 +102,15 @@ void Engine::AddLiveTotals(std::vector<LimitStatus>* page) {
       }
       const auto found = templates.find(counter->parent->prefix);
       if (found == templates.end()) continue;
-      Totals totals = counter->totals;
-      totals.last_allowed_ns = WallFromEngine(totals.last_allowed_ns, now_ns);
-      totals.last_denied_ns = WallFromEngine(totals.last_denied_ns, now_ns);
-      totals.last_reset_ns = WallFromEngine(totals.last_reset_ns, now_ns);
-      Merge(&found->second->totals, totals);
+      AddWithWallTimes(counter->totals, now_ns, found->second);
       if (!counter->Forgettable(now_ns)) ++found->second->counters;
     }
+  }
+  const std::lock_guard<std::mutex> lock(keyspace_.shards()[0].mutex);
+  const int64_t now_ns = clock_.Now();
+  for (const auto& [prefix, status] : templates) {
+    const Template* subject = keyspace_.templates().Find(prefix);
+    if (subject != nullptr) AddWithWallTimes(subject->Absorbed(), now_ns, status);
   }
 }
 
@@ -120,7 +130,7 @@ Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* statu
       if (subject == nullptr) {
         return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key) + "*");
       }
-      FillTemplate(*subject, now_ns, &found[0]);
+      FillTemplate(*subject, &found[0]);
     } else {
       Counter* counter = keyspace_.Find(shard, hash, key);
       if (counter != nullptr && counter->Forgettable(now_ns)) counter = nullptr;
@@ -138,7 +148,7 @@ Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* statu
       FillStatus(*counter, now_ns, &found[0]);
     }
   }
-  AddLiveTotals(&found);
+  AddTotals(&found);
   *status = std::move(found[0]);
   return Status();
 }
@@ -162,7 +172,7 @@ void Engine::Collect(const Flags& flags, const Listed& wanted, std::vector<Limit
       for (const auto& entry : keyspace_.templates().all()) {
         if (!wanted.wants(entry.first, LimitKind::kTemplate, Totals{})) continue;
         LimitStatus status;
-        FillTemplate(*entry.second, now_ns, &status);
+        FillTemplate(*entry.second, &status);
         keep(std::move(status));
       }
     }
@@ -200,7 +210,7 @@ Status Engine::List(const std::string_view* after, LimitKind after_kind, const F
     bytes += (*page)[fitting++].key.size();
   }
   page->resize(fitting);
-  AddLiveTotals(page);
+  AddTotals(page);
   return Status();
 }
 

@@ -172,18 +172,23 @@ void Log::Wake() { sem_post(&wake_); }
 
 Log::Result Log::AppendAllow(const Binding& binding, int64_t time_ns, uint64_t cost,
                              uint64_t* ticket) {
+  return AppendOne(RecordType::kAllow, binding, time_ns, cost, ticket);
+}
+
+// The check path: the record is built on the stack, and nothing is allocated.
+Log::Result Log::AppendOne(RecordType type, const Binding& binding, int64_t time_ns, uint64_t cost,
+                           uint64_t* ticket) {
   bool wake = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Result result = Reserve(kAllowBytes);
-    if (result != Result::kOk) [[unlikely]]
-      return result;
+    if (result != Result::kOk) [[unlikely]] return result;
     const SegmentHeader& header = active_->header;
     if (binding.segment != static_cast<uint32_t>(header.number)) return Result::kNeedKey;
     const uint64_t payload[2] = {static_cast<uint64_t>(time_ns), cost};
     char record[kAllowBytes];
     const uint32_t crc = BuildRecord(
-        record, crc_, header.generation, sequence_ + 1, RecordType::kAllow, 0, binding.id,
+        record, crc_, header.generation, sequence_ + 1, type, 0, binding.id,
         std::string_view(reinterpret_cast<const char*>(payload), sizeof(payload)));
     PutBuilt(record, kAllowBytes, crc);
     *ticket = head_;
@@ -194,6 +199,10 @@ Log::Result Log::AppendAllow(const Binding& binding, int64_t time_ns, uint64_t c
 }
 
 Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny) {
+  uint64_t ticket = 0;
+  if (deny.count == 1) {
+    return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, &ticket);
+  }
   const std::string payload = Encode(deny);
   bool wake = false;
   {
@@ -281,6 +290,11 @@ void Log::LeaveDrainRole() {
   drain_changed_.notify_all();
 }
 
+void Log::FinishFront() {
+  rotated_.push_back(unsynced_.front());
+  unsynced_.pop_front();
+}
+
 // Parts never cross a segment's end: a segment is synced to its end before the next one is
 // written, so that a later segment on disk proves the earlier one.
 Log::Part Log::NextPart() {
@@ -288,10 +302,13 @@ Log::Part Log::NextPart() {
   EmitPendingSeals(0);
   EmitClockIfStepped();
   Part part;
+  // A segment may have ended exactly where the last sync did.
+  if (unsynced_.front()->end <= durable()) FinishFront();
   part.segment = unsynced_.front();
   part.begin = written_.load(std::memory_order_relaxed);
   part.end = std::min(head_, part.segment->end);
   part.events = part.end == head_ ? events_ : events_synced_;
+  part.ends_segment = part.end == part.segment->end;
   return part;
 }
 
@@ -340,8 +357,8 @@ Status Log::WaitForRing() {
     Poison(status);
     return status;
   }
-  if (part.begin == part.end) return SyncThrough(part.end);
-  return Status();
+  // Nothing to write but a segment that has ended: it must be synced before the next is written.
+  return part.begin == part.end && part.ends_segment ? SyncThrough(part.end) : Status();
 }
 
 Status Log::WaitForSegment() {
@@ -432,9 +449,8 @@ void Log::FinishSync(const Part& part, bool sealed, const SealPayload& seal) {
       if (pending_seals_.size() == kMaxPendingSeals) pending_seals_.erase(pending_seals_.begin());
       pending_seals_.push_back(seal);
     }
-    if (part.segment->end == part.end) {
-      unsynced_.pop_front();
-      rotated_.push_back(part.segment);
+    if (part.segment == unsynced_.front() && part.segment->end == part.end) {
+      FinishFront();
       wake = true;
     }
   }
@@ -668,7 +684,8 @@ Status Log::Rotate(uint64_t* ended_segment) {
   const std::shared_ptr<Segment> old = previous_;
   lock.unlock();
   Wake();
-  FLINT_RETURN_IF_ERROR(SyncThrough(old->end));
+  // With the next segment's START: without it, what comes before may not be removed.
+  FLINT_RETURN_IF_ERROR(SyncThrough(old->end + kStartBytes));
   lock.lock();
   segment_changed_.wait(lock, [&] {
     return (old->name != kLogName && old->name != kNextName) || closed_ ||

@@ -132,8 +132,11 @@ class Log {
     uint64_t begin = 0;
     uint64_t end = 0;
     uint64_t events = 0;  // how many have been written when it is
+    bool ends_segment = false;
   };
 
+  Result AppendOne(RecordType type, const Binding& binding, int64_t time_ns, uint64_t cost,
+                   uint64_t* ticket);
   // Under mutex_.
   Result Reserve(uint32_t length);
   bool FitsSegment(uint32_t length) const;
@@ -146,6 +149,7 @@ class Log {
   void EmitClockIfStepped();
   void EmitClock();
   void CountEvent(bool* wake);
+  void FinishFront();
   void Wake();
 
   void TakeDrainRole();

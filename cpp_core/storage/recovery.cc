@@ -210,6 +210,8 @@ Status Recovery::FreeNewName() {
     FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNewName, directory_ + "/" + name));
     FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
     reader->set_name(name);
+    // A superseded segment that began at the same record had this name until now.
+    std::erase_if(path_.others, [&](const auto& other) { return other->name() == name; });
   }
   return Status();
 }

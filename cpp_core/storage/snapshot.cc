@@ -143,6 +143,7 @@ Status HeadFromJson(const Json& json, SnapshotHead* head) {
   head->clock.clock =
       ClockPair{json.at("engine_ns").get<int64_t>(), json.at("boot_ns").get<int64_t>(),
                 json.at("wall_ns").get<int64_t>()};
+  head->last_ns = json.at("last_ns").get<int64_t>();
   if (!ParseHex(json.at("directory_id").get<std::string>(), &head->covered.directory_id) ||
       !ParseHex(json.at("boot_id").get<std::string>(), &head->clock.boot)) {
     return Status(Code::kCorruption, "an id that is not hexadecimal");
@@ -192,7 +193,8 @@ Status SnapshotWriter::Begin(const SnapshotHead& head) {
                      {"engine_ns", head.clock.clock.engine_ns},
                      {"boot_ns", head.clock.clock.boot_ns},
                      {"wall_ns", head.clock.clock.wall_ns},
-                     {"boot_id", Hex(head.clock.boot)}};
+                     {"boot_id", Hex(head.clock.boot)},
+                     {"last_ns", head.last_ns}};
   std::string line = json.dump();
   line.pop_back();
   return Put(line + ",\"limits\":[");

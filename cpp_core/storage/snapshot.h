@@ -41,6 +41,7 @@ struct SnapshotLimit {
 struct SnapshotHead {
   Covered covered;
   ClockPayload clock;
+  int64_t last_ns = 0;  // the largest engine time any covered record told of
 };
 
 // Writes flint.snapshot: to a temporary file, synced, renamed, directory synced.
