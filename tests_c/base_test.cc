@@ -1,0 +1,302 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <ctime>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/coding.h"
+#include "base/crc32c.h"
+#include "base/sha256.h"
+#include "base/status.h"
+#include "fake_clock.h"
+
+namespace flint {
+namespace {
+
+// ---- Coding ------------------------------------------------------------------------------------
+
+TEST(CodingTest, IntegersAreLittleEndian) {
+  std::string bytes;
+  Put8(&bytes, 0x01);
+  Put16(&bytes, 0x0302);
+  Put32(&bytes, 0x07060504);
+  Put64(&bytes, 0x0f0e0d0c0b0a0908);
+  PutBytes(&bytes, "\x10\x11");
+  PutBytes(&bytes, "\x12\x13\x14", 2);
+  ASSERT_EQ(bytes.size(), 19u);
+  for (size_t i = 0; i < bytes.size(); ++i) EXPECT_EQ(bytes[i], static_cast<char>(i + 1));
+  EXPECT_EQ(Decode16(bytes.data() + 1), 0x0302);
+  EXPECT_EQ(Decode32(bytes.data() + 3), 0x07060504u);
+  EXPECT_EQ(Decode64(bytes.data() + 7), 0x0f0e0d0c0b0a0908u);
+}
+
+TEST(CodingTest, ReaderTakesWhatWasPut) {
+  std::string bytes;
+  Put8(&bytes, 200);
+  Put16(&bytes, 60'000);
+  Put32(&bytes, 4'000'000'000);
+  Put64(&bytes, UINT64_MAX);
+  Put64(&bytes, static_cast<uint64_t>(int64_t{-5}));
+  PutBytes(&bytes, "key");
+  PutBytes(&bytes, "copy");
+
+  Reader reader(bytes);
+  uint8_t u8 = 0;
+  uint16_t u16 = 0;
+  uint32_t u32 = 0;
+  uint64_t u64 = 0;
+  int64_t i64 = 0;
+  std::string_view key;
+  char copy[4];
+  ASSERT_TRUE(reader.GetU8(&u8) && reader.GetU16(&u16) && reader.GetU32(&u32));
+  ASSERT_TRUE(reader.GetU64(&u64) && reader.GetI64(&i64));
+  ASSERT_TRUE(reader.GetBytes(3, &key));
+  ASSERT_TRUE(reader.CopyBytes(4, copy));
+  EXPECT_EQ(u8, 200);
+  EXPECT_EQ(u16, 60'000);
+  EXPECT_EQ(u32, 4'000'000'000);
+  EXPECT_EQ(u64, UINT64_MAX);
+  EXPECT_EQ(i64, -5);
+  EXPECT_EQ(key, "key");
+  EXPECT_EQ(key.data(), bytes.data() + 23);
+  EXPECT_EQ(std::string_view(copy, 4), "copy");
+  EXPECT_TRUE(reader.empty());
+}
+
+TEST(CodingTest, ReaderNeverPassesTheEnd) {
+  for (size_t size = 0; size < 8; ++size) {
+    const std::string bytes(size, 'x');
+    Reader reader(bytes.data(), bytes.size());
+    uint64_t u64 = 7;
+    std::string_view taken = "untouched";
+    EXPECT_FALSE(reader.GetU64(&u64));
+    EXPECT_EQ(u64, 7u);
+    EXPECT_FALSE(reader.GetBytes(size + 1, &taken));
+    EXPECT_EQ(taken, "untouched");
+    EXPECT_FALSE(reader.GetBytes(SIZE_MAX, &taken));
+    EXPECT_FALSE(reader.Skip(size + 1));
+    EXPECT_EQ(reader.remaining(), size);
+    EXPECT_TRUE(reader.Skip(size));
+    EXPECT_TRUE(reader.empty());
+  }
+}
+
+// ---- CRC-32C -----------------------------------------------------------------------------------
+
+// The vectors of RFC 3720, appendix B.4, and the customary check value.
+TEST(Crc32cTest, KnownValues) {
+  std::string increasing;
+  std::string decreasing;
+  for (int i = 0; i < 32; ++i) {
+    increasing.push_back(static_cast<char>(i));
+    decreasing.push_back(static_cast<char>(31 - i));
+  }
+  std::string read_command(48, '\0');
+  for (const auto& [at, byte] : {std::pair<size_t, uint8_t>{0, 0x01},
+                                 {1, 0xc0},
+                                 {16, 0x14},
+                                 {22, 0x04},
+                                 {27, 0x14},
+                                 {31, 0x18},
+                                 {32, 0x28},
+                                 {40, 0x02}}) {
+    read_command[at] = static_cast<char>(byte);
+  }
+  const std::pair<std::string, uint32_t> vectors[] = {
+      {"", 0},
+      {std::string(32, '\0'), 0x8a9136aa},
+      {std::string(32, '\xff'), 0x62a8ab43},
+      {increasing, 0x46dd794e},
+      {decreasing, 0x113fdb5c},
+      {read_command, 0xd9963a56},
+      {"123456789", 0xe3069283},
+  };
+  for (const auto& [bytes, crc] : vectors) {
+    EXPECT_EQ(ExtendCrc32c(0, bytes.data(), bytes.size()), crc);
+    EXPECT_EQ(ExtendCrc32cPortable(0, bytes.data(), bytes.size()), crc);
+  }
+}
+
+TEST(Crc32cTest, InstructionAndTablesAgreeOnAnyBytesInAnyPieces) {
+  std::mt19937_64 random(1);
+  std::string bytes(1000, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  for (int round = 0; round < 5000; ++round) {
+    const size_t from = random() % bytes.size();
+    const size_t size = random() % (bytes.size() - from);
+    const size_t first = random() % (size + 1);
+    const uint32_t before = static_cast<uint32_t>(random());
+    const char* at = bytes.data() + from;
+    const uint32_t crc = ExtendCrc32cPortable(before, at, size);
+    ASSERT_EQ(ExtendCrc32c(before, at, size), crc);
+    ASSERT_EQ(ExtendCrc32c(ExtendCrc32c(before, at, first), at + first, size - first), crc);
+  }
+}
+
+// ---- SHA-256 -----------------------------------------------------------------------------------
+
+// The vectors of FIPS 180-2 and the empty message.
+TEST(Sha256Test, KnownValues) {
+  const std::pair<std::string, std::string> vectors[] = {
+      {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+      {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+      {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+       "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+      {std::string(1'000'000, 'a'),
+       "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+  };
+  for (const auto& [bytes, hex] : vectors) {
+    EXPECT_EQ(ToHex(Sha256Of(bytes.data(), bytes.size())), hex);
+  }
+}
+
+TEST(Sha256Test, PiecesResetAndMove) {
+  const Sha256Digest abc = Sha256Of("abc", 3);
+  Sha256 sha;
+  sha.Update("ab", 2);
+  Sha256 moved(std::move(sha));
+  moved.Update("c", 1);
+  EXPECT_EQ(moved.Final(), abc);
+  moved.Reset();
+  moved.Update("forgotten", 9);
+  moved.Reset();
+  moved.Update("abc", 3);
+  EXPECT_EQ(moved.Final(), abc);
+  sha = Sha256();
+  sha.Update("abc", 3);
+  EXPECT_EQ(sha.Final(), abc);
+}
+
+// ---- Status ------------------------------------------------------------------------------------
+
+TEST(StatusTest, ErrnoPicksTheCode) {
+  const std::pair<int, Code> pairs[] = {
+      {ENOSPC, Code::kDiskFull},  {EDQUOT, Code::kDiskFull},  {EACCES, Code::kPermission},
+      {EPERM, Code::kPermission}, {EROFS, Code::kPermission}, {ENOMEM, Code::kNoMemory},
+      {EIO, Code::kIo},           {ENOENT, Code::kIo},        {EFBIG, Code::kIo},
+  };
+  for (const auto& [system_errno, code] : pairs) {
+    const Status status = Status::FromErrno(system_errno, "cannot do it");
+    EXPECT_EQ(status.code(), code);
+    EXPECT_EQ(status.detail()->system_errno, system_errno);
+  }
+  EXPECT_EQ(Status::FromErrno(ENOENT, "cannot open /x").message(),
+            "cannot open /x: No such file or directory");
+  const Status chosen = Status::FromErrno(Code::kUnsupported, ENOLCK, "cannot lock /x");
+  EXPECT_EQ(chosen.code(), Code::kUnsupported);
+  EXPECT_EQ(chosen.detail()->system_errno, ENOLCK);
+}
+
+TEST(StatusTest, MessageIsTheDetailsOrTheCodes) {
+  EXPECT_EQ(Status().message(), "success");
+  EXPECT_EQ(Status::Closed().message(), "the limiter is closed");
+  EXPECT_EQ(Status::WouldBlock().detail(), nullptr);
+  EXPECT_EQ(Status(Code::kInternal, "because").message(), "because");
+}
+
+TEST(StatusTest, CopiesShareWhereTheErrorIs) {
+  Status status(Code::kCorruption, "bad record");
+  status.At("flint.aof", 4096, 17);
+  const Status copy = status;
+  EXPECT_EQ(copy.detail(), status.detail());
+  EXPECT_EQ(copy.detail()->segment, "flint.aof");
+  EXPECT_EQ(copy.detail()->offset, 4096u);
+  EXPECT_EQ(copy.detail()->sequence, 17u);
+  Status success;
+  success.At("flint.aof", 1, 1);
+  EXPECT_EQ(success.detail(), nullptr);
+}
+
+TEST(StatusTest, EveryCodeHasItsOwnSentence) {
+  std::set<std::string> sentences;
+  for (int32_t code = 0; code <= static_cast<int32_t>(Code::kInternal); ++code) {
+    sentences.insert(CodeSentence(static_cast<Code>(code)));
+  }
+  EXPECT_EQ(sentences.size(), static_cast<size_t>(Code::kInternal) + 1);
+  EXPECT_FALSE(sentences.contains("unknown status"));
+  EXPECT_STREQ(CodeSentence(static_cast<Code>(99)), "unknown status");
+}
+
+Status FailsHalfWay(bool fail, bool* reached_end) {
+  FLINT_RETURN_IF_ERROR(fail ? Status(Code::kIo, "stop") : Status());
+  *reached_end = true;
+  return Status();
+}
+
+TEST(StatusTest, ReturnIfErrorReturnsOnlyErrors) {
+  bool reached_end = false;
+  EXPECT_EQ(FailsHalfWay(true, &reached_end).message(), "stop");
+  EXPECT_FALSE(reached_end);
+  EXPECT_TRUE(FailsHalfWay(false, &reached_end).ok());
+  EXPECT_TRUE(reached_end);
+}
+
+// ---- Clock -------------------------------------------------------------------------------------
+
+TEST(ClockTest, SystemClockFollowsTheSystem) {
+  const Clock* clock = Clock::System();
+  EXPECT_EQ(clock, Clock::System());
+  EXPECT_TRUE(clock->monotonic());
+  const time_t before_s = time(nullptr);
+  const int64_t wall_ns = clock->WallNs();
+  const time_t after_s = time(nullptr);
+  // time() may lag behind by a clock tick.
+  EXPECT_GE(wall_ns / 1'000'000'000, before_s);
+  EXPECT_LE(wall_ns / 1'000'000'000, after_s + 1);
+  const int64_t boot_ns = clock->BootNs();
+  EXPECT_GT(boot_ns, 0);
+  usleep(1000);
+  EXPECT_GE(clock->BootNs() - boot_ns, 1'000'000);
+}
+
+TEST(ClockTest, BootIdStaysTheSame) {
+  EXPECT_EQ(Clock::System()->Boot(), Clock::System()->Boot());
+  EXPECT_NE(Clock::System()->Boot(), BootId{});
+}
+
+TEST(ClockTest, CallbackClockStaysInItsBounds) {
+  int64_t now_ns = 0;
+  const CallbackClock clock([](void* argument) { return *static_cast<const int64_t*>(argument); },
+                            &now_ns);
+  const std::pair<int64_t, int64_t> pairs[] = {
+      {INT64_MIN, 0},
+      {-1, 0},
+      {0, 0},
+      {12345, 12345},
+      {int64_t{1} << 62, int64_t{1} << 62},
+      {(int64_t{1} << 62) + 1, int64_t{1} << 62},
+      {INT64_MAX, int64_t{1} << 62},
+  };
+  for (const auto& [given_ns, shown_ns] : pairs) {
+    now_ns = given_ns;
+    EXPECT_EQ(clock.BootNs(), shown_ns);
+    EXPECT_EQ(clock.WallNs(), shown_ns);
+  }
+  EXPECT_FALSE(clock.monotonic());
+  EXPECT_NE(clock.Boot(), Clock::System()->Boot());
+}
+
+TEST(ClockTest, FakeClockShowsWhatItIsTold) {
+  FakeClock clock;
+  const BootId boot = clock.Boot();
+  const int64_t wall_ns = clock.WallNs();
+  clock.AdvanceNs(5);
+  EXPECT_EQ(clock.BootNs(), FakeClock::kStartBootNs + 5);
+  EXPECT_EQ(clock.WallNs(), wall_ns + 5);
+  clock.SetWallNs(7);
+  EXPECT_EQ(clock.WallNs(), 7);
+  clock.Reboot();
+  EXPECT_NE(clock.Boot(), boot);
+  EXPECT_EQ(clock.BootNs(), 0);
+  clock.SetMonotonic(false);
+  EXPECT_FALSE(clock.monotonic());
+}
+
+}  // namespace
+}  // namespace flint

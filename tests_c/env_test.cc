@@ -1,0 +1,787 @@
+#include "base/env.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "base/coding.h"
+#include "fake_env.h"
+#include "temporary_directory.h"
+
+namespace flint {
+namespace {
+
+// What this program's own versions of some system calls do first: an errno makes the call fail,
+// 0 lets the system answer.
+using SystemCallHook = std::function<int(int fd)>;
+SystemCallHook flock_hook;
+SystemCallHook fallocate_hook;
+SystemCallHook pwrite_hook;
+SystemCallHook sync_hook;  // fsync and fdatasync
+
+int64_t CallSystem(const SystemCallHook& hook, int fd, const std::function<int64_t()>& call) {
+  const int error = hook ? hook(fd) : 0;
+  if (error == 0) return call();
+  errno = error;
+  return -1;
+}
+
+}  // namespace
+}  // namespace flint
+
+extern "C" {
+
+int flock(int fd, int operation) noexcept {
+  return static_cast<int>(
+      flint::CallSystem(flint::flock_hook, fd, [&] { return syscall(SYS_flock, fd, operation); }));
+}
+int fallocate(int fd, int mode, off_t offset, off_t size) {
+  return static_cast<int>(flint::CallSystem(
+      flint::fallocate_hook, fd, [&] { return syscall(SYS_fallocate, fd, mode, offset, size); }));
+}
+ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
+  return flint::CallSystem(flint::pwrite_hook, fd,
+                           [&] { return syscall(SYS_pwrite64, fd, data, size, offset); });
+}
+int fsync(int fd) {
+  return static_cast<int>(
+      flint::CallSystem(flint::sync_hook, fd, [&] { return syscall(SYS_fsync, fd); }));
+}
+int fdatasync(int fd) {
+  return static_cast<int>(
+      flint::CallSystem(flint::sync_hook, fd, [&] { return syscall(SYS_fdatasync, fd); }));
+}
+
+}  // extern "C"
+
+namespace flint {
+namespace {
+
+using Names = std::vector<std::string>;
+
+// ---- What every environment does: the real one and the fake must not be told apart --------------
+
+class EnvTest : public testing::TestWithParam<bool> {
+ protected:
+  EnvTest() : env_(GetParam() ? &fake_env_ : Env::Posix()) {
+    EXPECT_TRUE(env_->CreateDirectories(directory_.path()).ok());
+  }
+
+  std::string Path(const std::string& name) const { return directory_ / name; }
+
+  std::unique_ptr<File> Create(const std::string& name, const std::string& content = "") {
+    std::unique_ptr<File> file;
+    const Status status = env_->OpenFile(Path(name), OpenMode::kCreate, &file);
+    EXPECT_TRUE(status.ok()) << status.message();
+    if (status.ok()) {
+      EXPECT_TRUE(file->Write(0, content.data(), content.size()).ok());
+    }
+    return file;
+  }
+
+  std::string ReadAll(const std::string& name) {
+    std::unique_ptr<File> file;
+    const Status status = env_->OpenFile(Path(name), OpenMode::kRead, &file);
+    if (!status.ok()) return status.message();
+    uint64_t size = 0;
+    EXPECT_TRUE(file->Size(&size).ok());
+    std::string content(size + 1, '?');
+    size_t got = 0;
+    EXPECT_TRUE(file->Read(0, content.data(), content.size(), &got).ok());
+    EXPECT_EQ(got, size);
+    content.resize(got);
+    return content;
+  }
+
+  bool Exists(const std::string& name) {
+    bool exists = false;
+    EXPECT_TRUE(env_->Exists(Path(name), &exists).ok());
+    return exists;
+  }
+
+  Names List(const std::string& name = ".") {
+    Names names;
+    const Status status = env_->List(name == "." ? directory_.path() : Path(name), &names);
+    EXPECT_TRUE(status.ok()) << status.message();
+    return names;
+  }
+
+  // Expects the code and "<what><path>: <reason>".
+  void ExpectError(const Status& status, Code code, const std::string& what,
+                   const std::string& name, const std::string& reason) {
+    EXPECT_EQ(status.code(), code);
+    EXPECT_EQ(status.message(), what + Path(name) + ": " + reason);
+  }
+
+  const TemporaryDirectory directory_;
+  FakeEnv fake_env_;
+  Env* const env_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Every, EnvTest, testing::Values(false, true),
+                         [](const auto& parameter) { return parameter.param ? "Fake" : "Posix"; });
+
+constexpr char kMissing[] = "No such file or directory";
+
+TEST_P(EnvTest, ReadsBackWhatWasWrittenAnywhere) {
+  const auto file = Create("file", "hello");
+  ASSERT_TRUE(file->Write(8, "world", 5).ok());
+  ASSERT_TRUE(file->Write(1, "E", 1).ok());
+  ASSERT_TRUE(file->Write(100, "", 0).ok());
+  const std::string expected("hEllo\0\0\0world", 13);
+  EXPECT_EQ(ReadAll("file"), expected);
+  char bytes[4];
+  size_t got = 99;
+  ASSERT_TRUE(file->Read(11, bytes, sizeof(bytes), &got).ok());
+  EXPECT_EQ(std::string(bytes, got), "ld");
+  ASSERT_TRUE(file->Read(13, bytes, sizeof(bytes), &got).ok());
+  EXPECT_EQ(got, 0u);
+  ASSERT_TRUE(file->Read(1'000'000, bytes, sizeof(bytes), &got).ok());
+  EXPECT_EQ(got, 0u);
+  EXPECT_TRUE(file->SyncData().ok());
+  EXPECT_TRUE(file->Sync().ok());
+}
+
+TEST_P(EnvTest, OpenModes) {
+  std::unique_ptr<File> file;
+  for (const OpenMode mode : {OpenMode::kRead, OpenMode::kReadWrite}) {
+    ExpectError(env_->OpenFile(Path("file"), mode, &file), Code::kIo, "cannot open ", "file",
+                kMissing);
+  }
+  Create("file", "abc");
+  ExpectError(env_->OpenFile(Path("file"), OpenMode::kCreate, &file), Code::kIo, "cannot open ",
+              "file", "File exists");
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kReadWrite, &file).ok());
+  ASSERT_TRUE(file->Write(3, "d", 1).ok());
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kRead, &file).ok());
+  ExpectError(file->Write(0, "x", 1), Code::kIo, "cannot write ", "file", "Bad file descriptor");
+  ExpectError(file->Reserve(100, false), Code::kIo, "cannot reserve space for ", "file",
+              "Bad file descriptor");
+  ExpectError(file->Truncate(1), Code::kIo, "cannot truncate ", "file", "Invalid argument");
+  EXPECT_EQ(ReadAll("file"), "abcd");
+}
+
+TEST_P(EnvTest, OpensNothingButRegularFiles) {
+  ASSERT_TRUE(env_->CreateDirectories(Path("sub")).ok());
+  std::unique_ptr<File> file;
+  std::unique_ptr<StoreFile> store;
+  const Status status = env_->OpenFile(Path("sub"), OpenMode::kRead, &file);
+  EXPECT_EQ(status.message(), Path("sub") + " is not a regular file");
+  EXPECT_EQ(status.code(), Code::kIo);
+  EXPECT_EQ(env_->OpenStore(Path("sub"), 4096, &store).code(), Code::kIo);
+  Create("file");
+  ExpectError(env_->OpenFile(Path("file/below"), OpenMode::kCreate, &file), Code::kIo,
+              "cannot open ", "file/below", "Not a directory");
+  ExpectError(env_->OpenFile(Path("missing/below"), OpenMode::kCreate, &file), Code::kIo,
+              "cannot open ", "missing/below", kMissing);
+}
+
+TEST_P(EnvTest, ReserveGrowsWithZerosAndNeverShrinks) {
+  for (const bool write_zeros : {false, true}) {
+    const std::string name = write_zeros ? "written" : "reserved";
+    const auto file = Create(name, "abc");
+    constexpr uint64_t kSize = (2 << 20) + 5;
+    ASSERT_TRUE(file->Reserve(kSize, write_zeros).ok());
+    EXPECT_TRUE(ReadAll(name) == "abc" + std::string(kSize - 3, '\0'));
+    ASSERT_TRUE(file->Write(kSize - 1, "z", 1).ok());
+    ASSERT_TRUE(file->Reserve(10, write_zeros).ok());
+    EXPECT_TRUE(ReadAll(name) == "abc" + std::string(kSize - 4, '\0') + "z");
+  }
+}
+
+TEST_P(EnvTest, TruncateCutsAndExtends) {
+  const auto file = Create("file", "abcdef");
+  ASSERT_TRUE(file->Truncate(2).ok());
+  EXPECT_EQ(ReadAll("file"), "ab");
+  ASSERT_TRUE(file->Truncate(4).ok());
+  EXPECT_EQ(ReadAll("file"), std::string("ab\0\0", 4));
+}
+
+TEST_P(EnvTest, NamesComeAndGo) {
+  Create("b", "b");
+  Create("a", "a");
+  ASSERT_TRUE(env_->Link(Path("a"), Path("c")).ok());
+  EXPECT_EQ(List(), (Names{"a", "b", "c"}));
+  ASSERT_TRUE(env_->Rename(Path("a"), Path("b")).ok());
+  EXPECT_EQ(List(), (Names{"b", "c"}));
+  EXPECT_EQ(ReadAll("b"), "a");
+  ASSERT_TRUE(env_->Remove(Path("b")).ok());
+  EXPECT_EQ(List(), Names{"c"});
+  EXPECT_EQ(ReadAll("c"), "a");
+  EXPECT_TRUE(Exists("c"));
+  EXPECT_FALSE(Exists("b"));
+  EXPECT_FALSE(Exists("c/below"));
+  EXPECT_TRUE(env_->SyncDirectory(directory_.path()).ok());
+}
+
+TEST_P(EnvTest, AnOpenFileSurvivesItsName) {
+  const auto file = Create("file", "abc");
+  ASSERT_TRUE(env_->Remove(Path("file")).ok());
+  ASSERT_TRUE(file->Write(3, "d", 1).ok());
+  char bytes[4];
+  size_t got = 0;
+  ASSERT_TRUE(file->Read(0, bytes, 4, &got).ok());
+  EXPECT_EQ(std::string(bytes, got), "abcd");
+}
+
+TEST_P(EnvTest, NameErrorsTellThePath) {
+  Names names;
+  uint32_t mode = 0;
+  Create("there");
+  ExpectError(env_->Remove(Path("x")), Code::kIo, "cannot remove ", "x", kMissing);
+  ExpectError(env_->List(Path("x"), &names), Code::kIo, "cannot open ", "x", kMissing);
+  ExpectError(env_->List(Path("there"), &names), Code::kIo, "cannot open ", "there",
+              "Not a directory");
+  ExpectError(env_->SyncDirectory(Path("x")), Code::kIo, "cannot open ", "x", kMissing);
+  ExpectError(env_->SyncDirectory(Path("there")), Code::kIo, "cannot open ", "there",
+              "Not a directory");
+  ExpectError(env_->Mode(Path("x"), &mode), Code::kIo, "cannot examine ", "x", kMissing);
+  const Status renamed = env_->Rename(Path("x"), Path("y"));
+  EXPECT_EQ(renamed.message(), "cannot rename " + Path("x") + " to " + Path("y") + ": " + kMissing);
+  EXPECT_EQ(renamed.detail()->system_errno, ENOENT);
+  const Status linked = env_->Link(Path("there"), Path("there"));
+  EXPECT_EQ(linked.message(),
+            "cannot link " + Path("there") + " to " + Path("there") + ": File exists");
+  EXPECT_EQ(linked.detail()->system_errno, EEXIST);
+}
+
+TEST_P(EnvTest, CreatesDirectoriesWithParentsAndPrivately) {
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(env_->CreateDirectories(Path("one//two/three/")).ok());
+  }
+  EXPECT_EQ(List("one"), Names{"two"});
+  EXPECT_EQ(List("one/two"), Names{"three"});
+  Create("one/two/three/file");
+  uint32_t mode = 0;
+  for (const char* name : {"one", "one/two", "one/two/three"}) {
+    ASSERT_TRUE(env_->Mode(Path(name), &mode).ok());
+    EXPECT_EQ(mode, 0700u);
+  }
+  ASSERT_TRUE(env_->Mode(Path("one/two/three/file"), &mode).ok());
+  EXPECT_EQ(mode, 0600u);
+  EXPECT_TRUE(env_->CreateDirectories("/").ok());
+  EXPECT_TRUE(env_->CreateDirectories(".").ok());
+}
+
+TEST_P(EnvTest, AFileOnTheWayIsNotADirectory) {
+  Create("file");
+  for (const char* name : {"file", "file/below", "file/far/below"}) {
+    const Status status = env_->CreateDirectories(Path(name));
+    EXPECT_EQ(status.code(), Code::kInvalidArgument);
+    EXPECT_EQ(status.message(), Path("file") + " is not a directory");
+  }
+}
+
+TEST_P(EnvTest, StoreKeepsItsBytesBetweenOpens) {
+  std::unique_ptr<StoreFile> store;
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, &store).ok());
+  EXPECT_EQ(store->size(), 8192u);
+  EXPECT_TRUE(std::string(store->data(), store->size()) == std::string(8192, '\0'));
+  store->Store(3, "abc", 3);
+  store->StoreWord(4096, 0x0102030405060708);
+  EXPECT_EQ(Decode64(store->data() + 4096), 0x0102030405060708u);
+  const std::string content(store->data(), store->size());
+  EXPECT_TRUE(ReadAll("store") == content);
+  store.reset();
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, &store).ok());
+  EXPECT_TRUE(std::string(store->data(), store->size()) == content);
+}
+
+TEST_P(EnvTest, StoreTakesTheSizeItIsGiven) {
+  Create("store", std::string(100, 'x'));
+  std::unique_ptr<StoreFile> store;
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, &store).ok());
+  EXPECT_TRUE(ReadAll("store") == std::string(100, 'x') + std::string(8092, '\0'));
+  store.reset();
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  EXPECT_TRUE(ReadAll("store") == std::string(100, 'x') + std::string(3996, '\0'));
+  EXPECT_EQ(store->size(), 4096u);
+}
+
+TEST_P(EnvTest, ADirectoryIsLockedOnce) {
+  std::unique_ptr<DirectoryLock> lock;
+  std::unique_ptr<DirectoryLock> second;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  EXPECT_EQ(List(), Names{"flint.lock"});
+  const Status status = env_->LockDirectory(directory_.path(), &second);
+  EXPECT_EQ(status.code(), Code::kLocked);
+  EXPECT_EQ(status.message(),
+            "data directory is already locked by another limiter: " + directory_.path());
+  EXPECT_EQ(second, nullptr);
+  lock.reset();
+  EXPECT_TRUE(env_->LockDirectory(directory_.path(), &second).ok());
+}
+
+TEST_P(EnvTest, LockErrors) {
+  std::unique_ptr<DirectoryLock> lock;
+  ExpectError(env_->LockDirectory(Path("x"), &lock), Code::kIo, "cannot open ", "x", kMissing);
+  Create("file");
+  ExpectError(env_->LockDirectory(Path("file"), &lock), Code::kIo, "cannot open ", "file",
+              "Not a directory");
+}
+
+TEST_P(EnvTest, RandomBytesDiffer) {
+  std::string first(1000, '\0');
+  std::string second(1000, '\0');
+  ASSERT_TRUE(env_->Random(first.data(), first.size()).ok());
+  ASSERT_TRUE(env_->Random(second.data(), second.size()).ok());
+  EXPECT_NE(first, second);
+  EXPECT_NE(first.substr(900), std::string(100, '\0'));
+}
+
+// ---- What only the real one does ---------------------------------------------------------------
+
+class PosixEnvTest : public testing::Test {
+ protected:
+  ~PosixEnvTest() override {
+    for (SystemCallHook* hook : {&flock_hook, &fallocate_hook, &pwrite_hook, &sync_hook}) {
+      *hook = nullptr;
+    }
+  }
+
+  std::string Path(const std::string& name) const { return directory_ / name; }
+
+  // Runs in a forked child; true when the child finds that it holds.
+  static bool HoldsInChild(const std::function<bool()>& check) {
+    const pid_t child = fork();
+    if (child == 0) _exit(check() ? 0 : 1);
+    int state = 0;
+    return waitpid(child, &state, 0) == child && WIFEXITED(state) && WEXITSTATUS(state) == 0;
+  }
+
+  const TemporaryDirectory directory_;
+  Env* const env_ = Env::Posix();
+};
+
+// For a while this process has no more rights than anyone.
+class Unprivileged {
+ public:
+  Unprivileged() {
+    if (user_ == 0 && seteuid(65534) != 0) throw std::runtime_error("cannot give up rights");
+  }
+  ~Unprivileged() {
+    if (seteuid(user_) != 0) std::abort();
+  }
+
+ private:
+  const uid_t user_ = geteuid();
+};
+
+TEST_F(PosixEnvTest, PathsThatNoSystemTakesAreRefused) {
+  const std::string with_zero("/tmp/a\0b", 8);
+  std::unique_ptr<File> file;
+  std::unique_ptr<StoreFile> store;
+  std::unique_ptr<DirectoryLock> lock;
+  bool exists = false;
+  uint32_t mode = 0;
+  Names names;
+  const std::string there = directory_.path();
+  const Status refusals[] = {
+      env_->OpenFile(with_zero, OpenMode::kCreate, &file),
+      env_->OpenStore(with_zero, 4096, &store),
+      env_->Exists(with_zero, &exists),
+      env_->List(with_zero, &names),
+      env_->CreateDirectories(with_zero),
+      env_->SyncDirectory(with_zero),
+      env_->Rename(with_zero, there),
+      env_->Rename(there, with_zero),
+      env_->Link(with_zero, there),
+      env_->Link(there, with_zero),
+      env_->Remove(with_zero),
+      env_->LockDirectory(with_zero, &lock),
+      env_->Mode(with_zero, &mode),
+  };
+  for (const Status& status : refusals) {
+    EXPECT_EQ(status.code(), Code::kInvalidArgument);
+    EXPECT_EQ(status.message(), "a path contains a zero byte after \"/tmp/a\"");
+  }
+  EXPECT_EQ(env_->CreateDirectories("").message(), "a path is empty");
+}
+
+TEST_F(PosixEnvTest, MissingPermissionIsAnErrorOfItsOwn) {
+  const Unprivileged unprivileged;
+  const TemporaryDirectory own;
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(own / "file", OpenMode::kCreate, &file).ok());
+  ASSERT_EQ(chmod((own / "file").c_str(), 0), 0);
+  ASSERT_EQ(chmod(own.path().c_str(), 0500), 0);
+  std::unique_ptr<StoreFile> store;
+  std::unique_ptr<DirectoryLock> lock;
+  const Status refusals[] = {
+      env_->OpenFile(own / "file", OpenMode::kRead, &file),
+      env_->OpenFile(own / "new", OpenMode::kCreate, &file),
+      env_->OpenStore(own / "store", 4096, &store),
+      env_->CreateDirectories(own / "sub"),
+      env_->Rename(own / "file", own / "other"),
+      env_->Link(own / "file", own / "other"),
+      env_->Remove(own / "file"),
+      env_->LockDirectory(own.path(), &lock),
+  };
+  for (const Status& status : refusals) {
+    EXPECT_EQ(status.code(), Code::kPermission) << status.message();
+    EXPECT_EQ(status.detail()->system_errno == EACCES || status.detail()->system_errno == EPERM,
+              true);
+  }
+  ASSERT_EQ(chmod(own.path().c_str(), 0), 0);
+  bool exists = false;
+  EXPECT_EQ(env_->Exists(own / "file", &exists).code(), Code::kPermission);
+  EXPECT_EQ(env_->CreateDirectories(own / "sub").code(), Code::kPermission);
+  EXPECT_EQ(env_->LockDirectory(own.path(), &lock).code(), Code::kPermission);
+  ASSERT_EQ(chmod(own.path().c_str(), 0700), 0);
+  EXPECT_TRUE(env_->LockDirectory(own.path(), &lock).ok());
+}
+
+// A limit on file sizes makes the kernel write a part and then refuse, as a full disk does.
+TEST_F(PosixEnvTest, AShortWriteIsContinuedUntilTheErrorShows) {
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  const bool as_expected = HoldsInChild([&] {
+    signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{.rlim_cur = 10'000, .rlim_max = 10'000};
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0) return false;
+    const Status status = file->Write(4'000, std::string(8'000, 'x').data(), 8'000);
+    if (status.code() != Code::kIo || status.detail()->system_errno != EFBIG) return false;
+    uint64_t size = 0;
+    if (!file->Size(&size).ok() || size != 10'000) return false;
+    for (const bool write_zeros : {false, true}) {
+      if (file->Truncate(4'000).ok() && file->Reserve(20'000, write_zeros).ok()) return false;
+      if (!file->Size(&size).ok() || size != 4'000) return false;
+    }
+    return true;
+  });
+  EXPECT_TRUE(as_expected);
+}
+
+TEST_F(PosixEnvTest, ReservedSpaceIsAllocated) {
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  ASSERT_TRUE(file->Reserve(1 << 20, true).ok());
+  ASSERT_TRUE(file->Sync().ok());
+  std::unique_ptr<StoreFile> store;
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 1 << 20, &store).ok());
+  for (const char* name : {"file", "store"}) {
+    struct stat info;
+    ASSERT_EQ(stat(Path(name).c_str(), &info), 0);
+    EXPECT_GE(info.st_blocks * 512, 1 << 20) << name;
+  }
+}
+
+TEST_F(PosixEnvTest, PipesAndLinksAreNotOpened) {
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  std::unique_ptr<File> file;
+  std::unique_ptr<StoreFile> store;
+  std::unique_ptr<DirectoryLock> lock;
+  for (const OpenMode mode : {OpenMode::kRead, OpenMode::kReadWrite}) {
+    EXPECT_EQ(env_->OpenFile(Path("pipe"), mode, &file).message(),
+              Path("pipe") + " is not a regular file");
+  }
+  EXPECT_FALSE(env_->OpenStore(Path("pipe"), 4096, &store).ok());
+  ASSERT_TRUE(env_->OpenFile(Path("target"), OpenMode::kCreate, &file).ok());
+  ASSERT_EQ(symlink("target", Path("link").c_str()), 0);
+  EXPECT_FALSE(env_->OpenStore(Path("link"), 4096, &store).ok());
+  EXPECT_FALSE(env_->OpenFile(Path("link"), OpenMode::kCreate, &file).ok());
+  ASSERT_EQ(symlink("target", Path("flint.lock").c_str()), 0);
+  EXPECT_EQ(env_->LockDirectory(directory_.path(), &lock).code(), Code::kIo);
+}
+
+TEST_F(PosixEnvTest, RelativePathsAndRacingCreators) {
+  const std::string before = std::filesystem::current_path().string();
+  ASSERT_EQ(chdir(directory_.path().c_str()), 0);
+  EXPECT_TRUE(env_->CreateDirectories("a/b").ok());
+  EXPECT_TRUE(env_->CreateDirectories("new/../c").ok());
+  ASSERT_EQ(symlink("nowhere", "dangling"), 0);
+  EXPECT_EQ(env_->CreateDirectories("dangling").code(), Code::kIo);
+  ASSERT_EQ(symlink("a", "good"), 0);
+  EXPECT_TRUE(env_->CreateDirectories("good/d").ok());
+  ASSERT_EQ(chdir(before.c_str()), 0);
+  for (const char* name : {"a/b", "c", "a/d"}) {
+    EXPECT_TRUE(std::filesystem::is_directory(Path(name))) << name;
+  }
+}
+
+TEST_F(PosixEnvTest, ARemovedWorkingDirectoryIsAnError) {
+  EXPECT_TRUE(HoldsInChild([&] {
+    const TemporaryDirectory gone;
+    if (chdir(gone.path().c_str()) != 0 || rmdir(gone.path().c_str()) != 0) return false;
+    return env_->CreateDirectories("a/b").code() == Code::kIo;
+  }));
+}
+
+TEST_F(PosixEnvTest, NothingStaysOpenAcrossExec) {
+  const auto open_descriptors = [] {
+    std::vector<int> descriptors;
+    for (int fd = 3; fd < 256; ++fd) {
+      if (fcntl(fd, F_GETFD) >= 0) descriptors.push_back(fd);
+    }
+    return descriptors;
+  };
+  const std::vector<int> before = open_descriptors();
+  std::unique_ptr<File> file;
+  std::unique_ptr<StoreFile> store;
+  std::unique_ptr<DirectoryLock> lock;
+  Names names;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  ASSERT_TRUE(env_->List(directory_.path(), &names).ok());
+  ASSERT_TRUE(env_->SyncDirectory(directory_.path()).ok());
+  int opened = 0;
+  for (const int fd : open_descriptors()) {
+    if (std::find(before.begin(), before.end(), fd) != before.end()) continue;
+    EXPECT_NE(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    ++opened;
+  }
+  EXPECT_EQ(opened, 3);  // the file, and two for the lock; a store needs none once mapped
+  file.reset();
+  lock.reset();
+  EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST_F(PosixEnvTest, AStoreOutlivesAKilledProcess) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::unique_ptr<StoreFile> store;
+    if (!env_->OpenStore(Path("store"), 4096, &store).ok()) _exit(1);
+    store->Store(8, "last words", 10);
+    store->StoreWord(0, 10);
+    kill(getpid(), SIGKILL);
+  }
+  int state = 0;
+  ASSERT_EQ(waitpid(child, &state, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(state) && WTERMSIG(state) == SIGKILL);
+  std::unique_ptr<StoreFile> store;
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  EXPECT_EQ(Decode64(store->data()), 10u);
+  EXPECT_EQ(std::string(store->data() + 8, 10), "last words");
+}
+
+TEST_F(PosixEnvTest, AChildDoesNotInheritTheMapping) {
+  std::unique_ptr<StoreFile> store;
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  void* const mapped = const_cast<char*>(store->data());
+  const auto is_mapped = [mapped] { return msync(mapped, 4096, MS_ASYNC) == 0; };
+  EXPECT_TRUE(is_mapped());
+  EXPECT_TRUE(HoldsInChild([&] { return !is_mapped() && errno == ENOMEM; }));
+}
+
+TEST_F(PosixEnvTest, AbandoningInAChildLeavesTheParentsLock) {
+  std::unique_ptr<DirectoryLock> lock;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  EXPECT_TRUE(HoldsInChild([&] {
+    lock->AbandonInChild();
+    lock.reset();
+    return true;
+  }));
+  std::unique_ptr<DirectoryLock> second;
+  EXPECT_EQ(env_->LockDirectory(directory_.path(), &second).code(), Code::kLocked);
+}
+
+TEST_F(PosixEnvTest, UnlockingWorksWhileAChildStillHasTheDescriptors) {
+  std::unique_ptr<DirectoryLock> lock;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  int pipe_ends[2];
+  ASSERT_EQ(pipe(pipe_ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(pipe_ends[1]);
+    char byte;
+    _exit(read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1);
+  }
+  lock.reset();
+  EXPECT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  close(pipe_ends[1]);
+  close(pipe_ends[0]);
+  int state = 1;
+  ASSERT_EQ(waitpid(child, &state, 0), child);
+  EXPECT_EQ(state, 0);
+}
+
+// Someone who tidies up a held directory must not let a second writer in.
+TEST_F(PosixEnvTest, ReplacingTheLockFileDoesNotUnlock) {
+  std::unique_ptr<DirectoryLock> lock;
+  std::unique_ptr<DirectoryLock> second;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  ASSERT_TRUE(env_->Remove(Path("flint.lock")).ok());
+  EXPECT_EQ(env_->LockDirectory(directory_.path(), &second).code(), Code::kLocked);
+}
+
+TEST_F(PosixEnvTest, MovingTheDirectoryDoesNotUnlock) {
+  std::unique_ptr<DirectoryLock> lock;
+  std::unique_ptr<DirectoryLock> second;
+  ASSERT_TRUE(env_->CreateDirectories(Path("data")).ok());
+  ASSERT_TRUE(env_->LockDirectory(Path("data"), &lock).ok());
+  ASSERT_TRUE(env_->Rename(Path("data"), Path("moved")).ok());
+  EXPECT_EQ(env_->LockDirectory(Path("moved"), &second).code(), Code::kLocked);
+  ASSERT_TRUE(env_->CreateDirectories(Path("data")).ok());
+  EXPECT_TRUE(env_->LockDirectory(Path("data"), &second).ok());
+}
+
+TEST_F(PosixEnvTest, ALockOnAReplacedDirectoryIsTakenAgain) {
+  ASSERT_TRUE(env_->CreateDirectories(Path("data")).ok());
+  int calls = 0;
+  flock_hook = [&](int) {
+    if (++calls == 1) {
+      EXPECT_TRUE(env_->Rename(Path("data"), Path("old")).ok());
+      EXPECT_TRUE(env_->CreateDirectories(Path("data")).ok());
+    }
+    return 0;
+  };
+  std::unique_ptr<DirectoryLock> lock;
+  std::unique_ptr<DirectoryLock> second;
+  ASSERT_TRUE(env_->LockDirectory(Path("data"), &lock).ok());
+  EXPECT_EQ(env_->LockDirectory(Path("data"), &second).code(), Code::kLocked);
+  EXPECT_TRUE(env_->LockDirectory(Path("old"), &second).ok());
+}
+
+TEST_F(PosixEnvTest, ALockOnAReplacedFileIsTakenAgain) {
+  int calls = 0;
+  flock_hook = [&](int) {
+    // The directory's turn comes first.
+    if (++calls == 2) {
+      EXPECT_TRUE(env_->Rename(Path("flint.lock"), Path("old")).ok());
+      std::unique_ptr<File> file;
+      EXPECT_TRUE(env_->OpenFile(Path("flint.lock"), OpenMode::kCreate, &file).ok());
+    }
+    if (calls == 4) {
+      EXPECT_TRUE(env_->Remove(Path("flint.lock")).ok());
+    }
+    return 0;
+  };
+  std::unique_ptr<DirectoryLock> lock;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  flock_hook = nullptr;
+  EXPECT_GE(calls, 6);
+  const int fd = open(Path("flint.lock").c_str(), O_RDWR);
+  EXPECT_EQ(flock(fd, LOCK_EX | LOCK_NB), -1);
+  EXPECT_EQ(errno, EWOULDBLOCK);
+  close(fd);
+}
+
+TEST_F(PosixEnvTest, EndlessReplacementIsAnError) {
+  int calls = 0;
+  flock_hook = [&](int) {
+    EXPECT_TRUE(env_->Rename(Path("data"), Path("old" + std::to_string(++calls))).ok());
+    EXPECT_TRUE(env_->CreateDirectories(Path("data")).ok());
+    return 0;
+  };
+  ASSERT_TRUE(env_->CreateDirectories(Path("data")).ok());
+  std::unique_ptr<DirectoryLock> lock;
+  const Status status = env_->LockDirectory(Path("data"), &lock);
+  EXPECT_EQ(status.code(), Code::kIo);
+  EXPECT_EQ(status.message(), "data directory is replaced again and again: " + Path("data"));
+  EXPECT_EQ(lock, nullptr);
+}
+
+TEST_F(PosixEnvTest, AFileSystemThatCannotLockIsAnErrorOfItsOwn) {
+  std::unique_ptr<DirectoryLock> lock;
+  for (const int error : {ENOLCK, EOPNOTSUPP, EINVAL, ENOSYS, EBADF}) {
+    for (const int failing_call : {1, 2}) {
+      int calls = 0;
+      flock_hook = [&](int) { return ++calls == failing_call ? error : 0; };
+      const Status status = env_->LockDirectory(directory_.path(), &lock);
+      EXPECT_EQ(status.code(), Code::kUnsupported);
+      EXPECT_EQ(status.detail()->system_errno, error);
+      EXPECT_EQ(status.message().find("the file system cannot lock " + directory_.path()), 0u);
+    }
+  }
+  flock_hook = [](int) { return EIO; };
+  EXPECT_EQ(env_->LockDirectory(directory_.path(), &lock).code(), Code::kIo);
+}
+
+TEST_F(PosixEnvTest, InterruptedCallsAreRepeated) {
+  int interruptions = 0;
+  const SystemCallHook interrupt = [&](int) { return ++interruptions % 2 == 1 ? EINTR : 0; };
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  std::unique_ptr<DirectoryLock> lock;
+  for (SystemCallHook* hook : {&flock_hook, &fallocate_hook, &pwrite_hook, &sync_hook}) {
+    *hook = interrupt;
+  }
+  EXPECT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  EXPECT_EQ(interruptions, 4);
+  EXPECT_TRUE(file->Reserve(4096, false).ok());
+  EXPECT_EQ(interruptions, 6);
+  EXPECT_TRUE(file->Write(0, "abc", 3).ok());
+  EXPECT_EQ(interruptions, 8);
+  EXPECT_TRUE(file->Sync().ok());
+  EXPECT_TRUE(file->SyncData().ok());
+  EXPECT_TRUE(env_->SyncDirectory(directory_.path()).ok());
+  EXPECT_EQ(interruptions, 14);
+}
+
+TEST_F(PosixEnvTest, ReserveWritesZerosWhereTheFileSystemCannot) {
+  fallocate_hook = [](int) { return EOPNOTSUPP; };
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  ASSERT_TRUE(file->Write(0, "abc", 3).ok());
+  constexpr uint64_t kSize = (3 << 20) + 1;
+  ASSERT_TRUE(file->Reserve(kSize, false).ok());
+  std::string content(kSize + 1, '?');
+  size_t got = 0;
+  ASSERT_TRUE(file->Read(0, content.data(), content.size(), &got).ok());
+  content.resize(got);
+  EXPECT_TRUE(content == "abc" + std::string(kSize - 3, '\0'));
+}
+
+TEST_F(PosixEnvTest, AFullDiskLeavesTheSizeAsItWas) {
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  int writes = 0;
+  pwrite_hook = [&](int) { return ++writes == 3 ? ENOSPC : 0; };
+  const Status status = file->Reserve(4 << 20, true);
+  EXPECT_EQ(status.code(), Code::kDiskFull);
+  EXPECT_EQ(status.message(), "cannot write " + Path("file") + ": No space left on device");
+  uint64_t size = 1;
+  ASSERT_TRUE(file->Size(&size).ok());
+  EXPECT_EQ(size, 0u);
+}
+
+TEST_F(PosixEnvTest, AFailedSyncIsReported) {
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  sync_hook = [](int) { return EIO; };
+  for (const Status& status : {file->Sync(), file->SyncData()}) {
+    EXPECT_EQ(status.code(), Code::kIo);
+    EXPECT_EQ(status.message(), "cannot sync " + Path("file") + ": Input/output error");
+  }
+  EXPECT_EQ(env_->SyncDirectory(directory_.path()).message(),
+            "cannot sync " + directory_.path() + ": Input/output error");
+  EXPECT_EQ(env_->CreateDirectories(Path("sub")).code(), Code::kIo);
+}
+
+TEST_F(PosixEnvTest, CreatedDirectoriesAreSyncedIntoTheirParents) {
+  std::vector<std::string> synced;
+  sync_hook = [&](int fd) {
+    synced.push_back(std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd)).string());
+    return 0;
+  };
+  ASSERT_TRUE(env_->CreateDirectories(Path("one/two/three")).ok());
+  EXPECT_EQ(synced, (Names{directory_.path(), Path("one"), Path("one/two")}));
+}
+
+TEST_F(PosixEnvTest, ModeShowsWhatWasSet) {
+  ASSERT_EQ(chmod(directory_.path().c_str(), 01777), 0);
+  uint32_t mode = 0;
+  ASSERT_TRUE(env_->Mode(directory_.path(), &mode).ok());
+  EXPECT_EQ(mode, 01777u);
+}
+
+}  // namespace
+}  // namespace flint
