@@ -1,0 +1,84 @@
+"""Flint: a rate limiter that lives inside the program that uses it and remembers across restarts.
+
+>>> import flint
+>>> limiter = flint.Limiter(":memory:")
+>>> limiter.limit("mail:*", rate=2, per="1h")
+>>> limiter.allow("mail:alice"), limiter.allow("mail:alice"), limiter.allow("mail:alice")
+(True, True, False)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flint._native import Result
+from flint._native import version as __version__
+from flint._types import (
+    Algorithm,
+    CheckAllDict,
+    InfoDict,
+    Item,
+    ItemDict,
+    ItemResultDict,
+    LimitDict,
+    StatusDict,
+    Sync,
+    Total,
+)
+from flint.errors import (
+    ClosedError,
+    CorruptionError,
+    DiskFullError,
+    FlintError,
+    FlintOSError,
+    FlintPermissionError,
+    FlintWarning,
+    ForkedError,
+    LockedError,
+    NotConfiguredError,
+    PoisonedError,
+    RateLimitExceeded,
+    UnsupportedError,
+)
+from flint.limiter import Limiter
+
+__all__ = [
+    "Algorithm",
+    "CheckAllDict",
+    "ClosedError",
+    "CorruptionError",
+    "DiskFullError",
+    "FlintError",
+    "FlintOSError",
+    "FlintPermissionError",
+    "FlintWarning",
+    "ForkedError",
+    "InfoDict",
+    "Item",
+    "ItemDict",
+    "ItemResultDict",
+    "LimitDict",
+    "Limiter",
+    "LockedError",
+    "NotConfiguredError",
+    "PoisonedError",
+    "RateLimitExceeded",
+    "Result",
+    "StatusDict",
+    "Sync",
+    "Total",
+    "UnsupportedError",
+    "__version__",
+    "get_include",
+    "get_library_dir",
+]
+
+
+def get_include() -> str:
+    """The directory that holds `flint_limiter.h`, the header of the C library."""
+    return str(Path(__file__).parent / "include")
+
+
+def get_library_dir() -> str:
+    """The directory that holds `libflint_limiter.so`."""
+    return str(Path(__file__).parent / "lib")

@@ -1,0 +1,171 @@
+"""Arguments that Python reads before the extension does: lengths of time, the data directory, and
+the limits of `limit_many`. Every error names the parameter, its value and what is allowed."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from fractions import Fraction
+
+    from flint._types import LimitDict
+
+    Seconds: TypeAlias = SupportsIndex | float | Fraction | Decimal
+    Duration: TypeAlias = str | timedelta | Seconds
+    # What the extension takes: key, template, rate, per_ns, burst, algorithm.
+    Config: TypeAlias = tuple[
+        str, bool | None, SupportsIndex, SupportsIndex, SupportsIndex | None, Any
+    ]
+
+MAX_NS = 2**62
+MEMORY = ":memory:"
+
+_NS_PER_SECOND = 1_000_000_000
+_UNITS_NS = {
+    "ms": 1_000_000,
+    "": _NS_PER_SECOND,
+    "s": _NS_PER_SECOND,
+    "m": 60 * _NS_PER_SECOND,
+    "h": 3_600 * _NS_PER_SECOND,
+    "d": 86_400 * _NS_PER_SECOND,
+}
+_TEXT = re.compile(r"([0-9]{1,30})(ms|s|m|h|d|)", re.ASCII)
+_PER_FORMS = (
+    "digits with ms, s, m, h or d, a timedelta, or a number of seconds, from 1 ns to 2**62 ns"
+)
+_LIMIT_FORMS = (
+    "{'key': ..., 'rate': ..., 'per' or 'per_ns': ...} with algorithm, burst and template if "
+    "wanted, or (key, rate, per), (key, rate, per, algorithm) or (key, rate, per, algorithm, burst)"
+)
+_LIMIT_KEYS = frozenset({"key", "rate", "per", "per_ns", "algorithm", "burst", "template"})
+
+
+def refusal(name: str, allowed: str, value: object) -> str:
+    """The message for an argument that is not what is allowed."""
+    try:
+        shown = repr(value)
+    except Exception:
+        shown = f"a value of {type(value)!r}"
+    if len(shown) > 120:
+        shown = shown[:120] + "..."
+    return f"{name} must be {allowed}, not {shown}"
+
+
+def _scale(value: object) -> int | None:
+    """Seconds as nanoseconds, rounded half to even when a fraction of one is left; None when the
+    value is no number at all. Raises ValueError or OverflowError when it is not finite."""
+    if isinstance(value, bool):
+        return None
+    if hasattr(value, "__index__"):
+        return operator.index(value) * _NS_PER_SECOND
+    ratio = getattr(value, "as_integer_ratio", None)
+    if ratio is None:
+        return None
+    numerator, denominator = ratio()
+    whole, rest = divmod(numerator * _NS_PER_SECOND, denominator)
+    up = 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1)
+    return int(whole + up)
+
+
+def seconds_to_ns(name: str, value: Seconds, low_ns: int, high_ns: int) -> int:
+    """A finite number of seconds (an integer, float, Fraction or Decimal, never a bool) as
+    nanoseconds from `low_ns` to `high_ns`."""
+    allowed = f"a number of seconds, with {low_ns} to {high_ns} ns"
+    try:
+        ns = _scale(value)
+    except (ValueError, OverflowError):
+        raise ValueError(refusal(name, allowed, value)) from None
+    if ns is None:
+        raise TypeError(refusal(name, allowed, value))
+    if not low_ns <= ns <= high_ns:
+        raise ValueError(refusal(name, allowed, value))
+    return ns
+
+
+def per_to_ns(per: Duration) -> int:
+    """The `per` of a limit as nanoseconds, from 1 to 2**62.
+
+    A str is ASCII digits followed by ms, s, m, h or d (nothing means seconds). A timedelta is
+    exact. Numbers are seconds, converted exactly and rounded to the nearest nanosecond.
+    """
+    ns: int | None
+    if isinstance(per, str):
+        match = _TEXT.fullmatch(per)
+        ns = int(match[1]) * _UNITS_NS[match[2]] if match else 0
+    elif isinstance(per, timedelta):
+        ns = ((per.days * 86_400 + per.seconds) * 1_000_000 + per.microseconds) * 1_000
+    else:
+        try:
+            ns = _scale(per)
+        except (ValueError, OverflowError):
+            ns = 0
+    if ns is None:
+        raise TypeError(refusal("per", _PER_FORMS, per))
+    if not 1 <= ns <= MAX_NS:
+        raise ValueError(refusal("per", _PER_FORMS, per))
+    return ns
+
+
+def period_ns(per: Duration | None, per_ns: SupportsIndex | None) -> SupportsIndex:
+    """The one that is given of `per` and `per_ns`, in nanoseconds."""
+    if per is not None and per_ns is None:
+        return per_to_ns(per)
+    if per_ns is not None and per is None:
+        return per_ns
+    raise TypeError("either per or per_ns must be given, and not both")
+
+
+def absolute_path(data_dir: str | os.PathLike[str]) -> str:
+    """The path of a data directory, wherever the program goes later; `":memory:"` as it is."""
+    path: object = data_dir.__fspath__() if isinstance(data_dir, os.PathLike) else data_dir
+    if not isinstance(path, str):
+        raise TypeError(refusal("data_dir", "a str or a path-like object of str", data_dir))
+    if path == MEMORY:
+        return path
+    try:
+        usable = path != "" and b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise ValueError(refusal("data_dir", "a path of the file system or ':memory:'", path))
+    return str(Path(path).absolute())
+
+
+def limit_configs(limits: Iterable[LimitDict | tuple[Any, ...] | list[Any]]) -> list[Config]:
+    """The limits of limit_many as the extension takes them."""
+    if isinstance(limits, (str, bytes, dict)) or not isinstance(limits, Iterable):
+        raise TypeError(refusal("limits", "a list or other iterable of limits", limits))
+    configs = []
+    for index, limit in enumerate(limits):
+        try:
+            configs.append(_limit_config(limit))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"limits[{index}]: {error}") from None
+    return configs
+
+
+def _limit_config(limit: object) -> Config:
+    if isinstance(limit, (tuple, list)):
+        if not 3 <= len(limit) <= 5:
+            raise ValueError(refusal("a limit", _LIMIT_FORMS, limit))
+        limit = dict(zip(("key", "rate", "per", "algorithm", "burst"), limit, strict=False))
+    elif not isinstance(limit, dict):
+        raise TypeError(refusal("a limit", _LIMIT_FORMS, limit))
+    if not {"key", "rate"} <= limit.keys() <= _LIMIT_KEYS:
+        raise ValueError(refusal("a limit", _LIMIT_FORMS, limit))
+    return (
+        limit["key"],
+        limit.get("template"),
+        limit["rate"],
+        period_ns(limit.get("per"), limit.get("per_ns")),
+        limit.get("burst"),
+        limit.get("algorithm", "token_bucket"),
+    )

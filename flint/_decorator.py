@@ -1,0 +1,112 @@
+"""The wrapper that `Limiter.rate_limit` puts around a function."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from flint.errors import RateLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, SupportsIndex, TypeVar
+
+    from flint._arguments import Duration
+    from flint._types import Algorithm
+    from flint.limiter import Limiter
+
+    Parameters = ParamSpec("Parameters")
+    Returned = TypeVar("Returned")
+
+# Covered by no template but "*" and its like, which would cover every other key as well.
+_PROBE = "\0rate_limit"
+
+
+class RateLimit:
+    """The limit of one decorator: the key, and how to check it."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        key: str | Callable[..., str],
+        rate: SupportsIndex,
+        per: Duration,
+        algorithm: Algorithm,
+        cost: SupportsIndex,
+        burst: SupportsIndex | None,
+    ) -> None:
+        self._limiter = limiter
+        self._key = key
+        self._cost = cost
+        self._config: dict[str, Any] = {}
+        if callable(key):
+            # Keys that are made at each call may be without number: their limits go with the
+            # checks and are forgotten when fresh. A bad value is found now, not at the first call.
+            self._config = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
+            limiter.peek(_PROBE, cost, **self._config)
+        else:
+            limiter.limit(
+                key,
+                rate=rate,
+                per=per,
+                algorithm=algorithm,
+                burst=burst,
+                template=False,
+                if_absent=True,
+            )
+            limiter.peek(key, cost)
+
+    def key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """The key of one call of the function."""
+        return self._key(*args, **kwargs) if callable(self._key) else self._key
+
+    def check(self, key: str) -> None:
+        """Raise RateLimitExceeded unless the call is admitted."""
+        result = self._limiter.check(key, self._cost, **self._config)
+        if not result:
+            raise RateLimitExceeded(
+                result.key,
+                result.cost,
+                result.remaining,
+                result.reset_at,
+                result.algorithm,
+                result.retry_after,
+            )
+
+
+def decorate(
+    limit: RateLimit, function: Callable[Parameters, Returned]
+) -> Callable[Parameters, Returned]:
+    """The function behind its limit."""
+    import inspect  # slow to load, and needed only here
+
+    if not callable(function):
+        raise TypeError(f"rate_limit decorates functions and other callables, not {function!r}")
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"rate_limit cannot decorate the asynchronous generator function {function!r}, since "
+            "nothing can be awaited when it is called: check the limit where it is iterated"
+        )
+    if inspect.iscoroutinefunction(function):
+        return _decorate_coroutine_function(limit, function)
+
+    @functools.wraps(function)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        limit.check(limit.key_of(args, kwargs))
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _decorate_coroutine_function(
+    limit: RateLimit, function: Callable[Parameters, Any]
+) -> Callable[Parameters, Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+        import asyncio  # whoever awaits this has loaded it; `import flint` has not
+
+        key = limit.key_of(args, kwargs)
+        await asyncio.get_running_loop().run_in_executor(None, limit.check, key)
+        return await function(*args, **kwargs)
+
+    return wrapper

@@ -1,0 +1,177 @@
+/* items.c - check_all and allow_all: several keys, all or nothing. */
+#include "native.h"
+
+#define AS_LIMITER(object) ((LimiterObject*)(object))
+
+/* The items of one call. `keys` owns its references: user code that runs while the items are
+ * read, or beside the call, may change the list they came from. */
+typedef struct {
+  Py_ssize_t count;
+  PyObject** keys;
+  flint_limiter_item* items;
+  flint_limiter_result* results;
+} Batch;
+
+static void batch_free(Batch* batch) {
+  for (Py_ssize_t i = 0; batch->keys != NULL && i < batch->count; i++) Py_XDECREF(batch->keys[i]);
+  PyMem_Free(batch->keys);
+  PyMem_Free(batch->items);
+  PyMem_Free(batch->results);
+}
+
+static bool batch_allocate(Batch* batch, Py_ssize_t count) {
+  size_t size = (size_t)count;
+  batch->count = count;
+  batch->keys = PyMem_Calloc(size, sizeof *batch->keys);
+  batch->items = PyMem_Calloc(size, sizeof *batch->items);
+  batch->results = PyMem_Calloc(size, sizeof *batch->results);
+  if (batch->keys != NULL && batch->items != NULL && batch->results != NULL) return true;
+  PyErr_NoMemory();
+  return false;
+}
+
+static const char item_forms[] = "a key, (key, cost), [key, cost] or {'key': key, 'cost': cost}";
+
+/* New references to the key and (NULL if not given) the cost of a dict. */
+static bool dict_parts(ModuleState* state, PyObject* item, PyObject** key, PyObject** cost) {
+  *key = Py_XNewRef(PyDict_GetItemWithError(item, state->names[NAME_key]));
+  if (*key == NULL && PyErr_Occurred()) return false;
+  *cost = Py_XNewRef(PyDict_GetItemWithError(item, state->names[NAME_cost]));
+  if (*cost == NULL && PyErr_Occurred()) return false;
+  if (*key != NULL && PyDict_Size(item) == (*cost == NULL ? 1 : 2)) return true;
+  error_argument(PyExc_ValueError, "item", item_forms, item);
+  return false;
+}
+
+/* The same for any item. */
+static bool item_parts(ModuleState* state, PyObject* item, PyObject** key, PyObject** cost) {
+  if (PyUnicode_Check(item)) {
+    *key = Py_NewRef(item);
+    return true;
+  }
+  if (PyDict_Check(item)) return dict_parts(state, item, key, cost);
+  if (!PyTuple_Check(item) && !PyList_Check(item)) {
+    error_argument(PyExc_TypeError, "item", item_forms, item);
+    return false;
+  }
+  PyObject* pair = PySequence_Tuple(item);
+  if (pair == NULL) return false;
+  if (PyTuple_Size(pair) != 2) {
+    Py_DECREF(pair);
+    error_argument(PyExc_ValueError, "item", item_forms, item);
+    return false;
+  }
+  *key = Py_NewRef(PyTuple_GetItem(pair, 0));
+  *cost = Py_NewRef(PyTuple_GetItem(pair, 1));
+  Py_DECREF(pair);
+  return true;
+}
+
+static bool item_read(ModuleState* state, PyObject* item, PyObject** key, flint_limiter_item* out) {
+  PyObject* cost = NULL;
+  Py_ssize_t size = 0;
+  out->struct_size = sizeof *out;
+  out->cost = 1;
+  bool ok = item_parts(state, item, key, &cost) && args_text("key", *key, &out->key, &size) &&
+            (cost == NULL || args_quantity("cost", cost, 1, FLINT_MAX_QUANTITY, &out->cost));
+  out->key_bytes = (uint64_t)size;
+  Py_XDECREF(cost);
+  return ok;
+}
+
+/* Fills `batch` from any iterable but a str or a dict, which are items themselves. */
+static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
+  if (PyUnicode_Check(items) || PyDict_Check(items)) {
+    error_argument(PyExc_TypeError, "items", "a list or other iterable of items", items);
+    return false;
+  }
+  PyObject* all = PySequence_Tuple(items);
+  if (all == NULL) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError) && !PyIter_Check(items)) {
+      PyErr_Clear();
+      error_argument(PyExc_TypeError, "items", "a list or other iterable of items", items);
+    }
+    return false;
+  }
+  Py_ssize_t count = PyTuple_Size(all);
+  bool ok = count >= 1 && count <= FLINT_LIMITER_MAX_ITEMS;
+  if (!ok) {
+    PyErr_Format(PyExc_ValueError, "items must hold 1 to %d items, not %zd",
+                 FLINT_LIMITER_MAX_ITEMS, count);
+  }
+  ok = ok && batch_allocate(batch, count);
+  for (Py_ssize_t i = 0; ok && i < count; i++) {
+    batch->results[i].struct_size = sizeof batch->results[i];
+    ok = item_read(state, PyTuple_GetItem(all, i), &batch->keys[i], &batch->items[i]);
+    if (!ok) error_prefix("items", i);
+  }
+  Py_DECREF(all);
+  return ok;
+}
+
+/* Parses, decides, and leaves the results in `batch`, which the caller frees in any case. */
+static bool decide_all(LimiterObject* self, const char* function, PyObject* const* args,
+                       Py_ssize_t given, PyObject* keywords, uint32_t flags, Batch* batch,
+                       uint64_t* denied_index) {
+  const Signature signature = {function, 1, 1, 1, {NAME_items}};
+  PyObject* items;
+  if (!args_parse(self->state, &signature, args, given, keywords, &items)) return false;
+  if (!batch_read(self->state, items, batch)) return false;
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_all, batch->items,
+                          (uint64_t)batch->count, sizeof *batch->items, flags, batch->results,
+                          sizeof *batch->results, denied_index, &error);
+  if (code == FLINT_LIMITER_OK) return true;
+  error_raise(self->state, code, &error, NULL);
+  return false;
+}
+
+static PyObject* item_dict(ModuleState* state, PyObject* key, const flint_limiter_result* result) {
+  uint32_t algorithm = result->algorithm <= FLINT_ALGORITHMS ? result->algorithm : 0;
+  PyObject* reset_at = time_text(result->reset_at_ns, "Z");
+  if (reset_at == NULL) return NULL;
+  return Py_BuildValue("{OOOOOKOKONOO}", state->names[NAME_key], key, state->names[NAME_allowed],
+                       result->allowed ? Py_True : Py_False, state->names[NAME_cost],
+                       (unsigned long long)result->cost, state->names[NAME_remaining],
+                       (unsigned long long)result->remaining, state->names[NAME_reset_at], reset_at,
+                       state->names[NAME_algorithm],
+                       algorithm == 0 ? Py_None : state->algorithms[algorithm]);
+}
+
+PyObject* limiter_check_all(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                            PyObject* keywords) {
+  LimiterObject* self = AS_LIMITER(op);
+  ModuleState* state = self->state;
+  Batch batch = {0};
+  uint64_t denied = 0;
+  PyObject* results = NULL;
+  if (!decide_all(self, "check_all", args, given, keywords, 0, &batch, &denied)) goto done;
+  bool allowed = denied >= (uint64_t)batch.count;
+  Py_ssize_t filled = allowed ? batch.count : (Py_ssize_t)denied + 1;
+  results = PyList_New(filled);
+  for (Py_ssize_t i = 0; results != NULL && i < filled; i++) {
+    PyObject* dict = item_dict(state, batch.keys[i], &batch.results[i]);
+    if (dict == NULL || PyList_SetItem(results, i, dict) < 0) Py_CLEAR(results);
+  }
+  if (results != NULL) {
+    results = Py_BuildValue("{OOOOON}", state->names[NAME_allowed], allowed ? Py_True : Py_False,
+                            state->names[NAME_denied_key], allowed ? Py_None : batch.keys[denied],
+                            state->names[NAME_results], results);
+  }
+done:
+  batch_free(&batch);
+  return results;
+}
+
+PyObject* limiter_allow_all(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                            PyObject* keywords) {
+  Batch batch = {0};
+  uint64_t denied = 0;
+  bool ok = decide_all(AS_LIMITER(op), "allow_all", args, given, keywords,
+                       FLINT_LIMITER_DECISION_ONLY, &batch, &denied);
+  PyObject* answer = ok ? PyBool_FromLong(denied >= (uint64_t)batch.count) : NULL;
+  batch_free(&batch);
+  return answer;
+}

@@ -1,0 +1,415 @@
+/* limiter.c - LimiterBase: opening, deciding, closing. flint.Limiter is its subclass. */
+#include "native.h"
+
+#define AS_LIMITER(object) ((LimiterObject*)(object))
+
+const char* const sync_names[] = {"always", "batch", NULL};
+
+/* ---- Open ---------------------------------------------------------------------------------- */
+
+enum {
+  OPEN_PATH,
+  OPEN_SYNC,
+  OPEN_EVERY_MS,
+  OPEN_EVERY_EVENTS,
+  OPEN_SEGMENT,
+  OPEN_RING,
+  OPEN_CLOCK,
+  OPEN_VALUES
+};
+
+/* A size that None leaves to the engine. */
+static bool optional_bytes(const char* name, PyObject* value, uint64_t low, uint64_t high,
+                           uint64_t* out) {
+  return value == Py_None || args_quantity(name, value, low, high, out);
+}
+
+static bool read_options(ModuleState* state, PyObject* const* args,
+                         flint_limiter_options* options) {
+  PyObject* clock = args[OPEN_CLOCK];
+  if (clock != Py_None) {
+    if (!PyObject_TypeCheck(clock, state->clock_type)) {
+      error_argument(PyExc_TypeError, "clock", "a flint.testing.ManualClock or None", clock);
+      return false;
+    }
+    options->clock = clock_read;
+    options->clock_argument = clock;
+  }
+  return args_word("sync", args[OPEN_SYNC], sync_names, &options->sync) &&
+         args_quantity("flush_every_ms", args[OPEN_EVERY_MS], 1, 3600000,
+                       &options->flush_every_ms) &&
+         args_quantity("flush_every_events", args[OPEN_EVERY_EVENTS], 1, UINT64_C(1) << 32,
+                       &options->flush_every_events) &&
+         optional_bytes("segment_bytes", args[OPEN_SEGMENT], 256 << 10, 1 << 30,
+                        &options->segment_bytes) &&
+         optional_bytes("ring_bytes", args[OPEN_RING], 256 << 10, 64 << 20, &options->ring_bytes);
+}
+
+/* Opens `path` for a limiter in PHASE_OPENING. */
+static bool open_handle(LimiterObject* self, PyObject* const* args) {
+  flint_limiter_options options = {.struct_size = sizeof options};
+  if (!read_options(self->state, args, &options)) return false;
+  PyObject* path = PyUnicode_EncodeFSDefault(args[OPEN_PATH]);
+  if (path == NULL) return false;
+  flint_limiter* handle = NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code;
+  CALL_RELEASED(code, flint_limiter_open, PyBytes_AsString(path), (uint64_t)PyBytes_Size(path),
+                &options, &handle, &error);
+  Py_DECREF(path);
+  if (code != FLINT_LIMITER_OK) {
+    error_raise(self->state, code, &error, NULL);
+    return false;
+  }
+  PyObject* old_clock = self->clock;
+  PyObject* old_data_dir = self->data_dir;
+  self->clock = args[OPEN_CLOCK] == Py_None ? NULL : Py_NewRef(args[OPEN_CLOCK]);
+  self->data_dir = Py_NewRef(args[OPEN_PATH]);
+  self->sync = options.sync;
+  self->owner = getpid();
+  self->handle = handle;
+  Py_XDECREF(old_clock);
+  Py_XDECREF(old_data_dir);
+  return true;
+}
+
+/* _open(data_dir, sync, flush_every_ms, flush_every_events, segment_bytes, ring_bytes, clock) */
+static PyObject* limiter_open(PyObject* op, PyObject* const* args, Py_ssize_t given) {
+  LimiterObject* self = AS_LIMITER(op);
+  if (given != OPEN_VALUES || !PyUnicode_Check(args[OPEN_PATH])) {
+    PyErr_SetString(PyExc_TypeError, "_open() takes a str and six options");
+    return NULL;
+  }
+  int expected = PHASE_CLOSED;
+  if (!atomic_compare_exchange_strong(&self->phase, &expected, PHASE_OPENING)) {
+    PyErr_SetString(PyExc_RuntimeError, "the limiter is open already");
+    return NULL;
+  }
+  bool opened = open_handle(self, args);
+  atomic_store(&self->phase, opened ? PHASE_OPEN : PHASE_CLOSED);
+  if (!opened) return NULL;
+  Py_RETURN_NONE;
+}
+
+/* ---- Close --------------------------------------------------------------------------------- */
+
+static void pause_shortly(void) {
+  const struct timespec pause = {.tv_sec = 0, .tv_nsec = 50000};
+  nanosleep(&pause, NULL);
+}
+
+/* With PHASE_CLOSING set and Python's lock released: the handle is freed when this returns.
+ * Shutting down wakes every call that waits and makes the others return at once, and a call that
+ * has been entered needs no lock of ours to be left, so the loop is short; the handle is not freed
+ * later because the directory must be unlocked when this returns. */
+static int32_t shut_and_free(LimiterObject* self, flint_limiter_error* error) {
+  FLINT_GIL_CHECK(flint_limiter_shutdown, RELEASED);
+  FLINT_GIL_CHECK(flint_limiter_close, RELEASED);
+  int32_t code = flint_limiter_shutdown(self->handle, error);
+  while (atomic_load(&self->running) > 0) pause_shortly();
+  flint_limiter_close(&self->handle, NULL);
+  atomic_store(&self->phase, PHASE_CLOSED);
+  return code;
+}
+
+static void wait_until_closed(LimiterObject* self) {
+  while (atomic_load(&self->phase) == PHASE_CLOSING) pause_shortly();
+}
+
+/* Closes if open. When it returns nobody uses the handle and it is freed, whoever did it. */
+static int32_t close_limiter(LimiterObject* self, flint_limiter_error* error) {
+  if (self->owner != getpid()) {
+    /* A forked child: the handle is the parent's, and the threads that were inside are gone. */
+    self->handle = NULL;
+    atomic_store(&self->phase, PHASE_CLOSED);
+    return FLINT_LIMITER_OK;
+  }
+  int phase = PHASE_OPEN;
+  int32_t code = FLINT_LIMITER_OK;
+  /* The phase changes with Python's lock held: see limiter_enter_held. */
+  bool first = atomic_compare_exchange_strong(&self->phase, &phase, PHASE_CLOSING);
+  PyThreadState* thread_state = PyEval_SaveThread();
+  if (first) {
+    code = shut_and_free(self, error);
+  } else {
+    wait_until_closed(self);
+  }
+  PyEval_RestoreThread(thread_state);
+  return code;
+}
+
+static PyObject* limiter_close(PyObject* op, PyObject* ignored) {
+  (void)ignored;
+  LimiterObject* self = AS_LIMITER(op);
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code = close_limiter(self, &error);
+  if (code == FLINT_LIMITER_OK) Py_RETURN_NONE;
+  error_raise(self->state, code, &error, NULL);
+  return NULL;
+}
+
+/* ---- Decide -------------------------------------------------------------------------------- */
+
+/* The arguments of allow, check and peek. */
+typedef struct {
+  PyObject* key_object;
+  const char* key;
+  Py_ssize_t size;
+  uint64_t cost;
+  const flint_limiter_config* config; /* &storage or NULL */
+  flint_limiter_config storage;
+} Request;
+
+static bool request_read_slowly(ModuleState* state, const char* function, PyObject* const* args,
+                                Py_ssize_t given, PyObject* keywords, Request* request) {
+  const Signature signature = {
+      function, 6, 2, 1, {NAME_key, NAME_cost, NAME_rate, NAME_per, NAME_burst, NAME_algorithm}};
+  PyObject* values[6];
+  bool has_config;
+  if (!args_parse(state, &signature, args, given, keywords, values)) return false;
+  request->key_object = values[0];
+  if (values[1] != NULL &&
+      !args_quantity("cost", values[1], 1, FLINT_MAX_QUANTITY, &request->cost)) {
+    return false;
+  }
+  if (!args_inline(state, values + 2, &request->storage, &has_config)) return false;
+  if (has_config) request->config = &request->storage;
+  return args_text("key", request->key_object, &request->key, &request->size);
+}
+
+static inline bool request_read(ModuleState* state, const char* function, PyObject* const* args,
+                                Py_ssize_t given, PyObject* keywords, Request* request) {
+  request->cost = 1;
+  request->config = NULL;
+  if (given == 1 && keywords == NULL && PyUnicode_Check(args[0])) {
+    request->key_object = args[0];
+    request->key = PyUnicode_AsUTF8AndSize(args[0], &request->size);
+    if (request->key != NULL) return true;
+    PyErr_Clear(); /* the other way makes a better error of it */
+  }
+  return request_read_slowly(state, function, args, given, keywords, request);
+}
+
+static PyObject* limiter_allow(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                               PyObject* keywords) {
+  LimiterObject* self = AS_LIMITER(op);
+  Request request;
+  if (!request_read(self->state, "allow", args, given, keywords, &request)) return NULL;
+  flint_limiter_result result;
+  flint_limiter_error error;
+  error_init(&error);
+  result.struct_size = sizeof result;
+  uint32_t flags = FLINT_LIMITER_DECISION_ONLY;
+  int32_t code;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check, request.key,
+                          (uint64_t)request.size, request.cost, flags, request.config, &result,
+                          &error);
+  if (code == FLINT_LIMITER_OK) return Py_NewRef(result.allowed ? Py_True : Py_False);
+  error_raise(self->state, code, &error, request.key_object);
+  return NULL;
+}
+
+/* The result is made before the decision: when there is no memory for it, nothing is counted. */
+static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                               PyObject* keywords) {
+  LimiterObject* self = AS_LIMITER(op);
+  Request request;
+  if (!request_read(self->state, "check", args, given, keywords, &request)) return NULL;
+  ResultObject* result = result_new(self->state, request.key_object);
+  if (result == NULL) return NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  uint32_t flags = 0;
+  int32_t code;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check, request.key,
+                          (uint64_t)request.size, request.cost, flags, request.config,
+                          &result->fields, &error);
+  if (code == FLINT_LIMITER_OK) return (PyObject*)result;
+  Py_DECREF(result);
+  error_raise(self->state, code, &error, request.key_object);
+  return NULL;
+}
+
+static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                              PyObject* keywords) {
+  LimiterObject* self = AS_LIMITER(op);
+  Request request;
+  if (!request_read(self->state, "peek", args, given, keywords, &request)) return NULL;
+  ResultObject* result = result_new(self->state, request.key_object);
+  if (result == NULL) return NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  uint32_t flags = 0;
+  int32_t code;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_peek, request.key,
+                          (uint64_t)request.size, request.cost, flags, request.config,
+                          &result->fields, &error);
+  if (code == FLINT_LIMITER_OK) return (PyObject*)result;
+  Py_DECREF(result);
+  error_raise(self->state, code, &error, request.key_object);
+  return NULL;
+}
+
+/* ---- Log ----------------------------------------------------------------------------------- */
+
+static PyObject* limiter_flush(PyObject* op, PyObject* ignored) {
+  (void)ignored;
+  LimiterObject* self = AS_LIMITER(op);
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code;
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_flush, &error);
+  if (code == FLINT_LIMITER_OK) Py_RETURN_NONE;
+  error_raise(self->state, code, &error, NULL);
+  return NULL;
+}
+
+static PyObject* limiter_compact(PyObject* op, PyObject* ignored) {
+  (void)ignored;
+  LimiterObject* self = AS_LIMITER(op);
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code;
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_compact, &error);
+  if (code == FLINT_LIMITER_OK) Py_RETURN_NONE;
+  error_raise(self->state, code, &error, NULL);
+  return NULL;
+}
+
+/* ---- Life ---------------------------------------------------------------------------------- */
+
+static PyObject* limiter_new(PyTypeObject* type, PyObject* args, PyObject* keywords) {
+  (void)args; /* a subclass's __init__ takes them */
+  (void)keywords;
+  PyObject* module = module_of_type(type);
+  if (module == NULL) return NULL;
+  LimiterObject* self = (LimiterObject*)PyType_GenericAlloc(type, 0);
+  if (self == NULL) return NULL;
+  self->module = Py_NewRef(module);
+  self->state = PyModule_GetState(module);
+  self->owner = getpid();
+  atomic_init(&self->phase, PHASE_CLOSED);
+  atomic_init(&self->running, 0);
+  return (PyObject*)self;
+}
+
+/* There is no tp_clear: the engine reads the clock until the limiter is closed, and every cycle
+ * through a limiter also passes the dict of its subclass or of its clock's. */
+static int limiter_traverse(PyObject* op, visitproc visit, void* arg) {
+  LimiterObject* self = AS_LIMITER(op);
+  Py_VISIT(Py_TYPE(op));
+  Py_VISIT(self->module);
+  Py_VISIT(self->clock);
+  return 0;
+}
+
+/* What could not be synced is reported as Python reports errors in destructors. */
+static void close_at_last(LimiterObject* self) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code = close_limiter(self, &error);
+  if (code != FLINT_LIMITER_OK) {
+    error_raise(self->state, code, &error, NULL);
+    PyErr_WriteUnraisable(self->data_dir);
+  }
+  PyErr_Restore(type, value, traceback);
+}
+
+static void limiter_dealloc(PyObject* op) {
+  LimiterObject* self = AS_LIMITER(op);
+  PyTypeObject* type = Py_TYPE(op);
+  PyObject_GC_UnTrack(op);
+  if (atomic_load(&self->phase) != PHASE_CLOSED) close_at_last(self);
+  Py_CLEAR(self->clock);
+  Py_CLEAR(self->data_dir);
+  Py_CLEAR(self->module);
+  ((freefunc)PyType_GetSlot(type, Py_tp_free))(op);
+  Py_DECREF(type);
+}
+
+static PyObject* limiter_reduce(PyObject* op, PyObject* ignored) {
+  (void)op;
+  (void)ignored;
+  PyErr_SetString(PyExc_TypeError,
+                  "a Limiter cannot be pickled or copied: it owns its open data directory. Pass "
+                  "the same object to threads; in another process open a Limiter on a data "
+                  "directory of its own");
+  return NULL;
+}
+
+/* ---- Attributes ---------------------------------------------------------------------------- */
+
+static PyObject* limiter_get_data_dir(PyObject* op, void* closure) {
+  (void)closure;
+  PyObject* data_dir = AS_LIMITER(op)->data_dir;
+  return Py_NewRef(data_dir == NULL ? Py_None : data_dir);
+}
+
+static PyObject* limiter_get_sync(PyObject* op, void* closure) {
+  (void)closure;
+  return PyUnicode_FromString(sync_names[AS_LIMITER(op)->sync]);
+}
+
+static PyObject* limiter_get_closed(PyObject* op, void* closure) {
+  (void)closure;
+  return PyBool_FromLong(atomic_load(&AS_LIMITER(op)->phase) != PHASE_OPEN);
+}
+
+static PyGetSetDef limiter_getset[] = {
+    {"data_dir", limiter_get_data_dir, NULL,
+     "The absolute path of the data directory, or ':memory:'.", NULL},
+    {"sync", limiter_get_sync, NULL, "'always' or 'batch'.", NULL},
+    {"closed", limiter_get_closed, NULL, "Whether the limiter has been closed.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+#define KEYWORD_METHOD(name, function, doc) \
+  { name, (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS, doc }
+#define PLAIN_METHOD(name, function, doc) \
+  { name, (PyCFunction)(void (*)(void))(function), METH_FASTCALL, doc }
+
+#include "limiter_doc.h"
+
+static PyMethodDef limiter_methods[] = {
+    KEYWORD_METHOD("allow", limiter_allow, ALLOW_DOC),
+    KEYWORD_METHOD("check", limiter_check, CHECK_DOC),
+    KEYWORD_METHOD("peek", limiter_peek, PEEK_DOC),
+    KEYWORD_METHOD("allow_all", limiter_allow_all, ALLOW_ALL_DOC),
+    KEYWORD_METHOD("check_all", limiter_check_all, CHECK_ALL_DOC),
+    KEYWORD_METHOD("status", limiter_status, STATUS_DOC),
+    KEYWORD_METHOD("top", limiter_top, TOP_DOC),
+    KEYWORD_METHOD("remove", limiter_remove, REMOVE_DOC),
+    KEYWORD_METHOD("reset", limiter_reset, RESET_DOC),
+    {"info", limiter_info, METH_NOARGS, INFO_DOC},
+    {"flush", limiter_flush, METH_NOARGS, FLUSH_DOC},
+    {"compact", limiter_compact, METH_NOARGS, COMPACT_DOC},
+    {"close", limiter_close, METH_NOARGS, CLOSE_DOC},
+    {"__reduce__", limiter_reduce, METH_NOARGS,
+     "__reduce__($self, /)\n--\n\nRaises TypeError: a limiter cannot be pickled or copied."},
+    PLAIN_METHOD("_open", limiter_open, OPEN_DOC),
+    PLAIN_METHOD("_limit", limiter_set_limit, LIMIT_DOC),
+    PLAIN_METHOD("_limit_many", limiter_set_limits, LIMIT_MANY_DOC),
+    {"_list", limiter_list, METH_O, LIST_DOC},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot limiter_slots[] = {
+    {Py_tp_doc, (void*)"LimiterBase(*args, **kwargs)\n--\n\nWhat flint.Limiter does in C."},
+    {Py_tp_new, limiter_new},
+    {Py_tp_dealloc, limiter_dealloc},
+    {Py_tp_traverse, limiter_traverse},
+    {Py_tp_methods, limiter_methods},
+    {Py_tp_getset, limiter_getset},
+    {0, NULL},
+};
+
+PyType_Spec limiter_type_spec = {
+    .name = "flint._native.LimiterBase",
+    .basicsize = sizeof(LimiterObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = limiter_slots,
+};

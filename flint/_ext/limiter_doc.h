@@ -1,0 +1,122 @@
+/* limiter_doc.h - the docstrings of LimiterBase, each behind the signature that inspect reads. */
+#ifndef FLINT_EXT_LIMITER_DOC_H
+#define FLINT_EXT_LIMITER_DOC_H
+
+#define DECIDE_SIGNATURE \
+  "($self, /, key, cost=1, *, rate=None, per=None, burst=None, algorithm=None)\n--\n\n"
+
+#define ALLOW_DOC                                                                               \
+  "allow" DECIDE_SIGNATURE                                                                      \
+  "Decide whether cost units may be used under key now, count them if so, and return True or\n" \
+  "False. See check, which answers the same with the numbers behind it."
+
+#define CHECK_DOC                                                                                 \
+  "check" DECIDE_SIGNATURE                                                                        \
+  "Decide whether cost units may be used under key now, count them if so, and return a Result.\n" \
+  "\n"                                                                                            \
+  "key is taken literally, 1 to 65,535 bytes of UTF-8 and not all white space. cost is an\n"      \
+  "integer from 1 to the limit's burst (or rate). With sync='always' an admission is answered\n"  \
+  "when it is on disk; a denial uses up nothing and is answered at once.\n"                       \
+  "\n"                                                                                            \
+  "rate and per (with burst and algorithm if wanted) carry a limit along: it is configured if\n"  \
+  "key has none and forgotten when nothing is used any more. They are as for Limiter.limit.\n"    \
+  "\n"                                                                                            \
+  "Raises NotConfiguredError if neither a limit nor a template covers key, TypeError or\n"        \
+  "ValueError for a bad argument (nothing is counted), DiskFullError, PoisonedError,\n"           \
+  "ClosedError or ForkedError. Safe to call from any thread."
+
+#define PEEK_DOC                                                                               \
+  "peek" DECIDE_SIGNATURE                                                                      \
+  "Return the Result that check would return now, counting and recording nothing. Arguments\n" \
+  "and errors are those of check."
+
+#define ALLOW_ALL_DOC                                                                         \
+  "allow_all($self, /, items)\n--\n\n"                                                        \
+  "Decide several items together, count all of them or none, and return True or False. See\n" \
+  "check_all."
+
+#define CHECK_ALL_DOC                                                                            \
+  "check_all($self, /, items)\n--\n\n"                                                           \
+  "Decide 1 to 1,024 items with different keys, of at most 65,535 bytes in all, together: all\n" \
+  "are counted, or none.\n"                                                                      \
+  "\n"                                                                                           \
+  "An item is a key, (key, cost), [key, cost] or {'key': key, 'cost': cost}; cost is 1 if it\n"  \
+  "is left out. Returns {'allowed': bool, 'denied_key': str or None, 'results': [...]}, where\n" \
+  "each result is a dict of key, allowed, cost, remaining, reset_at (RFC 3339, 'Z') and\n"       \
+  "algorithm, and the list stops at the denied item. Only that denial is recorded.\n"            \
+  "\n"                                                                                           \
+  "Errors are those of check. Safe to call from any thread."
+
+#define TEMPLATE_RULE                                                                          \
+  "A trailing '*' of key means the template; template=False takes it literally. (Calls that\n" \
+  "decide always take it literally: their keys may come from clients.)\n"
+
+#define STATUS_DOC                                                                               \
+  "status($self, /, key, template=None)\n--\n\n"                                                 \
+  "Return a dict about key's limit and what has happened to it, or None if nothing covers it.\n" \
+  "\n"                                                                                           \
+  "Its entries are key, rate, per_millis (whole milliseconds; per_ns is exact), algorithm,\n"    \
+  "remaining, reset_at, total_allowed, total_denied, total_allowed_cost, total_denied_cost,\n"   \
+  "last_allowed_at, last_denied_at, last_reset_at (RFC 3339, '+00:00', or None if never),\n"     \
+  "burst, per_ns and template. A template's totals include all its counters'.\n"                 \
+  "\n" TEMPLATE_RULE                                                                             \
+  "Reading changes nothing. Raises TypeError, ValueError, ClosedError or ForkedError."
+
+#define TOP_DOC                                                                              \
+  "top($self, /, by='denied', limit=20)\n--\n\n"                                             \
+  "Return status dicts of the keys with the largest total, largest first.\n"                 \
+  "\n"                                                                                       \
+  "by is 'denied', 'allowed', 'denied_cost' or 'allowed_cost'; limit is 1 to 65,536. Keys\n" \
+  "under templates are included, templates themselves and totals of 0 are not."
+
+#define REMOVE_DOC                                                                           \
+  "remove($self, /, key, template=None)\n--\n\n"                                             \
+  "Delete a limit; deleting a template deletes its counters. Returns when that is on disk\n" \
+  "(sync='always') or safe from a kill (sync='batch').\n"                                    \
+  "\n" TEMPLATE_RULE "Raises NotConfiguredError if there is none."
+
+#define RESET_DOC                                                                                \
+  "reset($self, /, key, template=None)\n--\n\n"                                                  \
+  "Forget what was used: the full burst is available again. Totals stay. Resetting a template\n" \
+  "resets all its counters.\n"                                                                   \
+  "\n" TEMPLATE_RULE "Raises NotConfiguredError if there is nothing to reset."
+
+#define INFO_DOC                                                                                 \
+  "info($self, /)\n--\n\n"                                                                       \
+  "Return a dict of numbers about the open directory: what opening found (recovered_records,\n"  \
+  "recovered_ring_records, torn_bytes, snapshot_limits), what there is now (limits, counters,\n" \
+  "log_bytes, segments, snapshot_bytes, sequence, appended, durable, syncs, directory_mode,\n"   \
+  "engine_time_ns) and sync."
+
+#define FLUSH_DOC           \
+  "flush($self, /)\n--\n\n" \
+  "Wait until everything decided or configured before the call is on disk."
+
+#define COMPACT_DOC           \
+  "compact($self, /)\n--\n\n" \
+  "Replace the log written so far by a snapshot. Checks go on meanwhile."
+
+#define CLOSE_DOC                                                                             \
+  "close($self, /)\n--\n\n"                                                                   \
+  "Sync, unlock the directory and free the limiter. Calls that wait in other threads raise\n" \
+  "ClosedError, as does every later call. Closing again does nothing, as does closing in a\n" \
+  "forked child. Raises what the last sync met, and the limiter is closed all the same."
+
+#define OPEN_DOC                                                                                  \
+  "_open($self, data_dir, sync, flush_every_ms, flush_every_events, segment_bytes, ring_bytes,\n" \
+  "      clock, /)\n--\n\n"                                                                       \
+  "Open. The sizes and the clock may be None."
+
+#define LIMIT_DOC                                                                      \
+  "_limit($self, key, template, rate, per_ns, burst, algorithm, if_absent, /)\n--\n\n" \
+  "Configure one limit. template and burst may be None."
+
+#define LIMIT_MANY_DOC                               \
+  "_limit_many($self, limits, if_absent, /)\n--\n\n" \
+  "Configure a list of tuples (key, template, rate, per_ns, burst, algorithm)."
+
+#define LIST_DOC                      \
+  "_list($self, counters, /)\n--\n\n" \
+  "Status dicts of all limits, with the counters under templates if counters is True."
+
+#endif /* FLINT_EXT_LIMITER_DOC_H */

@@ -1,0 +1,143 @@
+from collections.abc import Iterable
+from typing import Any, Final, Literal, NoReturn, Self, SupportsIndex, final
+
+from typing_extensions import disjoint_base
+
+from flint._arguments import Duration
+from flint._types import Algorithm, CheckAllDict, InfoDict, Item, StatusDict, Sync, Total
+
+version: Final[str]
+gil_table: Final[dict[str, Literal["HELD", "HELD_FIRST", "RELEASED"]]]
+
+@disjoint_base
+class LimiterBase:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    @property
+    def data_dir(self) -> str | None: ...
+    @property
+    def sync(self) -> Sync: ...
+    @property
+    def closed(self) -> bool: ...
+    def allow(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> bool: ...
+    def check(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> Result: ...
+    def peek(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> Result: ...
+    def allow_all(self, items: Iterable[Item]) -> bool: ...
+    def check_all(self, items: Iterable[Item]) -> CheckAllDict: ...
+    def status(self, key: str, template: bool | None = None) -> StatusDict | None: ...
+    def top(self, by: Total = "denied", limit: SupportsIndex = 20) -> list[StatusDict]: ...
+    def remove(self, key: str, template: bool | None = None) -> None: ...
+    def reset(self, key: str, template: bool | None = None) -> None: ...
+    def info(self) -> InfoDict: ...
+    def flush(self) -> None: ...
+    def compact(self) -> None: ...
+    def close(self) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
+    def _open(
+        self,
+        data_dir: str,
+        sync: Sync,
+        flush_every_ms: SupportsIndex,
+        flush_every_events: SupportsIndex,
+        segment_bytes: SupportsIndex | None,
+        ring_bytes: SupportsIndex | None,
+        clock: Clock | None,
+        /,
+    ) -> None: ...
+    def _limit(
+        self,
+        key: str,
+        template: bool | None,
+        rate: SupportsIndex,
+        per_ns: SupportsIndex,
+        burst: SupportsIndex | None,
+        algorithm: Algorithm,
+        if_absent: bool,
+        /,
+    ) -> None: ...
+    def _limit_many(
+        self,
+        limits: Iterable[
+            tuple[str, bool | None, SupportsIndex, SupportsIndex, SupportsIndex | None, Algorithm]
+        ],
+        if_absent: bool,
+        /,
+    ) -> None: ...
+    def _list(self, counters: bool, /) -> list[StatusDict]: ...
+
+@final
+class Result:
+    def __new__(
+        cls,
+        key: str,
+        allowed: bool,
+        cost: SupportsIndex,
+        limit: SupportsIndex,
+        remaining: SupportsIndex,
+        reset_at_ns: SupportsIndex,
+        reset_after_ns: SupportsIndex,
+        retry_after_ns: SupportsIndex,
+        algorithm: Algorithm,
+        /,
+    ) -> Self: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def cost(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def reset_at(self) -> str: ...
+    @property
+    def reset_at_ns(self) -> int: ...
+    @property
+    def reset_after_ns(self) -> int: ...
+    @property
+    def retry_after(self) -> float: ...
+    @property
+    def retry_after_ns(self) -> int: ...
+    @property
+    def algorithm(self) -> Algorithm: ...
+    def __bool__(self) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __reduce__(self) -> tuple[type[Result], tuple[Any, ...]]: ...
+
+@disjoint_base
+class Clock:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    @property
+    def now_ns(self) -> int: ...
+    def set_ns(self, now_ns: SupportsIndex, /) -> None: ...
+    def advance_ns(self, by_ns: SupportsIndex, /) -> None: ...

@@ -1,0 +1,102 @@
+"""The words and dicts that a Limiter takes and returns, for readers and type checkers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, SupportsIndex, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from flint._arguments import Duration
+
+Algorithm: TypeAlias = Literal[
+    "token_bucket",
+    "gcra",
+    "leaky_bucket",
+    "fixed_window_counter",
+    "sliding_window_log",
+    "sliding_window_counter",
+]
+Sync: TypeAlias = Literal["always", "batch"]
+Total: TypeAlias = Literal["denied", "allowed", "denied_cost", "allowed_cost"]
+
+
+class ItemDict(TypedDict):
+    """One item of `Limiter.check_all`; `cost` is 1 if it is left out."""
+
+    key: str
+    cost: NotRequired[SupportsIndex]
+
+
+Item: TypeAlias = str | tuple[str, SupportsIndex] | list[Any] | ItemDict
+
+
+class LimitDict(TypedDict):
+    """One limit of `Limiter.limit_many`, with the parameters of `Limiter.limit`."""
+
+    key: str
+    rate: SupportsIndex
+    per: NotRequired[Duration | None]
+    per_ns: NotRequired[SupportsIndex | None]
+    algorithm: NotRequired[Algorithm]
+    burst: NotRequired[SupportsIndex | None]
+    template: NotRequired[bool | None]
+
+
+class ItemResultDict(TypedDict):
+    """The decision about one item of `Limiter.check_all`."""
+
+    key: str
+    allowed: bool
+    cost: int
+    remaining: int
+    reset_at: str
+    algorithm: Algorithm
+
+
+class CheckAllDict(TypedDict):
+    """What `Limiter.check_all` returns."""
+
+    allowed: bool
+    denied_key: str | None
+    results: list[ItemResultDict]
+
+
+class StatusDict(TypedDict):
+    """What `Limiter.status` returns, and `list` and `top` for each limit."""
+
+    key: str
+    rate: int
+    per_millis: int
+    algorithm: Algorithm
+    remaining: int
+    reset_at: str
+    total_allowed: int
+    total_denied: int
+    total_allowed_cost: int
+    total_denied_cost: int
+    last_allowed_at: str | None
+    last_denied_at: str | None
+    last_reset_at: str | None
+    burst: int
+    per_ns: int
+    template: bool
+
+
+class InfoDict(TypedDict):
+    """What `Limiter.info` returns."""
+
+    sync: Sync
+    recovered_records: int
+    recovered_ring_records: int
+    torn_bytes: int
+    snapshot_limits: int
+    limits: int
+    counters: int
+    log_bytes: int
+    segments: int
+    snapshot_bytes: int
+    sequence: int
+    appended: int
+    durable: int
+    syncs: int
+    directory_mode: int
+    engine_time_ns: int

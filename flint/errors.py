@@ -1,0 +1,113 @@
+"""Flint's exceptions. `FlintError` is the root of all but the two that every Python program knows:
+`ValueError` and `TypeError` for bad arguments, raised before anything is counted or written."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ClosedError",
+    "CorruptionError",
+    "DiskFullError",
+    "FlintError",
+    "FlintOSError",
+    "FlintPermissionError",
+    "FlintWarning",
+    "ForkedError",
+    "LockedError",
+    "NotConfiguredError",
+    "PoisonedError",
+    "RateLimitExceeded",
+    "UnsupportedError",
+]
+
+
+class FlintError(Exception):
+    """The root of Flint's errors; raised itself only for a defect of Flint."""
+
+
+class NotConfiguredError(FlintError, RuntimeError):
+    """Neither a limit nor a template covers the key."""
+
+
+class LockedError(FlintError, RuntimeError):
+    """Another limiter, in this process or another, has the data directory open."""
+
+
+class ClosedError(FlintError, RuntimeError):
+    """The limiter has been closed, perhaps while the call was waiting."""
+
+
+class ForkedError(FlintError, RuntimeError):
+    """The limiter belongs to the parent of this forked process; open one here."""
+
+
+class UnsupportedError(FlintError):
+    """The file system cannot lock, or a newer Flint wrote the directory."""
+
+
+class FlintOSError(FlintError, OSError):
+    """The system reported an error for a file; `errno` holds its number if there is one."""
+
+
+class FlintPermissionError(FlintOSError, PermissionError):
+    """The system refuses access to the data directory or one of its files."""
+
+
+class DiskFullError(FlintOSError):
+    """There is no room to record the change. Nothing was changed; it works again with room."""
+
+
+class PoisonedError(FlintOSError):
+    """A write or sync of the log failed, so nothing can be recorded until the directory is opened
+    again. Reading goes on. Whether an admission that fails so is counted then is unknown."""
+
+
+class CorruptionError(FlintError):
+    """The data directory is damaged. `segment`, `offset` and `sequence` say where: the file's name,
+    the byte in it and the number of the record."""
+
+    def __init__(
+        self,
+        message: str,
+        segment: str | None = None,
+        offset: int | None = None,
+        sequence: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.segment = segment
+        self.offset = offset
+        self.sequence = sequence
+
+
+class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has always had
+    """A decorated function was not called because its limit is used up.
+
+    `key`, `cost`, `remaining`, `reset_at` and `algorithm` are those of the `Result`; `retry_after`
+    is the time in seconds until the same cost would be admitted.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        cost: int,
+        remaining: int,
+        reset_at: str,
+        algorithm: str,
+        retry_after: float,
+    ) -> None:
+        super().__init__(key, cost, remaining, reset_at, algorithm, retry_after)
+        self.key = key
+        self.cost = cost
+        self.remaining = remaining
+        self.reset_at = reset_at
+        self.algorithm = algorithm
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return (
+            f"rate limit exceeded for {self.key}: "
+            f"cost {self.cost}, {self.remaining} left, retry after {self.retry_after:.6g} s"
+        )
+
+
+class FlintWarning(UserWarning):
+    """Flint works, but something about its surroundings deserves a look."""

@@ -1,0 +1,124 @@
+"""Dependencies point one way only: each part may include what stands below it, and nothing else.
+
+tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage,
+algorithms -> base
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+
+# For each directory of C or C++, where the files that it includes in quotes may come from.
+ENGINE = ["cpp_core/engine", "cpp_core/storage", "cpp_core/algorithms", "cpp_core/base"]
+MAY_INCLUDE = {
+    "cpp_core/base": ["cpp_core/base"],
+    "cpp_core/algorithms": ["cpp_core/algorithms", "cpp_core/base"],
+    "cpp_core/storage": ["cpp_core/storage", "cpp_core/algorithms", "cpp_core/base"],
+    "cpp_core/engine": ENGINE,
+    "capi": ["capi", *ENGINE],
+    "flint/_ext": ["flint/_ext", "capi"],
+    "tests_c": ["tests_c", "capi", *ENGINE],
+    "examples": ["capi"],
+    "bench": ["capi"],
+}
+
+PYTHON_HEADERS = re.compile(r"Python\.h|pyconfig\.h|structmember\.h")
+FILE_HEADERS = re.compile(r"fcntl\.h|unistd\.h|dirent\.h|sys/.*|fstream|filesystem")
+# A wait may be timed by std::chrono::steady_clock; what is decided and recorded may not.
+READS_A_CLOCK = re.compile(r"system_clock|\b(clock_gettime|gettimeofday|timespec_get|time)\(")
+
+
+def sources(directory: str) -> list[Path]:
+    folder = ROOT / directory
+    return sorted(path for suffix in ("h", "c", "cc") for path in folder.glob(f"*.{suffix}"))
+
+
+def includes(path: Path) -> list[tuple[str, str]]:
+    """(bracket, name) of each #include of a file."""
+    return INCLUDE.findall(path.read_text("utf-8"))
+
+
+def home(including: Path, name: str) -> str:
+    """The directory of the project in which the compiler finds a quoted name."""
+    for folder in (including.parent, ROOT / "cpp_core", ROOT / "capi"):
+        if (folder / name).is_file():
+            return (folder / name).parent.relative_to(ROOT).as_posix()
+    raise AssertionError(f"{including} includes {name}, which is nowhere")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a Python file imports, at its top or inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def test_every_directory_has_a_rule() -> None:
+    files = (path for suffix in ("h", "c", "cc") for path in ROOT.glob(f"*/**/*.{suffix}"))
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in files}
+    made = {
+        folder
+        for folder in folders
+        if folder.startswith(("build", ".")) or folder == "flint/include"
+    }
+    assert folders - made <= set(MAY_INCLUDE)
+
+
+@pytest.mark.parametrize("directory", MAY_INCLUDE)
+def test_includes_point_down(directory: str) -> None:
+    for path in sources(directory):
+        for bracket, name in includes(path):
+            if bracket == '"':
+                assert home(path, name) in MAY_INCLUDE[directory], f"{path} includes {name}"
+
+
+def test_the_public_header_stands_alone() -> None:
+    assert includes(ROOT / "capi" / "flint_limiter.h") == [("<", "stdint.h")]
+
+
+def test_the_contract_test_knows_the_public_header_alone() -> None:
+    names = [name for bracket, name in includes(ROOT / "tests_c/contract_test.c") if bracket == '"']
+    assert names == ["flint_limiter.h"]
+
+
+def test_only_the_extension_knows_python() -> None:
+    for directory in MAY_INCLUDE:
+        using = [p for p in sources(directory) for _, n in includes(p) if PYTHON_HEADERS.match(n)]
+        assert bool(using) == (directory == "flint/_ext"), f"{directory}: {using}"
+
+
+@pytest.mark.parametrize(
+    "directory", ["cpp_core/engine", "cpp_core/storage", "cpp_core/algorithms"]
+)
+def test_base_is_the_only_door_to_files_and_time(directory: str) -> None:
+    for path in sources(directory):
+        for _, name in includes(path):
+            assert not FILE_HEADERS.fullmatch(name), f"{path} includes {name}"
+        assert not READS_A_CLOCK.search(path.read_text("utf-8")), f"{path} reads a clock"
+
+
+def test_the_package_needs_only_the_standard_library() -> None:
+    for path in sorted((ROOT / "flint").rglob("*.py")):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert roots <= {"flint", *sys.stdlib_module_names}, path
+
+
+@pytest.mark.parametrize("directory", ["examples", "bench"])
+def test_examples_use_the_public_package(directory: str) -> None:
+    for path in sorted((ROOT / directory).glob("*.py")):
+        private = {name for name in imported(path) if re.search(r"flint.*\._", name)}
+        assert not private, path
