@@ -360,6 +360,16 @@ int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
   });
 }
 
+int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* fd, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) {
+    return fd == nullptr ? NullArgument("fd") : engine->Watch(fd);
+  });
+}
+
+int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) { return engine->Unwatch(fd); });
+}
+
 int32_t flint_limiter_compact(flint_limiter* limiter, flint_limiter_error* error) {
   return WithEngine(limiter, error, [](Engine* engine) { return engine->Compact(); });
 }

@@ -81,7 +81,8 @@ extern "C" {
 
 /* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
 #define FLINT_LIMITER_NO_WAIT 1       /* WOULD_BLOCK, with nothing changed, instead of waiting */
-#define FLINT_LIMITER_NO_SYNC 2       /* return before the change is on disk, with its ticket */
+#define FLINT_LIMITER_NO_SYNC 2       /* return before the change is on disk, with its ticket; in
+                                         always mode its sync starts at once in the background */
 #define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed` and `ticket` of the result */
 #define FLINT_LIMITER_IF_ABSENT 8     /* configure only keys that have no limit yet */
 #define FLINT_LIMITER_ALL_COUNTERS 16 /* list and top: include the counters under templates */
@@ -350,6 +351,16 @@ FLINT_LIMITER_API int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ti
 
 /* The newest ticket that is on disk. */
 FLINT_LIMITER_API int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
+                                                flint_limiter_error* error);
+
+/* Sets `*fd` to an eventfd that becomes readable whenever flint_limiter_durable advances, when the
+ * log fails (flint_limiter_wait then returns POISONED) and when the limiter is shut down: what an
+ * event loop waits on for tickets of NO_SYNC. Read it to clear it, then ask flint_limiter_durable.
+ * It belongs to the limiter: flint_limiter_unwatch closes it, as does flint_limiter_close. Errors:
+ * UNSUPPORTED (":memory:"), IO, CLOSED, FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* fd,
+                                              flint_limiter_error* error);
+FLINT_LIMITER_API int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd,
                                                 flint_limiter_error* error);
 
 /* Replaces the log written so far by a snapshot. Checks go on meanwhile. Errors: PERMISSION, IO,

@@ -454,6 +454,8 @@ def all_cases() -> Iterator[tuple[str, Bad]]:
     """The tables multiplied out, each with its name."""
     for name, error, words, key in BAD_KEYS:
         for where, use in KEY_CALLS.items():
+            if where == "status" and words is KEY_RULE:
+                continue  # see test_status_of_what_is_no_key
             yield (
                 f"key-{name}-{where}",
                 Bad(error, words, bind(use, key)),
@@ -533,6 +535,13 @@ def test_bad_arguments(victim: Limiter, case: Bad) -> None:
     assert [word for word in case.words if word not in message] == [], message
     assert len(message) < 600
     assert (victim.info()["sequence"], victim.list(counters=True)) == before
+
+
+def test_status_of_what_is_no_key(victim: Limiter) -> None:
+    """It has no limit, like any other unknown key."""
+    blank = [key for _, _, words, key in BAD_KEYS if words is KEY_RULE]
+    assert len(blank) == 4
+    assert [victim.status(key) for key in blank] == [None] * 4
 
 
 def test_an_error_in_index_passes(victim: Limiter) -> None:

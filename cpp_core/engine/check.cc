@@ -229,8 +229,11 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
 }
 
 Status Engine::AwaitTicket(uint64_t ticket, const Flags& flags) {
-  if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync) return Status();
-  if (flags.no_wait) return Status();
+  if (ticket == 0 || log_ == nullptr || !options_.log.always) return Status();
+  if (flags.no_sync || flags.no_wait) {
+    log_->SyncSoon();
+    return Status();
+  }
   const Running running(this);
   return log_->WaitDurable(ticket, UINT64_MAX);
 }

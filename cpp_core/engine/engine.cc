@@ -147,6 +147,21 @@ Status Engine::Durable(uint64_t* ticket) {
   return Status();
 }
 
+Status Engine::Watch(int* fd) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const Running running(this);
+  if (log_ == nullptr) {
+    return Status(Code::kUnsupported, "in memory there is nothing to wait for and to watch");
+  }
+  return log_->Watch(fd);
+}
+
+Status Engine::Unwatch(int fd) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  const Running running(this);
+  return log_ == nullptr ? Status() : log_->Unwatch(fd);
+}
+
 Status Engine::GetInfo(Info* info) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);

@@ -123,6 +123,8 @@ class Engine {
   Status Flush();
   Status Wait(uint64_t ticket, uint64_t timeout_ns);
   Status Durable(uint64_t* ticket);
+  Status Watch(int* fd);
+  Status Unwatch(int fd);
   Status Compact();
 
   // Makes other calls return kClosed, waits until none is running and syncs.

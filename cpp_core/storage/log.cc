@@ -1,11 +1,15 @@
 #include "storage/log.h"
 
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <utility>
 
 namespace flint {
 namespace {
@@ -52,6 +56,7 @@ Log::Log(Env* env, std::string directory, const Options& options, EngineClock* c
 Log::~Log() {
   StopBackground();
   sem_destroy(&wake_);
+  for (const int fd : watchers_) close(fd);
 }
 
 void Log::Run() { background_ = std::thread(&Log::Background, this); }
@@ -274,6 +279,15 @@ void Log::ExpectEvent() {
   if (wake) Wake();
 }
 
+void Log::SyncSoon() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (sync_soon_) return;
+    sync_soon_ = true;
+  }
+  Wake();
+}
+
 // ---- Draining ----------------------------------------------------------------------------------
 
 void Log::TakeDrainRole() {
@@ -458,6 +472,7 @@ void Log::FinishSync(const Part& part, bool sealed, const SealPayload& seal) {
     const std::lock_guard<std::mutex> lock(wait_mutex_);
     durable_.store(part.end, std::memory_order_release);
     sync_count_.fetch_add(1, std::memory_order_relaxed);
+    SignalWatchers();
   }
   durable_changed_.notify_all();
   if (wake) Wake();
@@ -471,11 +486,38 @@ void Log::Poison(const Status& status) {
                        "the log could not be written and the limiter stopped: " + status.message());
     }
     poisoned_.store(true, std::memory_order_relaxed);
+    SignalWatchers();
   }
   durable_changed_.notify_all();
   drain_changed_.notify_all();
   { const std::lock_guard<std::mutex> lock(mutex_); }
   segment_changed_.notify_all();
+}
+
+// ---- Watching ----------------------------------------------------------------------------------
+
+Status Log::Watch(int* fd) {
+  *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (*fd < 0) return Status::FromErrno(errno, "cannot make an eventfd");
+  const std::lock_guard<std::mutex> lock(wait_mutex_);
+  watchers_.push_back(*fd);
+  return Status();
+}
+
+Status Log::Unwatch(int fd) {
+  const std::lock_guard<std::mutex> lock(wait_mutex_);
+  if (std::erase(watchers_, fd) == 0) {
+    return Status(Code::kInvalidArgument, "fd " + std::to_string(fd) + " is not being watched");
+  }
+  close(fd);
+  return Status();
+}
+
+void Log::SignalWatchers() {
+  for (const int fd : watchers_) {
+    // Fails only when the counter is at its end, and then the descriptor is readable anyway.
+    static_cast<void>(eventfd_write(fd, 1));
+  }
 }
 
 Status Log::poison() {
@@ -530,6 +572,7 @@ Log::Due Log::NextDue(int64_t* sleep_ns) {
     events_seen_at_ns_ = now_ns;
   }
   const uint64_t unsynced_events = events_ - events_synced_;
+  if (std::exchange(sync_soon_, false) && unsynced_events > 0) return Due::kSync;
   if (unsynced_events == 0) {
     sync_due_at_ns_ = 0;
     if (!pending_seals_.empty() || ClockStepped()) {
@@ -704,6 +747,10 @@ Status Log::Close() {
   }
   segment_changed_.notify_all();
   StopBackground();
+  {
+    const std::lock_guard<std::mutex> lock(wait_mutex_);
+    SignalWatchers();
+  }
   FLINT_RETURN_IF_ERROR(SyncThrough(counts().appended));
   FLINT_RETURN_IF_ERROR(FinishRotated());
   FLINT_RETURN_IF_ERROR(NameActive());

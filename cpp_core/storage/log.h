@@ -103,6 +103,13 @@ class Log {
   // Something will be appended by the hook before the next sync: lets that sync come in time.
   void ExpectEvent();
 
+  // Somebody waits for what has been appended, but not here: the background thread syncs it now.
+  void SyncSoon();
+  // A descriptor (eventfd) that becomes readable when `durable` advances, when the log fails, and
+  // when it is closed. Unwatch, or the destructor, closes it.
+  Status Watch(int* fd);
+  Status Unwatch(int fd);
+
   // Waits until an append that found the ring or the segment full is worth trying again.
   Status WaitForRoom(Result why);
   // Waits until `ticket` is on disk. 0 does not wait at all; UINT64_MAX is without end.
@@ -163,6 +170,7 @@ class Log {
   Status SyncPart();
   void FinishSync(const Part& part, bool sealed, const SealPayload& seal);
 
+  void SignalWatchers();
   Status WaitForRing();
   Status WaitForSegment();
   void Poison(const Status& status);
@@ -206,6 +214,7 @@ class Log {
   uint64_t events_at_wake_ = 0;
   uint64_t events_at_idle_seal_ = UINT64_MAX;
   bool background_idle_ = false;
+  bool sync_soon_ = false;
   bool closed_ = false;
   int64_t wall_minus_boot_ns_;  // as of the last clock pair in the log
   std::vector<SealPayload> pending_seals_;
@@ -225,6 +234,7 @@ class Log {
   bool syncing_ = false;
   bool draining_ = false;
   Status poison_;
+  std::vector<int> watchers_;
 
   // In the drain role.
   Sha256 digest_;

@@ -197,7 +197,7 @@ Status LogStream::ReadHere(Record* record, bool* found) {
   if (length > kMaxRecordBytes || length > ring_->size()) return Status();
   ring_record_ = ring_->Bytes(position_, length);
   *found = ParseRecord(ring_record_, crc_, generation, sequence_ + 1, position_, record);
-  if (*found) ++ring_records_;
+  if (*found && ring_records_++ == 0) first_ring_position_ = position_;
   return Status();
 }
 

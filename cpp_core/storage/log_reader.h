@@ -63,6 +63,8 @@ class LogStream {
   uint64_t sequence() const { return sequence_; }  // of the last record
   uint32_t crc() const { return crc_; }
   uint64_t ring_records() const { return ring_records_; }
+  // Where the first of them is; UINT64_MAX if there is none.
+  uint64_t first_ring_position() const { return first_ring_position_; }
   // Damage at the current position, said in one form everywhere.
   Status DamageHere(const std::string& what) const;
 
@@ -80,6 +82,7 @@ class LogStream {
   uint64_t sequence_ = 0;
   uint32_t crc_ = 0;
   uint64_t ring_records_ = 0;
+  uint64_t first_ring_position_ = UINT64_MAX;
   std::string ring_record_;
 };
 

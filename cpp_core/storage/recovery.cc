@@ -150,6 +150,14 @@ Status Recovery::LookForSeals() {
 }
 
 Status Recovery::CheckEnd(Report* report) {
+  // What is sealed had been in its segment: that the ring still has it does not undo the damage.
+  if (stream_->first_ring_position() < sealed_.position) {
+    return Status(Code::kCorruption, "the log is damaged at position " +
+                                         std::to_string(stream_->first_ring_position()) +
+                                         ": a record that a seal covers is only in flint.ring")
+        .At(stream_->segment().name(), stream_->segment().OffsetOf(stream_->first_ring_position()),
+            0);
+  }
   FLINT_RETURN_IF_ERROR(LookForSeals());
   report->torn_bytes = torn_end_ - stream_->position();
   if (report->clock.boot != boot_) return Status();
