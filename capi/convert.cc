@@ -203,7 +203,54 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   info.syncs = from.log.syncs;
   info.directory_mode = from.directory_mode;
   info.engine_time_ns = from.engine_time_ns;
+  info.converted_events = from.legacy.events;
+  if (from.legacy.clamped) info.warnings |= FLINT_LIMITER_WARNING_CLAMPED;
+  if (from.legacy.snapshot_ahead) info.warnings |= FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD;
+  if (from.legacy.torn_bytes > 0) info.warnings |= FLINT_LIMITER_WARNING_TORN_LEGACY;
   WriteStruct(info, to);
+}
+
+Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to) {
+  flint_limiter_history_query query;
+  FLINT_RETURN_IF_ERROR(ReadStruct(from, "query", &query));
+  if (query.flags > FLINT_LIMITER_NEWEST_FIRST) {
+    return OutOfBounds("query.flags", query.flags, "0 or 1 (newest first)");
+  }
+  LimitKind kind{};
+  FLINT_RETURN_IF_ERROR(ReadKind(query.kind, &kind));
+  to->newest_first = query.flags == FLINT_LIMITER_NEWEST_FIRST;
+  to->key_is_template = kind == LimitKind::kTemplate;
+  to->since_ns = query.since_ns;
+  if (query.until_ns != 0) to->until_ns = query.until_ns;
+  to->cursor = query.cursor;
+  return Status();
+}
+
+void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, uint64_t stride) {
+  for (size_t i = 0; i < from.items.size(); ++i) {
+    const HistoryItem& item = from.items[i];
+    std::memcpy(text, item.key.data(), item.key.size());
+    flint_limiter_event event{};
+    event.type = static_cast<uint32_t>(from.type);
+    event.sequence = from.sequence;
+    event.at_ns = from.at_ns;
+    event.first_at_ns = from.first_ns;
+    event.count = from.count;
+    event.cost = item.cost;
+    event.key = text;
+    event.key_bytes = item.key.size();
+    event.kind = static_cast<uint32_t>(item.kind);
+    if (from.type == RecordType::kLimitConfigured) {
+      event.algorithm = static_cast<uint32_t>(from.config.algorithm);
+      event.rate = from.config.rate;
+      event.per_ns = from.config.per_ns;
+      event.burst = from.config.burst;
+    }
+    event.item_index = static_cast<uint32_t>(i);
+    event.item_count = static_cast<uint32_t>(from.items.size());
+    WriteStruct(event, At(to, stride, i));
+    text += item.key.size();
+  }
 }
 
 void WriteError(Code code, const Status::Detail* detail, std::string_view message,

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "convert.h"
+#include "engine/key.h"
 
 // The functions of the public header. Each catches everything; what they do is the engine's.
 
@@ -134,7 +135,8 @@ void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_statu
   }
 }
 
-Status CheckPage(const flint_limiter_status_info* entries, uint64_t capacity, uint64_t stride,
+template <typename Entry>
+Status CheckPage(const char* name, const Entry* entries, uint64_t capacity, uint64_t stride,
                  const char* text, uint64_t text_bytes, const uint64_t* count) {
   if (count == nullptr) return NullArgument("count");
   if (text == nullptr) return NullArgument("text");
@@ -142,9 +144,9 @@ Status CheckPage(const flint_limiter_status_info* entries, uint64_t capacity, ui
     return Status(Code::kInvalidArgument,
                   "text_bytes is " + std::to_string(text_bytes) + "; it must be at least 65,536");
   }
-  FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(flint_limiter_status_info), "stride"));
+  FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(Entry), "stride"));
   for (uint64_t i = 0; i < capacity; ++i) {
-    FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(entries, stride, i), "entries"));
+    FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(entries, stride, i), name));
   }
   return Status();
 }
@@ -282,6 +284,8 @@ int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t k
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
     std::string_view view;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &view));
+    const bool is_template = read_kind == LimitKind::kTemplate;
+    FLINT_RETURN_IF_ERROR(is_template ? flint::CheckPrefix(view) : flint::CheckKey(view));
     Engine::LimitStatus found;
     FLINT_RETURN_IF_ERROR(engine->StatusOf(read_kind, view, &found));
     flint::WriteStatus(found, nullptr, status);
@@ -296,7 +300,7 @@ int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t a
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
-    FLINT_RETURN_IF_ERROR(CheckPage(entries, capacity, stride, text, text_bytes, count));
+    FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count));
     if (after_kind > FLINT_LIMITER_KIND_INLINE) {
       return Status(Code::kInvalidArgument, "after_kind is " + std::to_string(after_kind) +
                                                 "; it must be a kind, between 0 and 3");
@@ -319,7 +323,7 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
-    FLINT_RETURN_IF_ERROR(CheckPage(entries, capacity, stride, text, text_bytes, count));
+    FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count));
     if (by > FLINT_LIMITER_BY_ALLOWED_COST) {
       return Status(Code::kInvalidArgument, "by is " + std::to_string(by) +
                                                 "; it must be between 0 (denied) and 3 "
@@ -339,6 +343,32 @@ int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
     Engine::Info found;
     FLINT_RETURN_IF_ERROR(engine->GetInfo(&found));
     flint::WriteInfo(found, info);
+    return Status();
+  });
+}
+
+int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                              const flint_limiter_history_query* query, flint_limiter_event* events,
+                              uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
+                              uint64_t* count, uint64_t* next_cursor, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    flint::HistoryQuery read;
+    FLINT_RETURN_IF_ERROR(flint::ReadHistoryQuery(query, &read));
+    FLINT_RETURN_IF_ERROR(CheckPage("events", events, capacity, stride, text, text_bytes, count));
+    if (next_cursor == nullptr) return NullArgument("next_cursor");
+    FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &read.key));
+    read.has_key = key != nullptr;
+    read.capacity = capacity;
+    read.text_bytes = text_bytes;
+    flint::HistoryPage page;
+    FLINT_RETURN_IF_ERROR(engine->History(read, &page));
+    *count = 0;
+    for (const flint::HistoryEvent& event : page.events) {
+      flint::WriteEvent(event, text, flint::At(events, stride, *count), stride);
+      *count += event.items.size();
+      for (const flint::HistoryItem& item : event.items) text += item.key.size();
+    }
+    *next_cursor = page.next_cursor;
     return Status();
   });
 }
@@ -371,7 +401,7 @@ int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd, flint_limiter_
 }
 
 int32_t flint_limiter_compact(flint_limiter* limiter, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [](Engine* engine) { return engine->Compact(); });
+  return WithEngine(limiter, error, [](Engine* engine) { return engine->Compact({}); });
 }
 
 const char* flint_limiter_version(void) { return "1.0.0"; }

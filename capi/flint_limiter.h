@@ -61,6 +61,7 @@ extern "C" {
 #define FLINT_LIMITER_POISONED 13        /* an earlier write or sync failed; reads still work */
 #define FLINT_LIMITER_NO_MEMORY 14       /* there is not enough memory for the call */
 #define FLINT_LIMITER_INTERNAL 15        /* a defect of Flint; please report the message */
+#define FLINT_LIMITER_HISTORY_GONE 16    /* the cursor lies before the history that is kept */
 
 /* ---- Other constants ----------------------------------------------------------------------- */
 
@@ -91,6 +92,23 @@ extern "C" {
 #define FLINT_LIMITER_BY_ALLOWED 1
 #define FLINT_LIMITER_BY_DENIED_COST 2
 #define FLINT_LIMITER_BY_ALLOWED_COST 3
+
+/* What opening a directory of Flint 0.1 or 0.2 met: bits of flint_limiter_info.warnings. */
+#define FLINT_LIMITER_WARNING_CLAMPED 1        /* limits or costs beyond today's bounds */
+#define FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD 2 /* the log was shorter than the snapshot said, as a
+                                                  crash in that version's compaction leaves it; it
+                                                  was replayed from its start */
+#define FLINT_LIMITER_WARNING_TORN_LEGACY 4    /* an unfinished last line was left out */
+
+/* Types of flint_limiter_event. */
+#define FLINT_LIMITER_EVENT_LIMIT_CONFIGURED 5
+#define FLINT_LIMITER_EVENT_LIMIT_REMOVED 6
+#define FLINT_LIMITER_EVENT_ALLOW 8
+#define FLINT_LIMITER_EVENT_ALLOW_ALL 9
+#define FLINT_LIMITER_EVENT_DENY 10
+#define FLINT_LIMITER_EVENT_RESET 11
+
+#define FLINT_LIMITER_NEWEST_FIRST 1 /* a flag of flint_limiter_history_query */
 
 #define FLINT_LIMITER_MAX_KEY_BYTES 65535
 #define FLINT_LIMITER_MAX_ITEMS 1024       /* of one flint_limiter_check_all */
@@ -210,7 +228,41 @@ typedef struct flint_limiter_info {
   uint64_t syncs;          /* of the log since it was opened */
   uint64_t directory_mode; /* permission bits; 0 for ":memory:" */
   int64_t engine_time_ns;
+  uint64_t converted_events; /* from a directory of Flint 0.1 or 0.2, when it was opened */
+  uint64_t warnings;         /* FLINT_LIMITER_WARNING_... */
 } flint_limiter_info;
+
+/* Which events flint_limiter_history returns. All zeros are all of them, oldest first. */
+typedef struct flint_limiter_history_query {
+  uint32_t struct_size;
+  uint32_t flags;   /* NEWEST_FIRST */
+  uint32_t kind;    /* of the key: EXACT (any but a template's prefix) or TEMPLATE */
+  uint32_t reserved;
+  int64_t since_ns; /* wall clock, inclusive */
+  int64_t until_ns; /* exclusive; 0 means without end */
+  uint64_t cursor;  /* 0: the first page; then the `next_cursor` of the page before */
+} flint_limiter_history_query;
+
+/* Something that was recorded. Every item of an ALLOW_ALL is an event of its own; they share their
+ * sequence number and stand together on one page. */
+typedef struct flint_limiter_event {
+  uint32_t struct_size;
+  uint32_t type; /* FLINT_LIMITER_EVENT_... */
+  uint64_t sequence;
+  int64_t at_ns;       /* wall clock; of merged denials, the last's */
+  int64_t first_at_ns; /* of merged denials, the first's */
+  uint64_t count;      /* how many denials were merged; otherwise 1 */
+  uint64_t cost;       /* of all of them; 0 for changes of limits */
+  const char* key;     /* in the caller's text buffer */
+  uint64_t key_bytes;
+  uint32_t kind;      /* FLINT_LIMITER_KIND_... */
+  uint32_t algorithm; /* LIMIT_CONFIGURED; otherwise 0, as are the next three */
+  uint64_t rate;
+  uint64_t per_ns;
+  uint64_t burst;
+  uint32_t item_index; /* ALLOW_ALL: which of its item_count items; otherwise 0 of 1 */
+  uint32_t item_count;
+} flint_limiter_event;
 
 /* ---- Open and close ------------------------------------------------------------------------ */
 
@@ -335,6 +387,21 @@ FLINT_LIMITER_API int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by,
 
 FLINT_LIMITER_API int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
                                                  flint_limiter_error* error);
+
+/* A page of what has been recorded, read from the log's files: everything before the call that is
+ * still kept. With `key` only events that name it (an ALLOW_ALL then comes with all its items). Up
+ * to `capacity` events, `stride` bytes apart; their keys are copied to `text`, of at least
+ * FLINT_LIMITER_MIN_TEXT_BYTES. `*count` 0 means that there is nothing more, now; `*next_cursor` is
+ * where to go on. Sequence numbers of a sync that a crash cut off may be used again. Errors:
+ * INVALID_ARGUMENT (also when an ALLOW_ALL alone is larger than the page; 1,024 entries hold any of
+ * this version's), HISTORY_GONE, UNSUPPORTED (":memory:"), CORRUPTION, IO, CLOSED, FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_history(flint_limiter* limiter, const char* key,
+                                                uint64_t key_bytes,
+                                                const flint_limiter_history_query* query,
+                                                flint_limiter_event* events, uint64_t capacity,
+                                                uint64_t stride, char* text, uint64_t text_bytes,
+                                                uint64_t* count, uint64_t* next_cursor,
+                                                flint_limiter_error* error);
 
 /* ---- Durability ---------------------------------------------------------------------------- */
 

@@ -36,6 +36,11 @@ class [[nodiscard]] Status {
   static Status WouldBlock() { return Status(Code::kWouldBlock); }
   static Status Closed() { return Status(Code::kClosed); }
 
+  // The system's error of another status.
+  Status& WithErrnoOf(const Status& other) {
+    if (detail_ && other.detail_) detail_->system_errno = other.detail_->system_errno;
+    return *this;
+  }
   Status& At(std::string segment, uint64_t offset, uint64_t sequence) {
     if (detail_) {
       detail_->segment = std::move(segment);

@@ -20,7 +20,8 @@
   X(kTimeout, TIMEOUT, 12, "the time given to wait is over")                               \
   X(kPoisoned, POISONED, 13, "an earlier write to the log failed; reopen the limiter")     \
   X(kNoMemory, NO_MEMORY, 14, "out of memory")                                             \
-  X(kInternal, INTERNAL, 15, "internal error")
+  X(kInternal, INTERNAL, 15, "internal error")                                             \
+  X(kHistoryGone, HISTORY_GONE, 16, "the history asked for is not kept any more")
 
 namespace flint {
 

@@ -28,6 +28,10 @@ bool Engine::Lock(std::unique_lock<std::mutex>* lock, bool no_wait) const {
   return true;
 }
 
+bool Engine::WouldWaitForDisk(const Flags& flags) const {
+  return flags.no_wait && !flags.no_sync && options_.log.always && log_ != nullptr;
+}
+
 Status Engine::Resolve(Shard& shard, uint64_t hash, std::string_view key,
                        const LimitConfig* inline_config, int64_t now_ns, Counter** counter) {
   Counter* found = keyspace_.Find(shard, hash, key);
@@ -154,14 +158,16 @@ Log::Result Engine::FlushMerged(Shard& shard) {
   return Log::Result::kOk;
 }
 
-// Runs before each sync. What finds no room stays merged until the next.
-void Engine::FlushAllMerged() {
-  if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return;
+// Runs before each sync.
+Log::Result Engine::FlushAllMerged() {
+  if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return Log::Result::kOk;
   for (Shard& shard : keyspace_.shards()) {
     if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
     const std::lock_guard<std::mutex> lock(shard.mutex);
-    if (FlushMerged(shard) != Log::Result::kOk) return;
+    const Log::Result result = FlushMerged(shard);
+    if (result != Log::Result::kOk) return result;
   }
+  return Log::Result::kOk;
 }
 
 // ---- One key -----------------------------------------------------------------------------------
@@ -190,8 +196,7 @@ Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const 
   const bool allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
   uint64_t ticket = 0;
   if (allowed) {
-    const bool waits = log_ != nullptr && options_.log.always && !flags.no_sync;
-    if (waits && flags.no_wait) return Status::WouldBlock();
+    if (WouldWaitForDisk(flags)) return Status::WouldBlock();
     *result = RecordAllow(shard, counter, now_ns, item.cost, &ticket);
     if (*result != Log::Result::kOk) [[unlikely]]
       return Status();
@@ -384,8 +389,7 @@ Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<
   }
   uint64_t ticket = 0;
   if (*denied == items.size()) {
-    const bool waits = log_ != nullptr && options_.log.always && !flags.no_sync;
-    if (waits && flags.no_wait) return Status::WouldBlock();
+    if (WouldWaitForDisk(flags)) return Status::WouldBlock();
     *result = RecordAllowAll(counters, items, now_ns, &ticket);
     if (*result != Log::Result::kOk) return Status();
   } else {

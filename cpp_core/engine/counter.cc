@@ -7,6 +7,14 @@
 namespace flint {
 namespace {
 
+// Adds, stopping at the largest value.
+void AddTo(std::atomic<uint64_t>* total, uint64_t value) {
+  uint64_t current = total->load(std::memory_order_relaxed);
+  while (!total->compare_exchange_weak(current, SaturatingAdd(current, value),
+                                       std::memory_order_relaxed)) {
+  }
+}
+
 void RaiseTo(std::atomic<int64_t>* stamp, int64_t value_ns) {
   int64_t current_ns = stamp->load(std::memory_order_relaxed);
   while (current_ns < value_ns &&
@@ -19,8 +27,8 @@ void RaiseTo(std::atomic<int64_t>* stamp, int64_t value_ns) {
 void Template::Absorb(const Totals& totals) {
   allowed.fetch_add(totals.allowed, std::memory_order_relaxed);
   denied.fetch_add(totals.denied, std::memory_order_relaxed);
-  allowed_cost.fetch_add(totals.allowed_cost, std::memory_order_relaxed);
-  denied_cost.fetch_add(totals.denied_cost, std::memory_order_relaxed);
+  AddTo(&allowed_cost, totals.allowed_cost);
+  AddTo(&denied_cost, totals.denied_cost);
   RaiseTo(&last_allowed_ns, totals.last_allowed_ns);
   RaiseTo(&last_denied_ns, totals.last_denied_ns);
   RaiseTo(&last_reset_ns, totals.last_reset_ns);

@@ -45,6 +45,7 @@ Status Engine::OpenDirectory() {
   FLINT_RETURN_IF_ERROR(env->CreateDirectories(directory_));
   FLINT_RETURN_IF_ERROR(env->LockDirectory(directory_, &lock_));
   FLINT_RETURN_IF_ERROR(env->Mode(directory_, &opened_.directory_mode));
+  FLINT_RETURN_IF_ERROR(ConvertLegacy(env, directory_, &opened_.legacy));
 
   SnapshotHead head;
   FLINT_RETURN_IF_ERROR(LoadSnapshot(&keyspace_, &head, &opened_.snapshot_limits));
@@ -55,7 +56,11 @@ Status Engine::OpenDirectory() {
   FLINT_RETURN_IF_ERROR(recovery.Replay(&replayer, &report));
   clock_.StartAt(report.fresh ? clock_.WallNs()
                               : EngineTimeAtOpen(report.clock, replayer.last_time_ns()));
+  covered_position_.store(head.covered.position);
+  segments_since_snapshot_.store(recovery.segments());
+  for (const HistorySegment& segment : recovery.history()) history_.push_back(segment);
   opened_.recovered_records = report.records;
+  opened_.damaged_history = report.damaged_history;
   opened_.recovered_ring_records = report.ring_records;
   opened_.torn_bytes = report.torn_bytes;
 
@@ -63,18 +68,28 @@ Status Engine::OpenDirectory() {
   FLINT_RETURN_IF_ERROR(
       recovery.TakeOver(options_.log, ClockPayload{clock_.Pair(), clock_.Boot()}, &start));
   log_ = std::make_unique<Log>(env, directory_, options_.log, &clock_, std::move(start));
-  log_->set_before_sync([this] { FlushAllMerged(); });
+  log_->set_before_sync([this] {
+    // What finds no room stays merged until the next sync, which has to come.
+    if (FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
+  });
+  log_->set_on_rotated([this] { OnRotated(); });
+  log_->set_make_room([this] { return DropOldestHistory(false); });
   log_->Run();
-  return Status();
+  if (WorthCompacting()) StartCompaction();
+  return TrimHistory();
 }
 
 Status Engine::LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits) {
   bool exists = false;
-  return ReadSnapshot(options_.env, directory_, &exists, head,
+  uint64_t bytes = 0;
+  FLINT_RETURN_IF_ERROR(ReadSnapshot(options_.env, directory_, &exists, head,
                       [&](const SnapshotLimit& limit, State state) {
                         ++*limits;
                         return keyspace->Restore(limit, std::move(state));
-                      });
+                      },
+                      &bytes));
+  snapshot_bytes_.store(bytes);
+  return Status();
 }
 
 // Time has gone on since the last pair by the boot clock if the machine has not been restarted,
@@ -83,9 +98,12 @@ int64_t Engine::EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_n
   const int64_t boot_ns = options_.clock->BootNs();
   const int64_t wall_ns = options_.clock->WallNs();
   const bool same_boot = last.boot == options_.clock->Boot() && boot_ns >= last.clock.boot_ns;
-  const int64_t elapsed_ns =
-      same_boot ? boot_ns - last.clock.boot_ns : wall_ns - last.clock.wall_ns;
-  return std::max(last.clock.engine_ns + std::max<int64_t>(elapsed_ns, 0), last_record_ns);
+  int64_t elapsed_ns = same_boot ? boot_ns - last.clock.boot_ns : wall_ns - last.clock.wall_ns;
+  elapsed_ns = std::max<int64_t>(elapsed_ns, 0);
+  if (options_.max_downtime_ns != 0) {
+    elapsed_ns = std::min(elapsed_ns, static_cast<int64_t>(options_.max_downtime_ns));
+  }
+  return std::max(last.clock.engine_ns + elapsed_ns, last_record_ns);
 }
 
 Status Engine::CheckUsable() const {
@@ -93,6 +111,16 @@ Status Engine::CheckUsable() const {
     return Status(Code::kForked, CodeSentence(Code::kForked));
   }
   return closed_.load(std::memory_order_relaxed) ? Status::Closed() : Status();
+}
+
+// No further sync will take what finds no room now, so it waits; a full disk may keep it out.
+Status Engine::FlushLastMerged() {
+  Log::Result result = FlushAllMerged();
+  while (result == Log::Result::kRingFull || result == Log::Result::kSegmentFull) {
+    FLINT_RETURN_IF_ERROR(log_->WaitForRoom(result));
+    result = FlushAllMerged();
+  }
+  return log_->Flush();
 }
 
 Status Engine::Shutdown() {
@@ -106,7 +134,9 @@ Status Engine::Shutdown() {
   }
   Status status;
   if (log_ != nullptr) {
-    status = log_->Flush();
+    status = FlushLastMerged();
+    log_->StopAppending();
+    StopCompactor();
     const Status closed = log_->Close();
     if (status.ok()) status = closed;
   }
@@ -171,6 +201,14 @@ Status Engine::GetInfo(Info* info) {
   info->engine_time_ns = clock_.Now();
   if (log_ == nullptr) return Status();
   info->always = options_.log.always;
+  info->compactions = compactions_.load();
+  info->compaction_failures = compaction_failures_.load();
+  info->compaction_done_bytes = compaction_done_bytes_.load();
+  info->compaction_total_bytes = compaction_total_bytes_.load();
+  {
+    const std::lock_guard<std::mutex> lock(history_mutex_);
+    for (const HistorySegment& segment : history_) info->history_bytes += segment.bytes;
+  }
   info->log = log_->counts();
   std::vector<std::string> names;
   FLINT_RETURN_IF_ERROR(options_.env->List(directory_, &names));
@@ -190,57 +228,6 @@ Status Engine::GetInfo(Info* info) {
     }
   }
   return Status();
-}
-
-// ---- Compaction --------------------------------------------------------------------------------
-
-Status Engine::Compact() {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
-  if (log_ == nullptr) return Status();
-  const Running running(this);
-  const std::lock_guard<std::mutex> lock(compact_mutex_);
-  FLINT_RETURN_IF_ERROR(log_->Flush());
-  uint64_t last_segment = 0;
-  FLINT_RETURN_IF_ERROR(log_->Rotate(&last_segment));
-  return BuildSnapshot(last_segment);
-}
-
-// A pure function of files: the old snapshot and the segments up to `last_segment`.
-Status Engine::BuildSnapshot(uint64_t last_segment) {
-  Env* const env = options_.env;
-  Keyspace keyspace;
-  SnapshotHead head;
-  uint64_t limits = 0;
-  FLINT_RETURN_IF_ERROR(LoadSnapshot(&keyspace, &head, &limits));
-  LogPath path;
-  FLINT_RETURN_IF_ERROR(FindLogPath(env, directory_, head.covered, last_segment, &path));
-  LogStream stream(&path, nullptr, head.covered);
-  Replayer replayer(&keyspace);
-  replayer.SawTime(head.last_ns);
-  Record record;
-  do {
-    bool end = false;
-    FLINT_RETURN_IF_ERROR(stream.Next(&record, &end));
-    if (end) return stream.DamageHere("the segment has no footer");
-    if (record.sequence > head.covered.sequence) {
-      const Status status = replayer.Apply(record);
-      if (!status.ok()) return stream.DamageHere(status.message());
-    }
-    if (!UpdateClock(record, &head.clock)) return stream.DamageHere("an unreadable clock");
-  } while (record.type != RecordType::kFooter || !stream.at_last_segment());
-  head.covered = Covered{record.end(), record.sequence, record.crc, path.directory_id, true};
-  head.last_ns = replayer.last_time_ns();
-  SnapshotWriter writer(env, directory_);
-  FLINT_RETURN_IF_ERROR(writer.Begin(head));
-  FLINT_RETURN_IF_ERROR(keyspace.Save(&writer, replayer.last_time_ns()));
-  FLINT_RETURN_IF_ERROR(writer.Finish());
-  for (const auto* readers : {&path.segments, &path.others}) {
-    for (const auto& reader : *readers) {
-      if (reader->header().number > last_segment) continue;
-      FLINT_RETURN_IF_ERROR(env->Remove(directory_ + "/" + reader->name()));
-    }
-  }
-  return env->SyncDirectory(directory_);
 }
 
 }  // namespace flint

@@ -3,16 +3,20 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/env.h"
 #include "engine/keyspace.h"
 #include "storage/engine_clock.h"
+#include "storage/history.h"
+#include "storage/legacy.h"
 #include "storage/log.h"
 
 namespace flint {
@@ -29,6 +33,9 @@ class Engine {
     Env* env = Env::Posix();
     const Clock* clock = Clock::System();
     std::unique_ptr<Clock> owned_clock;
+    uint64_t history_max_bytes = uint64_t{256} << 20;
+    uint64_t history_max_age_ns = 0;  // 0: however old
+    uint64_t max_downtime_ns = 0;     // 0: however long
   };
 
   // How long a call may wait and what it fills; the public header's flags.
@@ -85,8 +92,15 @@ class Engine {
     uint64_t segments = 0;
     uint64_t snapshot_bytes = 0;
     Log::Counts log;
+    uint64_t compactions = 0;
+    uint64_t compaction_failures = 0;
+    uint64_t compaction_done_bytes = 0;   // of the one that is running
+    uint64_t compaction_total_bytes = 0;  // 0: none is
+    uint64_t history_bytes = 0;
+    uint64_t damaged_history = 0;  // segments that are history and cannot be read
     uint32_t directory_mode = 0;
     int64_t engine_time_ns = 0;
+    LegacyReport legacy;  // of opening
   };
 
   enum class TopBy { kDenied, kAllowed, kDeniedCost, kAllowedCost };
@@ -125,7 +139,9 @@ class Engine {
   Status Durable(uint64_t* ticket);
   Status Watch(int* fd);
   Status Unwatch(int fd);
-  Status Compact();
+  // no_wait: only starts it.
+  Status Compact(const Flags& flags);
+  Status History(const HistoryQuery& query, HistoryPage* page);
 
   // Makes other calls return kClosed, waits until none is running and syncs.
   Status Shutdown();
@@ -160,7 +176,8 @@ class Engine {
   Log::Result BindKey(Counter* counter);
   Log::Result FlushMerged(Shard& shard, Counter* counter);
   Log::Result FlushMerged(Shard& shard);
-  void FlushAllMerged();
+  Log::Result FlushAllMerged();
+  Status FlushLastMerged();
   void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
                 Decision* decision) const;
   int64_t WallFromEngine(int64_t engine_ns, int64_t now_ns) const;
@@ -190,6 +207,8 @@ class Engine {
   Log::Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
   Status AfterAppend(Log::Result result, const Flags& flags);
   Status AwaitTicket(uint64_t ticket, const Flags& flags);
+  // A change is asked for without waiting, and can only be answered after a sync.
+  bool WouldWaitForDisk(const Flags& flags) const;
 
   // Reading. A template's counters are spread over all shards.
   struct Listed;
@@ -198,7 +217,17 @@ class Engine {
   void AddWithWallTimes(Totals totals, int64_t now_ns, LimitStatus* status) const;
   void FillTemplate(const Template& subject, LimitStatus* status) const;
 
-  Status BuildSnapshot(uint64_t last_segment);
+  bool WorthCompacting();
+  void OnRotated();
+  uint64_t StartCompaction();
+  void RunCompactor();
+  void StopCompactor();
+  Status CompactOnce();
+  Status ReplayForSnapshot(LogPath* path, Keyspace* keyspace, SnapshotHead* head,
+                           int64_t* last_time_ns);
+  Status CheckAgainstLive(Keyspace* built);
+  bool DropOldestHistory(bool only_if_due);
+  Status TrimHistory();
 
   const std::string directory_;
   Options options_;
@@ -216,7 +245,25 @@ class Engine {
   std::condition_variable running_changed_;
   uint64_t running_ = 0;
 
+  // Compactions are numbered as they begin; the thread starts with the first.
   std::mutex compact_mutex_;
+  std::condition_variable compact_changed_;
+  std::thread compactor_;
+  bool compactor_stop_ = false;
+  uint64_t compact_wanted_ = 0;
+  uint64_t compact_begun_ = 0;
+  uint64_t compact_ended_ = 0;
+  Status compact_status_;  // of the last that ended
+  std::atomic<uint64_t> compactions_{0};
+  std::atomic<uint64_t> compaction_failures_{0};
+  std::atomic<uint64_t> compaction_done_bytes_{0};
+  std::atomic<uint64_t> compaction_total_bytes_{0};
+  std::atomic<uint64_t> covered_position_{0};
+  std::atomic<uint64_t> snapshot_bytes_{0};
+  std::atomic<uint64_t> segments_since_snapshot_{0};
+
+  std::mutex history_mutex_;
+  std::deque<HistorySegment> history_;  // oldest first
 };
 
 }  // namespace flint

@@ -26,17 +26,27 @@ class Engine::Running {
 
 class Engine::AllShards {
  public:
-  explicit AllShards(Keyspace* keyspace) : keyspace_(keyspace) {
-    for (Shard& shard : keyspace_->shards()) shard.mutex.lock();
+  // With `no_wait` it gives up at the first lock that another thread holds.
+  AllShards(Keyspace* keyspace, bool no_wait) : keyspace_(keyspace) {
+    for (Shard& shard : keyspace_->shards()) {
+      if (!no_wait) {
+        shard.mutex.lock();
+      } else if (!shard.mutex.try_lock()) {
+        return;
+      }
+      ++locked_;
+    }
   }
   ~AllShards() {
-    for (Shard& shard : keyspace_->shards()) shard.mutex.unlock();
+    for (size_t i = 0; i < locked_; ++i) keyspace_->shards()[i].mutex.unlock();
   }
+  bool held() const { return locked_ == Keyspace::kShards; }
   AllShards(const AllShards&) = delete;
   AllShards& operator=(const AllShards&) = delete;
 
  private:
   Keyspace* const keyspace_;
+  size_t locked_ = 0;
 };
 
 }  // namespace flint

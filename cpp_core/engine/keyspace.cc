@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kMaxTemplateJournal = 1024;
 constexpr uint32_t kUsesPerSlot = 16;
 constexpr uint32_t kSlotsPerCounter = 2;
+constexpr int64_t kLingerNs = 100'000'000;
 
 }  // namespace
 
@@ -82,16 +83,19 @@ void Keyspace::SweepAsUsed(Shard& shard, int64_t now_ns) {
     if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
     if (shard.table.slots() == 0) continue;
     // What closed the gap that an erased counter left has to be looked at too.
-    if (!SweepSlot(shard, now_ns)) ++shard.sweep_slot;
+    if (!SweepSlot(shard, now_ns, kLingerNs)) ++shard.sweep_slot;
   }
 }
 
-bool Keyspace::SweepSlot(Shard& shard, int64_t now_ns) {
+// Whether the sweep erased what it found. `linger_ns`: what was used so recently stays, since it
+// is likely to be used again and making it anew costs more than keeping it.
+bool Keyspace::SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns) {
   Counter* counter = shard.table.at(shard.sweep_slot);
   if (counter == nullptr || !counter->ephemeral() || shard.merged.count(counter) != 0) {
     return false;
   }
   if (templates_.CatchUp(counter)) {
+    if (counter->totals.last_allowed_ns > now_ns - linger_ns) return false;
     if (!counter->Forgettable(now_ns)) return false;
     Forget(counter);
   }
@@ -104,7 +108,7 @@ void Keyspace::SweepAll(int64_t now_ns) {
     for (size_t slot = 0; slot < shard.table.slots();) {
       const uint32_t layout = shard.table.layouts();
       shard.sweep_slot = slot;
-      if (!SweepSlot(shard, now_ns)) {
+      if (!SweepSlot(shard, now_ns, 0)) {
         ++slot;
       } else if (layout != shard.table.layouts()) {
         slot = 0;

@@ -77,7 +77,7 @@ class Keyspace {
 
  private:
   Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
-  bool SweepSlot(Shard& shard, int64_t now_ns);
+  bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns);
   void BoundTemplateJournal();
   void CountChange(const Counter& counter, int64_t change);
 

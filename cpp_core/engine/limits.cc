@@ -36,6 +36,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
       (flags.if_absent || counter->config->SameAs(limit.config))) {
     return Status();
   }
+  if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   if (counter != nullptr) *result = FlushMerged(shard, counter);
   if (*result != Log::Result::kOk) return Status();
   *result =
@@ -48,12 +49,14 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
 
 Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
                                  Log::Result* result) {
-  const AllShards locks(&keyspace_);
+  const AllShards locks(&keyspace_, flags.no_wait);
+  if (!locks.held()) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Template* standing = keyspace_.templates().Find(limit.key);
   if (standing != nullptr && (flags.if_absent || standing->config->SameAs(limit.config))) {
     return Status();
   }
+  if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
     *result = FlushMerged(shard);
     if (*result != Log::Result::kOk) return Status();
@@ -73,6 +76,7 @@ Status Engine::Configure(const Limit& limit, const Flags& flags, uint64_t* ticke
 
 Status Engine::ConfigureMany(const std::vector<Limit>& limits, const Flags& flags,
                              uint64_t* ticket) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
   for (const Limit& limit : limits) {
     const bool is_template = limit.kind == LimitKind::kTemplate;
     FLINT_RETURN_IF_ERROR(is_template ? CheckPrefix(limit.key) : CheckKey(limit.key));
@@ -107,6 +111,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flag
     if (type == RecordType::kReset && covered) return Status();
     return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
   }
+  if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   *result = FlushMerged(shard, counter);
   if (*result != Log::Result::kOk) return Status();
   LimitPayload payload;
@@ -122,14 +127,16 @@ Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flag
   return Status();
 }
 
-Status Engine::EndTemplate(RecordType type, std::string_view prefix, const Flags&, uint64_t* ticket,
-                           Log::Result* result) {
-  const AllShards locks(&keyspace_);
+Status Engine::EndTemplate(RecordType type, std::string_view prefix, const Flags& flags,
+                           uint64_t* ticket, Log::Result* result) {
+  const AllShards locks(&keyspace_, flags.no_wait);
+  if (!locks.held()) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckUsable());
   Template* subject = keyspace_.templates().Find(prefix);
   if (subject == nullptr) {
     return Status(Code::kNotConfigured, "limit is not configured: " + std::string(prefix) + "*");
   }
+  if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
     *result = FlushMerged(shard);
     if (*result != Log::Result::kOk) return Status();

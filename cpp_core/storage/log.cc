@@ -484,6 +484,7 @@ void Log::Poison(const Status& status) {
     if (poison_.ok()) {
       poison_ = Status(Code::kPoisoned,
                        "the log could not be written and the limiter stopped: " + status.message());
+      poison_.WithErrnoOf(status);
     }
     poisoned_.store(true, std::memory_order_relaxed);
     SignalWatchers();
@@ -659,6 +660,7 @@ Status Log::NameActive() {
     active->name = kLogName;
   }
   segment_changed_.notify_all();
+  if (on_rotated_) on_rotated_();
   return Status();
 }
 
@@ -667,6 +669,7 @@ Status Log::PrepareNext() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!prepare_wanted_ || prepared_ != nullptr || closed_) return Status();
+    if (active_->name == kNextName) return Status();  // just switched to: it must be named first
     if (prepare_failed_ && SteadyNs() < prepare_retry_at_ns_) return Status();
     header = active_->header;
   }
@@ -677,8 +680,10 @@ Status Log::PrepareNext() {
   auto next = std::make_shared<Segment>();
   next->name = kNextName;
   next->header = header;
-  const Status status =
-      CreateSegment(env_, directory_, kNextName, header, options_.always, &next->file);
+  Status status;
+  do {
+    status = CreateSegment(env_, directory_, kNextName, header, options_.always, &next->file);
+  } while (status.code() == Code::kDiskFull && make_room_ && make_room_());
   if (!status.ok() && status.code() != Code::kDiskFull) return status;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -723,6 +728,7 @@ Status Log::Rotate(uint64_t* ended_segment) {
     lock.lock();
     if (prepared_ == nullptr) break;  // an append switched meanwhile
   }
+  if (closed_) return Status::Closed();
   if (prepared_ != nullptr) Switch();
   const std::shared_ptr<Segment> old = previous_;
   lock.unlock();
@@ -740,12 +746,16 @@ Status Log::Rotate(uint64_t* ended_segment) {
   return poison();
 }
 
-Status Log::Close() {
+void Log::StopAppending() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
   }
   segment_changed_.notify_all();
+}
+
+Status Log::Close() {
+  StopAppending();
   StopBackground();
   {
     const std::lock_guard<std::mutex> lock(wait_mutex_);
@@ -754,10 +764,12 @@ Status Log::Close() {
   FLINT_RETURN_IF_ERROR(SyncThrough(counts().appended));
   FLINT_RETURN_IF_ERROR(FinishRotated());
   FLINT_RETURN_IF_ERROR(NameActive());
-  if (prepared_ != nullptr) {
-    prepared_ = nullptr;
-    FLINT_RETURN_IF_ERROR(env_->Remove(directory_ + "/" + kNextName));
+  std::shared_ptr<Segment> spare;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    spare.swap(prepared_);
   }
+  if (spare != nullptr) FLINT_RETURN_IF_ERROR(env_->Remove(directory_ + "/" + kNextName));
   return SealCleanClose();
 }
 

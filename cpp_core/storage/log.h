@@ -90,6 +90,10 @@ class Log {
   // Called by whoever syncs, before it does, without any lock held: the engine appends what it
   // has merged. Set before Run.
   void set_before_sync(std::function<void()> hook) { before_sync_ = std::move(hook); }
+  // Called by the background thread after a segment has ended and got its name.
+  void set_on_rotated(std::function<void()> hook) { on_rotated_ = std::move(hook); }
+  // Called when there is no space for the next segment; true if it has made some.
+  void set_make_room(std::function<bool()> hook) { make_room_ = std::move(hook); }
   // Starts the background thread.
   void Run();
 
@@ -120,6 +124,8 @@ class Log {
   // Ends the active segment, syncs it, gives it its name, and tells its number.
   Status Rotate(uint64_t* ended_segment);
 
+  // Appends fail from now on, and those that wait for room or a rotation return.
+  void StopAppending();
   // Syncs everything, seals it as a clean close and stops the background thread. Appends fail
   // from now on.
   Status Close();
@@ -194,6 +200,8 @@ class Log {
   const Options options_;
   EngineClock* const clock_;
   std::function<void()> before_sync_;
+  std::function<void()> on_rotated_;
+  std::function<bool()> make_room_;
   std::unique_ptr<Ring> ring_;
 
   // The append side: held for the copy of a record, never across a system call.

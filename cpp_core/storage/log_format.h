@@ -45,5 +45,10 @@ inline constexpr char kRingTemporaryName[] = "flint.ring.tmp";
 inline constexpr char kSnapshotName[] = "flint.snapshot";
 inline constexpr char kSnapshotTemporaryName[] = "flint.snapshot.tmp";
 inline constexpr char kTornPrefix[] = "flint.torn.";
+// Of a directory of Flint 0.1 or 0.2: what it is converted to until that is committed, and what the
+// originals are called then.
+inline constexpr char kImportName[] = "flint.import.tmp";
+inline constexpr char kOldLogName[] = "flint.aof.v0";
+inline constexpr char kOldSnapshotName[] = "flint.snapshot.v0";
 
 }  // namespace flint

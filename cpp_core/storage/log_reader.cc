@@ -46,6 +46,10 @@ Status OpenAll(Env* env, const std::string& directory, bool sealed_only, LogPath
     if (status.code() == Code::kCorruption && name == kLogName) {
       return ExplainForeignLog(env, directory, status);
     }
+    if (status.code() == Code::kCorruption) {
+      path->damaged.push_back(name);
+      continue;
+    }
     FLINT_RETURN_IF_ERROR(status);
     if (name == kLogName) found->has_log_name = true;
     found->readers.push_back(std::move(reader));
@@ -81,6 +85,30 @@ Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) 
     path->last_epoch = std::max(path->last_epoch, reader->header().epoch);
   }
   return Status();
+}
+
+// Moves the segment that START names out of `readers`; null when it is not there.
+std::unique_ptr<SegmentReader> TakePrevious(
+    const SegmentReader& reader, std::vector<std::unique_ptr<SegmentReader>>* readers) {
+  const StartPayload& start = reader.start();
+  for (auto& candidate : *readers) {
+    if (candidate != nullptr && candidate->started() &&
+        candidate->header().number == start.previous_segment &&
+        candidate->header().generation == start.previous_generation) {
+      return std::move(candidate);
+    }
+  }
+  return nullptr;
+}
+
+Status CheckJoin(const SegmentReader& first, const Covered& covered) {
+  if (!covered.present || first.start().position != covered.position ||
+      (first.start().previous_crc == covered.crc &&
+       first.first_sequence() == covered.sequence + 1)) {
+    return Status();
+  }
+  return Status(Code::kCorruption, first.name() + ": the snapshot was made from another log")
+      .At(first.name(), kSegmentHeaderBytes, first.first_sequence());
 }
 
 }  // namespace
@@ -123,32 +151,26 @@ Status FindLogPath(Env* env, const std::string& directory, const Covered& covere
   if (!sealed_only && !found.has_log_name && IsSealedName((*newest)->name())) {
     return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing");
   }
-  std::vector<std::unique_ptr<SegmentReader>> reversed;
-  reversed.push_back(std::move(*newest));
-  while (reversed.back()->start().previous_segment != 0 &&
-         reversed.back()->start().position > covered.position) {
-    const StartPayload& start = reversed.back()->start();
-    const auto previous = std::find_if(readers.begin(), readers.end(), [&](const auto& reader) {
-      return reader != nullptr && reader->header().number == start.previous_segment &&
-             reader->header().generation == start.previous_generation && reader->started();
-    });
-    if (previous == readers.end()) {
+  path->segments.push_back(std::move(*newest));
+  while (true) {
+    const StartPayload& start = path->segments.front()->start();
+    if (start.previous_segment == 0 || start.position <= covered.position) break;
+    std::unique_ptr<SegmentReader> previous = TakePrevious(*path->segments.front(), &readers);
+    if (previous == nullptr) {
       return Status(Code::kCorruption,
                     directory + ": log segment number " + std::to_string(start.previous_segment) +
-                        (covered.present ? " is missing" : " or the snapshot is missing"))
-          .At(reversed.back()->name(), 0, reversed.back()->first_sequence());
+                        (covered.present ? " is missing or damaged"
+                                         : " or the snapshot is missing or damaged"))
+          .At(path->segments.front()->name(), 0, path->segments.front()->first_sequence());
     }
-    reversed.push_back(std::move(*previous));
+    path->segments.insert(path->segments.begin(), std::move(previous));
   }
-  const SegmentReader& first = *reversed.back();
-  if (covered.present && first.start().position == covered.position &&
-      (first.start().previous_crc != covered.crc ||
-       first.first_sequence() != covered.sequence + 1)) {
-    return Status(Code::kCorruption, first.name() + ": the snapshot was made from another log")
-        .At(first.name(), kSegmentHeaderBytes, first.first_sequence());
+  FLINT_RETURN_IF_ERROR(CheckJoin(*path->segments.front(), covered));
+  for (const SegmentReader* oldest = path->segments.front().get(); oldest != nullptr;) {
+    std::unique_ptr<SegmentReader> previous = TakePrevious(*oldest, &readers);
+    oldest = previous.get();
+    if (previous != nullptr) path->history.insert(path->history.begin(), std::move(previous));
   }
-  path->segments.assign(std::make_move_iterator(reversed.rbegin()),
-                        std::make_move_iterator(reversed.rend()));
   for (auto& reader : readers) {
     if (reader != nullptr) path->others.push_back(std::move(reader));
   }

@@ -27,8 +27,12 @@ struct Covered {
 // the rest. What a file is follows from its header, not from its name.
 struct LogPath {
   std::vector<std::unique_ptr<SegmentReader>> segments;
-  // Spare (never started), superseded by a recovery, or covered by the snapshot.
+  // What the snapshot covers, oldest first, as far back as it goes without a gap.
+  std::vector<std::unique_ptr<SegmentReader>> history;
+  // Spare (never started) or superseded by a recovery.
   std::vector<std::unique_ptr<SegmentReader>> others;
+  // Sealed segments whose header cannot be read. They are history, or the path has a gap.
+  std::vector<std::string> damaged;
   // Files that a crash left before they became segments.
   std::vector<std::string> unusable;
   DirectoryId directory_id{};

@@ -23,9 +23,10 @@ Status Recovery::Replay(RecordSink* sink, Report* report) {
   FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, covered_, UINT64_MAX, &path_));
   if (path_.segments.empty()) {
     *report = report_;
-    return Status();
+    return RefuseRemains();
   }
   report_.fresh = false;
+  report_.damaged_history = path_.damaged.size();
   FLINT_RETURN_IF_ERROR(RingImage::Read(env_, directory_, path_.directory_id, &ring_));
   stream_ = std::make_unique<LogStream>(&path_, &ring_, covered_);
   const SegmentReader& first = stream_->segment();
@@ -47,6 +48,15 @@ Status Recovery::Replay(RecordSink* sink, Report* report) {
   FLINT_RETURN_IF_ERROR(CheckEnd(&report_));
   *report = report_;
   return Status();
+}
+
+// A directory without a log is new, unless its ring tells that there was one.
+Status Recovery::RefuseRemains() const {
+  bool used = false;
+  FLINT_RETURN_IF_ERROR(RingImage::Used(env_, directory_, &used));
+  if (!used) return Status();
+  return Status(Code::kCorruption, directory_ + ": the log segment flint.aof is missing")
+      .At(kLogName, 0, 0);
 }
 
 Status Recovery::Observe(const Record& record) {
@@ -91,6 +101,16 @@ void Recovery::ForgetThrough(uint64_t position) {
   }
 }
 
+// Ages are counted from the opening that first saw them as history: the records of a segment may
+// be older, never younger.
+std::vector<HistorySegment> Recovery::history() const {
+  std::vector<HistorySegment> history;
+  for (const auto& reader : path_.history) {
+    history.push_back({reader->name(), reader->file_bytes(), report_.clock.clock.engine_ns});
+  }
+  return history;
+}
+
 // ---- Torn or damaged? --------------------------------------------------------------------------
 
 bool Recovery::KnownGeneration(uint64_t generation) const {
@@ -98,6 +118,7 @@ bool Recovery::KnownGeneration(uint64_t generation) const {
     return reader->header().generation == generation;
   };
   return std::any_of(path_.segments.begin(), path_.segments.end(), has) ||
+         std::any_of(path_.history.begin(), path_.history.end(), has) ||
          std::any_of(path_.others.begin(), path_.others.end(), has);
 }
 
@@ -142,7 +163,8 @@ Status Recovery::LookForSeals() {
       FLINT_RETURN_IF_ERROR(ScanFile(reader.get(), reader->start().position));
     }
   }
-  const std::string ring = ring_.Bytes(0, ring_.size());
+  // What runs over the ring's end goes on at its beginning.
+  const std::string ring = ring_.Bytes(0, ring_.size()) + ring_.Bytes(0, kSealBytes);
   for (size_t at = 0; at + kSealBytes <= ring.size(); at += kRecordAlignment) {
     FLINT_RETURN_IF_ERROR(CheckSeal(std::string_view(ring).substr(at), kRingName));
   }

@@ -22,6 +22,13 @@ class RecordSink {
   virtual Status Apply(const Record& record) = 0;
 };
 
+// A segment that the snapshot covers: kept for its history, and may go.
+struct HistorySegment {
+  std::string name;
+  uint64_t bytes = 0;
+  int64_t last_time_ns = 0;  // engine time; nothing in it is later
+};
+
 // Opening a directory's log: replay what it holds, decide whether its end is torn or damaged, and
 // go on in a new segment. Used once, by one thread, with the directory locked.
 class Recovery {
@@ -31,6 +38,7 @@ class Recovery {
     uint64_t records = 0;
     uint64_t ring_records = 0;
     uint64_t torn_bytes = 0;
+    uint64_t damaged_history = 0;
     // The last clock pair; engine time is at least that of any record.
     ClockPayload clock;
   };
@@ -40,6 +48,9 @@ class Recovery {
 
   // Reads everything, giving `sink` the records behind the snapshot, and sets `report`.
   Status Replay(RecordSink* sink, Report* report);
+  // After Replay: how many segments the log has, and those before it, oldest first.
+  uint64_t segments() const { return path_.segments.size(); }
+  std::vector<HistorySegment> history() const;
   // Then: writes the new segment, which commits, names the files and removes what is superseded.
   Status TakeOver(const Log::Options& options, const ClockPayload& clock, Log::Start* start);
 
@@ -61,6 +72,7 @@ class Recovery {
   };
 
   void Keep(const Record& record);
+  Status RefuseRemains() const;
   Status Observe(const Record& record);
   void ForgetThrough(uint64_t position);
   Status CheckEnd(Report* report);

@@ -62,9 +62,9 @@ std::string_view Ring::Bytes(uint64_t position, uint64_t size) const {
   return {store_->data() + kRingHeaderBytes + at, std::min(size, data_bytes_ - at)};
 }
 
-Status RingImage::Read(Env* env, const std::string& directory, const DirectoryId& id,
-                       RingImage* image) {
-  image->data_.clear();
+// Without a ring, or one of a size that it cannot have, there are no bytes.
+Status RingImage::ReadFile(Env* env, const std::string& directory, std::string* bytes) {
+  bytes->clear();
   const std::string path = directory + "/" + kRingName;
   bool exists = false;
   FLINT_RETURN_IF_ERROR(env->Exists(path, &exists));
@@ -74,14 +74,31 @@ Status RingImage::Read(Env* env, const std::string& directory, const DirectoryId
   uint64_t size = 0;
   FLINT_RETURN_IF_ERROR(file->Size(&size));
   if (size <= kRingHeaderBytes || size > (uint64_t{1} << 30)) return Status();
-  std::string bytes(size, '\0');
+  bytes->resize(size);
   size_t got = 0;
-  FLINT_RETURN_IF_ERROR(file->Read(0, bytes.data(), bytes.size(), &got));
-  if (got != size || bytes.compare(0, kRingHeaderBytes, EncodeHeader(id, size - kRingHeaderBytes),
-                                   0, kRingHeaderBytes) != 0) {
+  FLINT_RETURN_IF_ERROR(file->Read(0, bytes->data(), bytes->size(), &got));
+  if (got != size) bytes->clear();
+  return Status();
+}
+
+Status RingImage::Read(Env* env, const std::string& directory, const DirectoryId& id,
+                       RingImage* image) {
+  image->data_.clear();
+  std::string bytes;
+  FLINT_RETURN_IF_ERROR(ReadFile(env, directory, &bytes));
+  if (bytes.empty() || bytes.compare(0, kRingHeaderBytes,
+                                     EncodeHeader(id, bytes.size() - kRingHeaderBytes), 0,
+                                     kRingHeaderBytes) != 0) {
     return Status();
   }
   image->data_ = bytes.substr(kRingHeaderBytes);
+  return Status();
+}
+
+Status RingImage::Used(Env* env, const std::string& directory, bool* used) {
+  std::string bytes;
+  FLINT_RETURN_IF_ERROR(ReadFile(env, directory, &bytes));
+  *used = bytes.find_first_not_of('\0', kRingHeaderBytes) != std::string::npos;
   return Status();
 }
 

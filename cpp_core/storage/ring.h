@@ -41,12 +41,17 @@ class RingImage {
   static Status Read(Env* env, const std::string& directory, const DirectoryId& id,
                      RingImage* image);
 
+  // Whether anything was ever stored in a directory's ring, whosever it is.
+  static Status Used(Env* env, const std::string& directory, bool* used);
+
   bool present() const { return !data_.empty(); }
   // The bytes of positions [position, position + size), unwrapped into one piece.
   std::string Bytes(uint64_t position, uint64_t size) const;
   uint64_t size() const { return data_.size(); }
 
  private:
+  static Status ReadFile(Env* env, const std::string& directory, std::string* bytes);
+
   std::string data_;
 };
 

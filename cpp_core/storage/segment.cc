@@ -133,21 +133,22 @@ Status SegmentReader::ReadStart() {
 }
 
 Status SegmentReader::Read(uint64_t position, size_t size, std::string* bytes) {
-  bytes->resize(size);
+  const uint64_t offset = OffsetOf(position);
+  bytes->resize(std::min<uint64_t>(size, file_bytes_ - std::min(offset, file_bytes_)));
   size_t got = 0;
-  FLINT_RETURN_IF_ERROR(file_->Read(OffsetOf(position), bytes->data(), size, &got));
+  FLINT_RETURN_IF_ERROR(file_->Read(offset, bytes->data(), bytes->size(), &got));
   bytes->resize(got);
   return Status();
 }
 
 Status SegmentReader::Bytes(uint64_t position, std::string_view* bytes) {
   const uint64_t offset = OffsetOf(position);
-  const uint64_t wanted =
-      std::min<uint64_t>(kMaxRecordBytes, file_bytes_ - std::min(offset, file_bytes_));
+  const uint64_t left = file_bytes_ - std::min(offset, file_bytes_);
+  const uint64_t wanted = std::min<uint64_t>(kMaxRecordBytes, left);
   const bool inside =
       offset >= window_offset_ && offset + wanted <= window_offset_ + window_.size();
   if (!inside) {
-    window_.resize(kWindowBytes);
+    window_.resize(std::min<uint64_t>(kWindowBytes, left));
     size_t got = 0;
     FLINT_RETURN_IF_ERROR(file_->Read(offset, window_.data(), window_.size(), &got));
     window_.resize(got);

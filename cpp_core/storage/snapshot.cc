@@ -233,7 +233,8 @@ Status SnapshotWriter::WriteOut() {
 }
 
 Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, SnapshotHead* head,
-                    const AddLimit& add) {
+                    const AddLimit& add, uint64_t* bytes) {
+  *bytes = 0;
   const std::string path = directory + "/" + kSnapshotName;
   FLINT_RETURN_IF_ERROR(env->Exists(path, exists));
   if (!*exists) return Status();
@@ -245,6 +246,7 @@ Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, Snapsh
   size_t got = 0;
   FLINT_RETURN_IF_ERROR(file->Read(0, text.data(), text.size(), &got));
   text.resize(got);
+  *bytes = got;
   Status status;
   try {
     status = ParseLines(text, head, add);

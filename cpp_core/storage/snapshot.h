@@ -51,6 +51,7 @@ class SnapshotWriter {
   Status Begin(const SnapshotHead& head);
   Status Add(const SnapshotLimit& limit);
   Status Finish();
+  uint64_t bytes() const { return offset_; }
 
  private:
   Status Put(std::string_view bytes);
@@ -66,9 +67,9 @@ class SnapshotWriter {
 };
 
 // Reads flint.snapshot, verifying its digest before anything is passed on. Without one, `*exists`
-// is false and nothing is called. `add` may take the limit's state. Errors name the place.
+// is false, `*bytes` 0 and nothing is called. `add` may take the limit's state. Errors name the place.
 using AddLimit = std::function<Status(const SnapshotLimit& limit, State state)>;
 Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, SnapshotHead* head,
-                    const AddLimit& add);
+                    const AddLimit& add, uint64_t* bytes);
 
 }  // namespace flint

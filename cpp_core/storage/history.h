@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/env.h"
+#include "storage/record.h"
+
+namespace flint {
+
+// What happened, read from the segments of a log, which may be written meanwhile. Nothing is kept
+// in memory between two pages.
+
+struct HistoryItem {
+  std::string key;  // a template's prefix
+  LimitKind kind = LimitKind::kExact;
+  uint64_t cost = 0;
+};
+
+// A LIMIT_CONFIGURED, LIMIT_REMOVED, ALLOW, ALLOW_ALL, DENY or RESET. All but ALLOW_ALL have one
+// item.
+struct HistoryEvent {
+  uint64_t sequence = 0;
+  RecordType type{};
+  int64_t at_ns = 0;  // wall clock
+  int64_t first_ns = 0;
+  uint64_t count = 1;  // of merged denials: from first_ns to at_ns
+  LimitConfig config;
+  std::vector<HistoryItem> items;
+};
+
+struct HistoryQuery {
+  bool newest_first = false;
+  // Only events that name this key: exactly, or as a template's prefix.
+  bool has_key = false;
+  bool key_is_template = false;
+  std::string_view key;
+  // Wall clock, [since, until).
+  int64_t since_ns = 0;
+  int64_t until_ns = INT64_MAX;
+  // Where the page before ended; 0 for the first.
+  uint64_t cursor = 0;
+  // The most that the page may hold: items, and bytes of their keys.
+  size_t capacity = 0;
+  size_t text_bytes = 0;
+};
+
+struct HistoryPage {
+  std::vector<HistoryEvent> events;  // empty: there is nothing more
+  uint64_t next_cursor = 0;
+};
+
+// kHistoryGone when the cursor lies before what is kept, kInvalidArgument when the next event alone
+// does not fit the page, kCorruption where the chain breaks.
+Status ReadHistory(Env* env, const std::string& directory, const HistoryQuery& query,
+                   HistoryPage* page);
+
+}  // namespace flint

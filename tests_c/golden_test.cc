@@ -1,0 +1,210 @@
+// Directories that earlier versions have written must open for ever, exactly as they were. They
+// are kept under golden/v<format version>/, each with what it must open as in expected.txt.
+//
+// FLINT_GOLDEN_WRITE=1 writes those of the current format version anew: once, when it is new.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "engine_testing.h"
+#include "storage/log_reader.h"
+
+namespace flint {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How a directory was written.
+struct Case {
+  const char* name;
+  bool always;
+  bool killed;  // else closed
+};
+
+constexpr Case kCases[] = {
+    {"always-closed", true, false},
+    {"always-killed", true, true},
+    {"batch-closed", false, false},
+    {"batch-killed", false, true},
+};
+
+fs::path GoldenRoot() { return fs::path(__FILE__).parent_path() / "golden"; }
+
+std::string ReadFile(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  EXPECT_TRUE(file.good()) << path;
+  return text.str();
+}
+
+void WriteFile(const fs::path& path, const std::string& bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << bytes;
+  EXPECT_TRUE(file.good()) << path;
+}
+
+// One of everything.
+void Use(Machine* machine, int rounds) {
+  constexpr Algorithm kAlgorithms[] = {
+      Algorithm::kTokenBucket,      Algorithm::kGcra,
+      Algorithm::kLeakyBucket,      Algorithm::kFixedWindowCounter,
+      Algorithm::kSlidingWindowLog, Algorithm::kSlidingWindowCounter,
+  };
+  Engine* engine = machine->engine.get();
+  uint64_t ticket = 0;
+  size_t denied = 0;
+  Engine::Decision decision;
+  for (int round = 0; round < rounds; ++round) {
+    const std::string number = std::to_string(round % 7);
+    for (const Algorithm algorithm : kAlgorithms) {
+      const std::string key = std::string(AlgorithmName(algorithm)) + number;
+      const auto rate = static_cast<uint64_t>(3 + round % 5);
+      ASSERT_TRUE(Configure(engine, key, Config(algorithm, rate, 7 * kHourNs + 1)).ok());
+      Allowed(engine, key, 2);
+    }
+    ASSERT_TRUE(Configure(engine, "ip:", Hourly(10), LimitKind::kTemplate).ok());
+    ASSERT_TRUE(Configure(engine, "", Hourly(90), LimitKind::kTemplate).ok());
+    for (int i = 0; i < 30; ++i) Allowed(engine, "ip:" + number);
+    std::vector<Engine::Decision> decisions(3);
+    ASSERT_TRUE(engine
+                    ->CheckAll({{"gcra" + number, 1}, {"ip:all", 1}, {"other \xF0\x9F\x94\xA5", 2}},
+                               {}, decisions.data(), &denied)
+                    .ok());
+    ASSERT_TRUE(Configure(engine, "passing", Hourly(5)).ok());
+    Allowed(engine, "passing");
+    ASSERT_TRUE(engine->Reset(LimitKind::kExact, "passing", {}, &ticket).ok());
+    ASSERT_TRUE(engine->Remove(LimitKind::kExact, "passing", {}, &ticket).ok());
+    ASSERT_TRUE(engine->Remove(LimitKind::kTemplate, "", {}, &ticket).ok());
+    const LimitConfig config = Config(Algorithm::kGcra, 3, 50 * kHourNs, 9);
+    ASSERT_TRUE(engine->Check({"inline" + number, 4}, {}, &config, &decision).ok());
+    if (round % 5 == 3) {
+      ASSERT_TRUE(engine->Reset(LimitKind::kTemplate, "ip:", {}, &ticket).ok());
+    }
+    machine->clock->AdvanceNs(61 * kSecondNs + 7);
+    ASSERT_TRUE(engine->Flush().ok());
+    if (round % 4 == 1) machine->clock->SetWallNs(machine->clock->WallNs() + 3 * kSecondNs);
+  }
+}
+
+class Golden : public ::testing::TestWithParam<Case> {
+ protected:
+  static std::unique_ptr<FakeEnv> Write(const Case& golden) {
+    Machine machine(golden.always);
+    machine.segment_bytes = 12'000;
+    machine.ring_bytes = 1 << 13;
+    machine.Open();
+    Use(&machine, 6);
+    EXPECT_TRUE(machine.engine->Compact({}).ok());
+    Use(&machine, 11);
+    EXPECT_TRUE(Allowed(machine.engine.get(), "ip:last"));
+    if (!golden.killed) machine.Close();
+    return machine.env->ProcessDeath();
+  }
+
+  // Opens a directory some minutes later, on the machine that wrote it if it was killed there.
+  static std::string Open(FakeEnv* env, const Case& golden) {
+    FakeClock clock;
+    if (!golden.killed) clock.Reboot();
+    clock.AdvanceNs(2400 * kSecondNs);
+    std::unique_ptr<Engine> engine;
+    const Status status = Engine::Open(kDirectory, OptionsFor(env, &clock, golden.always), &engine);
+    EXPECT_TRUE(status.ok()) << status.message();
+    return status.ok() ? DescribeAll(engine.get(), true) : status.message();
+  }
+
+  static std::unique_ptr<FakeEnv> Load(const fs::path& directory) {
+    auto env = std::make_unique<FakeEnv>();
+    for (const auto& entry : fs::directory_iterator(directory)) {
+      const std::string name = entry.path().filename().string();
+      if (name == "expected.txt") continue;
+      env->SetContents(std::string(kDirectory) + "/" + name, ReadFile(entry.path()));
+    }
+    return env;
+  }
+
+  static void Store(const FakeEnv& env, const fs::path& directory) {
+    fs::remove_all(directory);
+    fs::create_directories(directory);
+    for (const std::string& path : env.Files()) {
+      if (!path.ends_with(kLockName)) {
+        WriteFile(directory / fs::path(path).filename(), env.Contents(path));
+      }
+    }
+  }
+};
+
+TEST_P(Golden, IsWhatThisVersionWrites) {
+  const std::string version = "v" + std::to_string(kFormatVersion);
+  const fs::path directory = GoldenRoot() / version / GetParam().name;
+  const std::unique_ptr<FakeEnv> env = Write(GetParam());
+  if (std::getenv("FLINT_GOLDEN_WRITE") != nullptr) {
+    Store(*env, directory);
+    WriteFile(directory / "expected.txt", Open(env.get(), GetParam()));
+    return;
+  }
+  EXPECT_EQ(Open(env.get(), GetParam()), ReadFile(directory / "expected.txt"));
+}
+
+TEST_P(Golden, OpensAsItWas) {
+  const fs::path directory = GoldenRoot() / "v1" / GetParam().name;
+  const std::unique_ptr<FakeEnv> env = Load(directory);
+  const std::string expected = ReadFile(directory / "expected.txt");
+  EXPECT_EQ(Open(env.get(), GetParam()), expected);
+  EXPECT_EQ(Open(env.get(), GetParam()), expected);
+}
+
+// Otherwise the directories would prove less than they seem to.
+TEST_P(Golden, HasOneOfEverything) {
+  const std::unique_ptr<FakeEnv> env = Load(GoldenRoot() / "v1" / GetParam().name);
+  bool exists = false;
+  SnapshotHead head;
+  uint64_t bytes = 0;
+  std::set<LimitKind> kinds;
+  const auto note = [&](const SnapshotLimit& limit, const State&) {
+    kinds.insert(limit.kind);
+    return Status();
+  };
+  ASSERT_TRUE(ReadSnapshot(env.get(), kDirectory, &exists, &head, note, &bytes).ok());
+  EXPECT_TRUE(exists);
+  EXPECT_EQ(kinds.size(), 4u);
+  LogPath path;
+  ASSERT_TRUE(FindLogPath(env.get(), kDirectory, head.covered, UINT64_MAX, &path).ok());
+  EXPECT_GE(path.segments.size(), 3u);
+  RingImage ring;
+  ASSERT_TRUE(RingImage::Read(env.get(), kDirectory, path.directory_id, &ring).ok());
+  LogStream stream(&path, &ring, head.covered);
+  std::set<RecordType> types;
+  bool merged = false;
+  Record record;
+  for (bool end = false;;) {
+    ASSERT_TRUE(stream.Next(&record, &end).ok());
+    if (end) break;
+    types.insert(record.type);
+    DenyPayload deny;
+    if (record.type == RecordType::kDeny && Decode(record.payload, &deny)) {
+      merged = merged || deny.count > 1;
+    }
+  }
+  EXPECT_EQ(types.size(), 11u);
+  EXPECT_EQ(stream.ring_records() > 0, GetParam().killed && !GetParam().always);
+  EXPECT_TRUE(merged);
+}
+
+INSTANTIATE_TEST_SUITE_P(V1, Golden, ::testing::ValuesIn(kCases),
+                         [](const ::testing::TestParamInfo<Case>& info) {
+                           std::string name = info.param.name;
+                           name[name.find('-')] = '_';
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace flint
