@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, SupportsIndex, TypeVar
 
     from flint._arguments import Duration
+    from flint._native import Result
     from flint._types import Algorithm
     from flint.limiter import Limiter
 
@@ -56,22 +57,30 @@ class RateLimit:
             )
             limiter.peek(key, cost)
 
-    def key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """The key of one call of the function."""
         return self._key(*args, **kwargs) if callable(self._key) else self._key
 
-    def check(self, key: str) -> None:
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise RateLimitExceeded unless the call is admitted."""
-        result = self._limiter.check(key, self._cost, **self._config)
-        if not result:
-            raise RateLimitExceeded(
-                result.key,
-                result.cost,
-                result.remaining,
-                result.reset_at,
-                result.algorithm,
-                result.retry_after,
-            )
+        _require(self._limiter.check(self._key_of(args, kwargs), self._cost, **self._config))
+
+    async def acheck(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The same, without blocking the event loop."""
+        key = self._key_of(args, kwargs)
+        _require(await self._limiter.acheck(key, self._cost, **self._config))
+
+
+def _require(result: Result) -> None:
+    if not result:
+        raise RateLimitExceeded(
+            result.key,
+            result.cost,
+            result.remaining,
+            result.reset_at,
+            result.algorithm,
+            result.retry_after,
+        )
 
 
 def decorate(
@@ -83,16 +92,13 @@ def decorate(
     if not callable(function):
         raise TypeError(f"rate_limit decorates functions and other callables, not {function!r}")
     if inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"rate_limit cannot decorate the asynchronous generator function {function!r}, since "
-            "nothing can be awaited when it is called: check the limit where it is iterated"
-        )
+        return _decorate_async_generator_function(limit, function)
     if inspect.iscoroutinefunction(function):
         return _decorate_coroutine_function(limit, function)
 
     @functools.wraps(function)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-        limit.check(limit.key_of(args, kwargs))
+        limit.check(args, kwargs)
         return function(*args, **kwargs)
 
     return wrapper
@@ -103,10 +109,33 @@ def _decorate_coroutine_function(
 ) -> Callable[Parameters, Any]:
     @functools.wraps(function)
     async def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
-        import asyncio  # whoever awaits this has loaded it; `import flint` has not
-
-        key = limit.key_of(args, kwargs)
-        await asyncio.get_running_loop().run_in_executor(None, limit.check, key)
+        await limit.acheck(args, kwargs)
         return await function(*args, **kwargs)
+
+    return wrapper
+
+
+def _decorate_async_generator_function(
+    limit: RateLimit, function: Callable[Parameters, Any]
+) -> Callable[Parameters, Any]:
+    @functools.wraps(function)
+    async def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+        await limit.acheck(args, kwargs)
+        generator = function(*args, **kwargs)
+        try:
+            item = await anext(generator)
+            while True:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    item = await generator.athrow(error)
+                else:
+                    item = await generator.asend(sent)
+        except StopAsyncIteration:
+            return
+        finally:
+            await generator.aclose()
 
     return wrapper

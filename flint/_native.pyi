@@ -90,6 +90,31 @@ class LimiterBase:
         /,
     ) -> None: ...
     def _list(self, counters: bool, /) -> list[StatusDict]: ...
+    def _history(
+        self,
+        key: str | None,
+        template: bool | None,
+        newest_first: bool,
+        since_ns: SupportsIndex,
+        until_ns: SupportsIndex,
+        cursor: SupportsIndex,
+        capacity: SupportsIndex,
+        /,
+    ) -> tuple[list[tuple[Any, ...]], int]: ...
+    def _check_now(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> tuple[Result, int] | None: ...
+    def _check_all_now(self, items: Iterable[Item], /) -> tuple[CheckAllDict, int] | None: ...
+    def _durable(self, ticket: int, wait: bool, /) -> bool: ...
+    def _watch(self) -> tuple[int, int]: ...
+    def _unwatch(self, name: int, /) -> None: ...
 
 @final
 class Result:

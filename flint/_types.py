@@ -100,3 +100,39 @@ class InfoDict(TypedDict):
     syncs: int
     directory_mode: int
     engine_time_ns: int
+    converted_events: int
+    warnings: int
+
+
+class HistoryConfigDict(TypedDict):
+    """The limit of a `LIMIT_CONFIGURED`; `burst` where it is not the rate, `per_ns` where the
+    period is not whole milliseconds."""
+
+    key: str
+    rate: int
+    per_millis: int
+    algorithm: Algorithm
+    burst: NotRequired[int]
+    per_ns: NotRequired[int]
+
+
+class HistoryItemDict(TypedDict):
+    """One item of an `ALLOW_ALL`."""
+
+    key: str
+    cost: int
+
+
+class HistoryDict(TypedDict):
+    """One event of `Limiter.history`. `LIMIT_CONFIGURED` has `config` alone, `ALLOW_ALL` has
+    `items` and `at`, the others `key` and `at`, `ALLOW` and `DENY` also `cost`; a `DENY` that
+    stands for several has their `count` and, beside the last one's time, the first one's."""
+
+    type: Literal["LIMIT_CONFIGURED", "LIMIT_REMOVED", "ALLOW", "ALLOW_ALL", "DENY", "RESET"]
+    key: NotRequired[str]
+    at: NotRequired[str]
+    cost: NotRequired[int]
+    count: NotRequired[int]
+    first_at: NotRequired[str]
+    config: NotRequired[HistoryConfigDict]
+    items: NotRequired[list[HistoryItemDict]]

@@ -12,6 +12,7 @@ __all__ = [
     "FlintPermissionError",
     "FlintWarning",
     "ForkedError",
+    "HistoryGoneError",
     "LockedError",
     "NotConfiguredError",
     "PoisonedError",
@@ -76,6 +77,10 @@ class CorruptionError(FlintError):
         self.segment = segment
         self.offset = offset
         self.sequence = sequence
+
+
+class HistoryGoneError(FlintError):
+    """What history was to go on from is not kept any more."""
 
 
 class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has always had

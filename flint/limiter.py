@@ -10,28 +10,50 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from flint import _native
+from flint._acquire import Lines, acquire
 from flint._arguments import absolute_path, limit_configs, period_ns
 from flint.errors import FlintWarning
 
 if TYPE_CHECKING:
     import os
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterable
+    from datetime import datetime
     from types import TracebackType
     from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
 
-    from flint._arguments import Duration
-    from flint._types import Algorithm, LimitDict, StatusDict, Sync
+    from flint._aio import _Watcher
+    from flint._arguments import Duration, Seconds
+    from flint._types import (
+        Algorithm,
+        CheckAllDict,
+        HistoryDict,
+        Item,
+        LimitDict,
+        StatusDict,
+        Sync,
+        Total,
+    )
 
     Parameters = ParamSpec("Parameters")
     Returned = TypeVar("Returned")
     # Inside the class, `list` is the method.
     StatusList: TypeAlias = list[StatusDict]
+    Events: TypeAlias = list[HistoryDict]
     Limits: TypeAlias = Iterable[LimitDict | tuple[Any, ...] | list[Any]]
 
 _WORLD_WRITABLE = 0o002
+_CONVERSION_WARNINGS = {
+    1: "a limit or cost was beyond today's bounds and is now at the bound",
+    2: "its log was shorter than its snapshot said, so the log was replayed from its start",
+    4: "the last line of its log was unfinished and has been left out",
+}
 
 # Those that interpreter exit finds open. Keys are ids: a limiter need not be hashable.
 _open_limiters: weakref.WeakValueDictionary[int, Limiter] = weakref.WeakValueDictionary()
+_no_watchers: weakref.WeakValueDictionary[AbstractEventLoop, _Watcher] = (
+    weakref.WeakValueDictionary()
+)
 
 
 @atexit.register
@@ -67,6 +89,10 @@ class Limiter(_native.LimiterBase):
     everybody may write.
     """
 
+    # Nobody waits for a limiter that has never been open; the others have their own.
+    _lines = Lines(None)
+    _watchers = _no_watchers
+
     def __init__(
         self,
         data_dir: str | os.PathLike[str] = ".flint",
@@ -80,17 +106,21 @@ class Limiter(_native.LimiterBase):
     ) -> None:
         path = absolute_path(data_dir)
         self._open(path, sync, flush_every_ms, flush_every_events, segment_bytes, ring_bytes, clock)
+        self._lines = Lines(clock)
+        self._watchers = weakref.WeakValueDictionary()
         _open_limiters[id(self)] = self
-        if self.info()["directory_mode"] & _WORLD_WRITABLE:
-            self._warn_of_world_writable(path)
-
-    def _warn_of_world_writable(self, path: str) -> None:
-        try:
-            warnings.warn(
-                f"everybody may write in {path!r}, and so change or delete its limits: chmod o-w",
-                FlintWarning,
-                stacklevel=3,
+        info = self.info()
+        if info["directory_mode"] & _WORLD_WRITABLE:
+            self._warn(
+                f"everybody may write in {path!r}, and so change or delete its limits: chmod o-w"
             )
+        for bit, text in _CONVERSION_WARNINGS.items():
+            if info["warnings"] & bit:
+                self._warn(f"{path!r} was written by Flint 0.1 or 0.2 and is now converted: {text}")
+
+    def _warn(self, text: str) -> None:
+        try:
+            warnings.warn(text, FlintWarning, stacklevel=3)
         except FlintWarning:  # turned into an error: nobody gets the limiter
             self.close()
             raise
@@ -105,6 +135,32 @@ class Limiter(_native.LimiterBase):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def close(self) -> None:
+        """Sync, unlock the directory and free the limiter. Calls that wait, in other threads, in
+        coroutines or in line, raise ClosedError, as does every later call; what they wait for may
+        still have come to be on disk, and then they return. Closing again does nothing, as does
+        closing in a forked child. Raises what the last sync met, and the limiter is closed all the
+        same."""
+        try:
+            super().close()
+        finally:
+            for reference in self._watchers.valuerefs():
+                watcher = reference()
+                if watcher is not None:
+                    watcher.wake()
+            self._lines.look_again()
 
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""
@@ -139,6 +195,7 @@ class Limiter(_native.LimiterBase):
         exists as it is. With `sync="always"` it is on disk when this returns.
         """
         self._limit(key, template, rate, period_ns(per, per_ns), burst, algorithm, if_absent)
+        self._lines.look_again()
 
     def limit_many(self, limits: Limits, *, if_absent: bool = False) -> None:
         """Configure any number of limits with one wait for the disk.
@@ -149,6 +206,39 @@ class Limiter(_native.LimiterBase):
         checked before the first takes effect.
         """
         self._limit_many(limit_configs(limits), if_absent)
+        self._lines.look_again()
+
+    def remove(self, key: str, template: bool | None = None) -> None:
+        """Delete a limit; deleting a template deletes its counters. Returns when that is on disk
+        (`sync="always"`) or safe from a kill (`sync="batch"`). `template` is as for `status`.
+        Raises NotConfiguredError if there is none, also in those who wait for it."""
+        super().remove(key, template=template)
+        self._lines.look_again()
+
+    def reset(self, key: str, template: bool | None = None) -> None:
+        """Forget what was used: the full burst is available again. Totals stay. Resetting a
+        template resets all its counters. `template` is as for `status`. Raises NotConfiguredError
+        if there is nothing to reset."""
+        super().reset(key, template=template)
+        self._lines.look_again()
+
+    def acquire(
+        self, key: str, cost: SupportsIndex = 1, timeout: Seconds | None = None
+    ) -> _native.Result:
+        """Wait until `cost` units may be used under `key`, count them, and return the Result, which
+        is true; or a false one when `timeout` seconds (by default there is no end) are over, at
+        once if they would not be enough.
+
+        Callers of `acquire` and `aacquire` in this process are served first come, first served for
+        each key, whatever they cost; `check` and its like do not queue. One admission or one denial
+        is recorded. (When units that somebody else took had seemed to be there, that is one denial
+        more; who gives up behind others while enough for it is there is refused unrecorded.)
+        A call that an exception ends while it waits uses up nothing.
+
+        Time is that of the limiter's clock: with a ManualClock everybody sleeps until it is moved.
+        Errors are those of `check`, and ClosedError when the limiter is closed meanwhile.
+        """
+        return acquire(self, key, cost, timeout)
 
     def list(self, *, counters: bool = False) -> StatusList:
         """Return the `status` of every limit and template, in order of their keys; with `counters`
@@ -157,6 +247,31 @@ class Limiter(_native.LimiterBase):
         entries = self._list(counters)
         entries.sort(key=operator.itemgetter("key", "template"))
         return entries
+
+    def history(
+        self,
+        key: str | None = None,
+        *,
+        newest_first: bool = False,
+        since: datetime | Seconds | None = None,
+        until: datetime | Seconds | None = None,
+        limit: SupportsIndex | None = None,
+        template: bool | None = None,
+    ) -> Events:
+        """Return what has been recorded and is still kept, oldest first, as dicts.
+
+        With `key` only events that name it; an unknown key gives `[]`. A trailing `*` means the
+        template itself, as for `status`. `since` (inclusive) and `until` (exclusive) are datetimes
+        with a time zone or seconds since 1970; `limit` is the most events to return.
+
+        Read from the log's files, so it takes time in proportion to them. Of denials that came
+        faster than they were written, one `DENY` holds the `count`, the sum of their costs, and the
+        times of the first and the last. Raises UnsupportedError for `":memory:"`, where no history
+        is kept.
+        """
+        from flint._history import history
+
+        return history(self, key, template, newest_first, since, until, limit)
 
     def rate_limit(
         self,
@@ -175,11 +290,204 @@ class Limiter(_native.LimiterBase):
         taken literally. A callable `key` is called with the function's arguments and returns the
         key of the call; such limits are forgotten when nothing is used any more.
 
-        Works on functions, methods, generator functions (checked when called, not when iterated)
-        and coroutine functions (checked without blocking the event loop when awaited), and keeps
-        the function's signature.
+        Works on functions, methods, generator functions (checked when called, not when iterated),
+        coroutine functions and asynchronous generator functions (checked without blocking the event
+        loop, when awaited and when first iterated), and keeps the function's signature.
         """
         from flint._decorator import RateLimit, decorate
 
         limit = RateLimit(self, key, rate, per, algorithm, cost, burst)
         return lambda function: decorate(limit, function)
+
+    # ---- Coroutines ----------------------------------------------------------------------------
+    #
+    # No import of asyncio at the top: programs without an event loop do not pay for it.
+
+    async def acheck(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> _native.Result:
+        """`check` as a coroutine. It decides at once, without a thread; with `sync="always"` an
+        admission then awaits the disk, together with all others that the event loop waits for.
+
+        Cancelling it does not take the admission back, nor does closing its loop. Any number of
+        loops, in any threads, may use one limiter.
+        """
+        decided = self._check_now(key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+        if decided is None:
+            from flint._aio import in_thread
+
+            return await in_thread(
+                self.check, key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm
+            )
+        result, ticket = decided
+        if ticket:
+            from flint._aio import durable
+
+            await durable(self, ticket)
+        return result
+
+    async def aallow(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> bool:
+        """`allow` as a coroutine; see `acheck`."""
+        result = await self.acheck(key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+        return result.allowed
+
+    async def apeek(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> _native.Result:
+        """`peek` as a coroutine."""
+        return self.peek(key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+
+    async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
+        """`check_all` as a coroutine; see `acheck`."""
+        items = tuple(items) if not isinstance(items, (str, dict)) else items
+        decided = self._check_all_now(items)
+        if decided is None:
+            from flint._aio import in_thread
+
+            return await in_thread(self.check_all, items)
+        answer, ticket = decided
+        if ticket:
+            from flint._aio import durable
+
+            await durable(self, ticket)
+        return answer
+
+    async def aallow_all(self, items: Iterable[Item]) -> bool:
+        """`allow_all` as a coroutine; see `acheck`."""
+        return (await self.acheck_all(items))["allowed"]
+
+    async def aacquire(
+        self, key: str, cost: SupportsIndex = 1, timeout: Seconds | None = None
+    ) -> _native.Result:
+        """`acquire` as a coroutine. Cancelled while it stands in line it uses up nothing; from the
+        decision on it is as for `acheck`."""
+        from flint import _aio
+
+        return await _aio.acquire(self, key, cost, timeout)
+
+    async def alimit(
+        self,
+        key: str,
+        *,
+        rate: SupportsIndex,
+        per: Duration | None = None,
+        per_ns: SupportsIndex | None = None,
+        algorithm: Algorithm = "token_bucket",
+        burst: SupportsIndex | None = None,
+        template: bool | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        """`limit` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        await in_thread(
+            self.limit,
+            key,
+            rate=rate,
+            per=per,
+            per_ns=per_ns,
+            algorithm=algorithm,
+            burst=burst,
+            template=template,
+            if_absent=if_absent,
+        )
+
+    async def aremove(self, key: str, template: bool | None = None) -> None:
+        """`remove` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        await in_thread(self.remove, key, template=template)
+
+    async def areset(self, key: str, template: bool | None = None) -> None:
+        """`reset` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        await in_thread(self.reset, key, template=template)
+
+    async def astatus(self, key: str, template: bool | None = None) -> StatusDict | None:
+        """`status` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        return await in_thread(self.status, key, template=template)
+
+    async def alist(self, *, counters: bool = False) -> StatusList:
+        """`list` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        return await in_thread(self.list, counters=counters)
+
+    async def atop(self, by: Total = "denied", limit: SupportsIndex = 20) -> StatusList:
+        """`top` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        return await in_thread(self.top, by, limit)
+
+    async def ahistory(
+        self,
+        key: str | None = None,
+        *,
+        newest_first: bool = False,
+        since: datetime | Seconds | None = None,
+        until: datetime | Seconds | None = None,
+        limit: SupportsIndex | None = None,
+        template: bool | None = None,
+    ) -> Events:
+        """`history` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        return await in_thread(
+            self.history,
+            key,
+            newest_first=newest_first,
+            since=since,
+            until=until,
+            limit=limit,
+            template=template,
+        )
+
+    async def aflush(self) -> None:
+        """`flush` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        await in_thread(self.flush)
+
+    async def acompact(self) -> None:
+        """`compact` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        await in_thread(self.compact)
+
+    async def aclose(self) -> None:
+        """`close` in a thread of the event loop; so does `async with` at its end."""
+        from flint._aio import in_thread
+
+        await in_thread(self.close)
+
+    def _wait_durable(self, ticket: int) -> None:
+        """Wait until a ticket is on disk. Raises PoisonedError or ClosedError if it never is."""
+        if not self._durable(ticket, True):
+            self.close()  # waits for whoever is closing it
+            self._durable(ticket, False)

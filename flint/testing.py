@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from flint import _native
 from flint._arguments import MAX_NS, seconds_to_ns
 
 if TYPE_CHECKING:
+    from typing import SupportsIndex
+
+    from flint._acquire import Lines
     from flint._arguments import Seconds
 
 __all__ = ["ManualClock"]
@@ -24,10 +28,11 @@ class ManualClock(_native.Clock):
     Seconds are integers, floats, Fractions or Decimals; they are converted exactly and rounded to
     the nearest nanosecond. The time stays between 0 and 2**62 ns. It may go back, as wall clocks
     do: a limiter's own time waits until the clock has caught up. One clock can serve several
-    limiters, and any thread may move it.
+    limiters, and any thread may move it. Who waits in `Limiter.acquire` looks at it when it moves.
     """
 
     def __init__(self, epoch_s: Seconds) -> None:
+        self.watched_by: weakref.WeakSet[Lines] = weakref.WeakSet()
         self.set(epoch_s)
 
     def set(self, epoch_s: Seconds) -> None:
@@ -37,6 +42,20 @@ class ManualClock(_native.Clock):
     def advance(self, seconds: Seconds) -> None:
         """Move the time by `seconds`, back if negative, in one step."""
         self.advance_ns(seconds_to_ns("seconds", seconds, -MAX_NS, MAX_NS))
+
+    def set_ns(self, now_ns: SupportsIndex, /) -> None:
+        """Set the time to `now_ns` nanoseconds since 1970."""
+        super().set_ns(now_ns)
+        self._moved()
+
+    def advance_ns(self, by_ns: SupportsIndex, /) -> None:
+        """Move the time by `by_ns` nanoseconds, back if negative, in one step."""
+        super().advance_ns(by_ns)
+        self._moved()
+
+    def _moved(self) -> None:
+        for lines in list(self.watched_by):
+            lines.look_again()
 
     @property
     def epoch(self) -> float:

@@ -6,8 +6,7 @@ import asyncio
 import functools
 import inspect
 import pickle
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,14 +154,7 @@ def test_generator_functions_are_checked_when_called(limiter: Limiter) -> None:
 
 
 def test_coroutine_functions(data_dir: Path) -> None:
-    checked_by = []
-
-    class Watched(Limiter):
-        def check(self, *args: Any, **kwargs: Any) -> flint.Result:
-            checked_by.append(threading.get_ident())
-            return super().check(*args, **kwargs)
-
-    with Watched(data_dir) as limiter:
+    with Limiter(data_dir) as limiter:
 
         @limiter.rate_limit(lambda name: f"user:{name}", rate=2, per="1h")
         async def greet(name: str) -> str:
@@ -173,14 +165,13 @@ def test_coroutine_functions(data_dir: Path) -> None:
 
         async def main() -> list[Any]:
             calls = [greet("a") for _ in range(3)]
-            assert checked_by == []  # not before they are awaited
+            assert limiter.list() == []  # not before they are awaited
             return await asyncio.gather(*calls, greet("b"), return_exceptions=True)
 
         answers = asyncio.run(main())
     assert answers.count("a") == 2
     assert answers.count("b") == 1
     assert [type(answer) for answer in answers].count(RateLimitExceeded) == 1
-    assert threading.get_ident() not in checked_by
 
 
 def test_callable_objects_and_partials(limiter: Limiter) -> None:
@@ -195,11 +186,6 @@ def test_callable_objects_and_partials(limiter: Limiter) -> None:
 def test_what_cannot_be_decorated(limiter: Limiter) -> None:
     guard = limiter.rate_limit("key", rate=1, per="1m")
 
-    async def numbers() -> AsyncIterator[int]:
-        yield 1
-
-    with pytest.raises(TypeError, match="asynchronous generator function"):
-        guard(numbers)
     with pytest.raises(TypeError, match="rate_limit decorates functions"):
         guard(5)  # type: ignore[arg-type]
 

@@ -31,7 +31,8 @@ MAY_INCLUDE = {
 }
 
 PYTHON_HEADERS = re.compile(r"Python\.h|pyconfig\.h|structmember\.h")
-FILE_HEADERS = re.compile(r"fcntl\.h|unistd\.h|dirent\.h|sys/.*|fstream|filesystem")
+# What opens a file. Reading and writing alone (unistd.h) does for an eventfd, which is none.
+FILE_HEADERS = re.compile(r"fcntl\.h|dirent\.h|sys/(?!eventfd).*|fstream|filesystem")
 # A wait may be timed by std::chrono::steady_clock; what is decided and recorded may not.
 READS_A_CLOCK = re.compile(r"system_clock|\b(clock_gettime|gettimeofday|timespec_get|time)\(")
 

@@ -51,6 +51,11 @@ SUBCLASS_KEY = Key(KEY)
 CLOCK = ManualClock(1_700_000_000)
 
 
+def end_watch(limiter: Limiter, name: int, fd: int) -> None:
+    limiter._unwatch(name)
+    os.close(fd)
+
+
 def fast_operations(limiter: Limiter) -> dict[str, Callable[[], object]]:
     """What decides, configures and reads."""
     anything: Any = limiter
@@ -69,6 +74,13 @@ def fast_operations(limiter: Limiter) -> dict[str, Callable[[], object]]:
         "check_all": lambda: limiter.check_all([KEY, ["free", 2], {"key": "e:1", "cost": 1}]),
         "check_all_denied": lambda: limiter.check_all([KEY, "one", "free"]),
         "check_all_iterator": lambda: limiter.check_all(iter((KEY, "free"))),
+        "check_now": lambda: anything._check_now(KEY),
+        "check_all_now": lambda: anything._check_all_now([KEY, "free"]),
+        "check_all_now_denied": lambda: anything._check_all_now(["one"]),
+        "durable": lambda: anything._durable(1, True),
+        "watch": lambda: end_watch(limiter, *limiter._watch()),
+        "acquire": lambda: limiter.acquire(KEY, timeout=1),
+        "acquire_refused": lambda: limiter.acquire("one", timeout=0),
         "limit_same": lambda: limiter.limit("free", rate=2**40, per="1h"),
         "limit_change": lambda: [anything.limit("c", rate=rate, per="1h") for rate in (1, 2)],
         "limit_many": lambda: limiter.limit_many(many),
@@ -151,6 +163,16 @@ def bad_operations(limiter: Limiter, closed: Limiter) -> dict[str, Callable[[], 
         "bad_items_raise": lambda: anything.allow_all(failing_items()),
         "bad_item": lambda: anything.check_all([KEY, {"key": KEY, "x": 1}]),
         "bad_item_cost": lambda: anything.check_all([KEY, ("free", True)]),
+        "bad_now": lambda: limiter._check_now("unknown"),
+        "bad_now_closed": lambda: closed._check_now(KEY),
+        "bad_all_now": lambda: anything._check_all_now(["free", 5]),
+        "bad_all_now_unknown": lambda: limiter._check_all_now(["unknown"]),
+        "bad_durable": lambda: anything._durable("x", True),
+        "bad_durable_ticket": lambda: limiter._durable(2**60, False),
+        "durable_closed": lambda: closed._durable(2**60, True),
+        "bad_watch": lambda: closed._watch(),
+        "bad_unwatch": lambda: limiter._unwatch(2**20),
+        "bad_acquire": lambda: limiter.acquire("unknown"),
         "bad_limit": lambda: anything.limit("x", rate=1, per=1, algorithm="x"),
         "bad_limit_template": lambda: anything.limit("x", rate=1, per=1, template=1),
         "bad_limit_many": lambda: limiter.limit_many([("a", 1, 1), ("b", 0, 1)]),

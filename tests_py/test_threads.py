@@ -4,6 +4,7 @@ during calls into the library."""
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import sys
 import threading
@@ -221,7 +222,20 @@ class Subject:
             "flint_limiter_get_info": lambda: limiter.info(),
             "flint_limiter_flush": lambda: limiter.flush(),
             "flint_limiter_compact": lambda: limiter.compact(),
+            "flint_limiter_wait": self.wait,
+            "flint_limiter_watch": self.watch,
+            "flint_limiter_unwatch": self.watch,
         }
+
+    def wait(self) -> None:
+        decided = self.limiter._check_now("free")
+        assert decided is not None
+        assert self.limiter._durable(decided[1], True)
+
+    def watch(self) -> None:
+        name, fd = self.limiter._watch()
+        self.limiter._unwatch(name)
+        os.close(fd)
 
     def remove(self) -> None:
         self.limiter.limit("gone", rate=1, per="1h")

@@ -17,6 +17,7 @@
 #define FLINT_GIL_TABLE(X)               \
   X(flint_limiter_version, HELD)         \
   X(flint_limiter_code_text, HELD)       \
+  X(flint_limiter_durable, HELD)         \
   X(flint_limiter_check, HELD_FIRST)     \
   X(flint_limiter_peek, HELD_FIRST)      \
   X(flint_limiter_check_all, HELD_FIRST) \
@@ -32,7 +33,11 @@
   X(flint_limiter_top, RELEASED)         \
   X(flint_limiter_get_info, RELEASED)    \
   X(flint_limiter_flush, RELEASED)       \
-  X(flint_limiter_compact, RELEASED)
+  X(flint_limiter_compact, RELEASED)     \
+  X(flint_limiter_history, RELEASED)     \
+  X(flint_limiter_wait, RELEASED)        \
+  X(flint_limiter_watch, RELEASED)       \
+  X(flint_limiter_unwatch, RELEASED)
 
 enum { GIL_HELD, GIL_HELD_FIRST, GIL_RELEASED };
 
@@ -73,17 +78,36 @@ enum {
     LIMITER_CALL_UNLOCKED_((limiter), (code), function, __VA_ARGS__); \
   } while (0)
 
-/* The same for HELD_FIRST. `flags` is a variable that the arguments pass on. */
+#define LIMITER_CALL_LOCKED_(limiter, code, function, ...) \
+  do {                                                     \
+    if (!limiter_enter_held(limiter)) {                    \
+      (code) = FLINT_LIMITER_CLOSED;                       \
+    } else {                                               \
+      (code) = function((limiter)->handle, __VA_ARGS__);   \
+      limiter_leave_held(limiter);                         \
+    }                                                      \
+  } while (0)
+
+/* The same for HELD. */
+#define LIMITER_CALL_HELD(limiter, code, function, ...)             \
+  do {                                                              \
+    FLINT_GIL_CHECK(function, HELD);                                \
+    LIMITER_CALL_LOCKED_((limiter), (code), function, __VA_ARGS__); \
+  } while (0)
+
+/* The first call of HELD_FIRST alone, for event loops, which do not wait: WOULD_BLOCK is an answer.
+ * `flags` is a variable that the arguments pass on. */
+#define LIMITER_CALL_NO_WAIT(limiter, code, flags, function, ...)   \
+  do {                                                              \
+    FLINT_GIL_CHECK(function, HELD_FIRST);                          \
+    (flags) |= FLINT_LIMITER_NO_WAIT;                               \
+    LIMITER_CALL_LOCKED_((limiter), (code), function, __VA_ARGS__); \
+  } while (0)
+
+/* The same, and the second call when it is needed. */
 #define LIMITER_CALL_HELD_FIRST(limiter, code, flags, function, ...)    \
   do {                                                                  \
-    FLINT_GIL_CHECK(function, HELD_FIRST);                              \
-    (flags) |= FLINT_LIMITER_NO_WAIT;                                   \
-    if (!limiter_enter_held(limiter)) {                                 \
-      (code) = FLINT_LIMITER_CLOSED;                                    \
-    } else {                                                            \
-      (code) = function((limiter)->handle, __VA_ARGS__);                \
-      limiter_leave_held(limiter);                                      \
-    }                                                                   \
+    LIMITER_CALL_NO_WAIT(limiter, code, flags, function, __VA_ARGS__);  \
     if ((code) == FLINT_LIMITER_WOULD_BLOCK) {                          \
       (flags) &= ~(uint32_t)FLINT_LIMITER_NO_WAIT;                      \
       LIMITER_CALL_UNLOCKED_((limiter), (code), function, __VA_ARGS__); \

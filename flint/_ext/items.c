@@ -140,29 +140,58 @@ static PyObject* item_dict(ModuleState* state, PyObject* key, const flint_limite
                        algorithm == 0 ? Py_None : state->algorithms[algorithm]);
 }
 
+/* The dict that check_all returns. */
+static PyObject* all_dict(ModuleState* state, const Batch* batch, uint64_t denied) {
+  bool allowed = denied >= (uint64_t)batch->count;
+  Py_ssize_t filled = allowed ? batch->count : (Py_ssize_t)denied + 1;
+  PyObject* results = PyList_New(filled);
+  for (Py_ssize_t i = 0; results != NULL && i < filled; i++) {
+    PyObject* dict = item_dict(state, batch->keys[i], &batch->results[i]);
+    if (dict == NULL || PyList_SetItem(results, i, dict) < 0) Py_CLEAR(results);
+  }
+  if (results == NULL) return NULL;
+  return Py_BuildValue("{OOOOON}", state->names[NAME_allowed], allowed ? Py_True : Py_False,
+                       state->names[NAME_denied_key], allowed ? Py_None : batch->keys[denied],
+                       state->names[NAME_results], results);
+}
+
 PyObject* limiter_check_all(PyObject* op, PyObject* const* args, Py_ssize_t given,
                             PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
-  ModuleState* state = self->state;
   Batch batch = {0};
   uint64_t denied = 0;
-  PyObject* results = NULL;
-  if (!decide_all(self, "check_all", args, given, keywords, 0, &batch, &denied)) goto done;
-  bool allowed = denied >= (uint64_t)batch.count;
-  Py_ssize_t filled = allowed ? batch.count : (Py_ssize_t)denied + 1;
-  results = PyList_New(filled);
-  for (Py_ssize_t i = 0; results != NULL && i < filled; i++) {
-    PyObject* dict = item_dict(state, batch.keys[i], &batch.results[i]);
-    if (dict == NULL || PyList_SetItem(results, i, dict) < 0) Py_CLEAR(results);
-  }
-  if (results != NULL) {
-    results = Py_BuildValue("{OOOOON}", state->names[NAME_allowed], allowed ? Py_True : Py_False,
-                            state->names[NAME_denied_key], allowed ? Py_None : batch.keys[denied],
-                            state->names[NAME_results], results);
+  bool ok = decide_all(self, "check_all", args, given, keywords, 0, &batch, &denied);
+  PyObject* answer = ok ? all_dict(self->state, &batch, denied) : NULL;
+  batch_free(&batch);
+  return answer;
+}
+
+/* For event loops: neither waits nor syncs. */
+PyObject* limiter_check_all_now(PyObject* op, PyObject* items) {
+  LimiterObject* self = AS_LIMITER(op);
+  Batch batch = {0};
+  uint64_t denied = 0;
+  PyObject* answer = NULL;
+  if (!batch_read(self->state, items, &batch)) goto done;
+  flint_limiter_error error;
+  error_init(&error);
+  uint32_t flags = FLINT_LIMITER_NO_SYNC;
+  int32_t code;
+  LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check_all, batch.items,
+                       (uint64_t)batch.count, sizeof *batch.items, flags, batch.results,
+                       sizeof *batch.results, &denied, &error);
+  if (code == FLINT_LIMITER_OK) {
+    unsigned long long ticket = limiter_ticket(self, batch.results[0].ticket);
+    PyObject* dict = all_dict(self->state, &batch, denied);
+    if (dict != NULL) answer = Py_BuildValue("(NK)", dict, ticket);
+  } else if (code == FLINT_LIMITER_WOULD_BLOCK) {
+    answer = Py_NewRef(Py_None);
+  } else {
+    error_raise(self->state, code, &error, NULL);
   }
 done:
   batch_free(&batch);
-  return results;
+  return answer;
 }
 
 PyObject* limiter_allow_all(PyObject* op, PyObject* const* args, Py_ssize_t given,

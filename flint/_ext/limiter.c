@@ -100,15 +100,17 @@ static void pause_shortly(void) {
 }
 
 /* With PHASE_CLOSING set and Python's lock released: the handle is freed when this returns.
+ * `durable` is the newest ticket that was on disk before; when all goes well, then all are.
  * Shutting down wakes every call that waits and makes the others return at once, and a call that
  * has been entered needs no lock of ours to be left, so the loop is short; the handle is not freed
  * later because the directory must be unlocked when this returns. */
-static int32_t shut_and_free(LimiterObject* self, flint_limiter_error* error) {
+static int32_t shut_and_free(LimiterObject* self, uint64_t durable, flint_limiter_error* error) {
   FLINT_GIL_CHECK(flint_limiter_shutdown, RELEASED);
   FLINT_GIL_CHECK(flint_limiter_close, RELEASED);
   int32_t code = flint_limiter_shutdown(self->handle, error);
   while (atomic_load(&self->running) > 0) pause_shortly();
   flint_limiter_close(&self->handle, NULL);
+  self->durable_at_close = code == FLINT_LIMITER_OK ? UINT64_MAX : durable;
   atomic_store(&self->phase, PHASE_CLOSED);
   return code;
 }
@@ -129,9 +131,12 @@ static int32_t close_limiter(LimiterObject* self, flint_limiter_error* error) {
   int32_t code = FLINT_LIMITER_OK;
   /* The phase changes with Python's lock held: see limiter_enter_held. */
   bool first = atomic_compare_exchange_strong(&self->phase, &phase, PHASE_CLOSING);
+  uint64_t durable = 0;
+  FLINT_GIL_CHECK(flint_limiter_durable, HELD);
+  if (first) flint_limiter_durable(self->handle, &durable, NULL);
   PyThreadState* thread_state = PyEval_SaveThread();
   if (first) {
-    code = shut_and_free(self, error);
+    code = shut_and_free(self, durable, error);
   } else {
     wait_until_closed(self);
   }
@@ -228,6 +233,30 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
                           &result->fields, &error);
   if (code == FLINT_LIMITER_OK) return (PyObject*)result;
   Py_DECREF(result);
+  error_raise(self->state, code, &error, request.key_object);
+  return NULL;
+}
+
+/* For event loops: neither waits nor syncs. */
+static PyObject* limiter_check_now(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                                   PyObject* keywords) {
+  LimiterObject* self = AS_LIMITER(op);
+  Request request;
+  if (!request_read(self->state, "_check_now", args, given, keywords, &request)) return NULL;
+  ResultObject* result = result_new(self->state, request.key_object);
+  if (result == NULL) return NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  uint32_t flags = FLINT_LIMITER_NO_SYNC;
+  int32_t code;
+  LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check, request.key, (uint64_t)request.size,
+                       request.cost, flags, request.config, &result->fields, &error);
+  if (code == FLINT_LIMITER_OK) {
+    unsigned long long ticket = limiter_ticket(self, result->fields.ticket);
+    return Py_BuildValue("(NK)", (PyObject*)result, ticket);
+  }
+  Py_DECREF(result);
+  if (code == FLINT_LIMITER_WOULD_BLOCK) Py_RETURN_NONE;
   error_raise(self->state, code, &error, request.key_object);
   return NULL;
 }
@@ -394,6 +423,12 @@ static PyMethodDef limiter_methods[] = {
     PLAIN_METHOD("_limit", limiter_set_limit, LIMIT_DOC),
     PLAIN_METHOD("_limit_many", limiter_set_limits, LIMIT_MANY_DOC),
     {"_list", limiter_list, METH_O, LIST_DOC},
+    PLAIN_METHOD("_history", limiter_history, HISTORY_DOC),
+    KEYWORD_METHOD("_check_now", limiter_check_now, CHECK_NOW_DOC),
+    {"_check_all_now", limiter_check_all_now, METH_O, CHECK_ALL_NOW_DOC},
+    PLAIN_METHOD("_durable", limiter_durable, DURABLE_DOC),
+    {"_watch", limiter_watch, METH_NOARGS, WATCH_DOC},
+    {"_unwatch", limiter_unwatch, METH_O, UNWATCH_DOC},
     {NULL, NULL, 0, NULL},
 };
 

@@ -115,8 +115,38 @@
   "_limit_many($self, limits, if_absent, /)\n--\n\n" \
   "Configure a list of tuples (key, template, rate, per_ns, burst, algorithm)."
 
+#define HISTORY_DOC                                                                             \
+  "_history($self, key, template, newest_first, since_ns, until_ns, cursor, capacity, /)\n--\n" \
+  "\n"                                                                                          \
+  "A page of history: a list of tuples, one for each item, and the next cursor. key may be\n"   \
+  "None; until_ns 0 is without end."
+
 #define LIST_DOC                      \
   "_list($self, counters, /)\n--\n\n" \
   "Status dicts of all limits, with the counters under templates if counters is True."
+
+#define CHECK_NOW_DOC                                                                             \
+  "_check_now" DECIDE_SIGNATURE                                                                   \
+  "What check decides, without waiting: (result, ticket), or None if it would have to wait for\n" \
+  "a lock or for room. A ticket other than 0 is on disk when _durable says so."
+
+#define CHECK_ALL_NOW_DOC                   \
+  "_check_all_now($self, items, /)\n--\n\n" \
+  "The same for check_all."
+
+#define DURABLE_DOC                                                                              \
+  "_durable($self, ticket, wait, /)\n--\n\n"                                                     \
+  "Whether a ticket is on disk; with wait, not before it is. Raises PoisonedError if it never\n" \
+  "will be, and ClosedError if the limiter was closed before it was. While the limiter is\n"     \
+  "being closed it may still be, so that is False."
+
+#define WATCH_DOC                                                                                \
+  "_watch($self, /)\n--\n\n"                                                                     \
+  "(name, fd): an eventfd that becomes readable when _durable may answer otherwise, which the\n" \
+  "caller closes, and the name by which _unwatch ends that."
+
+#define UNWATCH_DOC                  \
+  "_unwatch($self, name, /)\n--\n\n" \
+  "End a _watch. Does nothing when the limiter is closed."
 
 #endif /* FLINT_EXT_LIMITER_DOC_H */

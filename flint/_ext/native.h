@@ -15,6 +15,8 @@
 #define Py_LIMITED_API 0x030b0000
 #endif
 #include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -82,9 +84,10 @@ enum {
   X(FLINT_LIMITER_CLOSED, ClosedError)                \
   X(FLINT_LIMITER_FORKED, ForkedError)                \
   X(FLINT_LIMITER_POISONED, PoisonedError)            \
-  X(FLINT_LIMITER_INTERNAL, FlintError)
+  X(FLINT_LIMITER_INTERNAL, FlintError)               \
+  X(FLINT_LIMITER_HISTORY_GONE, HistoryGoneError)
 
-#define FLINT_ERROR_CODES (FLINT_LIMITER_INTERNAL + 1)
+#define FLINT_ERROR_CODES (FLINT_LIMITER_HISTORY_GONE + 1)
 
 typedef struct {
   PyTypeObject* limiter_type;
@@ -108,7 +111,8 @@ typedef struct {
   PyObject* data_dir; /* str; NULL before the first open */
   PyObject* clock;    /* a Clock that the engine reads, or NULL */
   uint32_t sync;
-  pid_t owner; /* the process that opened it */
+  pid_t owner;               /* the process that opened it */
+  uint64_t durable_at_close; /* in PHASE_CLOSED: every ticket up to this one is on disk */
   atomic_int phase;
   atomic_long running; /* calls that were entered and not left */
 } LimiterObject;
@@ -229,6 +233,7 @@ ResultObject* result_new(ModuleState* state, PyObject* key);
 
 PyObject* limiter_allow_all(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
 PyObject* limiter_check_all(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
+PyObject* limiter_check_all_now(PyObject* op, PyObject* items);
 PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
 PyObject* limiter_reset(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
 PyObject* limiter_status(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
@@ -236,7 +241,19 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
 PyObject* limiter_set_limit(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_list(PyObject* op, PyObject* counters);
+PyObject* limiter_history(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_info(PyObject* op, PyObject* ignored);
+
+/* ---- tickets.c ----------------------------------------------------------------------------- */
+
+/* The ticket that stands between a decision and its answer; 0 when there is nothing to wait for. */
+static inline uint64_t limiter_ticket(const LimiterObject* self, uint64_t ticket) {
+  return self->sync == FLINT_LIMITER_SYNC_ALWAYS ? ticket : 0;
+}
+
+PyObject* limiter_durable(PyObject* op, PyObject* const* args, Py_ssize_t given);
+PyObject* limiter_watch(PyObject* op, PyObject* ignored);
+PyObject* limiter_unwatch(PyObject* op, PyObject* fd);
 
 /* ---- module.c ------------------------------------------------------------------------------ */
 

@@ -245,7 +245,9 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
   X(appended)               \
   X(durable)                \
   X(syncs)                  \
-  X(directory_mode)
+  X(directory_mode)         \
+  X(converted_events)       \
+  X(warnings)
 
 PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   (void)ignored;

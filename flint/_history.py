@@ -1,0 +1,130 @@
+"""History: the events that the extension reads from the log, in the shapes of Flint 0.2."""
+
+from __future__ import annotations
+
+import operator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+
+from flint._arguments import refusal, seconds_to_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flint._arguments import Seconds
+    from flint._native import LimiterBase
+    from flint._types import HistoryDict
+
+    Moment: TypeAlias = datetime | Seconds
+
+# Items: more than the largest event can have.
+_PAGE = 16384
+
+_TYPES = {
+    5: "LIMIT_CONFIGURED",
+    6: "LIMIT_REMOVED",
+    8: "ALLOW",
+    9: "ALLOW_ALL",
+    10: "DENY",
+    11: "RESET",
+}
+_TEMPLATE = 1
+_LATEST_NS = 2**63 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _moment_ns(name: str, moment: Moment | None) -> int:
+    """A point in time as nanoseconds since 1970; 0 for None."""
+    if moment is None:
+        return 0
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError(refusal(name, "a datetime with a time zone", moment))
+        return max((moment - _EPOCH) // timedelta(microseconds=1) * 1000, 0)
+    return seconds_to_ns(name, moment, 0, _LATEST_NS)
+
+
+def _shown(key: str, kind: int) -> str:
+    return key + "*" if kind == _TEMPLATE else key
+
+
+def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """The dict of one event from its items, which are as the extension returns them."""
+    _, number, at, first_at, count, cost, key, kind, *numbers = items[0]
+    rate, per_ns, burst, algorithm, _, _ = numbers
+    name = _TYPES[number]
+    if name == "ALLOW_ALL":
+        shown = [{"key": item[6], "cost": item[5]} for item in items]
+        return {"type": name, "items": shown, "at": at}
+    if name == "LIMIT_CONFIGURED":
+        config = {
+            "key": _shown(key, kind),
+            "rate": rate,
+            "per_millis": per_ns // 1_000_000,
+            "algorithm": algorithm,
+        }
+        if burst != rate:
+            config["burst"] = burst
+        if per_ns % 1_000_000:
+            config["per_ns"] = per_ns
+        return {"type": name, "config": config}
+    event: dict[str, Any] = {"type": name, "key": _shown(key, kind), "at": at}
+    if name in ("ALLOW", "DENY"):
+        event["cost"] = cost
+    if count > 1:
+        event["count"] = count
+        event["first_at"] = first_at
+    return event
+
+
+def events(
+    limiter: LimiterBase,
+    key: str | None,
+    template: bool | None,
+    newest_first: bool,
+    since: Moment | None,
+    until: Moment | None,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Sequence number and dict of every event, read page by page as they are taken."""
+    since_ns = _moment_ns("since", since)
+    until_ns = _moment_ns("until", until)
+    if until is not None and until_ns == 0:
+        return
+    cursor = 0
+    while True:
+        page, cursor = limiter._history(
+            key, template, newest_first, since_ns, until_ns, cursor, _PAGE
+        )
+        if not page:
+            return
+        first = 0
+        while first < len(page):
+            items = page[first : first + page[first][13]]
+            yield items[0][0], _event(items)
+            first += len(items)
+
+
+def history(
+    limiter: LimiterBase,
+    key: str | None,
+    template: bool | None,
+    newest_first: bool,
+    since: Moment | None,
+    until: Moment | None,
+    limit: SupportsIndex | None,
+) -> list[HistoryDict]:
+    most = None
+    if limit is not None:
+        if isinstance(limit, bool) or not hasattr(limit, "__index__"):
+            raise TypeError(refusal("limit", "an integer from 0", limit))
+        most = operator.index(limit)
+        if most < 0:
+            raise ValueError(refusal("limit", "an integer from 0", limit))
+    found: list[Any] = []
+    if most == 0:
+        return found
+    for _, event in events(limiter, key, template, newest_first, since, until):
+        found.append(event)
+        if len(found) == most:
+            break
+    return found

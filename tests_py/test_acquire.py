@@ -1,0 +1,352 @@
+"""`acquire` and `aacquire`: waiting in line, mostly by a clock that stands until it is moved."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flint
+from flint import Limiter
+from flint.testing import ManualClock
+
+DEADLINE_S = 60
+
+
+def totals(limiter: Limiter, key: str) -> tuple[int, int]:
+    status = limiter.status(key)
+    assert status is not None
+    return status["total_allowed"], status["total_denied"]
+
+
+def in_line(limiter: Limiter, key: str) -> int:
+    return len(limiter._lines._lines.get(key, ()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+async def settle() -> None:
+    """Lets every task run as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Callers:
+    """Threads that call acquire one after the other, each when the one before stands in line."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.finished: list[tuple[int, Any]] = []
+        self.threads: list[threading.Thread] = []
+
+    def start(self, key: str = "api", cost: int = 1, timeout: float | None = None) -> None:
+        number = len(self.threads)
+        before = in_line(self.limiter, key)
+
+        def call() -> None:
+            try:
+                result: Any = self.limiter.acquire(key, cost, timeout)
+            except flint.FlintError as error:
+                result = error
+            self.finished.append((number, result))
+
+        self.threads.append(threading.Thread(target=call, daemon=True))
+        done = len(self.finished)
+        self.threads[-1].start()
+        wait_until(lambda: in_line(self.limiter, key) > before or len(self.finished) > done)
+
+    def join(self) -> list[Any]:
+        """What each returned, in the order in which they finished."""
+        for thread in self.threads:
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive()
+        return self.finished
+
+
+@contextmanager
+def callers(limiter: Limiter) -> Iterator[Callers]:
+    started = Callers(limiter)
+    yield started
+    started.join()
+
+
+# ---- At once -----------------------------------------------------------------------------------
+
+
+def test_it_returns_at_once_when_there_is_room(data_dir: Path) -> None:
+    for sync in ("always", "batch"):
+        with Limiter(data_dir / sync, sync=sync) as limiter:  # type: ignore[arg-type]
+            limiter.limit("api", rate=5, per="1h")
+            result = limiter.acquire("api", 2)
+            assert (result.allowed, result.cost, result.remaining) == (True, 2, 3)
+            info = limiter.info()
+            assert sync == "batch" or info["durable"] == info["appended"]
+            assert asyncio.run(limiter.aacquire("api", cost=3, timeout=5))
+            assert totals(limiter, "api") == (2, 0)
+
+
+def test_it_is_refused_at_once_when_time_is_too_short(limiter: Limiter) -> None:
+    limiter.limit("api", rate=1, per="1m")
+    assert limiter.acquire("api", timeout=0)
+    for timeout in (0, 1, 59.999):
+        result = limiter.acquire("api", timeout=timeout)
+        assert not result
+        assert result.retry_after == 60.0
+        assert not asyncio.run(limiter.aacquire("api", timeout=timeout))
+    assert totals(limiter, "api") == (1, 6)
+    assert in_line(limiter, "api") == 0
+
+
+def test_bad_arguments(limiter: Limiter) -> None:
+    limiter.limit("api", rate=2, per="1m")
+    anything: Any = limiter
+    with pytest.raises(flint.NotConfiguredError):
+        limiter.acquire("unknown")
+    with pytest.raises(TypeError, match="key must be"):
+        anything.acquire(b"api")
+    with pytest.raises(ValueError, match="cost"):
+        limiter.acquire("api", 3)
+    with pytest.raises(ValueError, match="timeout must be"):
+        limiter.acquire("api", timeout=-1)
+    with pytest.raises(TypeError, match="timeout must be"):
+        anything.acquire("api", timeout="1s")
+    assert limiter._lines._lines == {}
+
+
+# ---- Waiting -----------------------------------------------------------------------------------
+
+
+def test_system_time(data_dir: Path) -> None:
+    with Limiter(data_dir, sync="batch") as limiter:
+        limiter.limit("api", rate=20, per="1s", burst=1)
+        started = time.monotonic()
+        for _ in range(3):
+            assert limiter.acquire("api", timeout=DEADLINE_S)
+            assert asyncio.run(limiter.aacquire("api"))
+        assert time.monotonic() - started >= 5 / 20
+        assert totals(limiter, "api") == (6, 0)
+
+
+def test_a_manual_clock_wakes_who_waits(limiter: Limiter, clock: ManualClock) -> None:
+    limiter.limit("api", rate=1, per="1m")
+    with callers(limiter) as threads:
+        for _ in range(4):
+            threads.start()
+        wait_until(lambda: len(threads.finished) == 1)
+        clock.advance(59)
+        clock.advance(1)
+        wait_until(lambda: len(threads.finished) == 2)
+        clock.set(1_700_000_000 + 120)
+        wait_until(lambda: len(threads.finished) == 3)
+        clock.advance_ns(60_000_000_000)
+    assert [number for number, _ in threads.finished] == [0, 1, 2, 3]
+    assert totals(limiter, "api") == (4, 0)
+
+
+def test_timeouts_are_one_denial(limiter: Limiter, clock: ManualClock) -> None:
+    limiter.limit("api", rate=1, per="1m")
+    assert limiter.allow("api")
+    with callers(limiter) as threads:
+        threads.start()
+        threads.start(timeout=90)
+        clock.advance(60)
+        wait_until(lambda: len(threads.finished) == 2)  # the second needs 60 s and has 30
+    assert [bool(result) for _, result in threads.finished] == [True, False]
+    assert totals(limiter, "api") == (2, 1)
+
+
+def test_who_gives_up_behind_others_takes_nothing_from_them(
+    limiter: Limiter, clock: ManualClock
+) -> None:
+    limiter.limit("api", rate=10, per="10s")
+    assert limiter.allow("api", 10)
+    with callers(limiter) as threads:
+        threads.start(cost=10)
+        threads.start(cost=1, timeout=5)
+        clock.advance(5)
+        wait_until(lambda: len(threads.finished) == 1)
+        clock.advance(5)
+    (_, refused), (_, admitted) = threads.finished
+    assert (refused.allowed, refused.cost, refused.retry_after) == (False, 1, 5.0)
+    assert admitted
+    assert limiter.peek("api").remaining == 0
+
+
+def test_units_taken_beside_the_line(limiter: Limiter, clock: ManualClock) -> None:
+    limiter.limit("api", rate=2, per="10s")
+    assert limiter.allow("api", 2)
+    with callers(limiter) as threads:
+        threads.start(cost=2)
+        clock.advance(5)
+        assert limiter.allow("api")
+        clock.advance(5)
+        time.sleep(0.01)
+        assert threads.finished == []
+        clock.advance(5)
+    assert totals(limiter, "api") == (3, 0)
+
+
+@pytest.mark.parametrize("change", ["reset", "limit", "limit_many", "remove", "close"])
+def test_changes_wake_who_waits(clock: ManualClock, change: str) -> None:
+    limiter = Limiter(":memory:", clock=clock)
+    limiter.limit("api", rate=2, per="1d")
+    assert limiter.allow("api", 2)
+    changes: dict[str, Callable[[], object]] = {
+        "reset": lambda: limiter.reset("api"),
+        "limit": lambda: limiter.limit("api", rate=2**40, per="1ms", burst=2),
+        "limit_many": lambda: limiter.limit_many([("api", 2**40, "1ms", "gcra", 2)]),
+        "remove": lambda: limiter.remove("api"),
+        "close": limiter.close,
+    }
+    with callers(limiter) as threads:
+        threads.start()
+        threads.start()
+        changes[change]()
+        clock.advance(1)
+    kinds = {type(result) for _, result in threads.finished}
+    expected = {"remove": flint.NotConfiguredError, "close": flint.ClosedError}
+    assert kinds == {expected.get(change, flint.Result)}
+    assert [number for number, _ in threads.finished] == [0, 1]
+    limiter.close()
+
+
+def test_keys_do_not_wait_for_each_other(limiter: Limiter) -> None:
+    limiter.limit("ip:*", rate=1, per="1h")
+    assert limiter.acquire("ip:1")
+    with callers(limiter) as threads:
+        threads.start("ip:1", timeout=7_200)
+        assert limiter.acquire("ip:2")
+        limiter.reset("ip:1")
+    assert limiter._lines._lines == {}
+
+
+# ---- Cancelling --------------------------------------------------------------------------------
+
+
+def test_cancelled_waiters_use_up_nothing(limiter: Limiter, clock: ManualClock) -> None:
+    limiter.limit("api", rate=1, per="1m")
+
+    async def main() -> None:
+        assert await limiter.aacquire("api")
+        tasks = [asyncio.ensure_future(limiter.aacquire("api")) for _ in range(4)]
+        await settle()
+        tasks[0].cancel()  # the first of the line
+        tasks[2].cancel()
+        await settle()
+        assert in_line(limiter, "api") == 2
+        clock.advance(60)
+        assert await tasks[1]
+        assert not tasks[3].done()
+        clock.advance(60)
+        assert await tasks[3]
+
+    asyncio.run(main())
+    assert totals(limiter, "api") == (3, 0)
+    assert limiter._lines._lines == {}
+
+
+def test_a_closed_loop_holds_nobody_up(limiter: Limiter, clock: ManualClock) -> None:
+    limiter.limit("api", rate=1, per="1m")
+    assert limiter.allow("api")
+    kept: list[asyncio.Task[flint.Result]] = []
+
+    async def start() -> None:
+        kept.append(asyncio.ensure_future(limiter.aacquire("api")))
+        await settle()
+
+    loop = asyncio.new_event_loop()
+    with callers(limiter) as threads:
+        threads.start()
+        loop.run_until_complete(start())
+        threads.start()
+        loop.close()
+        clock.advance(60)
+        wait_until(lambda: len(threads.finished) == 1)
+        clock.advance(60)
+    assert all(result for _, result in threads.finished)
+    kept[0]._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+# ---- Many --------------------------------------------------------------------------------------
+
+
+def test_a_thousand_waiters_in_a_loop(limiter: Limiter, clock: ManualClock) -> None:
+    """10 units a second; every cost is served in its turn, at the moment when it can be."""
+    limiter.limit("api", rate=10, per="1s")
+    assert limiter.allow("api", 10)
+    generator = random.Random(1)
+    costs = [generator.choice([1, 1, 1, 2, 5, 10]) for _ in range(1_000)]
+    started = clock.epoch
+    served: list[tuple[int, float]] = []
+
+    async def wait(number: int) -> None:
+        assert await limiter.aacquire("api", costs[number])
+        served.append((number, clock.epoch))
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(wait(number)) for number in range(1_000)]
+        await settle()
+        assert in_line(limiter, "api") == 1_000
+        ticks = 0
+        while len(served) < 1_000:
+            clock.advance(0.1)
+            ticks += 1
+            await settle()
+            assert sum(costs[: len(served)]) <= ticks
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    units = 0
+    for place, (number, at) in enumerate(served):
+        units += costs[number]
+        assert number == place
+        assert at == pytest.approx(started + units / 10)
+    assert totals(limiter, "api") == (1_001, 0)
+
+
+def test_a_hundred_waiting_threads(limiter: Limiter, clock: ManualClock) -> None:
+    limiter.limit("api", rate=10, per="1s")
+    assert limiter.allow("api", 10)
+    costs = [10 if number % 10 == 0 else 1 for number in range(100)]
+    with callers(limiter) as threads:
+        for cost in costs:
+            threads.start(cost=cost)
+        units = 0
+        for place, cost in enumerate(costs):
+            units += cost
+            clock.advance(cost / 10)
+            wait_until(lambda place=place: len(threads.finished) > place)
+            assert len(threads.finished) == place + 1
+    assert [number for number, _ in threads.finished] == list(range(100))
+    assert totals(limiter, "api") == (101, 0)
+
+
+def test_threads_and_loops_share_a_line_on_disk(data_dir: Path) -> None:
+    with Limiter(data_dir) as limiter:
+        limiter.limit("api", rate=1_000, per="1s", burst=5)
+        started = time.monotonic()
+
+        async def main() -> None:
+            assert all(await asyncio.gather(*(limiter.aacquire("api") for _ in range(100))))
+
+        loop = threading.Thread(target=lambda: asyncio.run(main()))
+        loop.start()
+        with callers(limiter) as threads:
+            for _ in range(20):
+                threads.start(cost=5)
+        loop.join(DEADLINE_S)
+        assert all(result for _, result in threads.finished)
+        assert time.monotonic() - started >= 0.195
+        assert totals(limiter, "api")[0] == 120
