@@ -81,9 +81,10 @@ extern "C" {
 #define FLINT_LIMITER_KIND_INLINE 3   /* in listings: configured by a check, forgotten when fresh */
 
 /* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
-#define FLINT_LIMITER_NO_WAIT 1       /* WOULD_BLOCK, with nothing changed, instead of waiting */
-#define FLINT_LIMITER_NO_SYNC 2       /* return before the change is on disk, with its ticket; in
-                                         always mode its sync starts at once in the background */
+#define FLINT_LIMITER_NO_WAIT 1 /* WOULD_BLOCK, with nothing changed, instead of waiting */
+/* Return before the change is on disk, with its ticket; in always mode its sync starts at once in
+ * the background. */
+#define FLINT_LIMITER_NO_SYNC 2
 #define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed` and `ticket` of the result */
 #define FLINT_LIMITER_IF_ABSENT 8     /* configure only keys that have no limit yet */
 #define FLINT_LIMITER_ALL_COUNTERS 16 /* list and top: include the counters under templates */
@@ -94,11 +95,11 @@ extern "C" {
 #define FLINT_LIMITER_BY_ALLOWED_COST 3
 
 /* What opening a directory of Flint 0.1 or 0.2 met: bits of flint_limiter_info.warnings. */
-#define FLINT_LIMITER_WARNING_CLAMPED 1        /* limits or costs beyond today's bounds */
-#define FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD 2 /* the log was shorter than the snapshot said, as a
-                                                  crash in that version's compaction leaves it; it
-                                                  was replayed from its start */
-#define FLINT_LIMITER_WARNING_TORN_LEGACY 4    /* an unfinished last line was left out */
+#define FLINT_LIMITER_WARNING_CLAMPED 1 /* limits or costs beyond today's bounds */
+/* The log was shorter than the snapshot said, as a crash in that version's compaction leaves it; it
+ * was replayed from its start. */
+#define FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD 2
+#define FLINT_LIMITER_WARNING_TORN_LEGACY 4 /* an unfinished last line was left out */
 
 /* Types of flint_limiter_event. */
 #define FLINT_LIMITER_EVENT_LIMIT_CONFIGURED 5
@@ -235,8 +236,8 @@ typedef struct flint_limiter_info {
 /* Which events flint_limiter_history returns. All zeros are all of them, oldest first. */
 typedef struct flint_limiter_history_query {
   uint32_t struct_size;
-  uint32_t flags;   /* NEWEST_FIRST */
-  uint32_t kind;    /* of the key: EXACT (any but a template's prefix) or TEMPLATE */
+  uint32_t flags; /* NEWEST_FIRST */
+  uint32_t kind;  /* of the key: EXACT (any but a template's prefix) or TEMPLATE */
   uint32_t reserved;
   int64_t since_ns; /* wall clock, inclusive */
   int64_t until_ns; /* exclusive; 0 means without end */

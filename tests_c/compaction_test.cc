@@ -32,8 +32,7 @@ TEST(Compaction, LeavesEveryAnswerAsItWas) {
   Machine machine(false);
   machine.Open();
   ASSERT_TRUE(Configure(machine.engine.get(), "exact", Hourly(1000)).ok());
-  ASSERT_TRUE(
-      Configure(machine.engine.get(), "ip:", Hourly(3), LimitKind::kTemplate).ok());
+  ASSERT_TRUE(Configure(machine.engine.get(), "ip:", Hourly(3), LimitKind::kTemplate).ok());
   for (int i = 0; i < 50; ++i) {
     Allowed(machine.engine.get(), "exact", 3);
     Allowed(machine.engine.get(), "ip:" + std::to_string(i % 11));

@@ -6,7 +6,8 @@
 
 // Compaction: a snapshot is built from the old snapshot and the segments behind it, never from live
 // state, and then held against live state. It takes no lock that a check needs for longer than a
-// check does. Segments that a snapshot covers are history: kept within bounds, oldest dropped first.
+// check does. Segments that a snapshot covers are history: kept within bounds, oldest dropped
+// first.
 namespace flint {
 namespace {
 
@@ -67,7 +68,8 @@ Status Engine::Compact(const Flags& flags) {
 void Engine::RunCompactor() {
   std::unique_lock<std::mutex> lock(compact_mutex_);
   while (true) {
-    compact_changed_.wait(lock, [&] { return compact_wanted_ > compact_ended_ || compactor_stop_; });
+    compact_changed_.wait(lock,
+                          [&] { return compact_wanted_ > compact_ended_ || compactor_stop_; });
     if (compactor_stop_) return;
     ++compact_begun_;
     lock.unlock();
@@ -170,8 +172,7 @@ Status Engine::CheckAgainstLive(Keyspace* built) {
       const std::lock_guard<std::mutex> lock(shard.mutex);
       const Counter* live = keyspace_.Find(shard, hash, counter->key());
       if (live == nullptr || live->kind != counter->kind ||
-          !live->config->SameAs(*counter->config) ||
-          !SameTotals(live->totals, counter->totals)) {
+          !live->config->SameAs(*counter->config) || !SameTotals(live->totals, counter->totals)) {
         continue;
       }
       if (!SameAnswers(*live, *counter, clock_.Now())) {
@@ -193,9 +194,9 @@ bool Engine::DropOldestHistory(bool only_if_due) {
     uint64_t bytes = 0;
     for (const HistorySegment& segment : history_) bytes += segment.bytes;
     const bool too_much = bytes > options_.history_max_bytes;
-    const bool too_old = options_.history_max_age_ns != 0 &&
-                         clock_.Now() - history_.front().last_time_ns >
-                             static_cast<int64_t>(options_.history_max_age_ns);
+    const bool too_old =
+        options_.history_max_age_ns != 0 && clock_.Now() - history_.front().last_time_ns >
+                                                static_cast<int64_t>(options_.history_max_age_ns);
     if (!too_much && !too_old) return false;
   }
   const bool removed = options_.env->Remove(directory_ + "/" + history_.front().name).ok();

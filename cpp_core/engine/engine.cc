@@ -82,12 +82,13 @@ Status Engine::OpenDirectory() {
 Status Engine::LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits) {
   bool exists = false;
   uint64_t bytes = 0;
-  FLINT_RETURN_IF_ERROR(ReadSnapshot(options_.env, directory_, &exists, head,
-                      [&](const SnapshotLimit& limit, State state) {
-                        ++*limits;
-                        return keyspace->Restore(limit, std::move(state));
-                      },
-                      &bytes));
+  FLINT_RETURN_IF_ERROR(ReadSnapshot(
+      options_.env, directory_, &exists, head,
+      [&](const SnapshotLimit& limit, State state) {
+        ++*limits;
+        return keyspace->Restore(limit, std::move(state));
+      },
+      &bytes));
   snapshot_bytes_.store(bytes);
   return Status();
 }

@@ -187,14 +187,15 @@ Log::Result Log::AppendOne(RecordType type, const Binding& binding, int64_t time
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Result result = Reserve(kAllowBytes);
-    if (result != Result::kOk) [[unlikely]] return result;
+    if (result != Result::kOk) [[unlikely]]
+      return result;
     const SegmentHeader& header = active_->header;
     if (binding.segment != static_cast<uint32_t>(header.number)) return Result::kNeedKey;
     const uint64_t payload[2] = {static_cast<uint64_t>(time_ns), cost};
     char record[kAllowBytes];
-    const uint32_t crc = BuildRecord(
-        record, crc_, header.generation, sequence_ + 1, type, 0, binding.id,
-        std::string_view(reinterpret_cast<const char*>(payload), sizeof(payload)));
+    const uint32_t crc =
+        BuildRecord(record, crc_, header.generation, sequence_ + 1, type, 0, binding.id,
+                    std::string_view(reinterpret_cast<const char*>(payload), sizeof(payload)));
     PutBuilt(record, kAllowBytes, crc);
     *ticket = head_;
     CountEvent(&wake);

@@ -88,8 +88,8 @@ Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) 
 }
 
 // Moves the segment that START names out of `readers`; null when it is not there.
-std::unique_ptr<SegmentReader> TakePrevious(
-    const SegmentReader& reader, std::vector<std::unique_ptr<SegmentReader>>* readers) {
+std::unique_ptr<SegmentReader> TakePrevious(const SegmentReader& reader,
+                                            std::vector<std::unique_ptr<SegmentReader>>* readers) {
   const StartPayload& start = reader.start();
   for (auto& candidate : *readers) {
     if (candidate != nullptr && candidate->started() &&

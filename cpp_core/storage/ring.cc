@@ -86,9 +86,9 @@ Status RingImage::Read(Env* env, const std::string& directory, const DirectoryId
   image->data_.clear();
   std::string bytes;
   FLINT_RETURN_IF_ERROR(ReadFile(env, directory, &bytes));
-  if (bytes.empty() || bytes.compare(0, kRingHeaderBytes,
-                                     EncodeHeader(id, bytes.size() - kRingHeaderBytes), 0,
-                                     kRingHeaderBytes) != 0) {
+  if (bytes.empty() ||
+      bytes.compare(0, kRingHeaderBytes, EncodeHeader(id, bytes.size() - kRingHeaderBytes), 0,
+                    kRingHeaderBytes) != 0) {
     return Status();
   }
   image->data_ = bytes.substr(kRingHeaderBytes);

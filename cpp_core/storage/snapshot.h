@@ -67,7 +67,8 @@ class SnapshotWriter {
 };
 
 // Reads flint.snapshot, verifying its digest before anything is passed on. Without one, `*exists`
-// is false, `*bytes` 0 and nothing is called. `add` may take the limit's state. Errors name the place.
+// is false, `*bytes` 0 and nothing is called. `add` may take the limit's state. Errors name the
+// place.
 using AddLimit = std::function<Status(const SnapshotLimit& limit, State state)>;
 Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, SnapshotHead* head,
                     const AddLimit& add, uint64_t* bytes);

@@ -26,8 +26,7 @@ static PyObject* event_tuple(ModuleState* state, const flint_limiter_event* even
                        (unsigned int)event->item_index, (unsigned int)event->item_count);
 }
 
-static PyObject* event_list(ModuleState* state, const flint_limiter_event* events,
-                            uint64_t count) {
+static PyObject* event_list(ModuleState* state, const flint_limiter_event* events, uint64_t count) {
   PyObject* list = PyList_New((Py_ssize_t)count);
   for (uint64_t i = 0; list != NULL && i < count; i++) {
     PyObject* tuple = event_tuple(state, &events[i]);
@@ -66,8 +65,8 @@ static bool request_read(PyObject* const* args, Request* request) {
   return true;
 }
 
-static PyObject* read_page(LimiterObject* self, const Request* request,
-                           flint_limiter_event* events, char* text, uint64_t text_bytes) {
+static PyObject* read_page(LimiterObject* self, const Request* request, flint_limiter_event* events,
+                           char* text, uint64_t text_bytes) {
   flint_limiter_error error;
   error_init(&error);
   uint64_t count = 0;
