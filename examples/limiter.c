@@ -14,7 +14,7 @@
 #include "flint_limiter.h"
 
 #define MS_NS UINT64_C(1000000)
-#define MINUTE_NS (60 * 1000 * MS_NS)
+#define MINUTE_NS (UINT64_C(60000) * MS_NS)
 enum { CHECKS = 7, MOST_LISTED = 16 };
 
 static flint_limiter_error error;

@@ -1738,8 +1738,8 @@ static void ListCursors(void) {
 }
 
 static void TextBuffer(void) {
-  enum { KEYS = 3, KEY_BYTES = 40000 };
-  static char text[2 * KEY_BYTES + 1];
+  enum { KEYS = 3, KEY_BYTES = 40000, TWO_KEYS_BYTES = 2 * KEY_BYTES };
+  static char text[TWO_KEYS_BYTES + 1];
   flint_limiter* limiter = OpenMemory(NULL);
   flint_limiter_status_info page[KEYS];
   uint64_t n = 7;
@@ -1759,7 +1759,7 @@ static void TextBuffer(void) {
   CHECK_INVALID("text_bytes is 0", flint_limiter_top(limiter, 0, 0, page, KEYS, sizeof(*page), text,
                                                      0, &n, NewError()));
   CHECK(n == 7);
-  const uint64_t fit[] = {65536, 2 * KEY_BYTES - 1, 2 * KEY_BYTES};
+  const uint64_t fit[] = {65536, TWO_KEYS_BYTES - 1, TWO_KEYS_BYTES};
   for (int i = 0; i < 3; ++i) {
     const uint64_t expected = i < 2 ? 1 : 2;
     for (int top = 0; top < 2; ++top) {

@@ -100,12 +100,10 @@ TEST(GroupCommit, BatchModeSyncsByCountAndByTime) {
     for (int i = 0; i < 20; ++i) EXPECT_TRUE(Allowed(machine.engine.get(), "key"));
     EXPECT_TRUE(Eventually([&] {
       const std::unique_ptr<FakeEnv> image = machine.env->PowerLoss(Loss::kDropAll);
-      Engine::Options again = OptionsFor(image.get(), machine.clock.get(), false);
-      std::unique_ptr<Engine> engine;
       FakeClock clock;
       clock.Reboot();
-      again.clock = &clock;
-      EXPECT_TRUE(Engine::Open(kDirectory, std::move(again), &engine).ok());
+      std::unique_ptr<Engine> engine;
+      EXPECT_TRUE(Engine::Open(kDirectory, OptionsFor(image.get(), &clock, false), &engine).ok());
       Engine::LimitStatus status;
       return engine->StatusOf(LimitKind::kExact, "key", &status).ok() &&
              status.totals.allowed >= (by_count ? 10u : 20u);

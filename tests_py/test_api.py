@@ -495,6 +495,8 @@ def test_info(data_dir: Path) -> None:
         "syncs",
         "directory_mode",
         "engine_time_ns",
+        "converted_events",
+        "warnings",
     ]
     assert before["sync"] == "batch"
     assert (after["limits"], after["counters"]) == (1, 1)

@@ -538,10 +538,11 @@ def test_bad_arguments(victim: Limiter, case: Bad) -> None:
 
 
 def test_status_of_what_is_no_key(victim: Limiter) -> None:
-    """It has no limit, like any other unknown key."""
-    blank = [key for _, _, words, key in BAD_KEYS if words is KEY_RULE]
-    assert len(blank) == 4
-    assert [victim.status(key) for key in blank] == [None] * 4
+    """A key that cannot have a limit is a mistake, unlike one that has none."""
+    for _, error, words, key in BAD_KEYS:
+        with pytest.raises(error) as caught:
+            victim.status(key)
+        assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_an_error_in_index_passes(victim: Limiter) -> None:

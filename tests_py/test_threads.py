@@ -221,6 +221,7 @@ class Subject:
             "flint_limiter_top": lambda: limiter.top(),
             "flint_limiter_get_info": lambda: limiter.info(),
             "flint_limiter_flush": lambda: limiter.flush(),
+            "flint_limiter_history": lambda: limiter.history("api"),
             "flint_limiter_compact": lambda: limiter.compact(),
             "flint_limiter_wait": self.wait,
             "flint_limiter_watch": self.watch,
