@@ -494,9 +494,9 @@ def test_info(data_dir: Path) -> None:
         "durable",
         "syncs",
         "directory_mode",
-        "engine_time_ns",
         "converted_events",
         "warnings",
+        "engine_time_ns",
     ]
     assert before["sync"] == "batch"
     assert (after["limits"], after["counters"]) == (1, 1)
