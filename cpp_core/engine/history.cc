@@ -9,7 +9,7 @@ Status Engine::History(const HistoryQuery& query, HistoryPage* page) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);
   if (log_ == nullptr) return Status(Code::kUnsupported, "in memory no history is kept");
-  const Status status = log_->Flush();
+  Status status = log_->Flush();
   if (!status.ok() && status.code() != Code::kPoisoned) return status;
   return ReadHistory(options_.env, directory_, query, page);
 }

@@ -29,7 +29,7 @@ uint64_t Keyspace::Hash(std::string_view key) const {
 
 void Keyspace::CountChange(const Counter& counter, int64_t change) {
   const auto count = static_cast<uint64_t>(change);
-  if (counter.kind == LimitKind::kCounter) {
+  if (counter.parent != nullptr) {
     counters_.fetch_add(count, std::memory_order_relaxed);
     counter.parent->counters.fetch_add(count, std::memory_order_relaxed);
   } else {
