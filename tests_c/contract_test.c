@@ -478,6 +478,15 @@ static uint64_t NextEvents(flint_limiter* limiter, const char* key,
   return count > capacity ? 0 : count;
 }
 
+/* How many events have been recorded; there must be few. */
+static uint64_t CountEvents(flint_limiter* limiter) {
+  flint_limiter_event events[16];
+  flint_limiter_history_query query = Query(0);
+  const uint64_t count = NextEvents(limiter, NULL, &query, events, 16);
+  CHECK(count < 16);
+  return count;
+}
+
 static int HasKey(const flint_limiter_status_info* entry, const char* key) {
   return entry->key_bytes == strlen(key) && memcmp(entry->key, key, entry->key_bytes) == 0;
 }
@@ -1235,15 +1244,14 @@ static void ConfigureTwice(void) {
   uint64_t ticket = 7;
   CHECK_OK(flint_limiter_limit(limiter, &config, 0, &first, NewError()));
   CHECK(first > 0 && Durable(limiter) >= first);
-  const uint64_t sequence = Info(limiter).sequence;
   CHECK_OK(flint_limiter_limit(limiter, &config, 0, &ticket, NewError()));
   CHECK(ticket == 0);
   config.burst = 5; /* which is what 0 means */
   CHECK_OK(flint_limiter_limit(limiter, &config, 0, &ticket, NewError()));
-  CHECK(ticket == 0 && Info(limiter).sequence == sequence);
+  CHECK(ticket == 0 && CountEvents(limiter) == 1);
   config.burst = 6;
   CHECK_OK(flint_limiter_limit(limiter, &config, 0, &ticket, NewError()));
-  CHECK(ticket > first && Durable(limiter) >= ticket && Info(limiter).sequence > sequence);
+  CHECK(ticket > first && Durable(limiter) >= ticket && CountEvents(limiter) == 2);
   CHECK_OK(flint_limiter_limit(limiter, &config, 0, NULL, NewError()));
   Close(limiter);
 }
@@ -1477,7 +1485,6 @@ static void PeekChangesNothing(void) {
   const flint_limiter_config config = Config(NULL, 2, MINUTE);
   flint_limiter_result result = NewResult();
   CHECK_OK(Configure(limiter, Template("t", 1, MINUTE)));
-  const flint_limiter_info before = Info(limiter);
   for (int i = 0; i < 10; ++i) {
     CHECK(Peek(limiter, "tx", 1).allowed && Peek(limiter, "tx", 1).ticket == 0);
     CHECK_OK(flint_limiter_peek(limiter, "new", 3, 2, 0, &config, &result, NewError()));
@@ -1485,8 +1492,7 @@ static void PeekChangesNothing(void) {
   }
   CHECK_FAILS(NOT_CONFIGURED, "limit is not configured: new",
               flint_limiter_peek(limiter, "new", 3, 1, 0, NULL, &result, NewError()));
-  const flint_limiter_info after = Info(limiter);
-  CHECK(after.appended == before.appended && after.limits == 1 && after.counters == 0);
+  CHECK(CountEvents(limiter) == 1 && Info(limiter).limits == 1 && Info(limiter).counters == 0);
   CHECK(Decide(limiter, "tx", 1).allowed && !Peek(limiter, "tx", 1).allowed);
   CHECK(Status(limiter, "tx", FLINT_LIMITER_KIND_EXACT).total_denied == 0);
   Close(limiter);
@@ -2070,7 +2076,7 @@ static void Tickets(void) {
   CHECK_OK(flint_limiter_remove(limiter, "key", 3, 0, 0, &removed, NewError()));
   CHECK(removed > reset && Durable(limiter) < removed);
   CHECK_OK(Wait(limiter, removed, 10 * SECOND));
-  CHECK_INVALID("was never given out", Wait(limiter, Info(limiter).appended + 1, 0));
+  CHECK_INVALID("was never given out", Wait(limiter, MOST, 0));
   CHECK_INVALID("ticket 18446744073709551615 was never", Wait(limiter, UINT64_MAX, FOREVER));
   Close(limiter);
 }
@@ -2242,7 +2248,6 @@ static void NoWaitForDisk(void) {
   CHECK_OK(flint_limiter_limit(limiter, &prefix, both, &ticket, NewError()));
   CHECK_OK(flint_limiter_limit(limiter, &config, flag, &ticket, NewError())); /* nothing to write */
   CHECK(ticket == 0);
-  const uint64_t appended = Info(limiter).appended;
   CHECK_FAILS(WOULD_BLOCK, "", TryCheck(limiter, "key", 1, flag));
   CHECK_FAILS(WOULD_BLOCK, "",
               flint_limiter_check_all(limiter, &item, 1, sizeof(item), flag, &result,
@@ -2251,7 +2256,7 @@ static void NoWaitForDisk(void) {
   CHECK_FAILS(WOULD_BLOCK, "", Remove(limiter, "key", exact, flag));
   CHECK_FAILS(WOULD_BLOCK, "", Reset(limiter, "t", FLINT_LIMITER_KIND_TEMPLATE, flag));
   CHECK_FAILS(WOULD_BLOCK, "", Remove(limiter, "t", FLINT_LIMITER_KIND_TEMPLATE, flag));
-  CHECK(Info(limiter).appended == appended && Peek(limiter, "key", 1).allowed);
+  CHECK(CountEvents(limiter) == 2 && Peek(limiter, "key", 1).allowed);
   CHECK_OK(flint_limiter_peek(limiter, "key", 3, 1, flag, NULL, &result, NewError()));
   CHECK(CheckWith(limiter, "key", 1, both).allowed);
   CHECK(!CheckWith(limiter, "key", 1, flag).allowed); /* a denial waits for nothing */
