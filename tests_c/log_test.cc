@@ -80,10 +80,10 @@ TEST(GroupCommit, ThreadsShareSyncs) {
   });
   const Engine::Info info = InfoOf(machine.engine.get());
   EXPECT_LT(info.log.syncs - before, uint64_t{kThreads * kChecks / 2});
-  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads * kChecks});
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads} * kChecks);
   machine.LosePower(Loss::kDropAll);
   machine.Open();
-  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads * kChecks});
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads} * kChecks);
 }
 
 TEST(GroupCommit, BatchModeSyncsByCountAndByTime) {

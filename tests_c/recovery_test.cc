@@ -51,7 +51,7 @@ std::vector<std::string> SegmentNames(const FakeEnv& env) {
   const std::string prefix = std::string(kDirectory) + "/" + kLogName;
   std::vector<std::string> paths;
   for (const std::string& path : env.Files()) {
-    if (path.compare(0, prefix.size(), prefix) == 0) paths.push_back(path);
+    if (path.starts_with(prefix)) paths.push_back(path);
   }
   // flint.aof sorts first but is the newest.
   std::rotate(paths.begin(), paths.begin() + 1, paths.end());
@@ -260,7 +260,7 @@ TEST_F(Damage, ABitInAnyFieldOfAHeaderIsFound) {
 // The header's CRC is right, but this version does not know what it says.
 TEST_F(Damage, ANewerFormatIsRefused) {
   CloseCleanly();
-  for (const uint64_t offset : {32, 48, 56}) {
+  for (const uint64_t offset : {uint64_t{32}, uint64_t{48}, uint64_t{56}}) {
     const Outcome outcome = OpenCopy(1, [&](FakeEnv* env) {
       std::string contents = env->Contents(LogPath());
       contents[offset] = 2;
