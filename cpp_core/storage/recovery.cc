@@ -237,6 +237,11 @@ Status Recovery::FreeNewName() {
   for (const auto& reader : path_.segments) {
     if (reader->name() != kNewName) continue;
     const std::string name = SealedSegmentName(reader->first_sequence());
+    // Whoever committed it may have been killed before that was on disk, and the new name may be
+    // that of a segment it supersedes.
+    std::unique_ptr<File> file;
+    FLINT_RETURN_IF_ERROR(env_->OpenFile(directory_ + "/" + kNewName, OpenMode::kReadWrite, &file));
+    FLINT_RETURN_IF_ERROR(file->Sync());
     FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNewName, directory_ + "/" + name));
     FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
     reader->set_name(name);
