@@ -7,6 +7,8 @@ namespace {
 
 constexpr uint64_t kMaxFlushEvents = uint64_t{1} << 32;
 constexpr uint64_t kMaxFlushMs = 3'600'000;
+constexpr uint64_t kMaxQuantity = uint64_t{1} << 62;
+constexpr uint64_t kHistoryBytes = uint64_t{256} << 20;
 constexpr uint64_t kMinLogBytes = uint64_t{1} << 18;
 constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxRingBytes = uint64_t{1} << 26;
@@ -23,7 +25,7 @@ Status OutOfBounds(const std::string& name, uint64_t value, const std::string& a
 Status ReadBounded(const char* name, uint64_t value, uint64_t least, uint64_t most,
                    uint64_t default_value, uint64_t* to) {
   *to = value == 0 ? default_value : value;
-  if (*to >= least && *to <= most) return Status();
+  if (value == 0 || (value >= least && value <= most)) return Status();
   return OutOfBounds(name, value,
                      "between " + std::to_string(least) + " and " + std::to_string(most));
 }
@@ -55,6 +57,41 @@ Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {
   return bytes > FLINT_LIMITER_MAX_KEY_BYTES ? CheckKey(*view) : Status();
 }
 
+namespace {
+
+Status ReadChoice(const char* name, uint32_t value, uint32_t most, const char* allowed) {
+  return value <= most ? Status() : OutOfBounds(name, value, allowed);
+}
+
+// What to do when something is scarce or fails.
+Status ReadFailureOptions(const flint_limiter_options& options, Engine::Options* to) {
+  FLINT_RETURN_IF_ERROR(
+      ReadChoice("options.when_full", options.when_full, 1, "0 (refuse) or 1 (evict)"));
+  FLINT_RETURN_IF_ERROR(
+      ReadChoice("options.on_error", options.on_error, 2, "0 (raise), 1 (allow) or 2 (deny)"));
+  FLINT_RETURN_IF_ERROR(ReadChoice("options.mapped", options.mapped, 1, "0 (auto) or 1 (never)"));
+  FLINT_RETURN_IF_ERROR(ReadChoice("options.sync_denials", options.sync_denials, 1, "0 or 1"));
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.max_unsynced_events", options.max_unsynced_events, 1,
+                                    kMaxFlushEvents, UINT64_MAX, &to->log.max_unsynced_events));
+  if (to->log.always) to->log.max_unsynced_events = UINT64_MAX;
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.max_downtime_ns", options.max_downtime_ns, 0,
+                                    kMaxQuantity, 0, &to->max_downtime_ns));
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.history_max_bytes", options.history_max_bytes, 0,
+                                    kMaxQuantity, kHistoryBytes, &to->history_max_bytes));
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.history_max_age_ns", options.history_max_age_ns, 0,
+                                    kMaxQuantity, 0, &to->history_max_age_ns));
+  FLINT_RETURN_IF_ERROR(
+      ReadBounded("options.max_keys", options.max_keys, 0, kMaxQuantity, 0, &to->max_keys));
+  to->when_full = static_cast<Engine::WhenFull>(options.when_full);
+  to->on_error = static_cast<Engine::OnError>(options.on_error);
+  to->sync_denials = options.sync_denials == 1 && to->log.always;
+  to->log.store_mode =
+      options.mapped == FLINT_LIMITER_MAPPED_NEVER ? StoreMode::kWritten : StoreMode::kMapped;
+  return Status();
+}
+
+}  // namespace
+
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   flint_limiter_options options{};
   if (from != nullptr) FLINT_RETURN_IF_ERROR(ReadStruct(from, "options", &options));
@@ -78,6 +115,7 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   if ((log.ring_bytes & (log.ring_bytes - 1)) != 0) {
     return OutOfBounds("options.ring_bytes", options.ring_bytes, "a power of two");
   }
+  FLINT_RETURN_IF_ERROR(ReadFailureOptions(options, to));
   if (options.clock != nullptr) {
     to->owned_clock = std::make_unique<CallbackClock>(options.clock, options.clock_argument);
     to->clock = to->owned_clock.get();
@@ -147,11 +185,13 @@ Status CheckStride(uint64_t stride, uint64_t least, const char* name) {
 void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to) {
   if (decision_only) {
     to->allowed = from.allowed ? 1 : 0;
+    to->undecided = from.undecided ? 1 : 0;
     to->ticket = from.ticket;
     return;
   }
   flint_limiter_result result{};
   result.allowed = from.allowed ? 1 : 0;
+  result.undecided = from.undecided ? 1 : 0;
   result.algorithm = static_cast<uint32_t>(from.algorithm);
   result.cost = from.cost;
   result.limit = from.limit;
@@ -207,7 +247,34 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   if (from.legacy.clamped) info.warnings |= FLINT_LIMITER_WARNING_CLAMPED;
   if (from.legacy.snapshot_ahead) info.warnings |= FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD;
   if (from.legacy.torn_bytes > 0) info.warnings |= FLINT_LIMITER_WARNING_TORN_LEGACY;
+  info.undecided = from.undecided;
+  info.evicted = from.evicted;
+  info.compactions = from.compactions;
+  info.compaction_failures = from.compaction_failures;
+  info.compaction_done_bytes = from.compaction_done_bytes;
+  info.compaction_total_bytes = from.compaction_total_bytes;
+  info.history_bytes = from.history_bytes;
+  info.damaged_history = from.damaged_history;
+  info.read_only = from.read_only ? 1 : 0;
   WriteStruct(info, to);
+}
+
+void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to) {
+  flint_limiter_doctor_report report{};
+  report.snapshot_exists = from.snapshot_exists ? 1 : 0;
+  report.limits = from.limits;
+  report.counters = from.counters;
+  report.records = from.records;
+  report.ring_records = from.ring_records;
+  report.history_events = from.log.events;
+  report.segments = from.log.segments;
+  report.history_segments = from.log.history_segments;
+  report.log_bytes = from.log.log_bytes;
+  report.snapshot_bytes = from.snapshot_bytes;
+  report.seals = from.log.seals;
+  report.torn_bytes = from.torn_bytes;
+  report.directory_mode = from.directory_mode;
+  WriteStruct(report, to);
 }
 
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to) {

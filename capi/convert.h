@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "engine/doctor.h"
 #include "engine/engine.h"
 #include "flint_limiter.h"
 
@@ -66,6 +67,7 @@ Status CheckStride(uint64_t stride, uint64_t least, const char* name);
 void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);
 void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to);
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
+void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to);
 // Writes an event, one entry for each item, and the items' keys to `text`.
 void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, uint64_t stride);

@@ -122,6 +122,44 @@ int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uin
   });
 }
 
+Status ReadPath(const char* path, uint64_t path_bytes, std::string* read) {
+  std::string_view view;
+  FLINT_RETURN_IF_ERROR(flint::ReadText(path, path_bytes, "path", &view));
+  if (view.empty()) return Status(Code::kInvalidArgument, "path is empty; name a directory");
+  const size_t zero = view.find('\0');
+  if (zero != std::string_view::npos) {
+    return Status(Code::kInvalidArgument, "path has a zero byte, which none can have, after \"" +
+                                              std::string(view.substr(0, zero)) + "\"");
+  }
+  *read = view == kMemoryPath ? "" : view;
+  return Status();
+}
+
+Status RefuseMemory(const std::string& directory) {
+  return directory.empty() ? Status(Code::kUnsupported, "in memory there are no files to read")
+                           : Status();
+}
+
+using OpenEngine = Status (*)(const std::string&, Engine::Options, std::unique_ptr<Engine>*);
+
+int32_t OpenWith(OpenEngine open, const char* path, uint64_t path_bytes,
+                 const flint_limiter_options* options, flint_limiter** limiter,
+                 flint_limiter_error* error) {
+  return Guard(error, [&]() -> Status {
+    if (limiter == nullptr) return NullArgument("limiter");
+    *limiter = nullptr;
+    std::string directory;
+    FLINT_RETURN_IF_ERROR(ReadPath(path, path_bytes, &directory));
+    if (open == &Engine::OpenReadOnly) FLINT_RETURN_IF_ERROR(RefuseMemory(directory));
+    Engine::Options read;
+    FLINT_RETURN_IF_ERROR(flint::ReadOptions(options, &read));
+    auto made = std::make_unique<flint_limiter>();
+    FLINT_RETURN_IF_ERROR(open(directory, std::move(read), &made->engine));
+    *limiter = made.release();
+    return Status();
+  });
+}
+
 // Copies as many entries as their keys leave room for.
 void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_status_info* entries,
                uint64_t stride, char* text, uint64_t text_bytes, uint64_t* count) {
@@ -156,24 +194,31 @@ Status CheckPage(const char* name, const Entry* entries, uint64_t capacity, uint
 int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
                            const flint_limiter_options* options, flint_limiter** limiter,
                            flint_limiter_error* error) {
+  return OpenWith(&Engine::Open, path, path_bytes, options, limiter, error);
+}
+
+int32_t flint_limiter_open_readonly(const char* path, uint64_t path_bytes,
+                                    const flint_limiter_options* options, flint_limiter** limiter,
+                                    flint_limiter_error* error) {
+  return OpenWith(&Engine::OpenReadOnly, path, path_bytes, options, limiter, error);
+}
+
+int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [](Engine* engine) { return engine->Refresh(); });
+}
+
+int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
+                             flint_limiter_doctor_report* report, flint_limiter_error* error) {
   return Guard(error, [&]() -> Status {
-    if (limiter == nullptr) return NullArgument("limiter");
-    *limiter = nullptr;
-    std::string_view view;
-    FLINT_RETURN_IF_ERROR(flint::ReadText(path, path_bytes, "path", &view));
-    if (view.empty()) return Status(Code::kInvalidArgument, "path is empty; name a directory");
-    const size_t zero = view.find('\0');
-    if (zero != std::string_view::npos) {
-      return Status(Code::kInvalidArgument, "path has a zero byte, which none can have, after \"" +
-                                                std::string(view.substr(0, zero)) + "\"");
-    }
-    Engine::Options read;
-    FLINT_RETURN_IF_ERROR(flint::ReadOptions(options, &read));
-    auto made = std::make_unique<flint_limiter>();
-    const std::string directory(view == kMemoryPath ? std::string_view() : view);
-    FLINT_RETURN_IF_ERROR(Engine::Open(directory, std::move(read), &made->engine));
-    *limiter = made.release();
-    return Status();
+    FLINT_RETURN_IF_ERROR(flint::CheckOutput(report, "report"));
+    std::string directory;
+    FLINT_RETURN_IF_ERROR(ReadPath(path, path_bytes, &directory));
+    FLINT_RETURN_IF_ERROR(RefuseMemory(directory));
+    flint::DoctorReport found;
+    const Status status =
+        flint::Examine(flint::Env::Posix(), flint::Clock::System(), directory, &found);
+    flint::WriteReport(found, report);
+    return status;
   });
 }
 
@@ -400,8 +445,12 @@ int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd, flint_limiter_
   return WithEngine(limiter, error, [&](Engine* engine) { return engine->Unwatch(fd); });
 }
 
-int32_t flint_limiter_compact(flint_limiter* limiter, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [](Engine* engine) { return engine->Compact({}); });
+int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_NO_WAIT, &read));
+    return engine->Compact(read);
+  });
 }
 
 const char* flint_limiter_version(void) { return "1.0.0"; }

@@ -26,6 +26,8 @@
  *     FLINT_LIMITER_FORKED, and flint_limiter_close only nulls the handle.
  * 10. There are no callbacks but the clock.
  *
+ * 11. On a limiter that was opened for reading only, what would change something returns READ_ONLY.
+ *
  * Unless a function says otherwise it exists since version 1.0.
  */
 #ifndef FLINT_LIMITER_H
@@ -62,6 +64,8 @@ extern "C" {
 #define FLINT_LIMITER_NO_MEMORY 14       /* there is not enough memory for the call */
 #define FLINT_LIMITER_INTERNAL 15        /* a defect of Flint; please report the message */
 #define FLINT_LIMITER_HISTORY_GONE 16    /* the cursor lies before the history that is kept */
+#define FLINT_LIMITER_TABLE_FULL 17      /* a new key, and max_keys of them are in use */
+#define FLINT_LIMITER_READ_ONLY 18       /* the limiter was opened for reading only */
 
 /* ---- Other constants ----------------------------------------------------------------------- */
 
@@ -75,6 +79,20 @@ extern "C" {
 #define FLINT_LIMITER_SYNC_ALWAYS 0 /* admissions are on disk before they are answered */
 #define FLINT_LIMITER_SYNC_BATCH 1  /* answered when they survive kill -9; synced soon after */
 
+/* What a check is answered that cannot be decided, because of DISK_FULL, POISONED, IO, NO_MEMORY or
+ * TABLE_FULL; the other two are counted in flint_limiter_info.undecided. */
+#define FLINT_LIMITER_ON_ERROR_RAISE 0 /* the status code */
+#define FLINT_LIMITER_ON_ERROR_ALLOW 1 /* OK, allowed and `undecided`; nothing is counted */
+#define FLINT_LIMITER_ON_ERROR_DENY 2  /* OK, not allowed and `undecided` */
+
+/* What becomes of a key that is new when max_keys are in use. Those with nothing in use any more
+ * are forgotten first in any case. */
+#define FLINT_LIMITER_WHEN_FULL_REFUSE 0 /* TABLE_FULL */
+#define FLINT_LIMITER_WHEN_FULL_EVICT 1  /* it takes the place of one that is nearly full again */
+
+#define FLINT_LIMITER_MAPPED_AUTO 0  /* the ring is mapped, with a guard against SIGBUS */
+#define FLINT_LIMITER_MAPPED_NEVER 1 /* it is written by system calls; no signal is handled */
+
 #define FLINT_LIMITER_KIND_EXACT 0    /* one key */
 #define FLINT_LIMITER_KIND_TEMPLATE 1 /* every key that starts with a prefix */
 #define FLINT_LIMITER_KIND_COUNTER 2  /* in listings: a key's own counter under a template */
@@ -82,10 +100,10 @@ extern "C" {
 
 /* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
 #define FLINT_LIMITER_NO_WAIT 1 /* WOULD_BLOCK, with nothing changed, instead of waiting */
-/* Return before the change is on disk, with its ticket; in always mode its sync starts at once in
- * the background. */
+/* Return before the change is on disk, with its ticket. Its sync starts when somebody waits for it,
+ * here or by flint_limiter_wait, and at the latest after flush_every_ms. */
 #define FLINT_LIMITER_NO_SYNC 2
-#define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed` and `ticket` of the result */
+#define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed`, `undecided` and `ticket` */
 #define FLINT_LIMITER_IF_ABSENT 8     /* configure only keys that have no limit yet */
 #define FLINT_LIMITER_ALL_COUNTERS 16 /* list and top: include the counters under templates */
 
@@ -147,6 +165,17 @@ typedef struct flint_limiter_options {
   uint64_t ring_bytes;         /* 256 KiB to 64 MiB, a power of two, 0 means 1 MiB */
   flint_limiter_clock clock;   /* NULL means the system's clocks */
   void* clock_argument;
+  uint64_t max_unsynced_events; /* batch: with so many records not on disk an admission waits;
+                                   0: no bound. Then no more can be lost with the power */
+  uint64_t max_downtime_ns;     /* the most time that passes for the limits while the directory is
+                                   not open; 0: however long that was */
+  uint64_t history_max_bytes;   /* of segments kept for history alone; 0 means 256 MiB, 1 none */
+  uint64_t history_max_age_ns;  /* and their age; 0: however old */
+  uint64_t max_keys;            /* counters under templates and inline limits; 0: no bound */
+  uint32_t when_full;           /* FLINT_LIMITER_WHEN_FULL_... */
+  uint32_t on_error;            /* FLINT_LIMITER_ON_ERROR_... */
+  uint32_t mapped;              /* FLINT_LIMITER_MAPPED_... */
+  uint32_t sync_denials;        /* 1: in always mode a denial too is answered when it is on disk */
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. */
@@ -167,7 +196,7 @@ typedef struct flint_limiter_result {
   uint32_t struct_size;
   uint32_t allowed; /* 1 or 0 */
   uint32_t algorithm;
-  uint32_t reserved;
+  uint32_t undecided; /* 1: on_error has answered */
   uint64_t cost;
   uint64_t limit;          /* burst of the buckets, rate of the windows */
   uint64_t remaining;      /* whole units that would still be admitted */
@@ -231,7 +260,34 @@ typedef struct flint_limiter_info {
   int64_t engine_time_ns;
   uint64_t converted_events; /* from a directory of Flint 0.1 or 0.2, when it was opened */
   uint64_t warnings;         /* FLINT_LIMITER_WARNING_... */
+  uint64_t undecided;        /* checks that on_error answered, since it was opened */
+  uint64_t evicted;          /* keys in use that made room for others, since it was opened */
+  uint64_t compactions;      /* since it was opened */
+  uint64_t compaction_failures;
+  uint64_t compaction_done_bytes;  /* of the one that is running */
+  uint64_t compaction_total_bytes; /* of the one that is running; 0: none is */
+  uint64_t history_bytes;          /* in segments kept for history alone */
+  uint64_t damaged_history;        /* such segments that could not be read when it was opened */
+  uint64_t read_only;              /* 1: opened by flint_limiter_open_readonly */
 } flint_limiter_info;
+
+/* What flint_limiter_doctor found. */
+typedef struct flint_limiter_doctor_report {
+  uint32_t struct_size;
+  uint32_t snapshot_exists;  /* 1 or 0 */
+  uint64_t limits;           /* exact and inline limits and templates */
+  uint64_t counters;         /* under templates */
+  uint64_t records;          /* in the log behind the snapshot */
+  uint64_t ring_records;     /* of these, found only in the ring: a process died, or is writing */
+  uint64_t history_events;   /* events in all segments */
+  uint64_t segments;         /* of the log behind the snapshot */
+  uint64_t history_segments; /* before it */
+  uint64_t log_bytes;        /* in all segments */
+  uint64_t snapshot_bytes;
+  uint64_t seals;          /* whose SHA-256 was computed and compared */
+  uint64_t torn_bytes;     /* that the next opening would cut from the end and keep aside */
+  uint64_t directory_mode; /* permission bits */
+} flint_limiter_doctor_report;
 
 /* Which events flint_limiter_history returns. All zeros are all of them, oldest first. */
 typedef struct flint_limiter_history_query {
@@ -276,6 +332,33 @@ FLINT_LIMITER_API int32_t flint_limiter_open(const char* path, uint64_t path_byt
                                              const flint_limiter_options* options,
                                              flint_limiter** limiter, flint_limiter_error* error);
 
+/* Opens a directory that another process may be writing, as it stands now: takes no lock and
+ * creates, changes and deletes nothing. flint_limiter_status, _list, _top, _peek, _history (of what
+ * has left the ring) and _get_info work; what would change something returns READ_ONLY. Time passes
+ * for its limits as it does for the writer's. `options` may be NULL; its clock and max_downtime_ns
+ * are used. Errors: INVALID_ARGUMENT, PERMISSION, UNSUPPORTED (also for a directory of Flint 0.1 or
+ * 0.2, which opening for writing converts), IO (also where there is no directory), CORRUPTION,
+ * NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_open_readonly(const char* path, uint64_t path_bytes,
+                                                      const flint_limiter_options* options,
+                                                      flint_limiter** limiter,
+                                                      flint_limiter_error* error);
+
+/* Brings a limiter of flint_limiter_open_readonly up to what its directory holds now: reads what
+ * has come since, or everything where the log goes on in another segment. On an error its state is
+ * that of some moment in between. Errors: those of flint_limiter_open_readonly, CLOSED, FORKED;
+ * INVALID_ARGUMENT for any other limiter. */
+FLINT_LIMITER_API int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error);
+
+/* Verifies a data directory, which may be in use, without a lock and without writing: every record
+ * against the chain, every seal's SHA-256, the snapshot's, that no segment is missing, and that the
+ * records make sense. `report` is filled as far as it came in any case. Returns CORRUPTION for the
+ * first damage, with its place in `error`; otherwise the directory is sound. Errors: as for
+ * flint_limiter_open_readonly. Takes time in proportion to the files, and memory to the limits. */
+FLINT_LIMITER_API int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
+                                               flint_limiter_doctor_report* report,
+                                               flint_limiter_error* error);
+
 /* Makes every later call return CLOSED and ends every call that is waiting: with CLOSED, or with OK
  * when what it waits for has come to be. Waits until no call is running; what was answered is on
  * disk when it returns OK. The handle must still be closed. */
@@ -294,15 +377,15 @@ FLINT_LIMITER_API int32_t flint_limiter_close(flint_limiter** limiter, flint_lim
  * new burst) counts as used now. A template gives every key under its prefix a counter of its own;
  * the longest matching template wins, and an exact limit wins over every template.
  * `flags`: IF_ABSENT, NO_SYNC, NO_WAIT. `ticket` may be NULL; it is set to 0 when nothing was
- * written. Errors: INVALID_ARGUMENT, DISK_FULL, POISONED, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY.
- */
+ * written and what was found is on disk. Errors: INVALID_ARGUMENT, DISK_FULL, POISONED, CLOSED,
+ * FORKED, WOULD_BLOCK, NO_MEMORY. */
 FLINT_LIMITER_API int32_t flint_limiter_limit(flint_limiter* limiter,
                                               const flint_limiter_config* config, uint32_t flags,
                                               uint64_t* ticket, flint_limiter_error* error);
 
 /* Configures `count` limits, `stride` bytes apart, with one wait for the disk. All are checked
- * before the first takes effect; a crash, or an error other than INVALID_ARGUMENT, may keep the
- * first of them only, in order. */
+ * before the first takes effect; a crash, or an error other than INVALID_ARGUMENT (WOULD_BLOCK
+ * included), may keep the first of them only, in order. */
 FLINT_LIMITER_API int32_t flint_limiter_limit_many(flint_limiter* limiter,
                                                    const flint_limiter_config* configs,
                                                    uint64_t count, uint64_t stride, uint32_t flags,
@@ -329,7 +412,8 @@ FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter* limiter, const char
  * uses up nothing and is answered at once. `inline_config` may be NULL; otherwise it is the limit
  * of a key that has none, forgotten again when fresh (it must be valid even if it is not used).
  * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY. Errors: INVALID_ARGUMENT, NOT_CONFIGURED, DISK_FULL,
- * POISONED, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone then. After POISONED
+ * POISONED, TABLE_FULL, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone then. With
+ * on_error some of these are answered instead. After POISONED
  * from an admission in always mode it is unknown whether a later open will count it. */
 FLINT_LIMITER_API int32_t flint_limiter_check(flint_limiter* limiter, const char* key,
                                               uint64_t key_bytes, uint64_t cost, uint32_t flags,
@@ -412,6 +496,8 @@ FLINT_LIMITER_API int32_t flint_limiter_flush(flint_limiter* limiter, flint_limi
 
 /* Waits until `ticket` is on disk, at most `timeout_ns` (0: not at all; UINT64_MAX: without end).
  * A caller that waits may have to do the syncing, which it then finishes however long that takes.
+ * When the time is over, with 0 at once, a thread of the limiter goes on syncing: that is what an
+ * event loop calls for the newest ticket that it waits for.
  * Errors: TIMEOUT, POISONED, CLOSED, FORKED, INVALID_ARGUMENT (a ticket that was never given
  * out). */
 FLINT_LIMITER_API int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket,
@@ -431,9 +517,12 @@ FLINT_LIMITER_API int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* f
 FLINT_LIMITER_API int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd,
                                                 flint_limiter_error* error);
 
-/* Replaces the log written so far by a snapshot. Checks go on meanwhile. Errors: PERMISSION, IO,
- * DISK_FULL, CORRUPTION, POISONED, CLOSED, FORKED, NO_MEMORY. */
-FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter* limiter, flint_limiter_error* error);
+/* Replaces the log written so far by a snapshot, built from the files and held against the state in
+ * memory. Checks go on meanwhile; flint_limiter_get_info tells how far it is. It also starts by
+ * itself when the log has outgrown the snapshot. `flags`: NO_WAIT only starts it. Errors:
+ * PERMISSION, IO, DISK_FULL, CORRUPTION, POISONED, CLOSED, FORKED, NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags,
+                                                flint_limiter_error* error);
 
 /* ---- About the library --------------------------------------------------------------------- */
 

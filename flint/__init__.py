@@ -16,6 +16,8 @@ from flint._native import version as __version__
 from flint._types import (
     Algorithm,
     CheckAllDict,
+    DamageDict,
+    DoctorDict,
     HistoryConfigDict,
     HistoryDict,
     HistoryItemDict,
@@ -24,9 +26,12 @@ from flint._types import (
     ItemDict,
     ItemResultDict,
     LimitDict,
+    Mapped,
+    OnError,
     StatusDict,
     Sync,
     Total,
+    WhenFull,
 )
 from flint.errors import (
     ClosedError,
@@ -42,16 +47,20 @@ from flint.errors import (
     NotConfiguredError,
     PoisonedError,
     RateLimitExceeded,
+    ReadOnlyError,
+    TableFullError,
     UnsupportedError,
 )
-from flint.limiter import Limiter
+from flint.limiter import Limiter, doctor
 
 __all__ = [
     "Algorithm",
     "CheckAllDict",
     "ClosedError",
     "CorruptionError",
+    "DamageDict",
     "DiskFullError",
+    "DoctorDict",
     "FlintError",
     "FlintOSError",
     "FlintPermissionError",
@@ -68,15 +77,21 @@ __all__ = [
     "LimitDict",
     "Limiter",
     "LockedError",
+    "Mapped",
     "NotConfiguredError",
+    "OnError",
     "PoisonedError",
     "RateLimitExceeded",
+    "ReadOnlyError",
     "Result",
     "StatusDict",
     "Sync",
+    "TableFullError",
     "Total",
     "UnsupportedError",
+    "WhenFull",
     "__version__",
+    "doctor",
     "get_include",
     "get_library_dir",
 ]

@@ -41,8 +41,6 @@ async def in_thread(
 
 async def durable(limiter: Limiter, ticket: int) -> None:
     """Return when `ticket` is on disk. Raises PoisonedError or ClosedError if it never will be."""
-    if limiter._durable(ticket, False):
-        return
     loop = asyncio.get_running_loop()
     watcher = limiter._watchers.get(loop)
     if watcher is None:
@@ -52,7 +50,6 @@ async def durable(limiter: Limiter, ticket: int) -> None:
             await in_thread(limiter._wait_durable, ticket)
             return
         limiter._watchers[loop] = watcher
-        watcher.wake()  # for what happened before it was there
     await watcher.wait(ticket)
 
 
@@ -69,6 +66,9 @@ class _Watcher:
         loop.add_reader(self._fd, self._read)
 
     async def wait(self, ticket: int) -> None:
+        if not self._pending:
+            # The sync starts when everything that is ready to run now has taken its ticket.
+            self._loop.call_soon(self._advance)
         future = self._loop.create_future()
         self._pending.append((ticket, future))
         self._waiting += 1

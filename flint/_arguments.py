@@ -90,26 +90,31 @@ def seconds_to_ns(name: str, value: Seconds, low_ns: int, high_ns: int) -> int:
 
 
 def per_to_ns(per: Duration) -> int:
-    """The `per` of a limit as nanoseconds, from 1 to 2**62.
+    """The `per` of a limit as nanoseconds, from 1 to 2**62."""
+    return duration_ns("per", per)
+
+
+def duration_ns(name: str, value: Duration) -> int:
+    """A length of time as nanoseconds, from 1 to 2**62.
 
     A str is ASCII digits followed by ms, s, m, h or d (nothing means seconds). A timedelta is
     exact. Numbers are seconds, converted exactly and rounded to the nearest nanosecond.
     """
     ns: int | None
-    if isinstance(per, str):
-        match = _TEXT.fullmatch(per)
+    if isinstance(value, str):
+        match = _TEXT.fullmatch(value)
         ns = int(match[1]) * _UNITS_NS[match[2]] if match else 0
-    elif isinstance(per, timedelta):
-        ns = ((per.days * 86_400 + per.seconds) * 1_000_000 + per.microseconds) * 1_000
+    elif isinstance(value, timedelta):
+        ns = ((value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
     else:
         try:
-            ns = _scale(per)
+            ns = _scale(value)
         except (ValueError, OverflowError):
             ns = 0
     if ns is None:
-        raise TypeError(refusal("per", _PER_FORMS, per))
+        raise TypeError(refusal(name, _PER_FORMS, value))
     if not 1 <= ns <= MAX_NS:
-        raise ValueError(refusal("per", _PER_FORMS, per))
+        raise ValueError(refusal(name, _PER_FORMS, value))
     return ns
 
 

@@ -4,10 +4,23 @@ from typing import Any, Final, Literal, NoReturn, Self, SupportsIndex, final
 from typing_extensions import disjoint_base
 
 from flint._arguments import Duration
-from flint._types import Algorithm, CheckAllDict, InfoDict, Item, StatusDict, Sync, Total
+from flint._types import (
+    Algorithm,
+    CheckAllDict,
+    InfoDict,
+    Item,
+    Mapped,
+    OnError,
+    StatusDict,
+    Sync,
+    Total,
+    WhenFull,
+)
 
 version: Final[str]
 gil_table: Final[dict[str, Literal["HELD", "HELD_FIRST", "RELEASED"]]]
+
+def examine(path: str, /) -> dict[str, Any]: ...
 
 @disjoint_base
 class LimiterBase:
@@ -56,18 +69,29 @@ class LimiterBase:
     def reset(self, key: str, template: bool | None = None) -> None: ...
     def info(self) -> InfoDict: ...
     def flush(self) -> None: ...
-    def compact(self) -> None: ...
+    def compact(self, *, wait: bool = True) -> None: ...
+    def refresh(self) -> None: ...
     def close(self) -> None: ...
     def __reduce__(self) -> NoReturn: ...
     def _open(
         self,
         data_dir: str,
+        read_only: bool,
         sync: Sync,
         flush_every_ms: SupportsIndex,
         flush_every_events: SupportsIndex,
         segment_bytes: SupportsIndex | None,
         ring_bytes: SupportsIndex | None,
         clock: Clock | None,
+        max_unsynced_events: SupportsIndex | None,
+        max_downtime_ns: SupportsIndex | None,
+        history_max_bytes: SupportsIndex | None,
+        history_max_age_ns: SupportsIndex | None,
+        max_keys: SupportsIndex | None,
+        when_full: WhenFull,
+        on_error: OnError,
+        mapped: Mapped,
+        sync_denials: bool,
         /,
     ) -> None: ...
     def _limit(
@@ -129,6 +153,7 @@ class Result:
         reset_after_ns: SupportsIndex,
         retry_after_ns: SupportsIndex,
         algorithm: Algorithm,
+        undecided: bool = False,
         /,
     ) -> Self: ...
     @property
@@ -153,6 +178,8 @@ class Result:
     def retry_after_ns(self) -> int: ...
     @property
     def algorithm(self) -> Algorithm: ...
+    @property
+    def undecided(self) -> bool: ...
     def __bool__(self) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...

@@ -16,6 +16,9 @@ Algorithm: TypeAlias = Literal[
     "sliding_window_counter",
 ]
 Sync: TypeAlias = Literal["always", "batch"]
+OnError: TypeAlias = Literal["raise", "allow", "deny"]
+WhenFull: TypeAlias = Literal["refuse", "evict"]
+Mapped: TypeAlias = Literal["auto", "never"]
 Total: TypeAlias = Literal["denied", "allowed", "denied_cost", "allowed_cost"]
 
 
@@ -102,6 +105,46 @@ class InfoDict(TypedDict):
     engine_time_ns: int
     converted_events: int
     warnings: int
+    undecided: int
+    evicted: int
+    compactions: int
+    compaction_failures: int
+    compaction_done_bytes: int
+    compaction_total_bytes: int
+    history_bytes: int
+    damaged_history: int
+    read_only: int
+
+
+class DamageDict(TypedDict):
+    """The first damage that `doctor` found."""
+
+    message: str
+    segment: str
+    offset: int
+    sequence: int
+
+
+class DoctorDict(TypedDict):
+    """What `doctor` returns. `history_events` counts the events in all segments, `records` those in
+    the log behind the snapshot, `ring_records` the ones of these that only the ring has, `seals`
+    the SHA-256 digests that were compared, and `aof_bytes` the bytes of all segments."""
+
+    ok: bool
+    limits: int
+    history_events: int
+    aof_bytes: int
+    snapshot_exists: bool
+    counters: int
+    records: int
+    ring_records: int
+    segments: int
+    history_segments: int
+    snapshot_bytes: int
+    seals: int
+    torn_bytes: int
+    findings: list[str]
+    damage: DamageDict | None
 
 
 class HistoryConfigDict(TypedDict):

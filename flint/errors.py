@@ -17,6 +17,8 @@ __all__ = [
     "NotConfiguredError",
     "PoisonedError",
     "RateLimitExceeded",
+    "ReadOnlyError",
+    "TableFullError",
     "UnsupportedError",
 ]
 
@@ -81,6 +83,14 @@ class CorruptionError(FlintError):
 
 class HistoryGoneError(FlintError):
     """What history was to go on from is not kept any more."""
+
+
+class TableFullError(FlintError):
+    """A key is new, and as many as `max_keys` allows are in use."""
+
+
+class ReadOnlyError(FlintError):
+    """The limiter was opened by `Limiter.open_readonly`, and the call would change something."""
 
 
 class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has always had

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from flint import _native
 from flint._acquire import Lines, acquire
-from flint._arguments import absolute_path, limit_configs, period_ns
-from flint.errors import FlintWarning
+from flint._arguments import MEMORY, absolute_path, duration_ns, limit_configs, period_ns
+from flint.errors import FlintWarning, UnsupportedError
 
 if TYPE_CHECKING:
     import os
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from flint._types import (
         Algorithm,
         CheckAllDict,
+        DoctorDict,
         HistoryDict,
         Item,
         LimitDict,
+        Mapped,
+        OnError,
         StatusDict,
         Sync,
         Total,
+        WhenFull,
     )
 
     Parameters = ParamSpec("Parameters")
@@ -65,6 +69,37 @@ def _close_all() -> None:
                 stack.callback(limiter.close)
 
 
+def doctor(data_dir: str | os.PathLike[str]) -> DoctorDict:
+    """Verify a data directory, which may be in use, without a lock and without writing: every
+    record against the chain of checksums, every seal's SHA-256, the snapshot, that no segment is
+    missing, and that the records make sense.
+
+    The answer's `ok` says whether there is no damage; `damage` tells of the first one with segment,
+    offset in the file and record number; `findings` are sentences for people, also about what is no
+    damage. Takes time in proportion to the files. Raises FlintOSError, FlintPermissionError or
+    UnsupportedError when the directory cannot be read.
+    """
+    path = absolute_path(data_dir)
+    found: Any = _native.examine(path)
+    findings: list[str] = []
+    damage: Any = None
+    if found["damage"] is not None:
+        names = ("message", "segment", "offset", "sequence")
+        damage = dict(zip(names, found["damage"], strict=True))
+        findings.append(damage["message"])
+    if found["torn_bytes"]:
+        findings.append(
+            f"{found['torn_bytes']} bytes at the end of the log were torn by a power loss; the "
+            "next opening cuts them and keeps them aside"
+        )
+    if found.pop("directory_mode") & _WORLD_WRITABLE:
+        findings.append(f"everybody may write in {path!r}: chmod o-w")
+    found["aof_bytes"] = found.pop("log_bytes")
+    found.update(ok=damage is None, findings=findings, damage=damage)
+    answer: DoctorDict = found
+    return answer
+
+
 class Limiter(_native.LimiterBase):
     """Rate limits that survive the process, kept in a directory that one Limiter at a time owns.
 
@@ -77,8 +112,28 @@ class Limiter(_native.LimiterBase):
     parents; `":memory:"` keeps everything in memory. `sync` says when an admission is answered:
     `"always"` when it is on disk, `"batch"` when it survives the death of the process; a sync then
     starts after `flush_every_events` (1 to 2**32) records or `flush_every_ms` (1 to 3,600,000).
-    `segment_bytes` (256 KiB to 1 GiB) and `ring_bytes` (256 KiB to 64 MiB, a power of two) size the
-    files of the log. `clock`, a `flint.testing.ManualClock`, replaces the system's clocks in tests.
+    `max_unsynced_events` makes admissions wait while so many records are not on disk: no more than
+    that can be lost with the power. `sync_denials` makes denials wait for the disk too, with
+    `"always"`. `segment_bytes` (256 KiB to 1 GiB) and `ring_bytes` (256 KiB to 64 MiB, a power of
+    two) size the files of the log.
+
+    `on_error` is what a check answers that cannot be decided because the disk is full or failing,
+    the table of keys full or memory short: `"raise"`, or `"allow"` or `"deny"`, which count nothing
+    and are themselves counted, `info()["undecided"]`. `max_keys` bounds how many keys under
+    templates and inline limits are remembered at a time. Keys with nothing in use go first; when
+    there are none, a new key is refused (`when_full="refuse"`: TableFullError, or what `on_error`
+    says) or takes the place of one that is nearly full again (`"evict"`), which is recorded as its
+    removal and counted, `info()["evicted"]`.
+
+    `history_max_bytes` (256 MiB by default) and `history_max_age` bound what is kept for `history`
+    behind the last compaction; 0 bytes keep none. `max_downtime` is the most time that passes for
+    the limits while the directory is not open: a wall clock that is wrong after a restart can give
+    back no more than that. Lengths of time are as for `limit`'s `per`.
+
+    The log's ring is a mapped file. Should that file be cut short or its disk fail, a guard against
+    SIGBUS stops the limiter (PoisonedError) and not the program; `mapped="never"` installs no
+    handler and writes by system calls, which is slower. `clock`, a `flint.testing.ManualClock`,
+    replaces the system's clocks in tests.
 
     All methods may be called from any thread. A limiter cannot be used in a forked child
     (`ForkedError`) and cannot be pickled. Losing the last reference closes it, as does the end of
@@ -86,7 +141,7 @@ class Limiter(_native.LimiterBase):
 
     Opening raises LockedError, FlintPermissionError, UnsupportedError, FlintOSError, DiskFullError,
     CorruptionError, TypeError or ValueError, and warns (FlintWarning) of a directory in which
-    everybody may write.
+    everybody may write and of history that is damaged.
     """
 
     # Nobody waits for a limiter that has never been open; the others have their own.
@@ -103,12 +158,37 @@ class Limiter(_native.LimiterBase):
         segment_bytes: SupportsIndex | None = None,
         ring_bytes: SupportsIndex | None = None,
         clock: _native.Clock | None = None,
+        max_unsynced_events: SupportsIndex | None = None,
+        max_downtime: Duration | None = None,
+        history_max_bytes: SupportsIndex | None = None,
+        history_max_age: Duration | None = None,
+        max_keys: SupportsIndex | None = None,
+        when_full: WhenFull = "refuse",
+        on_error: OnError = "raise",
+        mapped: Mapped = "auto",
+        sync_denials: bool = False,
     ) -> None:
         path = absolute_path(data_dir)
-        self._open(path, sync, flush_every_ms, flush_every_events, segment_bytes, ring_bytes, clock)
-        self._lines = Lines(clock)
-        self._watchers = weakref.WeakValueDictionary()
-        _open_limiters[id(self)] = self
+        self._open(
+            path,
+            False,
+            sync,
+            flush_every_ms,
+            flush_every_events,
+            segment_bytes,
+            ring_bytes,
+            clock,
+            max_unsynced_events,
+            None if max_downtime is None else duration_ns("max_downtime", max_downtime),
+            history_max_bytes,
+            None if history_max_age is None else duration_ns("history_max_age", history_max_age),
+            max_keys,
+            when_full,
+            on_error,
+            mapped,
+            sync_denials,
+        )
+        self._begin(clock)
         info = self.info()
         if info["directory_mode"] & _WORLD_WRITABLE:
             self._warn(
@@ -117,6 +197,61 @@ class Limiter(_native.LimiterBase):
         for bit, text in _CONVERSION_WARNINGS.items():
             if info["warnings"] & bit:
                 self._warn(f"{path!r} was written by Flint 0.1 or 0.2 and is now converted: {text}")
+        if info["damaged_history"]:
+            self._warn(
+                f"history in {path!r} is damaged and will be incomplete; the limits themselves are "
+                f"not affected. flint.doctor({path!r}) tells where"
+            )
+
+    @classmethod
+    def open_readonly(
+        cls,
+        data_dir: str | os.PathLike[str],
+        *,
+        clock: _native.Clock | None = None,
+        max_downtime: Duration | None = None,
+    ) -> Self:
+        """Open a directory that another process may be writing, to look at it: without a lock, and
+        creating, changing and deleting nothing.
+
+        `status`, `list`, `top`, `peek`, `history` and `info` answer as of now, or as of the last
+        `refresh`, which takes over what has been written since. What would change something raises
+        ReadOnlyError. `history` shows a record when it has reached its segment, `flush_every_ms`
+        after it was answered at the latest.
+
+        Raises FlintOSError (also where there is no directory), FlintPermissionError,
+        UnsupportedError (also for a directory of Flint 0.1 or 0.2, which opening for writing
+        converts) and CorruptionError.
+        """
+        limiter = cls.__new__(cls)
+        downtime_ns = None if max_downtime is None else duration_ns("max_downtime", max_downtime)
+        path = absolute_path(data_dir)
+        limiter._open(
+            path,
+            True,
+            "always",
+            100,
+            100,
+            None,
+            None,
+            clock,
+            None,
+            downtime_ns,
+            None,
+            None,
+            None,
+            "refuse",
+            "raise",
+            "auto",
+            False,
+        )
+        limiter._begin(clock)
+        return limiter
+
+    def _begin(self, clock: _native.Clock | None) -> None:
+        self._lines = Lines(clock)
+        self._watchers = weakref.WeakValueDictionary()
+        _open_limiters[id(self)] = self
 
     def _warn(self, text: str) -> None:
         try:
@@ -272,6 +407,14 @@ class Limiter(_native.LimiterBase):
         from flint._history import history
 
         return history(self, key, template, newest_first, since, until, limit)
+
+    def doctor(self) -> DoctorDict:
+        """Sync, then verify the limiter's directory; see `flint.doctor`."""
+        if self.data_dir == MEMORY:
+            raise UnsupportedError("in memory there are no files to verify")
+        if not self.info()["read_only"]:
+            self.flush()
+        return doctor(self.data_dir or "")
 
     def rate_limit(
         self,
@@ -474,11 +617,23 @@ class Limiter(_native.LimiterBase):
 
         await in_thread(self.flush)
 
-    async def acompact(self) -> None:
+    async def acompact(self, *, wait: bool = True) -> None:
         """`compact` in a thread of the event loop."""
         from flint._aio import in_thread
 
-        await in_thread(self.compact)
+        await in_thread(self.compact, wait=wait)
+
+    async def adoctor(self) -> DoctorDict:
+        """`doctor` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        return await in_thread(self.doctor)
+
+    async def arefresh(self) -> None:
+        """`refresh` in a thread of the event loop."""
+        from flint._aio import in_thread
+
+        await in_thread(self.refresh)
 
     async def aclose(self) -> None:
         """`close` in a thread of the event loop; so does `async with` at its end."""

@@ -603,6 +603,10 @@ static int32_t CallUnwatch(flint_limiter* limiter, flint_limiter_error* error) {
   return flint_limiter_unwatch(limiter, -1, error);
 }
 
+static int32_t Compact(flint_limiter* limiter, flint_limiter_error* error) {
+  return flint_limiter_compact(limiter, 0, error);
+}
+
 static int32_t CallRemove(flint_limiter* limiter, flint_limiter_error* error) {
   return flint_limiter_remove(limiter, "key", 3, FLINT_LIMITER_KIND_EXACT, 0, NULL, error);
 }
@@ -626,7 +630,8 @@ static const struct {
     {"flush", flint_limiter_flush},
     {"wait", CallWait},
     {"durable", CallDurable},
-    {"compact", flint_limiter_compact},
+    {"compact", Compact},
+    {"refresh", flint_limiter_refresh},
     {"remove", CallRemove},
     {"watch", CallWatch},
     {"unwatch", CallUnwatch},
@@ -649,7 +654,7 @@ static void Version(void) {
 }
 
 static void CodeText(void) {
-  for (int32_t code = FLINT_LIMITER_OK; code <= FLINT_LIMITER_HISTORY_GONE; ++code) {
+  for (int32_t code = FLINT_LIMITER_OK; code <= FLINT_LIMITER_READ_ONLY; ++code) {
     CHECK(strlen(flint_limiter_code_text(code)) > 0);
     CHECK(strcmp(flint_limiter_code_text(code), "unknown status") != 0);
     CHECK(flint_limiter_code_text(code) == flint_limiter_code_text(code));
@@ -1435,7 +1440,7 @@ static void ExactTimes(void) {
   CHECK_OK(Configure(limiter, config));
   flint_limiter_result result = Decide(limiter, "key", 4);
   CHECK(result.allowed == 1 && result.cost == 4 && result.limit == 5 && result.remaining == 1);
-  CHECK(result.algorithm == FLINT_LIMITER_TOKEN_BUCKET && result.reserved == 0);
+  CHECK(result.algorithm == FLINT_LIMITER_TOKEN_BUCKET && result.undecided == 0);
   CHECK(result.reset_after_ns == 14 && result.reset_at_ns == start_ns + 14); /* 13 1/3 */
   CHECK(result.retry_after_ns == 0 && result.ticket == 0);
   result = Decide(limiter, "key", 3);
@@ -1517,8 +1522,10 @@ static void DecisionOnly(void) {
                                    sizeof(*results), &denied, NewError()));
   CHECK(results[2].allowed == 0 && results[2].ticket == 0 && denied == 0);
   for (int i = 0; i < 3; ++i) {
-    const size_t from = offsetof(flint_limiter_result, algorithm);
+    const size_t from = offsetof(flint_limiter_result, cost);
     const size_t bytes = offsetof(flint_limiter_result, ticket) - from;
+    CHECK(results[i].undecided == 0);
+    CHECK(IsFilled((const char*)&results[i].algorithm, sizeof(results[i].algorithm)));
     CHECK(IsFilled((const char*)&results[i] + from, bytes));
     CHECK(results[i].struct_size == sizeof(*results));
   }
@@ -1852,7 +1859,7 @@ static void InfoOfDirectory(void) {
   CHECK(info.recovered_records > 0 && info.recovered_ring_records == 0 && info.torn_bytes == 0);
   CHECK(info.limits == 2 && info.counters == 1);
   CHECK(info.engine_time_ns == (int64_t)(START_NS + SECOND));
-  CHECK_OK(flint_limiter_compact(limiter, NewError()));
+  CHECK_OK(Compact(limiter, NewError()));
   info = Info(limiter);
   CHECK(info.snapshot_bytes > 0 && info.limits == 2);
   CHECK(info.segments >= 1 && info.log_bytes > 0);
@@ -2205,7 +2212,7 @@ static void Watch(void) {
   Close(limiter);
 }
 
-/* In always mode what is not waited for is synced at once all the same, and says so. */
+/* Waiting for no time at all starts the sync, and the descriptor says when it is done. */
 static void WatchInAlwaysMode(void) {
   const Path path = NewPath();
   flint_limiter_options options = Lazy();
@@ -2216,13 +2223,17 @@ static void WatchInAlwaysMode(void) {
   CHECK_OK(flint_limiter_watch(limiter, &fd, NewError()));
   CHECK_OK(Configure(limiter, Config("key", 5, MINUTE)));
   const uint64_t ticket = CheckWith(limiter, "key", 1, FLINT_LIMITER_NO_SYNC).ticket;
+  const int32_t started = flint_limiter_wait(limiter, ticket, 0, NULL);
+  CHECK(started == FLINT_LIMITER_TIMEOUT || started == FLINT_LIMITER_OK);
   while (durable < ticket && IsReadable(fd, PATIENCE_MS)) {
     Clear(fd);
     durable = Durable(limiter);
   }
   CHECK(durable >= ticket);
   SetSync(SYNC_FAILS);
-  CHECK(CheckWith(limiter, "key", 1, FLINT_LIMITER_NO_SYNC).ticket > ticket);
+  const uint64_t lost = CheckWith(limiter, "key", 1, FLINT_LIMITER_NO_SYNC).ticket;
+  CHECK(lost > ticket);
+  CHECK(flint_limiter_wait(limiter, lost, 0, NULL) != FLINT_LIMITER_OK);
   CHECK(IsReadable(fd, PATIENCE_MS));
   CHECK_FAILS(POISONED, path.text, Wait(limiter, Info(limiter).appended, 0));
   SetSync(SYNC_WORKS);
@@ -2246,6 +2257,9 @@ static void NoWaitForDisk(void) {
   CHECK(Info(limiter).limits == 0 && ticket == 7);
   CHECK_OK(flint_limiter_limit(limiter, &config, both, &ticket, NewError()));
   CHECK_OK(flint_limiter_limit(limiter, &prefix, both, &ticket, NewError()));
+  const int32_t repeated = flint_limiter_limit(limiter, &config, flag, &ticket, NewError());
+  CHECK(repeated == FLINT_LIMITER_WOULD_BLOCK || ticket == 0); /* what it repeats may be on disk */
+  CHECK_OK(flint_limiter_flush(limiter, NewError()));
   CHECK_OK(flint_limiter_limit(limiter, &config, flag, &ticket, NewError())); /* nothing to write */
   CHECK(ticket == 0);
   CHECK_FAILS(WOULD_BLOCK, "", TryCheck(limiter, "key", 1, flag));
@@ -2342,7 +2356,7 @@ static void Poisoned(void) {
   CHECK_FAILS(POISONED, path.text, Reset(limiter, "key", FLINT_LIMITER_KIND_EXACT, 0));
   CHECK_FAILS(POISONED, path.text, Remove(limiter, "key", FLINT_LIMITER_KIND_EXACT, 0));
   CHECK_FAILS(POISONED, path.text, flint_limiter_flush(limiter, NewError()));
-  CHECK_FAILS(POISONED, path.text, flint_limiter_compact(limiter, NewError()));
+  CHECK_FAILS(POISONED, path.text, Compact(limiter, NewError()));
   CHECK_FAILS(POISONED, path.text, Wait(limiter, Info(limiter).appended, FOREVER));
   CHECK_OK(Wait(limiter, ticket, FOREVER));
   CHECK(Peek(limiter, "key", 1).allowed && List(limiter, NULL, 0, &entry, 1) == 1);
@@ -2414,7 +2428,7 @@ static void Memory(void) {
   CHECK_OK(Wait(limiter, 0, FOREVER));
   CHECK_INVALID("ticket 1 was never given out", Wait(limiter, 1, 0));
   CHECK_OK(flint_limiter_flush(limiter, NewError()));
-  CHECK_OK(flint_limiter_compact(limiter, NewError()));
+  CHECK_OK(Compact(limiter, NewError()));
   const flint_limiter_info info = Info(limiter);
   CHECK(info.limits == 1 && info.segments == 0 && info.log_bytes == 0 && info.appended == 0);
   CHECK(info.directory_mode == 0 && info.engine_time_ns == (int64_t)START_NS);

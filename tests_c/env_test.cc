@@ -185,7 +185,7 @@ TEST_P(EnvTest, OpensNothingButRegularFiles) {
   const Status status = env_->OpenFile(Path("sub"), OpenMode::kRead, &file);
   EXPECT_EQ(status.message(), Path("sub") + " is not a regular file");
   EXPECT_EQ(status.code(), Code::kIo);
-  EXPECT_EQ(env_->OpenStore(Path("sub"), 4096, &store).code(), Code::kIo);
+  EXPECT_EQ(env_->OpenStore(Path("sub"), 4096, StoreMode::kMapped, &store).code(), Code::kIo);
   Create("file");
   ExpectError(env_->OpenFile(Path("file/below"), OpenMode::kCreate, &file), Code::kIo,
               "cannot open ", "file/below", "Not a directory");
@@ -291,7 +291,7 @@ TEST_P(EnvTest, AFileOnTheWayIsNotADirectory) {
 
 TEST_P(EnvTest, StoreKeepsItsBytesBetweenOpens) {
   std::unique_ptr<StoreFile> store;
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, StoreMode::kMapped, &store).ok());
   EXPECT_EQ(store->size(), 8192u);
   EXPECT_TRUE(std::string(store->data(), store->size()) == std::string(8192, '\0'));
   store->Store(3, "abc", 3);
@@ -300,17 +300,17 @@ TEST_P(EnvTest, StoreKeepsItsBytesBetweenOpens) {
   const std::string content(store->data(), store->size());
   EXPECT_TRUE(ReadAll("store") == content);
   store.reset();
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, StoreMode::kMapped, &store).ok());
   EXPECT_TRUE(std::string(store->data(), store->size()) == content);
 }
 
 TEST_P(EnvTest, StoreTakesTheSizeItIsGiven) {
   Create("store", std::string(100, 'x'));
   std::unique_ptr<StoreFile> store;
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 8192, StoreMode::kMapped, &store).ok());
   EXPECT_TRUE(ReadAll("store") == std::string(100, 'x') + std::string(8092, '\0'));
   store.reset();
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store).ok());
   EXPECT_TRUE(ReadAll("store") == std::string(100, 'x') + std::string(3996, '\0'));
   EXPECT_EQ(store->size(), 4096u);
 }
@@ -395,7 +395,7 @@ TEST_F(PosixEnvTest, PathsThatNoSystemTakesAreRefused) {
   const std::string there = directory_.path();
   const Status refusals[] = {
       env_->OpenFile(with_zero, OpenMode::kCreate, &file),
-      env_->OpenStore(with_zero, 4096, &store),
+      env_->OpenStore(with_zero, 4096, StoreMode::kMapped, &store),
       env_->Exists(with_zero, &exists),
       env_->List(with_zero, &names),
       env_->CreateDirectories(with_zero),
@@ -427,7 +427,7 @@ TEST_F(PosixEnvTest, MissingPermissionIsAnErrorOfItsOwn) {
   const Status refusals[] = {
       env_->OpenFile(own / "file", OpenMode::kRead, &file),
       env_->OpenFile(own / "new", OpenMode::kCreate, &file),
-      env_->OpenStore(own / "store", 4096, &store),
+      env_->OpenStore(own / "store", 4096, StoreMode::kMapped, &store),
       env_->CreateDirectories(own / "sub"),
       env_->Rename(own / "file", own / "other"),
       env_->Link(own / "file", own / "other"),
@@ -475,7 +475,7 @@ TEST_F(PosixEnvTest, ReservedSpaceIsAllocated) {
   ASSERT_TRUE(file->Reserve(1 << 20, true).ok());
   ASSERT_TRUE(file->Sync().ok());
   std::unique_ptr<StoreFile> store;
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 1 << 20, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 1 << 20, StoreMode::kMapped, &store).ok());
   for (const char* name : {"file", "store"}) {
     struct stat info;
     ASSERT_EQ(stat(Path(name).c_str(), &info), 0);
@@ -492,10 +492,10 @@ TEST_F(PosixEnvTest, PipesAndLinksAreNotOpened) {
     EXPECT_EQ(env_->OpenFile(Path("pipe"), mode, &file).message(),
               Path("pipe") + " is not a regular file");
   }
-  EXPECT_FALSE(env_->OpenStore(Path("pipe"), 4096, &store).ok());
+  EXPECT_FALSE(env_->OpenStore(Path("pipe"), 4096, StoreMode::kMapped, &store).ok());
   ASSERT_TRUE(env_->OpenFile(Path("target"), OpenMode::kCreate, &file).ok());
   ASSERT_EQ(symlink("target", Path("link").c_str()), 0);
-  EXPECT_FALSE(env_->OpenStore(Path("link"), 4096, &store).ok());
+  EXPECT_FALSE(env_->OpenStore(Path("link"), 4096, StoreMode::kMapped, &store).ok());
   EXPECT_FALSE(env_->OpenFile(Path("link"), OpenMode::kCreate, &file).ok());
   ASSERT_EQ(symlink("target", Path("flint.lock").c_str()), 0);
   EXPECT_EQ(env_->LockDirectory(directory_.path(), &lock).code(), Code::kIo);
@@ -538,7 +538,7 @@ TEST_F(PosixEnvTest, NothingStaysOpenAcrossExec) {
   std::unique_ptr<DirectoryLock> lock;
   Names names;
   ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store).ok());
   ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
   ASSERT_TRUE(env_->List(directory_.path(), &names).ok());
   ASSERT_TRUE(env_->SyncDirectory(directory_.path()).ok());
@@ -558,7 +558,7 @@ TEST_F(PosixEnvTest, AStoreOutlivesAKilledProcess) {
   const pid_t child = fork();
   if (child == 0) {
     std::unique_ptr<StoreFile> store;
-    if (!env_->OpenStore(Path("store"), 4096, &store).ok()) _exit(1);
+    if (!env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store).ok()) _exit(1);
     store->Store(8, "last words", 10);
     store->StoreWord(0, 10);
     kill(getpid(), SIGKILL);
@@ -567,14 +567,14 @@ TEST_F(PosixEnvTest, AStoreOutlivesAKilledProcess) {
   ASSERT_EQ(waitpid(child, &state, 0), child);
   ASSERT_TRUE(WIFSIGNALED(state) && WTERMSIG(state) == SIGKILL);
   std::unique_ptr<StoreFile> store;
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store).ok());
   EXPECT_EQ(Decode64(store->data()), 10u);
   EXPECT_EQ(std::string(store->data() + 8, 10), "last words");
 }
 
 TEST_F(PosixEnvTest, AChildDoesNotInheritTheMapping) {
   std::unique_ptr<StoreFile> store;
-  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, &store).ok());
+  ASSERT_TRUE(env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store).ok());
   void* const mapped = const_cast<char*>(store->data());
   const auto is_mapped = [mapped] { return msync(mapped, 4096, MS_ASYNC) == 0; };
   EXPECT_TRUE(is_mapped());

@@ -215,6 +215,7 @@ class FakeEnv::FakeStore final : public StoreFile {
   }
   const char* data() const override { return inode_->current.data(); }
   size_t size() const override { return inode_->current.size(); }
+  bool failed() const override { return env_->stores_fail_.load(); }
 
  private:
   FakeEnv* const env_;
@@ -399,7 +400,9 @@ Status FakeEnv::OpenFile(const std::string& path, OpenMode mode, std::unique_ptr
   return Status();
 }
 
-Status FakeEnv::OpenStore(const std::string& path, size_t size, std::unique_ptr<StoreFile>* store) {
+Status FakeEnv::OpenStore(const std::string& path, size_t size, StoreMode mode,
+                          std::unique_ptr<StoreFile>* store) {
+  static_cast<void>(mode);  // there are no signals here
   const std::string clean = Clean(path);
   const Call call = Enter(Op::kOpenStore, clean);
   int error = call.error;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -95,6 +96,9 @@ class FakeEnv final : public Env {
   // other thread uses the disk. Stores are announced too.
   void SetHook(std::function<void(Op op, const std::string& path)> hook);
 
+  // Stores do not reach their file from now on.
+  void FailStores() { stores_fail_.store(true); }
+
   void InjectFault(Fault fault);
   void ClearFault();
   uint64_t faults_hit() const;  // since InjectFault
@@ -111,7 +115,7 @@ class FakeEnv final : public Env {
   // ---- Env ----
 
   Status OpenFile(const std::string& path, OpenMode mode, std::unique_ptr<File>* file) override;
-  Status OpenStore(const std::string& path, size_t size,
+  Status OpenStore(const std::string& path, size_t size, StoreMode mode,
                    std::unique_ptr<StoreFile>* store) override;
   Status Exists(const std::string& path, bool* exists) override;
   Status List(const std::string& directory, std::vector<std::string>* names) override;
@@ -162,6 +166,7 @@ class FakeEnv final : public Env {
   uint64_t UsedBytes() const;
 
   mutable std::mutex mutex_;
+  std::atomic<bool> stores_fail_{false};
   Names names_;
   Names durable_names_;
   std::vector<NameChange> pending_;  // made in names_, not yet in durable_names_

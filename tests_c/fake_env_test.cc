@@ -121,7 +121,7 @@ TEST_F(FakeEnvTest, ReservedSpaceNeedsASyncToo) {
 TEST_F(FakeEnvTest, StoresMayBeLostAtAnyTime) {
   std::unique_ptr<StoreFile> store;
   env_.SetContents("/data/ring", kOld + kOld);
-  ASSERT_TRUE(env_.OpenStore("/data/ring", 1024, &store).ok());
+  ASSERT_TRUE(env_.OpenStore("/data/ring", 1024, StoreMode::kMapped, &store).ok());
   store->Store(0, kNew.data(), kNew.size());
   store->StoreWord(512, Decode64(kNew.data()));
   const std::string second = kNew.substr(0, 8) + kOld.substr(8);
@@ -376,7 +376,7 @@ TEST_F(FakeEnvTest, OtherFailedCallsDoNothing) {
       file->Read(0, &byte, 1, &got),
       env_.OpenFile("/data/f", OpenMode::kRead, &opened),
       env_.OpenFile("/data/new", OpenMode::kCreate, &opened),
-      env_.OpenStore("/data/new", 4096, &store),
+      env_.OpenStore("/data/new", 4096, StoreMode::kMapped, &store),
       env_.Exists("/data/f", &exists),
       env_.List("/data", &names),
       env_.CreateDirectories("/data/new"),
@@ -411,12 +411,13 @@ TEST_F(FakeEnvTest, AFullDisk) {
   EXPECT_EQ(env_.Contents("/data/f"), std::string(60, 'x') + std::string(5, '\0') + "01234");
   Write(file.get(), 0, std::string(70, 'y'));
   std::unique_ptr<StoreFile> store;
-  EXPECT_EQ(env_.OpenStore("/data/ring", 8, &store).code(), Code::kDiskFull);
+  EXPECT_EQ(env_.OpenStore("/data/ring", 8, StoreMode::kMapped, &store).code(), Code::kDiskFull);
   ASSERT_TRUE(env_.Remove("/data/g").ok());
   EXPECT_EQ(file->Reserve(71, true).code(), Code::kDiskFull);
   ASSERT_TRUE(env_.Remove("/data/h").ok());
   EXPECT_TRUE(file->Reserve(71, true).ok());
-  EXPECT_EQ(env_.ProcessDeath()->OpenStore("/data/ring", 64, &store).code(), Code::kDiskFull);
+  EXPECT_EQ(env_.ProcessDeath()->OpenStore("/data/ring", 64, StoreMode::kMapped, &store).code(),
+            Code::kDiskFull);
 }
 
 // ---- Watching ----------------------------------------------------------------------------------
@@ -434,7 +435,7 @@ TEST_F(FakeEnvTest, TheHookSeesEveryOperationBeforeItHappens) {
   EXPECT_TRUE(file->Sync().ok());
   EXPECT_EQ(env_.calls(), calls + 3);
   std::unique_ptr<StoreFile> store;
-  EXPECT_TRUE(env_.OpenStore("/data/f", 8, &store).ok());
+  EXPECT_TRUE(env_.OpenStore("/data/f", 8, StoreMode::kMapped, &store).ok());
   store->Store(0, "b", 1);
   store->StoreWord(0, 0);
   EXPECT_EQ(env_.calls(), calls + 4);

@@ -27,7 +27,8 @@ Returned = TypeVar("Returned")
 DEADLINE_S = 60
 COROUTINE_METHODS = [
     *("alimit", "aallow", "acheck", "aallow_all", "acheck_all", "astatus", "alist", "areset"),
-    *("acompact", "aflush", "atop", "apeek", "aremove", "aacquire", "aclose"),
+    *("acompact", "aflush", "atop", "apeek", "aremove", "aacquire", "aclose", "adoctor"),
+    *("ahistory", "arefresh"),
 ]
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}

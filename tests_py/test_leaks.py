@@ -124,9 +124,18 @@ def slow_operations(
 ) -> dict[str, Callable[[], object]]:
     """What waits for the disk."""
     reopened: Any = closed
+    anything: Any = _native.examine
+    follower = Limiter.open_readonly(root / "open")
     return {
         "flush": lambda: limiter.flush(),
         "compact": lambda: limiter.compact(),
+        "refresh": lambda: follower.refresh(),
+        "doctor": lambda: limiter.doctor(),
+        "open_readonly": lambda: Limiter.open_readonly(root / "open").close(),
+        "bad_read_only": lambda: follower.allow(KEY),
+        "bad_refresh": lambda: limiter.refresh(),
+        "bad_doctor": lambda: flint.doctor(root / "absent"),
+        "bad_examine": lambda: anything(5),
         "close_again": lambda: closed.close(),
         "open_memory": lambda: Limiter(":memory:", clock=CLOCK).close(),
         "open_and_drop": lambda: Limiter(root / "drop", segment_bytes=2**18, ring_bytes=2**18),

@@ -29,6 +29,8 @@ EXCEPTIONS: list[flint.FlintError] = [
     errors.CorruptionError("message"),
     errors.CorruptionError("message", "flint.aof", 4096, 17),
     errors.HistoryGoneError("message"),
+    errors.TableFullError("message"),
+    errors.ReadOnlyError("message"),
     errors.RateLimitExceeded("api", 2, 1, "2023-11-14T22:14:20+00:00", "gcra", 0.5),
 ]
 

@@ -193,6 +193,7 @@ class Subject:
         for number in range(200):
             self.limiter.peek(f"key:{number}")
         self.opened = Limiter(data_dir / "other", sync="batch")
+        self.follower = Limiter.open_readonly(data_dir / "used")
 
     def reopen(self) -> None:
         self.opened.close()
@@ -201,6 +202,11 @@ class Subject:
     def close(self) -> None:
         self.limiter.close()
         self.opened.close()
+        self.follower.close()
+
+    def follow(self) -> None:
+        self.follower.close()
+        self.follower = Limiter.open_readonly(self.data_dir / "used")
 
     def calls(self) -> dict[str, Callable[[], object]]:
         limiter = self.limiter
@@ -208,6 +214,9 @@ class Subject:
             "flint_limiter_check": lambda: limiter.allow("free"),
             "flint_limiter_check_all": lambda: limiter.check_all(["free"]),
             "flint_limiter_open": self.reopen,
+            "flint_limiter_open_readonly": self.follow,
+            "flint_limiter_refresh": lambda: self.follower.refresh(),
+            "flint_limiter_doctor": lambda: limiter.doctor(),
             "flint_limiter_shutdown": self.reopen,
             "flint_limiter_close": self.reopen,
             "flint_limiter_limit": lambda: limiter.limit("api", rate=next(self.numbers), per="1h"),

@@ -43,6 +43,13 @@ class StoreFile {
   virtual void StoreWord(uint64_t offset, uint64_t word) = 0;
   virtual const char* data() const = 0;
   virtual size_t size() const = 0;
+  // Whether a store did not reach the file, now or earlier: it was cut short, or its disk failed.
+  virtual bool failed() const = 0;
+};
+
+enum class StoreMode {
+  kMapped,   // shared memory where that is safe
+  kWritten,  // system calls: slower, and nothing is mapped and no signal handled
 };
 
 // An exclusive lock on a data directory, held until destroyed. AbandonInChild closes the
@@ -66,7 +73,7 @@ class Env {
   virtual Status OpenFile(const std::string& path, OpenMode mode, std::unique_ptr<File>* file) = 0;
   // Opens (creating with mode 0600 or resizing) a store file of exactly `size` bytes. What it held
   // is still there; what was added reads as zero. All of its blocks are allocated.
-  virtual Status OpenStore(const std::string& path, size_t size,
+  virtual Status OpenStore(const std::string& path, size_t size, StoreMode mode,
                            std::unique_ptr<StoreFile>* store) = 0;
   virtual Status Exists(const std::string& path, bool* exists) = 0;
   // Names (not paths) in a directory, sorted, without "." and "..".

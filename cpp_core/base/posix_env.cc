@@ -53,10 +53,10 @@ class PosixEnv final : public Env {
     return Status();
   }
 
-  Status OpenStore(const std::string& path, size_t size,
+  Status OpenStore(const std::string& path, size_t size, StoreMode mode,
                    std::unique_ptr<StoreFile>* store) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
-    return OpenPosixStore(path, size, store);
+    return OpenPosixStore(path, size, mode, store);
   }
 
   Status Exists(const std::string& path, bool* exists) override {

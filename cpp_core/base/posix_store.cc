@@ -4,18 +4,26 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cassert>
 #include <cstring>
+#include <utility>
 
+#include "base/bus_guard.h"
 #include "base/posix_file.h"
 
 namespace flint {
 namespace {
 
-class PosixStore final : public StoreFile {
+class MappedStore final : public StoreFile {
  public:
-  PosixStore(char* base, size_t size) : base_(base), size_(size) {}
-  ~PosixStore() override { munmap(base_, size_); }
+  MappedStore(char* base, size_t size) : base_(base), size_(size) {}
+  ~MappedStore() override {
+    if (guarded_) BusGuard::Unwatch(base_);
+    munmap(base_, size_);
+  }
+
+  bool Guard() { return guarded_ = BusGuard::Watch(base_, size_, &failed_); }
 
   void Store(uint64_t offset, const void* data, size_t size) override {
     assert(offset <= size_ && size <= size_ - offset);
@@ -29,13 +37,51 @@ class PosixStore final : public StoreFile {
 
   const char* data() const override { return base_; }
   size_t size() const override { return size_; }
+  bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:
   char* const base_;
   const size_t size_;
+  bool guarded_ = false;
+  std::atomic<bool> failed_{false};
 };
 
-// Every block is allocated now: storing into a hole on a full disk would kill the process.
+// Keeps a copy in memory, which is what is read.
+class WrittenStore final : public StoreFile {
+ public:
+  WrittenStore(Descriptor descriptor, std::string content)
+      : descriptor_(std::move(descriptor)), content_(std::move(content)) {}
+
+  void Store(uint64_t offset, const void* data, size_t size) override {
+    assert(offset <= content_.size() && size <= content_.size() - offset);
+    std::memcpy(content_.data() + offset, data, size);
+    const char* at = content_.data() + offset;
+    while (size > 0) {
+      const ssize_t n = RetryInterrupted(
+          [&] { return pwrite(descriptor_.get(), at, size, static_cast<off_t>(offset)); });
+      if (n <= 0) {
+        failed_.store(true, std::memory_order_relaxed);
+        return;
+      }
+      at += n;
+      offset += static_cast<uint64_t>(n);
+      size -= static_cast<size_t>(n);
+    }
+  }
+
+  void StoreWord(uint64_t offset, uint64_t word) override { Store(offset, &word, sizeof(word)); }
+
+  const char* data() const override { return content_.data(); }
+  size_t size() const override { return content_.size(); }
+  bool failed() const override { return failed_.load(std::memory_order_relaxed); }
+
+ private:
+  const Descriptor descriptor_;
+  std::string content_;
+  std::atomic<bool> failed_{false};
+};
+
+// Every block is allocated now: storing into a hole on a full disk would fail, or kill the process.
 Status Resize(int fd, const std::string& path, size_t old_size, size_t size) {
   int error;
   do {
@@ -49,20 +95,49 @@ Status Resize(int fd, const std::string& path, size_t old_size, size_t size) {
   return Status();
 }
 
+// `*store` stays null when the mapping cannot be guarded.
+Status Map(int fd, const std::string& path, size_t size, std::unique_ptr<StoreFile>* store) {
+  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) return Status::FromErrno(errno, "cannot map " + path);
+  auto mapped = std::make_unique<MappedStore>(static_cast<char*>(base), size);
+  if (madvise(base, size, MADV_DONTFORK) != 0) {
+    return Status::FromErrno(errno, "cannot keep children from " + path);
+  }
+  if (mapped->Guard()) *store = std::move(mapped);
+  return Status();
+}
+
+Status ReadWhole(int fd, const std::string& path, std::string* content) {
+  size_t at = 0;
+  while (at < content->size()) {
+    const ssize_t n = RetryInterrupted([&] {
+      return pread(fd, content->data() + at, content->size() - at, static_cast<off_t>(at));
+    });
+    if (n < 0) return Status::FromErrno(errno, "cannot read " + path);
+    if (n == 0) return Status(Code::kIo, path + " was cut short while it was opened");
+    at += static_cast<size_t>(n);
+  }
+  return Status();
+}
+
 }  // namespace
 
-Status OpenPosixStore(const std::string& path, size_t size, std::unique_ptr<StoreFile>* store) {
+Status OpenPosixStore(const std::string& path, size_t size, StoreMode mode,
+                      std::unique_ptr<StoreFile>* store) {
   Descriptor descriptor;
   struct stat info;
   FLINT_RETURN_IF_ERROR(OpenRegular(path, O_RDWR | O_CREAT | O_NOFOLLOW, &descriptor, &info));
   FLINT_RETURN_IF_ERROR(Resize(descriptor.get(), path, static_cast<size_t>(info.st_size), size));
-  void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor.get(), 0);
-  if (base == MAP_FAILED) return Status::FromErrno(errno, "cannot map " + path);
-  auto mapped = std::make_unique<PosixStore>(static_cast<char*>(base), size);
-  if (madvise(base, size, MADV_DONTFORK) != 0) {
-    return Status::FromErrno(errno, "cannot keep children from " + path);
+  std::unique_ptr<StoreFile> opened;
+  if (mode == StoreMode::kMapped) {
+    FLINT_RETURN_IF_ERROR(Map(descriptor.get(), path, size, &opened));
   }
-  *store = std::move(mapped);
+  if (opened == nullptr) {
+    std::string content(size, '\0');
+    FLINT_RETURN_IF_ERROR(ReadWhole(descriptor.get(), path, &content));
+    opened = std::make_unique<WrittenStore>(std::move(descriptor), std::move(content));
+  }
+  *store = std::move(opened);
   return Status();
 }
 

@@ -8,8 +8,10 @@
 
 namespace flint {
 
-// A store file as shared memory: a store is a copy into the page cache, which belongs to the
-// kernel and so outlives the process. A forked child does not inherit the mapping.
-Status OpenPosixStore(const std::string& path, size_t size, std::unique_ptr<StoreFile>* store);
+// A store file as shared memory, or written by system calls: either way the bytes are in the page
+// cache, which belongs to the kernel and so outlives the process. A forked child does not inherit
+// the mapping. What asks for a mapping that cannot be guarded is written.
+Status OpenPosixStore(const std::string& path, size_t size, StoreMode mode,
+                      std::unique_ptr<StoreFile>* store);
 
 }  // namespace flint

@@ -35,6 +35,7 @@ class [[nodiscard]] Status {
   // Codes alone, for outcomes that are ordinary and must not allocate.
   static Status WouldBlock() { return Status(Code::kWouldBlock); }
   static Status Closed() { return Status(Code::kClosed); }
+  static Status TableFull() { return Status(Code::kTableFull); }
 
   // The system's error of another status.
   Status& WithErrnoOf(const Status& other) {

@@ -21,7 +21,9 @@
   X(kPoisoned, POISONED, 13, "an earlier write to the log failed; reopen the limiter")     \
   X(kNoMemory, NO_MEMORY, 14, "out of memory")                                             \
   X(kInternal, INTERNAL, 15, "internal error")                                             \
-  X(kHistoryGone, HISTORY_GONE, 16, "the history asked for is not kept any more")
+  X(kHistoryGone, HISTORY_GONE, 16, "the history asked for is not kept any more")          \
+  X(kTableFull, TABLE_FULL, 17, "as many keys as max_keys allows are in use")              \
+  X(kReadOnly, READ_ONLY, 18, "the limiter was opened for reading only")
 
 namespace flint {
 

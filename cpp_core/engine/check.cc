@@ -13,6 +13,7 @@ namespace {
 constexpr uint8_t kDenialsOneByOne = 16;
 constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
 constexpr size_t kMaxItems = 1024;
+constexpr size_t kMostRooms = 64;  // that one check makes and others take
 constexpr size_t kMaxKeyBytesTogether = 65535;
 
 int64_t AddTime(int64_t at_ns, uint64_t after_ns) {
@@ -51,6 +52,7 @@ Status Engine::Resolve(Shard& shard, uint64_t hash, std::string_view key,
     } else {
       return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
     }
+    if (found == nullptr) return Status::TableFull();
   }
   *counter = found;
   return Status();
@@ -102,20 +104,31 @@ Log::Result Engine::RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, 
   return Log::Result::kOk;
 }
 
-Log::Result Engine::AppendDeny(Counter* counter, const DenyPayload& deny) {
-  Log::Result result = log_->AppendDeny(counter->binding, deny);
+Log::Result Engine::AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket) {
+  Log::Result result = log_->AppendDeny(counter->binding, deny, ticket);
   while (result == Log::Result::kNeedKey) {
     result = BindKey(counter);
-    if (result == Log::Result::kOk) result = log_->AppendDeny(counter->binding, deny);
+    if (result == Log::Result::kOk) result = log_->AppendDeny(counter->binding, deny, ticket);
   }
   return result;
 }
 
-// Never fails and never waits: a denial that the log has no room for is merged as well.
-void Engine::RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost) {
+// With sync_denials like an admission. Otherwise it never fails and never waits: a denial that the
+// log has no room for is merged as well.
+Log::Result Engine::RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
+                               uint64_t* ticket) {
   const DenyPayload deny{now_ns, cost, 1, now_ns};
+  if (log_ != nullptr && options_.sync_denials) {
+    const Log::Result result = AppendDeny(counter, deny, ticket);
+    if (result != Log::Result::kOk) return result;
+  }
   keyspace_.Denied(counter, deny);
-  if (log_ == nullptr) return;
+  if (log_ != nullptr && !options_.sync_denials) MergeDeny(shard, counter, deny);
+  return Log::Result::kOk;
+}
+
+// Appends it, or adds it to those that are recorded as one.
+void Engine::MergeDeny(Shard& shard, Counter* counter, const DenyPayload& deny) {
   const auto interval = static_cast<uint16_t>(log_->sync_count());
   if (counter->deny_interval != interval) {
     counter->deny_interval = interval;
@@ -123,14 +136,15 @@ void Engine::RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t
   }
   if (counter->deny_count < kDenialsOneByOne) {
     ++counter->deny_count;
-    if (AppendDeny(counter, deny) == Log::Result::kOk) return;
+    uint64_t ticket = 0;
+    if (AppendDeny(counter, deny, &ticket) == Log::Result::kOk) return;
   }
   const auto [entry, first] = shard.merged.try_emplace(counter, deny);
   if (!first) {
     DenyPayload& merged = entry->second;
     merged.count += 1;
-    merged.cost = SaturatingAdd(merged.cost, cost);
-    merged.time_ns = now_ns;
+    merged.cost = SaturatingAdd(merged.cost, deny.cost);
+    merged.time_ns = deny.time_ns;
     if (merged.count >= kMergedAtMost && FlushMerged(shard, counter) == Log::Result::kOk) return;
   }
   if (!shard.has_merged.exchange(true, std::memory_order_relaxed)) {
@@ -142,7 +156,8 @@ void Engine::RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t
 Log::Result Engine::FlushMerged(Shard& shard, Counter* counter) {
   const auto found = shard.merged.find(counter);
   if (found == shard.merged.end()) return Log::Result::kOk;
-  const Log::Result result = AppendDeny(counter, found->second);
+  uint64_t ticket = 0;
+  const Log::Result result = AppendDeny(counter, found->second, &ticket);
   if (result == Log::Result::kOk) shard.merged.erase(found);
   return result;
 }
@@ -195,14 +210,11 @@ Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const 
   FLINT_RETURN_IF_ERROR(CheckCost(*counter, item.cost));
   const bool allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
   uint64_t ticket = 0;
-  if (allowed) {
-    if (WouldWaitForDisk(flags)) return Status::WouldBlock();
-    *result = RecordAllow(shard, counter, now_ns, item.cost, &ticket);
-    if (*result != Log::Result::kOk) [[unlikely]]
-      return Status();
-  } else {
-    RecordDeny(shard, counter, now_ns, item.cost);
-  }
+  if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
+  *result = allowed ? RecordAllow(shard, counter, now_ns, item.cost, &ticket)
+                    : RecordDeny(shard, counter, now_ns, item.cost, &ticket);
+  if (*result != Log::Result::kOk) [[unlikely]]
+    return Status();
   decision->allowed = allowed;
   decision->ticket = ticket;
   if (!flags.decision_only) Describe(*counter, now_ns, item.cost, allowed, decision);
@@ -214,7 +226,8 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
     case Log::Result::kOk:
       return Status();
     case Log::Result::kRingFull:
-    case Log::Result::kSegmentFull: {
+    case Log::Result::kSegmentFull:
+    case Log::Result::kUnsynced: {
       if (flags.no_wait) return Status::WouldBlock();
       const Running running(this);
       return log_->WaitForRoom(result);
@@ -235,28 +248,32 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
 
 Status Engine::AwaitTicket(uint64_t ticket, const Flags& flags) {
   if (ticket == 0 || log_ == nullptr || !options_.log.always) return Status();
-  if (flags.no_sync || flags.no_wait) {
-    log_->SyncSoon();
-    return Status();
-  }
+  if (flags.no_sync || flags.no_wait) return Status();
   const Running running(this);
   return log_->WaitDurable(ticket, UINT64_MAX);
 }
 
-Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-                     Decision* decision) {
+Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                      Decision* decision) {
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
+  size_t rooms = 0;
   while (true) {
     Log::Result result = Log::Result::kOk;
+    Status status;
     if (forked_.load(std::memory_order_relaxed)) [[unlikely]]
       return CheckUsable();
     {
       std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
       if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      FLINT_RETURN_IF_ERROR(
-          CheckLocked(shard, hash, item, flags, inline_config, decision, &result));
+      status = CheckLocked(shard, hash, item, flags, inline_config, decision, &result);
+    }
+    if (!status.ok()) [[unlikely]] {
+      if (status.code() != Code::kTableFull) return status;
+      if (++rooms > kMostRooms) return TableFull();
+      FLINT_RETURN_IF_ERROR(MakeRoom(flags));
+      continue;
     }
     if (result == Log::Result::kOk) [[likely]]
       return AwaitTicket(decision->ticket, flags);
@@ -264,14 +281,113 @@ Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* in
   }
 }
 
+Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                     Decision* decision) {
+  if (options_.on_error == OnError::kRaise) [[likely]]
+    return Decide(item, flags, inline_config, decision);
+  bool undecided = false;
+  const Status status =
+      Deciding([&] { return Decide(item, flags, inline_config, decision); }, &undecided);
+  if (undecided) AnswerUndecided(item, inline_config, decision);
+  return status;
+}
+
+// ---- When it cannot be decided -----------------------------------------------------------------
+
+// Makes a decision; sets `*undecided`, and returns success, when that fails for a reason that lies
+// with the limiter and not with the caller.
+template <typename Call>
+Status Engine::Deciding(const Call& call, bool* undecided) {
+  Status status;
+  try {
+    status = call();
+  } catch (const std::bad_alloc&) {
+    status = Status(Code::kNoMemory, CodeSentence(Code::kNoMemory));
+  }
+  switch (status.code()) {
+    case Code::kDiskFull:
+    case Code::kPoisoned:
+    case Code::kIo:
+    case Code::kNoMemory:
+    case Code::kTableFull:
+      undecided_.fetch_add(1, std::memory_order_relaxed);
+      *undecided = true;
+      return Status();
+    default:
+      return status;
+  }
+}
+
+// The figures are as they stand; what is allowed has not been counted.
+void Engine::AnswerUndecided(const Item& item, const LimitConfig* inline_config,
+                             Decision* decision) {
+  *decision = Decision();
+  decision->cost = item.cost;
+  static_cast<void>(Peek(item, Flags(), inline_config, decision));
+  decision->undecided = true;
+  decision->allowed = options_.on_error == OnError::kAllow;
+  if (decision->allowed) decision->retry_after_ns = 0;
+}
+
+// Finds room for one more key: fresh counters go first, then, if the options say so, the one that
+// would be fresh first of a few. No lock is held, so whoever comes next may take the room.
+Status Engine::MakeRoom(const Flags& flags) {
+  const int64_t now_ns = clock_.Now();
+  for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
+    const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
+    Shard& shard = keyspace_.shards()[index % Keyspace::kShards];
+    std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+    if (!Lock(&lock, flags.no_wait)) continue;
+    if (keyspace_.ForgetOne(shard, now_ns)) return Status();
+  }
+  return options_.when_full == WhenFull::kEvict ? Evict(flags) : TableFull();
+}
+
+Status Engine::TableFull() const {
+  return Status(Code::kTableFull,
+                "a new key finds " + std::to_string(options_.max_keys) +
+                    " keys in use, as many as max_keys allows; raise it, or evict when full");
+}
+
+Status Engine::Evict(const Flags& flags) {
+  for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
+    const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
+    Shard& shard = keyspace_.shards()[index % Keyspace::kShards];
+    std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+    if (!Lock(&lock, flags.no_wait)) continue;
+    FLINT_RETURN_IF_ERROR(CheckUsable());
+    const int64_t now_ns = clock_.Now();
+    Counter* const counter = keyspace_.LeastUsed(shard, now_ns);
+    if (counter == nullptr) continue;
+    Log::Result result = FlushMerged(shard, counter);
+    LimitPayload payload;
+    payload.time_ns = now_ns;
+    payload.key = counter->key();
+    uint64_t ticket = 0;
+    // What is fresh by now was never there: replay does not know it any more.
+    const bool in_use = !counter->Forgettable(now_ns);
+    if (result == Log::Result::kOk && in_use) {
+      result = Append(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
+    }
+    if (result != Log::Result::kOk) {
+      lock.unlock();
+      return AfterAppend(result, flags);
+    }
+    keyspace_.RemoveExact(shard, counter);
+    if (in_use) evicted_.fetch_add(1, std::memory_order_relaxed);
+    return Status();
+  }
+  return flags.no_wait ? Status::WouldBlock() : TableFull();
+}
+
 Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                     Decision* decision) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
   std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
   if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
-  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = clock_.Now();
   Counter* counter = keyspace_.Find(shard, hash, item.key);
   if (counter != nullptr && counter->kind == LimitKind::kInline && counter->Forgettable(now_ns)) {
@@ -388,13 +504,12 @@ Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<
     if (!Allows(*counters[i]->config, counters[i]->state, now_ns, items[i].cost)) *denied = i;
   }
   uint64_t ticket = 0;
-  if (*denied == items.size()) {
-    if (WouldWaitForDisk(flags)) return Status::WouldBlock();
-    *result = RecordAllowAll(counters, items, now_ns, &ticket);
-    if (*result != Log::Result::kOk) return Status();
-  } else {
-    RecordDeny(keyspace_.ShardOf(hashes[*denied]), counters[*denied], now_ns, items[*denied].cost);
-  }
+  const bool allowed = *denied == items.size();
+  if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
+  *result = allowed ? RecordAllowAll(counters, items, now_ns, &ticket)
+                    : RecordDeny(keyspace_.ShardOf(hashes[*denied]), counters[*denied], now_ns,
+                                 items[*denied].cost, &ticket);
+  if (*result != Log::Result::kOk) return Status();
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
     decisions[i].allowed = i != *denied;
     decisions[i].ticket = ticket;
@@ -405,8 +520,8 @@ Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<
   return Status();
 }
 
-Status Engine::CheckAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
-                        size_t* denied) {
+Status Engine::DecideAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+                         size_t* denied) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
   FLINT_RETURN_IF_ERROR(CheckItems(items));
   std::vector<uint64_t> hashes;
@@ -417,8 +532,10 @@ Status Engine::CheckAll(const std::vector<Item>& items, const Flags& flags, Deci
   }
   std::sort(shards.begin(), shards.end());
   shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
+  size_t rooms = 0;
   while (true) {
     Log::Result result = Log::Result::kOk;
+    Status status;
     {
       std::vector<std::unique_lock<std::mutex>> locks;
       for (Shard* shard : shards) {
@@ -426,11 +543,31 @@ Status Engine::CheckAll(const std::vector<Item>& items, const Flags& flags, Deci
         if (!Lock(&locks.back(), flags.no_wait)) return Status::WouldBlock();
       }
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      FLINT_RETURN_IF_ERROR(CheckAllLocked(items, hashes, flags, decisions, denied, &result));
+      status = CheckAllLocked(items, hashes, flags, decisions, denied, &result);
     }
+    if (status.code() == Code::kTableFull) {
+      if (++rooms > kMostRooms + items.size()) return TableFull();
+      FLINT_RETURN_IF_ERROR(MakeRoom(flags));
+      continue;
+    }
+    FLINT_RETURN_IF_ERROR(status);
     if (result == Log::Result::kOk) return AwaitTicket(decisions[0].ticket, flags);
     FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
   }
+}
+
+Status Engine::CheckAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+                        size_t* denied) {
+  if (options_.on_error == OnError::kRaise) return DecideAll(items, flags, decisions, denied);
+  bool undecided = false;
+  const Status status =
+      Deciding([&] { return DecideAll(items, flags, decisions, denied); }, &undecided);
+  if (!undecided) return status;
+  *denied = options_.on_error == OnError::kAllow ? items.size() : 0;
+  for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
+    AnswerUndecided(items[i], nullptr, &decisions[i]);
+  }
+  return status;
 }
 
 }  // namespace flint

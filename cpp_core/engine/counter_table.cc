@@ -74,4 +74,11 @@ void CounterTable::Erase(Counter* counter) {
   if (TooEmpty(size_, slots_.size())) Layout(slots_.size() / 2);
 }
 
+void CounterTable::Swap(CounterTable* other) {
+  slots_.swap(other->slots_);
+  std::swap(size_, other->size_);
+  ++layouts_;
+  ++other->layouts_;
+}
+
 }  // namespace flint

@@ -23,6 +23,7 @@ class CounterTable {
   Counter* Insert(uint64_t hash, CounterPointer counter);
   // Removes and destroys.
   void Erase(Counter* counter);
+  void Swap(CounterTable* other);
 
   size_t size() const { return size_; }
   size_t slots() const { return slots_.size(); }

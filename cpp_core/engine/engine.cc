@@ -5,6 +5,7 @@
 
 #include "engine/engine_internal.h"
 #include "engine/fork_registry.h"
+#include "engine/reading.h"
 
 namespace flint {
 
@@ -35,6 +36,7 @@ Status Engine::Open(const std::string& directory, Options options,
   } else {
     FLINT_RETURN_IF_ERROR(opened->OpenDirectory());
   }
+  opened->keyspace_.set_max_keys(opened->options_.max_keys);
   RegisterForFork(opened.get());
   *engine = std::move(opened);
   return Status();
@@ -107,17 +109,23 @@ int64_t Engine::EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_n
   return std::max(last.clock.engine_ns + elapsed_ns, last_record_ns);
 }
 
-Status Engine::CheckUsable() const {
+Status Engine::CheckReadable() const {
   if (forked_.load(std::memory_order_relaxed)) {
     return Status(Code::kForked, CodeSentence(Code::kForked));
   }
   return closed_.load(std::memory_order_relaxed) ? Status::Closed() : Status();
 }
 
+Status Engine::CheckUsable() const {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  return read_only_ ? Status(Code::kReadOnly, CodeSentence(Code::kReadOnly)) : Status();
+}
+
 // No further sync will take what finds no room now, so it waits; a full disk may keep it out.
 Status Engine::FlushLastMerged() {
   Log::Result result = FlushAllMerged();
-  while (result == Log::Result::kRingFull || result == Log::Result::kSegmentFull) {
+  while (result == Log::Result::kRingFull || result == Log::Result::kSegmentFull ||
+         result == Log::Result::kUnsynced) {
     FLINT_RETURN_IF_ERROR(log_->WaitForRoom(result));
     result = FlushAllMerged();
   }
@@ -194,12 +202,19 @@ Status Engine::Unwatch(int fd) {
 }
 
 Status Engine::GetInfo(Info* info) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
   *info = opened_;
   info->limits = keyspace_.limits();
-  info->counters = keyspace_.counters();
+  {
+    Shard& any = keyspace_.shards().front();
+    const std::lock_guard<std::mutex> lock(any.mutex);
+    info->counters = keyspace_.counters();
+  }
+  info->undecided = undecided_.load(std::memory_order_relaxed);
+  info->evicted = evicted_.load(std::memory_order_relaxed);
   info->engine_time_ns = clock_.Now();
+  if (read_only_) return GetReadOnlyInfo(info);
   if (log_ == nullptr) return Status();
   info->always = options_.log.always;
   info->compactions = compactions_.load();
@@ -211,6 +226,10 @@ Status Engine::GetInfo(Info* info) {
     for (const HistorySegment& segment : history_) info->history_bytes += segment.bytes;
   }
   info->log = log_->counts();
+  return CountFiles(info);
+}
+
+Status Engine::CountFiles(Info* info) const {
   std::vector<std::string> names;
   FLINT_RETURN_IF_ERROR(options_.env->List(directory_, &names));
   for (const std::string& name : names) {

@@ -21,6 +21,8 @@
 
 namespace flint {
 
+class Reading;
+
 // A limiter: decides, records, remembers. Everything but Open, Shutdown and the destructor may be
 // called from any thread at any time; Shutdown from any thread, once; the destructor last.
 //
@@ -28,6 +30,12 @@ namespace flint {
 // No lock is held across a system call that waits.
 class Engine {
  public:
+  // What a check answers that cannot be decided, because the disk is full or failing, the table
+  // full or memory short.
+  enum class OnError { kRaise, kAllow, kDeny };
+  // What a key that is new answers when the table is full of keys in use.
+  enum class WhenFull { kRefuse, kEvict };
+
   struct Options {
     Log::Options log;
     Env* env = Env::Posix();
@@ -36,6 +44,10 @@ class Engine {
     uint64_t history_max_bytes = uint64_t{256} << 20;
     uint64_t history_max_age_ns = 0;  // 0: however old
     uint64_t max_downtime_ns = 0;     // 0: however long
+    bool sync_denials = false;        // in always mode
+    OnError on_error = OnError::kRaise;
+    uint64_t max_keys = 0;  // counters and inline limits; 0: no bound
+    WhenFull when_full = WhenFull::kRefuse;
   };
 
   // How long a call may wait and what it fills; the public header's flags.
@@ -60,6 +72,7 @@ class Engine {
 
   struct Decision {
     bool allowed = false;
+    bool undecided = false;  // on_error has answered
     Algorithm algorithm{};
     uint64_t cost = 0;
     uint64_t limit = 0;
@@ -98,6 +111,9 @@ class Engine {
     uint64_t compaction_total_bytes = 0;  // 0: none is
     uint64_t history_bytes = 0;
     uint64_t damaged_history = 0;  // segments that are history and cannot be read
+    uint64_t undecided = 0;        // checks that on_error answered
+    uint64_t evicted = 0;          // keys in use that made room for others
+    bool read_only = false;
     uint32_t directory_mode = 0;
     int64_t engine_time_ns = 0;
     LegacyReport legacy;  // of opening
@@ -108,6 +124,10 @@ class Engine {
   // An empty `directory` keeps everything in memory.
   static Status Open(const std::string& directory, Options options,
                      std::unique_ptr<Engine>* engine);
+  // Reads a directory that another process may be writing, and only that: of the options the
+  // environment and the clock count. What would change something returns kReadOnly.
+  static Status OpenReadOnly(const std::string& directory, Options options,
+                             std::unique_ptr<Engine>* engine);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -143,6 +163,9 @@ class Engine {
   Status Compact(const Flags& flags);
   Status History(const HistoryQuery& query, HistoryPage* page);
 
+  // Of one that is read only: takes over what has been written since.
+  Status Refresh();
+
   // Makes other calls return kClosed, waits until none is running and syncs.
   Status Shutdown();
   // Runs in a forked child: gives up the lock and fails every later call.
@@ -160,19 +183,34 @@ class Engine {
   Status OpenDirectory();
   Status LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits);
   int64_t EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const;
-  Status CheckUsable() const;
+  Status CheckUsable() const;    // for changes
+  Status CheckReadable() const;  // for reading
+  Status LoadAnew();
+  void FollowClock();
 
   // Under the shard's lock.
   Status Resolve(Shard& shard, uint64_t hash, std::string_view key,
                  const LimitConfig* inline_config, int64_t now_ns, Counter** counter);
+  Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                Decision* decision);
+  Status DecideAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+                   size_t* denied);
+  template <typename Call>
+  Status Deciding(const Call& call, bool* undecided);
+  void AnswerUndecided(const Item& item, const LimitConfig* inline_config, Decision* decision);
+  Status MakeRoom(const Flags& flags);
+  Status TableFull() const;
+  Status Evict(const Flags& flags);
   Status CheckCost(const Counter& counter, uint64_t cost) const;
   bool Lock(std::unique_lock<std::mutex>* lock, bool no_wait) const;
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                      const LimitConfig* inline_config, Decision* decision, Log::Result* result);
   Log::Result RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
                           uint64_t* ticket);
-  void RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost);
-  Log::Result AppendDeny(Counter* counter, const DenyPayload& deny);
+  Log::Result RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
+                         uint64_t* ticket);
+  void MergeDeny(Shard& shard, Counter* counter, const DenyPayload& deny);
+  Log::Result AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket);
   Log::Result BindKey(Counter* counter);
   Log::Result FlushMerged(Shard& shard, Counter* counter);
   Log::Result FlushMerged(Shard& shard);
@@ -205,6 +243,7 @@ class Engine {
   Status EndTemplate(RecordType type, std::string_view prefix, const Flags& flags, uint64_t* ticket,
                      Log::Result* result);
   Log::Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
+  uint64_t UnsyncedChange() const;
   Status AfterAppend(Log::Result result, const Flags& flags);
   Status AwaitTicket(uint64_t ticket, const Flags& flags);
   // A change is asked for without waiting, and can only be answered after a sync.
@@ -217,6 +256,8 @@ class Engine {
   void AddWithWallTimes(Totals totals, int64_t now_ns, LimitStatus* status) const;
   void FillTemplate(const Template& subject, LimitStatus* status) const;
 
+  Status GetReadOnlyInfo(Info* info);
+  Status CountFiles(Info* info) const;
   bool WorthCompacting();
   void OnRotated();
   uint64_t StartCompaction();
@@ -236,10 +277,17 @@ class Engine {
   Keyspace keyspace_;
   std::unique_ptr<Log> log_;  // null in memory
   Info opened_;               // what opening found
+  bool read_only_ = false;
+  std::mutex refresh_mutex_;
+  std::unique_ptr<Reading> reading_;  // with refresh_mutex_, and to change it all shards' locks
 
   std::atomic<bool> closed_{false};
   std::atomic<bool> forked_{false};
   std::atomic<uint32_t> shards_with_merged_{0};
+  std::atomic<uint64_t> last_change_ticket_{0};  // of a limit
+  std::atomic<uint64_t> undecided_{0};
+  std::atomic<uint64_t> evicted_{0};
+  std::atomic<size_t> next_shard_to_clear_{0};
 
   std::mutex running_mutex_;
   std::condition_variable running_changed_;

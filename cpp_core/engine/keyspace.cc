@@ -15,6 +15,8 @@ constexpr size_t kMaxTemplateJournal = 1024;
 constexpr uint32_t kUsesPerSlot = 16;
 constexpr uint32_t kSlotsPerCounter = 2;
 constexpr int64_t kLingerNs = 100'000'000;
+constexpr size_t kSlotsLookedAt = 4;
+constexpr size_t kSlotsToChooseFrom = 16;
 
 }  // namespace
 
@@ -27,14 +29,29 @@ uint64_t Keyspace::Hash(std::string_view key) const {
   return XXH3_64bits_withSecret(key.data(), key.size(), hash_secret_.data(), hash_secret_.size());
 }
 
-void Keyspace::CountChange(const Counter& counter, int64_t change) {
-  const auto count = static_cast<uint64_t>(change);
+void Keyspace::CountAdded(const Counter& counter) {
   if (counter.parent != nullptr) {
-    counters_.fetch_add(count, std::memory_order_relaxed);
-    counter.parent->counters.fetch_add(count, std::memory_order_relaxed);
+    counter.parent->counters.fetch_add(1, std::memory_order_relaxed);
   } else {
-    limits_.fetch_add(count, std::memory_order_relaxed);
+    limits_.fetch_add(1, std::memory_order_relaxed);
   }
+}
+
+void Keyspace::CountGone(const Counter& counter) {
+  if (counter.ephemeral()) keys_.fetch_sub(1, std::memory_order_relaxed);
+  if (counter.parent == nullptr) {
+    limits_.fetch_sub(1, std::memory_order_relaxed);
+  } else {
+    counter.parent->counters.fetch_sub(1, std::memory_order_relaxed);
+  }
+}
+
+bool Keyspace::TakeKey() {
+  const uint64_t before = keys_.fetch_add(1, std::memory_order_relaxed);
+  if (max_keys_ == 0 || before < max_keys_) [[likely]]
+    return true;
+  keys_.fetch_sub(1, std::memory_order_relaxed);
+  return false;
 }
 
 Counter* Keyspace::Find(Shard& shard, uint64_t hash, std::string_view key) {
@@ -48,12 +65,13 @@ Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
   counter->template_epoch = templates_.epoch();
   if (counter->ephemeral()) shard.slots_due += kSlotsPerCounter;
   Counter* added = shard.table.Insert(hash, std::move(counter));
-  CountChange(*added, 1);
+  CountAdded(*added);
   return added;
 }
 
 Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view key,
                                  Template* parent) {
+  if (!TakeKey()) return nullptr;
   CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
   counter->kind = LimitKind::kCounter;
   counter->parent = parent;
@@ -63,6 +81,7 @@ Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view k
 
 Counter* Keyspace::CreateInline(Shard& shard, uint64_t hash, std::string_view key,
                                 const LimitConfig& config) {
+  if (!TakeKey()) return nullptr;
   CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
   counter->kind = LimitKind::kInline;
   counter->config = new LimitConfig(config);
@@ -71,8 +90,16 @@ Counter* Keyspace::CreateInline(Shard& shard, uint64_t hash, std::string_view ke
 
 void Keyspace::Erase(Shard& shard, Counter* counter) {
   if (!shard.merged.empty()) shard.merged.erase(counter);
-  CountChange(*counter, -1);
+  CountGone(*counter);
   shard.table.Erase(counter);
+}
+
+uint64_t Keyspace::counters() const {
+  uint64_t counters = 0;
+  for (const auto& entry : templates_.all()) {
+    counters += entry.second->counters.load(std::memory_order_relaxed);
+  }
+  return counters;
 }
 
 // ---- Forgetting --------------------------------------------------------------------------------
@@ -118,6 +145,34 @@ void Keyspace::SweepAll(int64_t now_ns) {
   }
 }
 
+// ---- Making room -------------------------------------------------------------------------------
+
+bool Keyspace::ForgetOne(Shard& shard, int64_t now_ns) {
+  const size_t looks = std::min(kSlotsLookedAt, shard.table.slots());
+  for (size_t look = 0; look < looks; ++look) {
+    if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
+    if (SweepSlot(shard, now_ns, 0)) return true;
+    ++shard.sweep_slot;
+  }
+  return false;
+}
+
+Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns) {
+  Counter* least = nullptr;
+  uint64_t least_ns = UINT64_MAX;
+  const size_t looks = std::min(kSlotsToChooseFrom, shard.table.slots());
+  for (size_t look = 0; look < looks; ++look) {
+    if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
+    Counter* const counter = shard.table.at(shard.sweep_slot++);
+    if (counter == nullptr || !counter->ephemeral() || !templates_.CatchUp(counter)) continue;
+    const uint64_t left_ns = ResetAfterNs(*counter->config, counter->state, now_ns);
+    if (least != nullptr && left_ns >= least_ns) continue;
+    least = counter;
+    least_ns = left_ns;
+  }
+  return least;
+}
+
 // ---- Changes -----------------------------------------------------------------------------------
 
 void Keyspace::Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
@@ -149,13 +204,13 @@ void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
   }
   if (counter->Forgettable(at_ns)) Forget(counter);
   counter->state = Migrate(*counter->config, counter->state, config, at_ns);
-  CountChange(*counter, -1);
+  CountGone(*counter);
   if (counter->parent == nullptr) delete counter->config;
   counter->config = made.release();
   counter->parent = nullptr;
   counter->kind = LimitKind::kExact;
   counter->binding = Log::Binding{};
-  CountChange(*counter, 1);
+  CountAdded(*counter);
 }
 
 void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
@@ -273,6 +328,19 @@ Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
     }
   }
   return Status();
+}
+
+void Keyspace::Swap(Keyspace* other) {
+  for (size_t i = 0; i < kShards; ++i) {
+    shards_[i].table.Swap(&other->shards_[i].table);
+    shards_[i].merged.swap(other->shards_[i].merged);
+  }
+  templates_.Swap(&other->templates_);
+  const auto exchange = [](std::atomic<uint64_t>* a, std::atomic<uint64_t>* b) {
+    b->store(a->exchange(b->load()));
+  };
+  exchange(&limits_, &other->limits_);
+  exchange(&keys_, &other->keys_);
 }
 
 }  // namespace flint

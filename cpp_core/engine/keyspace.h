@@ -38,6 +38,8 @@ class Keyspace {
   };
 
   Keyspace();
+  // Hashes as `other` does.
+  explicit Keyspace(const Keyspace* other) : hash_secret_(other->hash_secret_) {}
 
   uint64_t Hash(std::string_view key) const;
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 56]; }
@@ -46,6 +48,7 @@ class Keyspace {
 
   // The counter of a key, up to date with the templates; null when there is none.
   Counter* Find(Shard& shard, uint64_t hash, std::string_view key);
+  // Null when as many keys as allowed are there.
   Counter* CreateCounter(Shard& shard, uint64_t hash, std::string_view key, Template* parent);
   Counter* CreateInline(Shard& shard, uint64_t hash, std::string_view key,
                         const LimitConfig& config);
@@ -53,6 +56,14 @@ class Keyspace {
   // Looks at a few slots for fresh counters to forget, more when counters have been added, so
   // that memory follows the live ones. Called as checks go by, with no counter in hand.
   void SweepAsUsed(Shard& shard, int64_t now_ns);
+
+  // Bounds counters and inline limits together; 0: no bound. What is there already stays.
+  void set_max_keys(uint64_t max_keys) { max_keys_ = max_keys; }
+  // Looks at a few slots, others each time: forgets the first fresh counter among them.
+  bool ForgetOne(Shard& shard, int64_t now_ns);
+  // Of a few slots, others each time, the counter that would be fresh first; null when there is
+  // none.
+  Counter* LeastUsed(Shard& shard, int64_t now_ns);
 
   // The changes that records tell of.
   void Admitted(Counter* counter, int64_t at_ns, uint64_t cost);
@@ -73,18 +84,26 @@ class Keyspace {
   void SweepAll(int64_t now_ns);
 
   uint64_t limits() const { return limits_.load(std::memory_order_relaxed); }
-  uint64_t counters() const { return counters_.load(std::memory_order_relaxed); }
+  // Under templates. With any shard locked. What a removed template leaves behind is not counted,
+  // though each is erased only when somebody comes across it.
+  uint64_t counters() const;
+
+  // Exchanges everything with another keyspace that hashes alike. All shards' locks of both.
+  void Swap(Keyspace* other);
 
  private:
   Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
   bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns);
   void BoundTemplateJournal();
-  void CountChange(const Counter& counter, int64_t change);
+  bool TakeKey();
+  void CountAdded(const Counter& counter);
+  void CountGone(const Counter& counter);
 
   std::array<Shard, kShards> shards_;
   TemplateSet templates_;
-  std::atomic<uint64_t> limits_{0};    // exact, inline and templates
-  std::atomic<uint64_t> counters_{0};  // under templates
+  std::atomic<uint64_t> limits_{0};  // exact, inline and templates
+  std::atomic<uint64_t> keys_{0};    // what max_keys_ bounds
+  uint64_t max_keys_ = 0;
   std::vector<unsigned char> hash_secret_;
 };
 
@@ -93,6 +112,8 @@ class Replayer final : public RecordSink {
  public:
   explicit Replayer(Keyspace* keyspace) : keyspace_(keyspace) {}
   Status Apply(const Record& record) override;
+  // What has been replayed is in another keyspace now.
+  void MoveTo(Keyspace* keyspace) { keyspace_ = keyspace; }
   // The largest time any record told of.
   int64_t last_time_ns() const { return last_time_ns_; }
   void SawTime(int64_t at_ns);
@@ -111,7 +132,7 @@ class Replayer final : public RecordSink {
   void UnbindRemoved();
   Counter* Replace(const KeyPayload& key, uint64_t hash, Counter* standing);
 
-  Keyspace* const keyspace_;
+  Keyspace* keyspace_;
   // The ids of the current segment, both ways: a counter that goes takes its ids along.
   std::unordered_map<uint32_t, Counter*> bound_;
   std::unordered_map<Counter*, std::vector<uint32_t>> ids_;

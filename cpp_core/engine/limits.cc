@@ -19,8 +19,20 @@ Status Engine::Change(const Flags& flags, uint64_t* ticket, const Attempt& attem
   }
 }
 
+// Under the lock of what is changed, so that whoever finds it changed also finds the ticket.
 Log::Result Engine::Append(RecordType type, std::string_view payload, uint64_t* ticket) {
-  return log_ == nullptr ? Log::Result::kOk : log_->Append(type, payload, ticket);
+  if (log_ == nullptr) return Log::Result::kOk;
+  const Log::Result result = log_->Append(type, payload, ticket);
+  uint64_t newest = last_change_ticket_.load();
+  while (newest < *ticket && !last_change_ticket_.compare_exchange_weak(newest, *ticket)) {
+  }
+  return result;
+}
+
+// For who finds a limit as it should be: the change that made it so may not be on disk yet.
+uint64_t Engine::UnsyncedChange() const {
+  const uint64_t newest = last_change_ticket_.load();
+  return log_ == nullptr || log_->durable() >= newest ? 0 : newest;
 }
 
 Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* ticket,
@@ -34,7 +46,8 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
   Counter* counter = keyspace_.Find(shard, hash, limit.key);
   if (counter != nullptr && counter->kind == LimitKind::kExact &&
       (flags.if_absent || counter->config->SameAs(limit.config))) {
-    return Status();
+    *ticket = UnsyncedChange();
+    return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   if (counter != nullptr) *result = FlushMerged(shard, counter);
@@ -54,7 +67,8 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Template* standing = keyspace_.templates().Find(limit.key);
   if (standing != nullptr && (flags.if_absent || standing->config->SameAs(limit.config))) {
-    return Status();
+    *ticket = UnsyncedChange();
+    return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {

@@ -115,14 +115,14 @@ void Engine::AddTotals(std::vector<LimitStatus>* page) {
 }
 
 Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
   std::vector<LimitStatus> found(1);
   {
     const std::lock_guard<std::mutex> lock(shard.mutex);
-    FLINT_RETURN_IF_ERROR(CheckUsable());
+    FLINT_RETURN_IF_ERROR(CheckReadable());
     const int64_t now_ns = clock_.Now();
     const TemplateSet& templates = keyspace_.templates();
     if (kind == LimitKind::kTemplate) {
@@ -193,7 +193,7 @@ void Engine::Collect(const Flags& flags, const Listed& wanted, std::vector<Limit
 
 Status Engine::List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
                     size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
   Listed wanted{capacity, true, nullptr, nullptr};
   wanted.wants = [&](std::string_view key, LimitKind kind, const Totals&) {
@@ -215,7 +215,7 @@ Status Engine::List(const std::string_view* after, LimitKind after_kind, const F
 }
 
 Status Engine::Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
   Listed wanted{capacity, false, nullptr, nullptr};
   wanted.wants = [by](std::string_view, LimitKind, const Totals& totals) {

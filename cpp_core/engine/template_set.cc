@@ -96,4 +96,11 @@ void Forget(Counter* counter) {
   counter->state = State();
 }
 
+void TemplateSet::Swap(TemplateSet* other) {
+  templates_.swap(other->templates_);
+  prefix_lengths_.swap(other->prefix_lengths_);
+  journal_.swap(other->journal_);
+  std::swap(epoch_, other->epoch_);
+}
+
 }  // namespace flint

@@ -39,6 +39,7 @@ class TemplateSet {
   // Forgets the changes; every counter has been through all of them.
   void ClearJournal() { journal_.clear(); }
   size_t journal_size() const { return journal_.size(); }
+  void Swap(TemplateSet* other);
 
   const std::map<std::string, std::unique_ptr<Template>, std::less<>>& all() const {
     return templates_;

@@ -4,11 +4,11 @@
 #include <cerrno>
 #include <deque>
 #include <memory>
-#include <unordered_map>
 #include <utility>
 
 #include "storage/log_reader.h"
 #include "storage/segment.h"
+#include "storage/segment_scanner.h"
 
 namespace flint {
 namespace {
@@ -16,15 +16,6 @@ namespace {
 using Readers = std::vector<std::unique_ptr<SegmentReader>>;
 
 constexpr int kMostAttempts = 1000;
-
-Status Damage(const SegmentReader& reader, uint64_t position, uint64_t sequence,
-              const std::string& what) {
-  const uint64_t offset = reader.OffsetOf(position);
-  return Status(Code::kCorruption, "the log is damaged: " + reader.name() + " at offset " +
-                                       std::to_string(offset) + ", record " +
-                                       std::to_string(sequence) + ": " + what)
-      .At(reader.name(), offset, sequence);
-}
 
 // ---- Which segments ----------------------------------------------------------------------------
 
@@ -37,8 +28,9 @@ Status OpenAll(Env* env, const std::string& directory, const std::vector<std::st
     const Status status = SegmentReader::Open(env, directory, name, &reader);
     *gone = status.detail() != nullptr && status.detail()->system_errno == ENOENT;
     if (*gone) return Status();
-    // One whose header has not been written yet holds nothing.
-    if (status.code() == Code::kCorruption && (name == kNextName || name == kNewName)) continue;
+    // One whose header has not been written yet holds nothing. One whose header is damaged cannot
+    // be reached, nor what comes before it.
+    if (status.code() == Code::kCorruption && name != kLogName) continue;
     FLINT_RETURN_IF_ERROR(status);
     if (reader->started()) readers->push_back(std::move(reader));
   }
@@ -81,176 +73,6 @@ Status OpenChain(Env* env, const std::string& directory, Readers* chain) {
     return Status();
   }
   return Status(Code::kIo, directory + ": its files change faster than they can be read");
-}
-
-// ---- One segment -------------------------------------------------------------------------------
-
-// The events of a segment in order.
-class SegmentScanner {
- public:
-  // `end` is where the next segment takes over; UINT64_MAX for the newest.
-  SegmentScanner(SegmentReader* reader, uint64_t end) : reader_(reader), end_(end) { Rewind(); }
-
-  // Finds the clock pair that counts until the first one stands in the log.
-  Status Begin();
-  // `*found` is false at the end.
-  Status Next(HistoryEvent* event, bool* found);
-  uint64_t sequence() const { return sequence_; }  // of the last record
-
- private:
-  struct Key {
-    std::string key;
-    LimitKind kind = LimitKind::kExact;
-  };
-
-  void Rewind();
-  Status ReadRecord(Record* record, bool* found);
-  Status Unreadable(const Record& record) const {
-    return Damage(*reader_, record.position, record.sequence, "a record that makes no sense");
-  }
-  bool Bind(const Record& record);
-  bool Read(const Record& record, HistoryEvent* event);
-  bool ReadLimit(const Record& record, HistoryEvent* event);
-  bool ReadAllowAll(const Record& record, HistoryEvent* event);
-  bool AddItem(uint32_t id, uint64_t cost, HistoryEvent* event);
-
-  SegmentReader* const reader_;
-  const uint64_t end_;
-  uint64_t position_ = 0;
-  uint64_t sequence_ = 0;
-  uint32_t crc_ = 0;
-  ClockPayload clock_;
-  std::unordered_map<uint32_t, Key> keys_;
-};
-
-void SegmentScanner::Rewind() {
-  position_ = reader_->start().position;
-  sequence_ = reader_->first_sequence() - 1;
-  crc_ = ChainStart(reader_->header().generation);
-}
-
-Status SegmentScanner::ReadRecord(Record* record, bool* found) {
-  *found = false;
-  if (position_ == end_) return Status();
-  std::string_view bytes;
-  FLINT_RETURN_IF_ERROR(reader_->Bytes(position_, &bytes));
-  *found = ParseRecord(bytes, crc_, reader_->header().generation, sequence_ + 1, position_, record);
-  if (!*found) {
-    if (end_ == UINT64_MAX) return Status();
-    return Damage(*reader_, position_, sequence_ + 1, "no valid record, although the log went on");
-  }
-  position_ = record->end();
-  sequence_ = record->sequence;
-  crc_ = record->crc;
-  return Status();
-}
-
-Status SegmentScanner::Begin() {
-  while (true) {
-    Record record;
-    bool found = false;
-    FLINT_RETURN_IF_ERROR(ReadRecord(&record, &found));
-    if (!found) break;
-    if (record.type != RecordType::kClock && record.type != RecordType::kSeal) continue;
-    if (!UpdateClock(record, &clock_)) return Unreadable(record);
-    break;
-  }
-  Rewind();
-  return Status();
-}
-
-Status SegmentScanner::Next(HistoryEvent* event, bool* found) {
-  while (true) {
-    Record record;
-    FLINT_RETURN_IF_ERROR(ReadRecord(&record, found));
-    if (!*found) return Status();
-    bool is_event = false;
-    bool readable = true;
-    switch (record.type) {
-      case RecordType::kClock:
-      case RecordType::kSeal:
-        readable = UpdateClock(record, &clock_);
-        break;
-      case RecordType::kKey:
-        readable = Bind(record);
-        break;
-      case RecordType::kLimitConfigured:
-      case RecordType::kLimitRemoved:
-      case RecordType::kReset:
-      case RecordType::kAllow:
-      case RecordType::kAllowAll:
-      case RecordType::kDeny:
-        is_event = true;
-        readable = Read(record, event);
-        break;
-      default:
-        break;
-    }
-    if (!readable) return Unreadable(record);
-    if (is_event) return Status();
-  }
-}
-
-bool SegmentScanner::Bind(const Record& record) {
-  KeyPayload payload;
-  if (!Decode(record.payload, &payload)) return false;
-  keys_[record.id] = Key{std::string(payload.key), payload.kind};
-  return true;
-}
-
-bool SegmentScanner::AddItem(uint32_t id, uint64_t cost, HistoryEvent* event) {
-  const auto key = keys_.find(id);
-  if (key == keys_.end()) return false;
-  event->items.push_back({key->second.key, key->second.kind, cost});
-  return true;
-}
-
-bool SegmentScanner::ReadLimit(const Record& record, HistoryEvent* event) {
-  LimitPayload limit;
-  const bool readable = record.type == RecordType::kLimitConfigured
-                            ? DecodeConfigured(record.payload, &limit)
-                            : DecodeKeyed(record.payload, &limit);
-  if (!readable) return false;
-  event->at_ns = event->first_ns = limit.time_ns;
-  event->config = limit.config;
-  event->items.push_back({std::string(limit.key), limit.kind, 0});
-  return true;
-}
-
-bool SegmentScanner::ReadAllowAll(const Record& record, HistoryEvent* event) {
-  const AllowAllReader reader(record.payload);
-  if (!reader.valid()) return false;
-  event->at_ns = event->first_ns = reader.time_ns();
-  for (uint32_t i = 0; i < reader.count(); ++i) {
-    if (!AddItem(reader.item(i).id, reader.item(i).cost, event)) return false;
-  }
-  return true;
-}
-
-bool SegmentScanner::Read(const Record& record, HistoryEvent* event) {
-  *event = HistoryEvent();
-  event->sequence = record.sequence;
-  event->type = record.type;
-  bool readable = false;
-  if (record.type == RecordType::kAllow) {
-    uint64_t cost = 0;
-    readable = DecodeAllow(record.payload, &event->at_ns, &cost) && AddItem(record.id, cost, event);
-    event->first_ns = event->at_ns;
-  } else if (record.type == RecordType::kDeny) {
-    DenyPayload deny;
-    readable = Decode(record.payload, &deny) && AddItem(record.id, deny.cost, event);
-    event->at_ns = deny.time_ns;
-    event->first_ns = deny.count == 1 ? deny.time_ns : deny.first_ns;
-    event->count = deny.count;
-  } else if (record.type == RecordType::kAllowAll) {
-    readable = ReadAllowAll(record, event);
-  } else {
-    readable = ReadLimit(record, event);
-  }
-  const int64_t wall_minus_engine_ns = clock_.clock.wall_ns - clock_.clock.engine_ns;
-  event->at_ns += wall_minus_engine_ns;
-  event->first_ns += wall_minus_engine_ns;
-  return readable;
 }
 
 // ---- A page ------------------------------------------------------------------------------------

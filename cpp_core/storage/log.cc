@@ -76,6 +76,8 @@ Log::Result Log::Reserve(uint32_t length) {
   const uint64_t waiting = head_ - written_.load(std::memory_order_acquire);
   if (waiting + length + kRingReserveBytes > ring_->size()) [[unlikely]]
     return Result::kRingFull;
+  if (events_ - events_synced_ >= options_.max_unsynced_events && head_ > durable()) [[unlikely]]
+    return Result::kUnsynced;
   if (FitsSegment(length)) [[likely]]
     return Result::kOk;
   if (prepared_ == nullptr) {
@@ -175,6 +177,20 @@ void Log::CountEvent(bool* wake) {
 
 void Log::Wake() { sem_post(&wake_); }
 
+// A record that is not in the ring's file does not outlive the process, so it does not count.
+Log::Result Log::Appended(bool wake) {
+  if (wake) Wake();
+  if (!ring_->failed()) [[likely]]
+    return Result::kOk;
+  Poison(RingFailed());
+  return Result::kPoisoned;
+}
+
+Status Log::RingFailed() const {
+  return Status(Code::kIo, directory_ + "/" + kRingName +
+                               " was cut short or its disk failed while it was in use");
+}
+
 Log::Result Log::AppendAllow(const Binding& binding, int64_t time_ns, uint64_t cost,
                              uint64_t* ticket) {
   return AppendOne(RecordType::kAllow, binding, time_ns, cost, ticket);
@@ -200,14 +216,12 @@ Log::Result Log::AppendOne(RecordType type, const Binding& binding, int64_t time
     *ticket = head_;
     CountEvent(&wake);
   }
-  if (wake) Wake();
-  return Result::kOk;
+  return Appended(wake);
 }
 
-Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny) {
-  uint64_t ticket = 0;
+Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny, uint64_t* ticket) {
   if (deny.count == 1) {
-    return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, &ticket);
+    return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, ticket);
   }
   const std::string payload = Encode(deny);
   bool wake = false;
@@ -217,10 +231,10 @@ Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny) {
     if (result != Result::kOk) return result;
     if (binding.segment != static_cast<uint32_t>(active_->header.number)) return Result::kNeedKey;
     Emit(RecordType::kDeny, 0, binding.id, payload);
+    *ticket = head_;
     CountEvent(&wake);
   }
-  if (wake) Wake();
-  return Result::kOk;
+  return Appended(wake);
 }
 
 Log::Result Log::AppendAllowAll(const Binding* const* bindings, const uint64_t* costs,
@@ -242,8 +256,7 @@ Log::Result Log::AppendAllowAll(const Binding* const* bindings, const uint64_t* 
     *ticket = head_;
     CountEvent(&wake);
   }
-  if (wake) Wake();
-  return Result::kOk;
+  return Appended(wake);
 }
 
 Log::Result Log::AppendKey(const KeyPayload& key, Binding* binding) {
@@ -267,8 +280,7 @@ Log::Result Log::Append(RecordType type, std::string_view payload, uint64_t* tic
     *ticket = head_;
     CountEvent(&wake);
   }
-  if (wake) Wake();
-  return Result::kOk;
+  return Appended(wake);
 }
 
 void Log::ExpectEvent() {
@@ -280,6 +292,7 @@ void Log::ExpectEvent() {
   if (wake) Wake();
 }
 
+// Somebody waits for what has been appended, but not here: the background thread syncs it now.
 void Log::SyncSoon() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -329,6 +342,7 @@ Log::Part Log::NextPart() {
 
 Status Log::WritePart(const Part& part) {
   uint64_t at = part.begin;
+  if (ring_->failed()) return RingFailed();
   while (at < part.end) {
     const std::string_view bytes = ring_->Bytes(at, part.end - at);
     const uint64_t offset = kSegmentHeaderBytes + at - part.segment->start;
@@ -336,6 +350,8 @@ Status Log::WritePart(const Part& part) {
     digest_.Update(bytes.data(), bytes.size());
     at += bytes.size();
   }
+  // What was written may be the emptiness of a page that had gone; it is not synced.
+  if (ring_->failed()) return RingFailed();
   written_.store(part.end, std::memory_order_release);
   return Status();
 }
@@ -352,6 +368,7 @@ bool Log::TakeSeal(const Part& part, SealPayload* seal) {
 }
 
 Status Log::WaitForRoom(Result why) {
+  if (why == Result::kUnsynced) return SyncThrough(counts().appended);
   return why == Result::kSegmentFull ? WaitForSegment() : WaitForRing();
 }
 
@@ -399,7 +416,7 @@ Status Log::WaitDurable(uint64_t ticket, uint64_t timeout_ns) {
   std::unique_lock<std::mutex> lock(wait_mutex_);
   while (durable_.load(std::memory_order_relaxed) < ticket) {
     if (!poison_.ok()) return poison_;
-    if (timeout_ns == 0) return Status(Code::kTimeout, CodeSentence(Code::kTimeout));
+    if (timeout_ns == 0) break;
     if (!syncing_) {
       syncing_ = true;
       lock.unlock();
@@ -413,7 +430,10 @@ Status Log::WaitDurable(uint64_t ticket, uint64_t timeout_ns) {
       timeout_ns = 0;
     }
   }
-  return Status();
+  if (durable_.load(std::memory_order_relaxed) >= ticket) return Status();
+  lock.unlock();
+  SyncSoon();
+  return Status(Code::kTimeout, CodeSentence(Code::kTimeout));
 }
 
 Status Log::Flush() {
@@ -555,13 +575,22 @@ void Log::Background() {
         [[fallthrough]];
       case Due::kSync:
         // A failure is kept in poison_, where every caller finds it.
-        if (SyncThrough(counts().appended).ok()) break;
+        if (Flush().ok()) {
+          ForgetExpected();
+          break;
+        }
         [[fallthrough]];
       case Due::kNothing:
         Sleep(sleep_ns);
         break;
     }
   }
+}
+
+// Events that were expected and for which there was no room are not waited for any longer.
+void Log::ForgetExpected() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (head_ <= durable()) events_synced_ = events_;
 }
 
 Log::Due Log::NextDue(int64_t* sleep_ns) {

@@ -36,6 +36,9 @@ class Log {
     uint64_t flush_every_ns = 100'000'000;
     uint64_t segment_bytes = uint64_t{8} << 20;  // the largest; the first ones are smaller
     uint64_t ring_bytes = uint64_t{1} << 20;     // a power of two
+    StoreMode store_mode = StoreMode::kMapped;
+    // With this many events not on disk, appending waits; in batch mode.
+    uint64_t max_unsynced_events = UINT64_MAX;
   };
 
   // A segment that is being written or waits to be finished. Guarded by the log's mutex; `file`
@@ -70,6 +73,7 @@ class Log {
     kNeedKey,      // the key has no id in the active segment yet: AppendKey, then again
     kRingFull,     // WaitForRoom, then again
     kSegmentFull,  // likewise
+    kUnsynced,     // likewise: as many events as may be lost with the power are not on disk
     kDiskFull,     // no space for the next segment; nothing was changed
     kPoisoned,
     kClosed,
@@ -98,7 +102,7 @@ class Log {
   void Run();
 
   Result AppendAllow(const Binding& binding, int64_t time_ns, uint64_t cost, uint64_t* ticket);
-  Result AppendDeny(const Binding& binding, const DenyPayload& deny);
+  Result AppendDeny(const Binding& binding, const DenyPayload& deny, uint64_t* ticket);
   Result AppendAllowAll(const Binding* const* bindings, const uint64_t* costs, uint32_t count,
                         int64_t time_ns, uint64_t* ticket);
   Result AppendKey(const KeyPayload& key, Binding* binding);
@@ -107,8 +111,6 @@ class Log {
   // Something will be appended by the hook before the next sync: lets that sync come in time.
   void ExpectEvent();
 
-  // Somebody waits for what has been appended, but not here: the background thread syncs it now.
-  void SyncSoon();
   // A descriptor (eventfd) that becomes readable when `durable` advances, when the log fails, and
   // when it is closed. Unwatch, or the destructor, closes it.
   Status Watch(int* fd);
@@ -116,7 +118,8 @@ class Log {
 
   // Waits until an append that found the ring or the segment full is worth trying again.
   Status WaitForRoom(Result why);
-  // Waits until `ticket` is on disk. 0 does not wait at all; UINT64_MAX is without end.
+  // Waits until `ticket` is on disk, or has the background thread sync it when the time is over.
+  // 0 does not wait at all; UINT64_MAX is without end.
   Status WaitDurable(uint64_t ticket, uint64_t timeout_ns);
   // Waits until everything appended so far is on disk.
   Status Flush();
@@ -162,8 +165,11 @@ class Log {
   void EmitClockIfStepped();
   void EmitClock();
   void CountEvent(bool* wake);
+  Result Appended(bool wake);
+  Status RingFailed() const;
   void FinishFront();
   void Wake();
+  void SyncSoon();
 
   void TakeDrainRole();
   void LeaveDrainRole();
@@ -186,6 +192,7 @@ class Log {
   enum class Due { kNothing, kSync, kIdleSeal };
   void Background();
   Due NextDue(int64_t* sleep_ns);
+  void ForgetExpected();
   void Sleep(int64_t sleep_ns);
   void EmitIdleSeal();
   Status Housekeep();

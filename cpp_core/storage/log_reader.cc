@@ -17,7 +17,7 @@ Status ExplainForeignLog(Env* env, const std::string& directory, const Status& s
   FLINT_RETURN_IF_ERROR(file->Read(0, &first, 1, &got));
   if (got == 1 && first == '{') {
     return Status(Code::kUnsupported,
-                  directory + ": written by Flint 0.1 or 0.2, which this version cannot read");
+                  directory + ": written by Flint 0.1 or 0.2; opening it for writing converts it");
   }
   return status;
 }
@@ -219,7 +219,10 @@ Status LogStream::ReadHere(Record* record, bool* found) {
   if (length > kMaxRecordBytes || length > ring_->size()) return Status();
   ring_record_ = ring_->Bytes(position_, length);
   *found = ParseRecord(ring_record_, crc_, generation, sequence_ + 1, position_, record);
-  if (*found && ring_records_++ == 0) first_ring_position_ = position_;
+  if (*found && ring_records_++ == 0) {
+    first_ring_position_ = position_;
+    first_ring_sequence_ = record->sequence;
+  }
   return Status();
 }
 

@@ -69,6 +69,7 @@ class LogStream {
   uint64_t ring_records() const { return ring_records_; }
   // Where the first of them is; UINT64_MAX if there is none.
   uint64_t first_ring_position() const { return first_ring_position_; }
+  uint64_t first_ring_sequence() const { return first_ring_sequence_; }
   // Damage at the current position, said in one form everywhere.
   Status DamageHere(const std::string& what) const;
 
@@ -87,6 +88,7 @@ class LogStream {
   uint32_t crc_ = 0;
   uint64_t ring_records_ = 0;
   uint64_t first_ring_position_ = UINT64_MAX;
+  uint64_t first_ring_sequence_ = 0;
   std::string ring_record_;
 };
 

@@ -20,18 +20,31 @@ Recovery::Recovery(Env* env, std::string directory, const SnapshotHead& snapshot
 }
 
 Status Recovery::Replay(RecordSink* sink, Report* report) {
-  FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, covered_, UINT64_MAX, &path_));
-  if (path_.segments.empty()) {
-    *report = report_;
-    return RefuseRemains();
+  FLINT_RETURN_IF_ERROR(Begin());
+  if (!report_.fresh) {
+    FLINT_RETURN_IF_ERROR(ReadOn(sink));
+    FLINT_RETURN_IF_ERROR(CheckEnd());
   }
+  *report = report_;
+  return Status();
+}
+
+Status Recovery::Begin() {
+  FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, covered_, UINT64_MAX, &path_));
+  if (path_.segments.empty()) return RefuseRemains();
   report_.fresh = false;
   report_.damaged_history = path_.damaged.size();
-  FLINT_RETURN_IF_ERROR(RingImage::Read(env_, directory_, path_.directory_id, &ring_));
   stream_ = std::make_unique<LogStream>(&path_, &ring_, covered_);
   const SegmentReader& first = stream_->segment();
   sealed_ = Boundary{first.start().position, first.first_sequence() - 1, first.start().previous_crc,
                      first.start().previous_segment, first.start().previous_generation};
+  return Status();
+}
+
+// The ring is read before the segment: what leaves the ring meanwhile is in the segment then.
+Status Recovery::ReadOn(RecordSink* sink) {
+  FLINT_RETURN_IF_ERROR(RingImage::Read(env_, directory_, path_.directory_id, &ring_));
+  stream_->mutable_segment()->DropWindow();
   while (true) {
     Record record;
     bool end = false;
@@ -45,9 +58,16 @@ Status Recovery::Replay(RecordSink* sink, Report* report) {
     FLINT_RETURN_IF_ERROR(Observe(record));
   }
   report_.ring_records = stream_->ring_records();
-  FLINT_RETURN_IF_ERROR(CheckEnd(&report_));
-  *report = report_;
   return Status();
+}
+
+// Whether the log still goes on where the stream stands, and not in a segment that a recovery or a
+// rotation has put in its place.
+Status Recovery::CheckNewest() {
+  std::unique_ptr<SegmentReader> newest;
+  FLINT_RETURN_IF_ERROR(SegmentReader::Open(env_, directory_, kLogName, &newest));
+  if (newest->header().number <= stream_->segment().header().number) return Status();
+  return Status(Code::kCorruption, directory_ + ": the log goes on in another segment");
 }
 
 // A directory without a log is new, unless its ring tells that there was one.
@@ -171,20 +191,20 @@ Status Recovery::LookForSeals() {
   return Status();
 }
 
-Status Recovery::CheckEnd(Report* report) {
+Status Recovery::CheckEnd() {
   // What is sealed had been in its segment: that the ring still has it does not undo the damage.
   if (stream_->first_ring_position() < sealed_.position) {
     return Status(Code::kCorruption, "the log is damaged at position " +
                                          std::to_string(stream_->first_ring_position()) +
                                          ": a record that a seal covers is only in flint.ring")
         .At(stream_->segment().name(), stream_->segment().OffsetOf(stream_->first_ring_position()),
-            0);
+            stream_->first_ring_sequence());
   }
   FLINT_RETURN_IF_ERROR(LookForSeals());
-  report->torn_bytes = torn_end_ - stream_->position();
-  if (report->clock.boot != boot_) return Status();
+  report_.torn_bytes = torn_end_ - stream_->position();
+  if (report_.clock.boot != boot_) return Status();
   // No power was lost, so whatever was written is still there, in the segment or in the ring.
-  if (report->torn_bytes > 0) {
+  if (report_.torn_bytes > 0) {
     return stream_->DamageHere("no valid record, although the machine has been running since");
   }
   if (!ring_.present() && !clean_) {
@@ -206,7 +226,8 @@ Status Recovery::TakeOver(const Log::Options& options, const ClockPayload& clock
   // A log that has not been closed always has a ring: one that holds nothing is made before the
   // segment that needs it, one that holds records is replaced after them.
   const auto create_ring = [&] {
-    return Ring::Create(env_, directory_, path_.directory_id, options.ring_bytes, &start->ring);
+    return Ring::Create(env_, directory_, path_.directory_id, options.ring_bytes,
+                        options.store_mode, &start->ring);
   };
   const bool ring_first = !ring_.present();
   if (ring_first) FLINT_RETURN_IF_ERROR(create_ring());

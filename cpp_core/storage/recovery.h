@@ -30,7 +30,8 @@ struct HistorySegment {
 };
 
 // Opening a directory's log: replay what it holds, decide whether its end is torn or damaged, and
-// go on in a new segment. Used once, by one thread, with the directory locked.
+// go on in a new segment. Used once, by one thread; for TakeOver, which alone writes, the directory
+// is locked.
 class Recovery {
  public:
   struct Report {
@@ -48,6 +49,15 @@ class Recovery {
 
   // Reads everything, giving `sink` the records behind the snapshot, and sets `report`.
   Status Replay(RecordSink* sink, Report* report);
+  // The steps of Replay, for a directory that another process may be writing: finding the segments;
+  // reading what there is, or what has come since; deciding about the end.
+  Status Begin();
+  Status ReadOn(RecordSink* sink);
+  Status CheckEnd();
+  // kCorruption when the log goes on elsewhere than where it has been read.
+  Status CheckNewest();
+  const Report& report() const { return report_; }
+  uint64_t sequence() const { return stream_ == nullptr ? 0 : stream_->sequence(); }
   // After Replay: how many segments the log has, and those before it, oldest first.
   uint64_t segments() const { return path_.segments.size(); }
   std::vector<HistorySegment> history() const;
@@ -75,7 +85,6 @@ class Recovery {
   Status RefuseRemains() const;
   Status Observe(const Record& record);
   void ForgetThrough(uint64_t position);
-  Status CheckEnd(Report* report);
   Status LookForSeals();
   Status CheckSeal(std::string_view bytes, const std::string& where) const;
   Status ScanFile(SegmentReader* reader, uint64_t position);

@@ -26,19 +26,20 @@ std::string EncodeHeader(const DirectoryId& id, uint64_t data_bytes) {
 }  // namespace
 
 Status Ring::Create(Env* env, const std::string& directory, const DirectoryId& id,
-                    uint64_t data_bytes, std::unique_ptr<Ring>* ring) {
+                    uint64_t data_bytes, StoreMode mode, std::unique_ptr<Ring>* ring) {
   std::unique_ptr<StoreFile> store;
   const std::string temporary = directory + "/" + kRingTemporaryName;
   bool exists = false;
   FLINT_RETURN_IF_ERROR(env->Exists(temporary, &exists));
   if (exists) FLINT_RETURN_IF_ERROR(env->Remove(temporary));
-  FLINT_RETURN_IF_ERROR(env->OpenStore(temporary, kRingHeaderBytes + data_bytes, &store));
+  FLINT_RETURN_IF_ERROR(env->OpenStore(temporary, kRingHeaderBytes + data_bytes, mode, &store));
   const std::string header = EncodeHeader(id, data_bytes);
   store->Store(0, header.data(), header.size());
   const std::string zeros(size_t{1} << 16, '\0');
   for (uint64_t at = 0; at < data_bytes; at += zeros.size()) {
     store->Store(kRingHeaderBytes + at, zeros.data(), std::min(zeros.size(), data_bytes - at));
   }
+  if (store->failed()) return Status(Code::kIo, "cannot write " + temporary);
   FLINT_RETURN_IF_ERROR(env->Rename(temporary, directory + "/" + kRingName));
   FLINT_RETURN_IF_ERROR(env->SyncDirectory(directory));
   ring->reset(new Ring(std::move(store), data_bytes));

@@ -16,12 +16,14 @@ class Ring {
  public:
   // Puts an empty ring in place of a directory's ring, in one step.
   static Status Create(Env* env, const std::string& directory, const DirectoryId& id,
-                       uint64_t data_bytes, std::unique_ptr<Ring>* ring);
+                       uint64_t data_bytes, StoreMode mode, std::unique_ptr<Ring>* ring);
 
   uint64_t size() const { return data_bytes_; }
   // Stores a record so that its first eight bytes come last. Records must not overlap ones that
   // are still needed; the log sees to that.
   void Put(uint64_t position, const char* record, uint32_t length);
+  // Whether a record did not reach the file, now or earlier.
+  bool failed() const { return store_->failed(); }
   // The stored bytes from `position`: up to `size` of them, fewer where the ring wraps.
   std::string_view Bytes(uint64_t position, uint64_t size) const;
 

@@ -60,6 +60,8 @@ class SegmentReader {
   // The bytes from `position` on, up to a whole record's and at most to the end of the file. The
   // view is good until the next call.
   Status Bytes(uint64_t position, std::string_view* bytes);
+  // For a file that is being written: the next Bytes reads it again.
+  void DropWindow() { window_.clear(); }
   // Reads up to `size` bytes from `position`.
   Status Read(uint64_t position, size_t size, std::string* bytes);
 

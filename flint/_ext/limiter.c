@@ -7,47 +7,92 @@ const char* const sync_names[] = {"always", "batch", NULL};
 
 /* ---- Open ---------------------------------------------------------------------------------- */
 
+static const char* const full_names[] = {"refuse", "evict", NULL};
+static const char* const error_names[] = {"raise", "allow", "deny", NULL};
+static const char* const mapped_names[] = {"auto", "never", NULL};
+
 enum {
   OPEN_PATH,
+  OPEN_READ_ONLY,
   OPEN_SYNC,
   OPEN_EVERY_MS,
   OPEN_EVERY_EVENTS,
   OPEN_SEGMENT,
   OPEN_RING,
   OPEN_CLOCK,
+  OPEN_UNSYNCED,
+  OPEN_DOWNTIME,
+  OPEN_HISTORY_BYTES,
+  OPEN_HISTORY_AGE,
+  OPEN_KEYS,
+  OPEN_WHEN_FULL,
+  OPEN_ON_ERROR,
+  OPEN_MAPPED,
+  OPEN_SYNC_DENIALS,
   OPEN_VALUES
 };
 
-/* A size that None leaves to the engine. */
-static bool optional_bytes(const char* name, PyObject* value, uint64_t low, uint64_t high,
-                           uint64_t* out) {
+/* A number that None leaves to the engine. */
+static bool optional(const char* name, PyObject* value, uint64_t low, uint64_t high,
+                     uint64_t* out) {
   return value == Py_None || args_quantity(name, value, low, high, out);
+}
+
+static bool read_clock(ModuleState* state, PyObject* clock, flint_limiter_options* options) {
+  if (clock == Py_None) return true;
+  if (!PyObject_TypeCheck(clock, state->clock_type)) {
+    error_argument(PyExc_TypeError, "clock", "a flint.testing.ManualClock or None", clock);
+    return false;
+  }
+  options->clock = clock_read;
+  options->clock_argument = clock;
+  return true;
+}
+
+/* What to do when something is scarce or fails. */
+static bool read_failure_options(PyObject* const* args, flint_limiter_options* options) {
+  bool sync_denials;
+  if (!optional("max_unsynced_events", args[OPEN_UNSYNCED], 1, UINT64_C(1) << 32,
+                &options->max_unsynced_events) ||
+      !optional("max_downtime", args[OPEN_DOWNTIME], 1, FLINT_MAX_QUANTITY,
+                &options->max_downtime_ns) ||
+      !optional("history_max_bytes", args[OPEN_HISTORY_BYTES], 0, FLINT_MAX_QUANTITY,
+                &options->history_max_bytes) ||
+      !optional("history_max_age", args[OPEN_HISTORY_AGE], 1, FLINT_MAX_QUANTITY,
+                &options->history_max_age_ns) ||
+      !optional("max_keys", args[OPEN_KEYS], 1, FLINT_MAX_QUANTITY, &options->max_keys) ||
+      !args_word("when_full", args[OPEN_WHEN_FULL], full_names, &options->when_full) ||
+      !args_word("on_error", args[OPEN_ON_ERROR], error_names, &options->on_error) ||
+      !args_word("mapped", args[OPEN_MAPPED], mapped_names, &options->mapped) ||
+      !args_bool("sync_denials", args[OPEN_SYNC_DENIALS], &sync_denials)) {
+    return false;
+  }
+  /* To the engine 0 is the default, and one byte is less than any segment. */
+  bool no_history = args[OPEN_HISTORY_BYTES] != Py_None && options->history_max_bytes == 0;
+  if (no_history) options->history_max_bytes = 1;
+  options->sync_denials = sync_denials;
+  return true;
 }
 
 static bool read_options(ModuleState* state, PyObject* const* args,
                          flint_limiter_options* options) {
-  PyObject* clock = args[OPEN_CLOCK];
-  if (clock != Py_None) {
-    if (!PyObject_TypeCheck(clock, state->clock_type)) {
-      error_argument(PyExc_TypeError, "clock", "a flint.testing.ManualClock or None", clock);
-      return false;
-    }
-    options->clock = clock_read;
-    options->clock_argument = clock;
-  }
-  return args_word("sync", args[OPEN_SYNC], sync_names, &options->sync) &&
+  return read_clock(state, args[OPEN_CLOCK], options) &&
+         args_word("sync", args[OPEN_SYNC], sync_names, &options->sync) &&
          args_quantity("flush_every_ms", args[OPEN_EVERY_MS], 1, 3600000,
                        &options->flush_every_ms) &&
          args_quantity("flush_every_events", args[OPEN_EVERY_EVENTS], 1, UINT64_C(1) << 32,
                        &options->flush_every_events) &&
-         optional_bytes("segment_bytes", args[OPEN_SEGMENT], 256 << 10, 1 << 30,
-                        &options->segment_bytes) &&
-         optional_bytes("ring_bytes", args[OPEN_RING], 256 << 10, 64 << 20, &options->ring_bytes);
+         optional("segment_bytes", args[OPEN_SEGMENT], 256 << 10, 1 << 30,
+                  &options->segment_bytes) &&
+         optional("ring_bytes", args[OPEN_RING], 256 << 10, 64 << 20, &options->ring_bytes) &&
+         read_failure_options(args, options);
 }
 
 /* Opens `path` for a limiter in PHASE_OPENING. */
 static bool open_handle(LimiterObject* self, PyObject* const* args) {
   flint_limiter_options options = {.struct_size = sizeof options};
+  bool read_only;
+  if (!args_bool("read_only", args[OPEN_READ_ONLY], &read_only)) return false;
   if (!read_options(self->state, args, &options)) return false;
   PyObject* path = PyUnicode_EncodeFSDefault(args[OPEN_PATH]);
   if (path == NULL) return false;
@@ -55,8 +100,13 @@ static bool open_handle(LimiterObject* self, PyObject* const* args) {
   flint_limiter_error error;
   error_init(&error);
   int32_t code;
-  CALL_RELEASED(code, flint_limiter_open, PyBytes_AsString(path), (uint64_t)PyBytes_Size(path),
-                &options, &handle, &error);
+  const char* bytes = PyBytes_AsString(path);
+  uint64_t size = (uint64_t)PyBytes_Size(path);
+  if (read_only) {
+    CALL_RELEASED(code, flint_limiter_open_readonly, bytes, size, &options, &handle, &error);
+  } else {
+    CALL_RELEASED(code, flint_limiter_open, bytes, size, &options, &handle, &error);
+  }
   Py_DECREF(path);
   if (code != FLINT_LIMITER_OK) {
     error_raise(self->state, code, &error, NULL);
@@ -74,11 +124,11 @@ static bool open_handle(LimiterObject* self, PyObject* const* args) {
   return true;
 }
 
-/* _open(data_dir, sync, flush_every_ms, flush_every_events, segment_bytes, ring_bytes, clock) */
+/* _open(data_dir, read_only, options in the order of the enumeration above) */
 static PyObject* limiter_open(PyObject* op, PyObject* const* args, Py_ssize_t given) {
   LimiterObject* self = AS_LIMITER(op);
   if (given != OPEN_VALUES || !PyUnicode_Check(args[OPEN_PATH])) {
-    PyErr_SetString(PyExc_TypeError, "_open() takes a str and six options");
+    PyErr_SetString(PyExc_TypeError, "_open() takes a str and all options");
     return NULL;
   }
   int expected = PHASE_CLOSED;
@@ -295,13 +345,31 @@ static PyObject* limiter_flush(PyObject* op, PyObject* ignored) {
   return NULL;
 }
 
-static PyObject* limiter_compact(PyObject* op, PyObject* ignored) {
+static PyObject* limiter_compact(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                                 PyObject* keywords) {
+  static const Signature signature = {"compact", 1, 0, 0, {NAME_wait}};
+  LimiterObject* self = AS_LIMITER(op);
+  PyObject* values[1];
+  bool wait = true;
+  if (!args_parse(self->state, &signature, args, given, keywords, values)) return NULL;
+  if (values[0] != NULL && !args_bool("wait", values[0], &wait)) return NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  uint32_t flags = wait ? 0 : FLINT_LIMITER_NO_WAIT;
+  int32_t code;
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_compact, flags, &error);
+  if (code == FLINT_LIMITER_OK) Py_RETURN_NONE;
+  error_raise(self->state, code, &error, NULL);
+  return NULL;
+}
+
+static PyObject* limiter_refresh(PyObject* op, PyObject* ignored) {
   (void)ignored;
   LimiterObject* self = AS_LIMITER(op);
   flint_limiter_error error;
   error_init(&error);
   int32_t code;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_compact, &error);
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_refresh, &error);
   if (code == FLINT_LIMITER_OK) Py_RETURN_NONE;
   error_raise(self->state, code, &error, NULL);
   return NULL;
@@ -415,7 +483,8 @@ static PyMethodDef limiter_methods[] = {
     KEYWORD_METHOD("reset", limiter_reset, RESET_DOC),
     {"info", limiter_info, METH_NOARGS, INFO_DOC},
     {"flush", limiter_flush, METH_NOARGS, FLUSH_DOC},
-    {"compact", limiter_compact, METH_NOARGS, COMPACT_DOC},
+    KEYWORD_METHOD("compact", limiter_compact, COMPACT_DOC),
+    {"refresh", limiter_refresh, METH_NOARGS, REFRESH_DOC},
     {"close", limiter_close, METH_NOARGS, CLOSE_DOC},
     {"__reduce__", limiter_reduce, METH_NOARGS,
      "__reduce__($self, /)\n--\n\nRaises TypeError: a limiter cannot be pickled or copied."},

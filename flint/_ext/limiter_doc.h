@@ -23,7 +23,7 @@
   "\n"                                                                                            \
   "Raises NotConfiguredError if neither a limit nor a template covers key, TypeError or\n"        \
   "ValueError for a bad argument (nothing is counted), DiskFullError, PoisonedError,\n"           \
-  "ClosedError or ForkedError. Safe to call from any thread."
+  "TableFullError, ReadOnlyError, ClosedError or ForkedError. Safe to call from any thread."
 
 #define PEEK_DOC                                                                               \
   "peek" DECIDE_SIGNATURE                                                                      \
@@ -81,20 +81,31 @@
   "resets all its counters.\n"                                                                   \
   "\n" TEMPLATE_RULE "Raises NotConfiguredError if there is nothing to reset."
 
-#define INFO_DOC                                                                                 \
-  "info($self, /)\n--\n\n"                                                                       \
-  "Return a dict of numbers about the open directory: what opening found (recovered_records,\n"  \
-  "recovered_ring_records, torn_bytes, snapshot_limits), what there is now (limits, counters,\n" \
-  "log_bytes, segments, snapshot_bytes, sequence, appended, durable, syncs, directory_mode,\n"   \
-  "engine_time_ns) and sync."
+#define INFO_DOC                                                                                  \
+  "info($self, /)\n--\n\n"                                                                        \
+  "Return a dict of numbers about the open directory: what opening found (recovered_records,\n"   \
+  "recovered_ring_records, torn_bytes, snapshot_limits), what there is now (limits, counters,\n"  \
+  "log_bytes, segments, snapshot_bytes, sequence, appended, durable, syncs, directory_mode,\n"    \
+  "engine_time_ns, history_bytes), what has happened since it was opened (compactions,\n"         \
+  "compaction_failures, undecided: checks that on_error answered, evicted: keys that made room\n" \
+  "for others), how far a compaction is (compaction_done_bytes of compaction_total_bytes, 0\n"    \
+  "when none is running) and sync."
 
 #define FLUSH_DOC           \
   "flush($self, /)\n--\n\n" \
   "Wait until everything decided or configured before the call is on disk."
 
-#define COMPACT_DOC           \
-  "compact($self, /)\n--\n\n" \
-  "Replace the log written so far by a snapshot. Checks go on meanwhile."
+#define COMPACT_DOC                                                                               \
+  "compact($self, /, *, wait=True)\n--\n\n"                                                       \
+  "Replace the log written so far by a snapshot, built from the files and held against the\n"     \
+  "state in memory. Checks go on meanwhile; info tells how far it is (compaction_done_bytes of\n" \
+  "compaction_total_bytes). It also starts by itself when the log has outgrown the snapshot.\n"   \
+  "wait=False only starts it."
+
+#define REFRESH_DOC                                                                        \
+  "refresh($self, /)\n--\n\n"                                                              \
+  "Take over what has been written since, in a limiter of Limiter.open_readonly. Raises\n" \
+  "ValueError in any other, and what open_readonly raises."
 
 #define CLOSE_DOC                                                                             \
   "close($self, /)\n--\n\n"                                                                   \
@@ -102,10 +113,11 @@
   "ClosedError, as does every later call. Closing again does nothing, as does closing in a\n" \
   "forked child. Raises what the last sync met, and the limiter is closed all the same."
 
-#define OPEN_DOC                                                                                  \
-  "_open($self, data_dir, sync, flush_every_ms, flush_every_events, segment_bytes, ring_bytes,\n" \
-  "      clock, /)\n--\n\n"                                                                       \
-  "Open. The sizes and the clock may be None."
+#define OPEN_DOC                                                                                 \
+  "_open($self, data_dir, read_only, sync, flush_every_ms, flush_every_events, segment_bytes,\n" \
+  "      ring_bytes, clock, max_unsynced_events, max_downtime_ns, history_max_bytes,\n"          \
+  "      history_max_age_ns, max_keys, when_full, on_error, mapped, sync_denials, /)\n--\n\n"    \
+  "Open. What has a default in the engine may be None."
 
 #define LIMIT_DOC                                                                      \
   "_limit($self, key, template, rate, per_ns, burst, algorithm, if_absent, /)\n--\n\n" \

@@ -102,11 +102,18 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
+static PyMethodDef module_methods[] = {
+    {"examine", examine, METH_O,
+     "examine($module, path, /)\n--\n\nVerify a data directory; see flint.doctor."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "flint._native",
     .m_doc = "The part of Flint that is written in C. Use the package flint.",
     .m_size = sizeof(ModuleState),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

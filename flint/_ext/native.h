@@ -63,7 +63,8 @@
   X(total_denied_cost)  \
   X(last_allowed_at)    \
   X(last_denied_at)     \
-  X(last_reset_at)
+  X(last_reset_at)      \
+  X(wait)
 
 enum {
 #define FLINT_NAME(name) NAME_##name,
@@ -85,9 +86,11 @@ enum {
   X(FLINT_LIMITER_FORKED, ForkedError)                \
   X(FLINT_LIMITER_POISONED, PoisonedError)            \
   X(FLINT_LIMITER_INTERNAL, FlintError)               \
-  X(FLINT_LIMITER_HISTORY_GONE, HistoryGoneError)
+  X(FLINT_LIMITER_HISTORY_GONE, HistoryGoneError)     \
+  X(FLINT_LIMITER_TABLE_FULL, TableFullError)         \
+  X(FLINT_LIMITER_READ_ONLY, ReadOnlyError)
 
-#define FLINT_ERROR_CODES (FLINT_LIMITER_HISTORY_GONE + 1)
+#define FLINT_ERROR_CODES (FLINT_LIMITER_READ_ONLY + 1)
 
 typedef struct {
   PyTypeObject* limiter_type;
@@ -254,6 +257,10 @@ static inline uint64_t limiter_ticket(const LimiterObject* self, uint64_t ticket
 PyObject* limiter_durable(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_watch(PyObject* op, PyObject* ignored);
 PyObject* limiter_unwatch(PyObject* op, PyObject* fd);
+
+/* ---- doctor.c ------------------------------------------------------------------------------ */
+
+PyObject* examine(PyObject* module, PyObject* path);
 
 /* ---- module.c ------------------------------------------------------------------------------ */
 

@@ -3,7 +3,8 @@
 #include "native.h"
 
 #define AS_RESULT(object) ((ResultObject*)(object))
-#define RESULT_ARGUMENTS 9
+#define RESULT_ARGUMENTS 10
+#define RESULT_REQUIRED 9
 
 /* A Result's type cannot be subclassed, so it is always the module's own. */
 static ModuleState* result_state(PyObject* self) { return PyType_GetModuleState(Py_TYPE(self)); }
@@ -30,22 +31,23 @@ static void result_dealloc(PyObject* self) {
 }
 
 /* Result(key, allowed, cost, limit, remaining, reset_at_ns, reset_after_ns, retry_after_ns,
- * algorithm): what unpickling calls, and tests of programs that use Flint. */
+ * algorithm, undecided=False): what unpickling calls, and tests of programs that use Flint. */
 static PyObject* result_from_python(PyTypeObject* type, PyObject* args, PyObject* keywords) {
   static const char* const names[RESULT_ARGUMENTS] = {
-      "key",         "allowed",        "cost",           "limit",    "remaining",
-      "reset_at_ns", "reset_after_ns", "retry_after_ns", "algorithm"};
+      "key",         "allowed",        "cost",           "limit",     "remaining",
+      "reset_at_ns", "reset_after_ns", "retry_after_ns", "algorithm", "undecided"};
   if (keywords != NULL && PyDict_Size(keywords) > 0) {
     PyErr_SetString(PyExc_TypeError, "Result() takes no keyword arguments");
     return NULL;
   }
-  if (PyTuple_Size(args) != RESULT_ARGUMENTS) {
-    PyErr_Format(PyExc_TypeError, "Result() takes %d arguments, not %zd", RESULT_ARGUMENTS,
-                 PyTuple_Size(args));
+  Py_ssize_t given = PyTuple_Size(args);
+  if (given < RESULT_REQUIRED || given > RESULT_ARGUMENTS) {
+    PyErr_Format(PyExc_TypeError, "Result() takes %d or %d arguments, not %zd", RESULT_REQUIRED,
+                 RESULT_ARGUMENTS, given);
     return NULL;
   }
-  PyObject* values[RESULT_ARGUMENTS];
-  for (int i = 0; i < RESULT_ARGUMENTS; i++) values[i] = PyTuple_GetItem(args, i);
+  PyObject* values[RESULT_ARGUMENTS] = {[RESULT_REQUIRED] = Py_False};
+  for (Py_ssize_t i = 0; i < given; i++) values[i] = PyTuple_GetItem(args, i);
   const char* text;
   Py_ssize_t size;
   if (!args_text(names[0], values[0], &text, &size)) return NULL;
@@ -59,7 +61,9 @@ static PyObject* result_from_python(PyTypeObject* type, PyObject* args, PyObject
       [6] = &fields->reset_after_ns, [7] = &fields->retry_after_ns,
   };
   bool allowed;
+  bool undecided;
   bool ok = args_bool(names[1], values[1], &allowed) &&
+            args_bool(names[9], values[9], &undecided) &&
             args_int64(names[5], values[5], 0, INT64_MAX, &fields->reset_at_ns) &&
             args_algorithm(state, values[8], &fields->algorithm);
   for (int i = 0; ok && i < RESULT_ARGUMENTS; i++) {
@@ -70,6 +74,7 @@ static PyObject* result_from_python(PyTypeObject* type, PyObject* args, PyObject
     return NULL;
   }
   fields->allowed = allowed;
+  fields->undecided = undecided;
   return (PyObject*)self;
 }
 
@@ -78,6 +83,11 @@ static PyObject* result_from_python(PyTypeObject* type, PyObject* args, PyObject
 static PyObject* result_get_allowed(PyObject* self, void* closure) {
   (void)closure;
   return PyBool_FromLong(AS_RESULT(self)->fields.allowed != 0);
+}
+
+static PyObject* result_get_undecided(PyObject* self, void* closure) {
+  (void)closure;
+  return PyBool_FromLong(AS_RESULT(self)->fields.undecided != 0);
 }
 
 static PyObject* result_get_algorithm(PyObject* self, void* closure) {
@@ -117,6 +127,9 @@ static PyMemberDef result_members[] = {
 static PyGetSetDef result_getset[] = {
     {"allowed", result_get_allowed, NULL, "Whether the units may be used.", NULL},
     {"algorithm", result_get_algorithm, NULL, "The name of the limit's algorithm.", NULL},
+    {"undecided", result_get_undecided, NULL,
+     "Whether the limiter could not decide and its option on_error answered: nothing was counted.",
+     NULL},
     {"reset_at", result_get_reset_at, NULL,
      "When the limit is full again (windows: see the algorithm): RFC 3339, UTC, '+00:00'.", NULL},
     {"retry_after", result_get_retry_after, NULL,
@@ -133,12 +146,12 @@ static int result_bool(PyObject* self) { return AS_RESULT(self)->fields.allowed 
 /* The constructor's arguments. A new reference. */
 static PyObject* result_arguments(PyObject* self) {
   const flint_limiter_result* fields = &AS_RESULT(self)->fields;
-  return Py_BuildValue("(OOKKKLKKN)", AS_RESULT(self)->key, fields->allowed ? Py_True : Py_False,
+  return Py_BuildValue("(OOKKKLKKNO)", AS_RESULT(self)->key, fields->allowed ? Py_True : Py_False,
                        (unsigned long long)fields->cost, (unsigned long long)fields->limit,
                        (unsigned long long)fields->remaining, (long long)fields->reset_at_ns,
                        (unsigned long long)fields->reset_after_ns,
-                       (unsigned long long)fields->retry_after_ns,
-                       result_get_algorithm(self, NULL));
+                       (unsigned long long)fields->retry_after_ns, result_get_algorithm(self, NULL),
+                       fields->undecided ? Py_True : Py_False);
 }
 
 static PyObject* result_reduce(PyObject* self, PyObject* ignored) {
@@ -196,7 +209,7 @@ static PyMethodDef result_methods[] = {
 static PyType_Slot result_slots[] = {
     {Py_tp_doc,
      (void*)"Result(key, allowed, cost, limit, remaining, reset_at_ns, reset_after_ns, "
-            "retry_after_ns, algorithm, /)\n--\n\n"
+            "retry_after_ns, algorithm, undecided=False, /)\n--\n\n"
             "A decision: true if the units may be used. Immutable, comparable and picklable. "
             "Limiter.check and Limiter.peek make it; tests may."},
     {Py_tp_new, result_from_python},

@@ -247,7 +247,16 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
   X(syncs)                  \
   X(directory_mode)         \
   X(converted_events)       \
-  X(warnings)
+  X(warnings)               \
+  X(undecided)              \
+  X(evicted)                \
+  X(compactions)            \
+  X(compaction_failures)    \
+  X(compaction_done_bytes)  \
+  X(compaction_total_bytes) \
+  X(history_bytes)          \
+  X(damaged_history)        \
+  X(read_only)
 
 PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   (void)ignored;

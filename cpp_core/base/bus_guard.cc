@@ -1,0 +1,96 @@
+#include "base/bus_guard.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <mutex>
+
+namespace flint {
+namespace {
+
+constexpr size_t kMostMappings = 64;
+
+// Read by the handler without a lock: `base` is set last and cleared first.
+struct Mapping {
+  std::atomic<uintptr_t> base{0};
+  std::atomic<size_t> size{0};
+  std::atomic<std::atomic<bool>*> failed{nullptr};
+};
+
+std::array<Mapping, kMostMappings> mappings;
+std::mutex table_mutex;  // of those who change the table
+bool installed = false;
+struct sigaction previous;
+uintptr_t page_bytes = 4096;
+
+// Only what may be called in a signal handler; mmap is a plain system call on Linux.
+bool Replace(uintptr_t address) {
+  for (Mapping& mapping : mappings) {
+    const uintptr_t base = mapping.base.load(std::memory_order_acquire);
+    if (base == 0 || address < base || address - base >= mapping.size.load()) continue;
+    void* const page = reinterpret_cast<void*>(address & ~(page_bytes - 1));
+    if (mmap(page, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+             0) == MAP_FAILED) {
+      return false;
+    }
+    mapping.failed.load()->store(true);
+    return true;
+  }
+  return false;
+}
+
+void PassOn(int number, siginfo_t* info, void* context) {
+  if ((previous.sa_flags & SA_SIGINFO) != 0) {
+    previous.sa_sigaction(number, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(number);
+  } else if (previous.sa_handler == SIG_DFL || info->si_code > 0) {
+    // A fault that nobody handles comes again, and then ends the process as it would have.
+    signal(number, SIG_DFL);
+    if (info->si_code <= 0) raise(number);
+  }
+}
+
+void OnBusError(int number, siginfo_t* info, void* context) {
+  const bool is_fault = info->si_code > 0;  // and not sent by a process
+  if (is_fault && Replace(reinterpret_cast<uintptr_t>(info->si_addr))) return;
+  PassOn(number, info, context);
+}
+
+bool Install() {
+  if (installed) return true;
+  page_bytes = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  struct sigaction action = {};
+  action.sa_sigaction = OnBusError;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  installed = sigaction(SIGBUS, &action, &previous) == 0;
+  return installed;
+}
+
+}  // namespace
+
+bool BusGuard::Watch(char* base, size_t size, std::atomic<bool>* failed) {
+  const std::lock_guard<std::mutex> lock(table_mutex);
+  if (!Install()) return false;
+  for (Mapping& mapping : mappings) {
+    if (mapping.base.load() != 0) continue;
+    mapping.size.store(size);
+    mapping.failed.store(failed);
+    mapping.base.store(reinterpret_cast<uintptr_t>(base), std::memory_order_release);
+    return true;
+  }
+  return false;
+}
+
+void BusGuard::Unwatch(const char* base) {
+  const std::lock_guard<std::mutex> lock(table_mutex);
+  for (Mapping& mapping : mappings) {
+    if (mapping.base.load() == reinterpret_cast<uintptr_t>(base)) mapping.base.store(0);
+  }
+}
+
+}  // namespace flint

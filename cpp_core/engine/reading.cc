@@ -1,0 +1,59 @@
+#include "engine/reading.h"
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+namespace flint {
+namespace {
+
+constexpr int kMostAttempts = 1000;
+constexpr int kSameFailures = 3;
+constexpr auto kPause = std::chrono::milliseconds(5);
+
+}  // namespace
+
+Status UntilItStays(const std::function<Status()>& attempt) {
+  Status status;
+  std::string last;
+  int same = 0;
+  for (int i = 0; i < kMostAttempts; ++i) {
+    status = attempt();
+    if (status.code() != Code::kCorruption && status.code() != Code::kIo) return status;
+    same = status.message() == last ? same + 1 : 1;
+    if (same == kSameFailures) return status;
+    last = status.message();
+    std::this_thread::sleep_for(kPause);
+  }
+  return status;
+}
+
+Status Reading::Load(Keyspace* keyspace) {
+  FLINT_RETURN_IF_ERROR(ReadSnapshot(
+      env_, directory_, &snapshot_exists_, &head_,
+      [&](const SnapshotLimit& limit, State state) {
+        ++snapshot_limits_;
+        return keyspace->Restore(limit, std::move(state));
+      },
+      &snapshot_bytes_));
+  replayer_ = std::make_unique<Replayer>(keyspace);
+  replayer_->SawTime(head_.last_ns);
+  recovery_ = std::make_unique<Recovery>(env_, directory_, head_, clock_->Boot());
+  FLINT_RETURN_IF_ERROR(recovery_->Begin());
+  if (recovery_->report().fresh) return Status();
+  FLINT_RETURN_IF_ERROR(recovery_->ReadOn(replayer_.get()));
+  // A writer goes on between the last record that was read and the look at what is behind it.
+  return UntilItStays([this]() -> Status {
+    const Status status = recovery_->CheckEnd();
+    if (status.ok()) return status;
+    FLINT_RETURN_IF_ERROR(recovery_->ReadOn(replayer_.get()));
+    return status;
+  });
+}
+
+Status Reading::ReadOn() {
+  FLINT_RETURN_IF_ERROR(recovery_->ReadOn(replayer_.get()));
+  return recovery_->CheckNewest();
+}
+
+}  // namespace flint

@@ -1,0 +1,72 @@
+#include "engine/engine.h"
+#include "engine/engine_internal.h"
+#include "engine/fork_registry.h"
+#include "engine/reading.h"
+
+// A limiter that follows a directory which another process may be writing. Reading it anew holds
+// no lock; reading on does, while records are applied, as whoever asks shall not see half of them.
+namespace flint {
+
+Status Engine::OpenReadOnly(const std::string& directory, Options options,
+                            std::unique_ptr<Engine>* engine) {
+  std::unique_ptr<Engine> opened(new Engine(directory, std::move(options)));
+  opened->read_only_ = true;
+  FLINT_RETURN_IF_ERROR(opened->options_.env->Mode(directory, &opened->opened_.directory_mode));
+  FLINT_RETURN_IF_ERROR(opened->LoadAnew());
+  RegisterForFork(opened.get());
+  *engine = std::move(opened);
+  return Status();
+}
+
+Status Engine::Refresh() {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  if (!read_only_) {
+    return Status(Code::kInvalidArgument, "only a limiter opened for reading is refreshed");
+  }
+  const Running running(this);
+  const std::lock_guard<std::mutex> lock(refresh_mutex_);
+  if (reading_ != nullptr && !reading_->report().fresh) {
+    const AllShards locks(&keyspace_, false);
+    const Status status = reading_->ReadOn();
+    if (status.ok()) {
+      FollowClock();
+      return status;
+    }
+  }
+  return LoadAnew();
+}
+
+Status Engine::LoadAnew() {
+  return UntilItStays([this] {
+    Keyspace keyspace(&keyspace_);
+    auto reading = std::make_unique<Reading>(options_.env, options_.clock, directory_);
+    FLINT_RETURN_IF_ERROR(reading->Load(&keyspace));
+    const AllShards locks(&keyspace_, false);
+    keyspace_.Swap(&keyspace);
+    if (!reading->report().fresh) reading->MovedTo(&keyspace_);
+    reading_ = std::move(reading);
+    FollowClock();
+    return Status();
+  });
+}
+
+// With all shards locked, since whoever has one reads the clock.
+void Engine::FollowClock() {
+  const Recovery::Report& report = reading_->report();
+  clock_.StartAt(report.fresh ? clock_.WallNs()
+                              : EngineTimeAtOpen(report.clock, reading_->last_time_ns()));
+}
+
+Status Engine::GetReadOnlyInfo(Info* info) {
+  const std::lock_guard<std::mutex> lock(refresh_mutex_);
+  info->read_only = true;
+  info->recovered_records = reading_->report().records;
+  info->recovered_ring_records = reading_->report().ring_records;
+  info->torn_bytes = reading_->report().torn_bytes;
+  info->damaged_history = reading_->report().damaged_history;
+  info->snapshot_limits = reading_->snapshot_limits();
+  info->log.sequence = reading_->sequence();
+  return CountFiles(info);
+}
+
+}  // namespace flint

@@ -1,0 +1,117 @@
+#include "storage/verify.h"
+
+#include <algorithm>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "base/sha256.h"
+#include "storage/segment_scanner.h"
+
+namespace flint {
+namespace {
+
+constexpr size_t kPieceBytes = size_t{1} << 20;
+
+class Verifier {
+ public:
+  Verifier(LogPath* path, SegmentsReport* report) : report_(report) {
+    for (auto* readers : {&path->history, &path->segments}) {
+      for (auto& reader : *readers) {
+        segments_.push_back(reader.get());
+        by_generation_[reader->header().generation] = reader.get();
+        report_->log_bytes += reader->file_bytes();
+      }
+    }
+  }
+
+  Status Run() {
+    for (size_t i = 0; i < segments_.size(); ++i) FLINT_RETURN_IF_ERROR(Verify(i));
+    return Status();
+  }
+
+ private:
+  Status Verify(size_t index) {
+    const SegmentReader* const next = index + 1 < segments_.size() ? segments_[index + 1] : nullptr;
+    const uint64_t end = next == nullptr ? UINT64_MAX : next->start().position;
+    SegmentScanner scanner(
+        segments_[index], end,
+        [this](const SealPayload& seal, const Record& record) { return CheckSeal(seal, record); });
+    HistoryEvent event;
+    bool found = true;
+    while (true) {
+      FLINT_RETURN_IF_ERROR(scanner.Next(&event, &found));
+      if (!found) break;
+      ++report_->events;
+    }
+    if (next == nullptr || (next->start().previous_crc == scanner.crc() &&
+                            next->first_sequence() == scanner.sequence() + 1)) {
+      return Status();
+    }
+    return scanner.Damage(end, scanner.sequence() + 1,
+                          "the next segment, " + next->name() + ", does not continue it");
+  }
+
+  // What the sealed segment has lost is not there to be compared; the chain tells of that.
+  Status CheckSeal(const SealPayload& seal, const Record& record) {
+    const auto found = by_generation_.find(seal.generation);
+    if (found == by_generation_.end() || seal.begin == seal.end) return Status();
+    SegmentReader* const reader = found->second;
+    Sha256 digest;
+    for (uint64_t at = seal.begin; at < seal.end;) {
+      const size_t wanted = std::min<uint64_t>(kPieceBytes, seal.end - at);
+      std::string bytes;
+      FLINT_RETURN_IF_ERROR(reader->Read(at, wanted, &bytes));
+      digest.Update(bytes.data(), bytes.size());
+      if (bytes.size() < wanted) break;
+      at += wanted;
+    }
+    ++report_->seals;
+    if (digest.Final() == seal.digest) return Status();
+    const uint64_t offset = reader->OffsetOf(seal.begin);
+    return Status(Code::kCorruption, "the log is damaged: " + reader->name() + " at offset " +
+                                         std::to_string(offset) + ": the " +
+                                         std::to_string(seal.end - seal.begin) +
+                                         " bytes from there do not have the SHA-256 that record " +
+                                         std::to_string(record.sequence) + " seals")
+        .At(reader->name(), offset, record.sequence);
+  }
+
+  SegmentsReport* const report_;
+  std::vector<SegmentReader*> segments_;
+  std::unordered_map<uint64_t, SegmentReader*> by_generation_;
+};
+
+// History goes back from the snapshot without a gap; what is older must have gone with it.
+Status CheckHistory(const LogPath& path) {
+  if (!path.damaged.empty()) {
+    return Status(Code::kCorruption,
+                  path.damaged.front() + ": the header of a log segment cannot be read")
+        .At(path.damaged.front(), 0, 0);
+  }
+  const SegmentReader& oldest =
+      path.history.empty() ? *path.segments.front() : *path.history.front();
+  for (const auto& other : path.others) {
+    if (!other->started() || other->header().number >= oldest.header().number) continue;
+    return Status(Code::kCorruption, "the log segment before " + oldest.name() +
+                                         " is missing, although " + other->name() + " is there")
+        .At(oldest.name(), 0, oldest.first_sequence());
+  }
+  return Status();
+}
+
+}  // namespace
+
+Status VerifySegments(Env* env, const std::string& directory, const Covered& covered,
+                      SegmentsReport* report) {
+  *report = SegmentsReport();
+  LogPath path;
+  FLINT_RETURN_IF_ERROR(FindLogPath(env, directory, covered, UINT64_MAX, &path));
+  if (path.segments.empty()) return Status();
+  report->segments = path.segments.size();
+  report->history_segments = path.history.size();
+  const Status status = Verifier(&path, report).Run();
+  return status.ok() ? CheckHistory(path) : status;
+}
+
+}  // namespace flint
