@@ -174,6 +174,7 @@ Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
   to->decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
   to->if_absent = (flags & FLINT_LIMITER_IF_ABSENT) != 0;
   to->all_counters = (flags & FLINT_LIMITER_ALL_COUNTERS) != 0;
+  to->refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
   return Status();
 }
 

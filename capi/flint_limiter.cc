@@ -82,15 +82,16 @@ Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
 using Decide = Status (Engine::*)(const Engine::Item&, const Engine::Flags&, const LimitConfig*,
                                   Engine::Decision*);
 
-int32_t CheckOrPeek(Decide decide, flint_limiter* limiter, const char* key, uint64_t key_bytes,
-                    uint64_t cost, uint32_t flags, const flint_limiter_config* inline_config,
-                    flint_limiter_result* result, flint_limiter_error* error) {
+int32_t CheckOrPeek(Decide decide, uint32_t allowed_flags, flint_limiter* limiter, const char* key,
+                    uint64_t key_bytes, uint64_t cost, uint32_t flags,
+                    const flint_limiter_config* inline_config, flint_limiter_result* result,
+                    flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     if (result == nullptr || result->struct_size < sizeof(*result)) [[unlikely]] {
       return flint::CheckOutput(result, "result");
     }
     Engine::Flags read;
-    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, allowed_flags, &read));
     Engine::Item item;
     item.cost = cost;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));
@@ -276,15 +277,15 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             uint64_t cost, uint32_t flags,
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
-  return CheckOrPeek(&Engine::Check, limiter, key, key_bytes, cost, flags, inline_config, result,
-                     error);
+  return CheckOrPeek(&Engine::Check, kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key, key_bytes,
+                     cost, flags, inline_config, result, error);
 }
 
 int32_t flint_limiter_peek(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                            uint64_t cost, uint32_t flags, const flint_limiter_config* inline_config,
                            flint_limiter_result* result, flint_limiter_error* error) {
-  return CheckOrPeek(&Engine::Peek, limiter, key, key_bytes, cost, flags, inline_config, result,
-                     error);
+  return CheckOrPeek(&Engine::Peek, kCheckFlags, limiter, key, key_bytes, cost, flags,
+                     inline_config, result, error);
 }
 
 int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item* items,

@@ -106,6 +106,9 @@ extern "C" {
 #define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed`, `undecided` and `ticket` */
 #define FLINT_LIMITER_IF_ABSENT 8     /* configure only keys that have no limit yet */
 #define FLINT_LIMITER_ALL_COUNTERS 16 /* list and top: include the counters under templates */
+/* Deny, and record that, whatever the limit says: for a caller who waited in a line of your own and
+ * gives up. flint_limiter_check only. */
+#define FLINT_LIMITER_REFUSE 32
 
 #define FLINT_LIMITER_BY_DENIED 0
 #define FLINT_LIMITER_BY_ALLOWED 1
@@ -411,10 +414,10 @@ FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter* limiter, const char
  * an admission is answered when it is on disk; threads that arrive together share a sync. A denial
  * uses up nothing and is answered at once. `inline_config` may be NULL; otherwise it is the limit
  * of a key that has none, forgotten again when fresh (it must be valid even if it is not used).
- * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY. Errors: INVALID_ARGUMENT, NOT_CONFIGURED, DISK_FULL,
- * POISONED, TABLE_FULL, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone then. With
- * on_error some of these are answered instead. After POISONED
- * from an admission in always mode it is unknown whether a later open will count it. */
+ * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY, REFUSE. Errors: INVALID_ARGUMENT, NOT_CONFIGURED,
+ * DISK_FULL, POISONED, TABLE_FULL, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone
+ * then. With on_error some of these are answered instead. After POISONED from an admission in
+ * always mode it is unknown whether a later open will count it. */
 FLINT_LIMITER_API int32_t flint_limiter_check(flint_limiter* limiter, const char* key,
                                               uint64_t key_bytes, uint64_t cost, uint32_t flags,
                                               const flint_limiter_config* inline_config,
@@ -433,7 +436,8 @@ FLINT_LIMITER_API int32_t flint_limiter_peek(flint_limiter* limiter, const char*
  * together: all are counted, in one record, or none. `results` has room for `count`. When one is
  * denied, the results up to and including it are filled, `*denied_index` is its index and only its
  * denial is recorded; otherwise all are filled and `*denied_index` is `count`. `results[0].ticket`
- * covers all. Flags and errors as for flint_limiter_check. */
+ * covers all. Flags (but REFUSE) and errors as for
+ * flint_limiter_check. */
 FLINT_LIMITER_API int32_t flint_limiter_check_all(flint_limiter* limiter,
                                                   const flint_limiter_item* items, uint64_t count,
                                                   uint64_t item_stride, uint32_t flags,

@@ -9,8 +9,8 @@ A waiter sleeps by its own means, an event of its thread or a future of its loop
 lock held. It looks again when it becomes first, when its time is over, when limits change, when the
 limiter is closed, and, where the time is that of a ManualClock, when that is moved.
 
-A refusal is recorded by the same one check, with one exception: who gives up behind others while
-there are units enough for it is refused unrecorded, since a check would take what they wait for.
+A refusal is recorded by the same one check. Only who gives up behind others while there are units
+enough for it is refused in another way, since a check would take what they wait for.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Lines:
         refused = left_ns is not None and (left_ns == 0 or asked.retry_after_ns > left_ns)
         units_ahead = self._units_ahead(waiter)
         if asked and refused and units_ahead > 0:
-            return _refusal(limiter, waiter, asked, units_ahead), 0
+            return _refuse(limiter, waiter, asked, units_ahead)
         if refused or (asked and units_ahead == 0):
             return limiter._check_now(waiter.key, waiter.cost)
         return self._pause(asked.retry_after_ns if units_ahead == 0 else left_ns)
@@ -165,12 +165,16 @@ def _units_before(waiter: Waiter, line: Iterable[Waiter]) -> int:
     return units
 
 
-def _refusal(
+def _refuse(
     limiter: Limiter, waiter: Waiter, asked: _native.Result, units_ahead: int
-) -> _native.Result:
-    """A denial that nothing records; `retry_after` also counts those before it."""
+) -> Decided:
+    """Record a denial. The result's `retry_after` also counts those before the waiter."""
+    decided = limiter._refuse_now(waiter.key, waiter.cost)
+    while decided is None:  # another thread holds a lock, which is a matter of moments
+        time.sleep(0)
+        decided = limiter._refuse_now(waiter.key, waiter.cost)
     all_units = min(units_ahead + waiter.cost, asked.limit)
-    return _native.Result(
+    result = _native.Result(
         asked.key,
         False,
         asked.cost,
@@ -181,6 +185,7 @@ def _refusal(
         limiter.peek(waiter.key, all_units).retry_after_ns,
         asked.algorithm,
     )
+    return result, decided[1]
 
 
 class _ThreadSleeper:

@@ -135,6 +135,16 @@ class LimiterBase:
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
     ) -> tuple[Result, int] | None: ...
+    def _refuse_now(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+    ) -> tuple[Result, int] | None: ...
     def _check_all_now(self, items: Iterable[Item], /) -> tuple[CheckAllDict, int] | None: ...
     def _durable(self, ticket: int, wait: bool, /) -> bool: ...
     def _watch(self) -> tuple[int, int]: ...

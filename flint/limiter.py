@@ -367,8 +367,7 @@ class Limiter(_native.LimiterBase):
         Callers of `acquire` and `aacquire` in this process are served first come, first served for
         each key, whatever they cost; `check` and its like do not queue. One admission or one denial
         is recorded. (When units that somebody else took had seemed to be there, that is one denial
-        more; who gives up behind others while enough for it is there is refused unrecorded.)
-        A call that an exception ends while it waits uses up nothing.
+        more.) A call that an exception ends while it waits uses up nothing.
 
         Time is that of the limiter's clock: with a ManualClock everybody sleeps until it is moved.
         Errors are those of `check`, and ClosedError when the limiter is closed meanwhile.

@@ -973,7 +973,7 @@ static void Flags(void) {
       CHECK_INVALID(part, Reset(limiter, "key", FLINT_LIMITER_KIND_EXACT, flag));
     }
     if ((flag & (both | FLINT_LIMITER_DECISION_ONLY)) == 0) {
-      CHECK_INVALID(part, TryCheck(limiter, "key", 1, flag));
+      if (flag != FLINT_LIMITER_REFUSE) CHECK_INVALID(part, TryCheck(limiter, "key", 1, flag));
       CHECK_INVALID(part,
                     flint_limiter_peek(limiter, "key", 3, 1, flag, NULL, &result, NewError()));
       CHECK_INVALID(part, flint_limiter_check_all(limiter, &item, 1, sizeof(item), flag, &result,
@@ -1529,6 +1529,20 @@ static void DecisionOnly(void) {
     CHECK(IsFilled((const char*)&results[i] + from, bytes));
     CHECK(results[i].struct_size == sizeof(*results));
   }
+  Close(limiter);
+}
+
+static void RefusingIsRecorded(void) {
+  flint_limiter* limiter = OpenMemory(NULL);
+  CHECK_OK(Configure(limiter, Config("key", 5, MINUTE)));
+  const flint_limiter_result refused = CheckWith(limiter, "key", 2, FLINT_LIMITER_REFUSE);
+  CHECK(!refused.allowed && refused.remaining == 5 && refused.ticket == 0);
+  const flint_limiter_status_info status = Status(limiter, "key", FLINT_LIMITER_KIND_EXACT);
+  CHECK(status.total_denied == 1 && status.total_denied_cost == 2 && status.total_allowed == 0);
+  flint_limiter_result result = NewResult();
+  CHECK_FAILS(
+      INVALID_ARGUMENT, "flags is 32",
+      flint_limiter_peek(limiter, "key", 3, 1, FLINT_LIMITER_REFUSE, NULL, &result, NewError()));
   Close(limiter);
 }
 
@@ -2791,6 +2805,7 @@ static const struct {
     TEST(SixAlgorithms),
     TEST(PeekChangesNothing),
     TEST(DecisionOnly),
+    TEST(RefusingIsRecorded),
     TEST(CheckAllOrNone),
     TEST(CheckAllBounds),
     TEST(Threads),

@@ -182,6 +182,7 @@ def test_who_gives_up_behind_others_takes_nothing_from_them(
     assert (refused.allowed, refused.cost, refused.retry_after) == (False, 1, 5.0)
     assert admitted
     assert limiter.peek("api").remaining == 0
+    assert totals(limiter, "api") == (2, 1)
 
 
 def test_units_taken_beside_the_line(limiter: Limiter, clock: ManualClock) -> None:

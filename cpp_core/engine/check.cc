@@ -208,7 +208,7 @@ Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const 
   Counter* counter = nullptr;
   FLINT_RETURN_IF_ERROR(Resolve(shard, hash, item.key, inline_config, now_ns, &counter));
   FLINT_RETURN_IF_ERROR(CheckCost(*counter, item.cost));
-  const bool allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
+  const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, item.cost);
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
   *result = allowed ? RecordAllow(shard, counter, now_ns, item.cost, &ticket)

@@ -57,6 +57,7 @@ class Engine {
     bool decision_only = false;
     bool if_absent = false;
     bool all_counters = false;
+    bool refuse = false;
   };
 
   struct Limit {

@@ -287,17 +287,15 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
   return NULL;
 }
 
-/* For event loops: neither waits nor syncs. */
-static PyObject* limiter_check_now(PyObject* op, PyObject* const* args, Py_ssize_t given,
-                                   PyObject* keywords) {
-  LimiterObject* self = AS_LIMITER(op);
+/* Neither waits nor syncs. */
+static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t flags,
+                            PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
   Request request;
-  if (!request_read(self->state, "_check_now", args, given, keywords, &request)) return NULL;
+  if (!request_read(self->state, function, args, given, keywords, &request)) return NULL;
   ResultObject* result = result_new(self->state, request.key_object);
   if (result == NULL) return NULL;
   flint_limiter_error error;
   error_init(&error);
-  uint32_t flags = FLINT_LIMITER_NO_SYNC;
   int32_t code;
   LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check, request.key, (uint64_t)request.size,
                        request.cost, flags, request.config, &result->fields, &error);
@@ -309,6 +307,19 @@ static PyObject* limiter_check_now(PyObject* op, PyObject* const* args, Py_ssize
   if (code == FLINT_LIMITER_WOULD_BLOCK) Py_RETURN_NONE;
   error_raise(self->state, code, &error, request.key_object);
   return NULL;
+}
+
+/* For event loops. */
+static PyObject* limiter_check_now(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                                   PyObject* keywords) {
+  return decide_now(AS_LIMITER(op), "_check_now", FLINT_LIMITER_NO_SYNC, args, given, keywords);
+}
+
+/* For who gives up waiting in line. */
+static PyObject* limiter_refuse_now(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                                    PyObject* keywords) {
+  uint32_t flags = FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_REFUSE;
+  return decide_now(AS_LIMITER(op), "_refuse_now", flags, args, given, keywords);
 }
 
 static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t given,
@@ -494,6 +505,7 @@ static PyMethodDef limiter_methods[] = {
     {"_list", limiter_list, METH_O, LIST_DOC},
     PLAIN_METHOD("_history", limiter_history, HISTORY_DOC),
     KEYWORD_METHOD("_check_now", limiter_check_now, CHECK_NOW_DOC),
+    KEYWORD_METHOD("_refuse_now", limiter_refuse_now, REFUSE_NOW_DOC),
     {"_check_all_now", limiter_check_all_now, METH_O, CHECK_ALL_NOW_DOC},
     PLAIN_METHOD("_durable", limiter_durable, DURABLE_DOC),
     {"_watch", limiter_watch, METH_NOARGS, WATCH_DOC},
