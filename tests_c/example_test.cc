@@ -1,0 +1,98 @@
+// Writes golden/v1/example, the small directory that docs/format.md walks through byte by byte.
+//
+// FLINT_GOLDEN_WRITE=1 writes it anew; then the page is to be made anew too.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "engine_testing.h"
+
+namespace flint {
+namespace {
+
+namespace fs = std::filesystem;
+
+using Files = std::map<std::string, std::string>;
+
+constexpr int kAttempts = 5;
+
+fs::path Directory() { return fs::path(__FILE__).parent_path() / "golden" / "v1" / "example"; }
+
+Files FilesOf(const FakeEnv& env) {
+  Files files;
+  for (const std::string& path : env.Files()) {
+    if (!path.ends_with(kLockName)) files[fs::path(path).filename()] = env.Contents(path);
+  }
+  return files;
+}
+
+Files Write() {
+  Machine machine(false);
+  machine.segment_bytes = 12'000;
+  machine.ring_bytes = 1 << 12;
+  machine.Open();
+  Engine* engine = machine.engine.get();
+  const LimitConfig config = Config(Algorithm::kTokenBucket, 2, 60 * kSecondNs);
+  EXPECT_TRUE(Configure(engine, "alice", config).ok());
+  machine.clock->AdvanceNs(kSecondNs);
+  EXPECT_TRUE(Allowed(engine, "alice", 2));
+  machine.clock->AdvanceNs(kSecondNs);
+  EXPECT_FALSE(Allowed(engine, "alice"));
+  EXPECT_TRUE(engine->Flush().ok());
+  EXPECT_TRUE(engine->Compact({}).ok());
+  machine.clock->AdvanceNs(30 * kSecondNs);
+  EXPECT_TRUE(Allowed(engine, "alice"));
+  machine.Close();
+  return FilesOf(*machine.env);
+}
+
+Files Read() {
+  Files files;
+  for (const auto& entry : fs::directory_iterator(Directory())) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    files[entry.path().filename()] = text.str();
+  }
+  return files;
+}
+
+// Clock and random numbers are fixed, so the bytes are. Only a thread that is kept from running for
+// a second may write a seal early, so there are several attempts.
+TEST(Example, IsWhatThisVersionWrites) {
+  if (std::getenv("FLINT_GOLDEN_WRITE") != nullptr) {
+    fs::remove_all(Directory());
+    fs::create_directories(Directory());
+    for (const auto& [name, bytes] : Write()) {
+      std::ofstream(Directory() / name, std::ios::binary) << bytes;
+    }
+  }
+  const Files expected = Read();
+  Files written;
+  for (int i = 0; i < kAttempts && written != expected; ++i) written = Write();
+  ASSERT_EQ(written.size(), expected.size());
+  for (const auto& [name, bytes] : expected) EXPECT_TRUE(written[name] == bytes) << name;
+}
+
+TEST(Example, OpensAsItWas) {
+  Machine machine(false);
+  for (const auto& [name, bytes] : Read()) machine.env->SetContents(machine.Path(name), bytes);
+  machine.clock->AdvanceNs(62 * kSecondNs);
+  machine.Open();
+  const Engine::LimitStatus limit = StatusOf(machine.engine.get(), "alice");
+  EXPECT_EQ(limit.totals.allowed, 2U);
+  EXPECT_EQ(limit.totals.allowed_cost, 3U);
+  EXPECT_EQ(limit.totals.denied, 1U);
+  EXPECT_EQ(limit.remaining, 1U);
+  machine.Close();
+}
+
+}  // namespace
+}  // namespace flint
