@@ -308,11 +308,11 @@ void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, u
     event.key = text;
     event.key_bytes = item.key.size();
     event.kind = static_cast<uint32_t>(item.kind);
-    if (from.type == RecordType::kLimitConfigured) {
-      event.algorithm = static_cast<uint32_t>(from.config.algorithm);
-      event.rate = from.config.rate;
-      event.per_ns = from.config.per_ns;
-      event.burst = from.config.burst;
+    if (from.type != RecordType::kLimitRemoved && from.type != RecordType::kReset) {
+      event.algorithm = static_cast<uint32_t>(item.config.algorithm);
+      event.rate = item.config.rate;
+      event.per_ns = item.config.per_ns;
+      event.burst = item.config.burst;
     }
     event.item_index = static_cast<uint32_t>(i);
     event.item_count = static_cast<uint32_t>(from.items.size());

@@ -316,7 +316,7 @@ typedef struct flint_limiter_event {
   const char* key;     /* in the caller's text buffer */
   uint64_t key_bytes;
   uint32_t kind;      /* FLINT_LIMITER_KIND_... */
-  uint32_t algorithm; /* LIMIT_CONFIGURED; otherwise 0, as are the next three */
+  uint32_t algorithm; /* of the key's limit, as the next three; LIMIT_REMOVED, RESET: 0 */
   uint64_t rate;
   uint64_t per_ns;
   uint64_t burst;

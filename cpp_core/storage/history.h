@@ -17,6 +17,7 @@ struct HistoryItem {
   std::string key;  // a template's prefix
   LimitKind kind = LimitKind::kExact;
   uint64_t cost = 0;
+  LimitConfig config;  // but for LIMIT_REMOVED and RESET
 };
 
 // A LIMIT_CONFIGURED, LIMIT_REMOVED, ALLOW, ALLOW_ALL, DENY or RESET. All but ALLOW_ALL have one
@@ -27,7 +28,6 @@ struct HistoryEvent {
   int64_t at_ns = 0;  // wall clock
   int64_t first_ns = 0;
   uint64_t count = 1;  // of merged denials: from first_ns to at_ns
-  LimitConfig config;
   std::vector<HistoryItem> items;
 };
 

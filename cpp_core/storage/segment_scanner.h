@@ -36,6 +36,7 @@ class SegmentScanner {
   struct Key {
     std::string key;
     LimitKind kind = LimitKind::kExact;
+    LimitConfig config;
   };
 
   void Rewind();
