@@ -284,5 +284,155 @@ TEST(Legacy, FilesOfBothFormatsAreCorruption) {
   EXPECT_EQ(machine.env->Contents(machine.Path(kLog)), kConfigure);
 }
 
+// ---- Dumps: lines that go on where those versions could not say what happened ------------------
+
+constexpr char kConfigureTemplate[] =
+    R"({"ts":"2026-06-10T08:00:00Z","event":{"type":"LIMIT_CONFIGURED","config":)"
+    R"({"key":"ip:*","rate":7,"per_millis":60000,"algorithm":"token_bucket"}},)"
+    R"("exact":{"kind":"template","algorithm":"gcra","per_ns":60000000001,"burst":9}})"
+    "\n";
+
+// An event at a second of the minute in which all limits here are configured.
+std::string Line(const std::string& type, const std::string& key, int second,
+                 const std::string& rest) {
+  char at[32];
+  std::snprintf(at, sizeof(at), "2026-06-10T08:00:%02dZ", second);
+  return R"({"event":{"type":")" + type + R"(","key":")" + key + R"(","at":")" + at + "\"" + rest +
+         "}\n";
+}
+
+std::string CounterLine(const std::string& type, const std::string& key, int second) {
+  return Line(type, key, second, R"(},"exact":{"kind":"counter","prefix":3})");
+}
+
+// Opens at a second of that minute.
+Status OpenLog(Machine* machine, const std::string& log, int second) {
+  constexpr int64_t kMinuteNs = 1'781'078'400 * kSecondNs;  // 2026-06-10 08:00
+  machine->env->SetContents(machine->Path(kLog), log);
+  machine->clock->SetWallNs(kMinuteNs + second * kSecondNs);
+  return machine->TryOpen();
+}
+
+TEST(Dump, SaysWhatThoseVersionsCouldNot) {
+  const std::string inline_limit =
+      R"(},"exact":{"kind":"inline","rate":3,"per_ns":5,"burst":4,"algorithm":"leaky_bucket"})";
+  Machine machine;
+  const Status status =
+      OpenLog(&machine,
+              std::string(kConfigure) + kConfigureTemplate + CounterLine("ALLOW", "ip:1", 8) +
+                  Line("DENY", "ip:1", 9,
+                       R"(,"cost":90},"exact":{"kind":"counter","prefix":3,"count":40,)"
+                       R"("first_at":"2026-06-10T08:00:05Z"})") +
+                  Line("ALLOW", "in", 10, inline_limit) + CounterLine("ALLOW", "ip:2", 11) +
+                  Line("RESET", "ip:2", 11, R"(},"exact":{})") +
+                  Line("RESET", "k", 12, R"(},"exact":{"type":"LIMIT_REMOVED"})"),
+              12);
+  ASSERT_TRUE(status.ok()) << status.message();
+  Engine* engine = machine.engine.get();
+  EXPECT_EQ(ListAll(engine).size(), 2U);  // the template and ip:1
+  const Engine::LimitStatus counter = StatusOf(engine, "ip:1");
+  EXPECT_EQ(counter.kind, LimitKind::kCounter);
+  EXPECT_TRUE(counter.config.SameAs(Config(Algorithm::kGcra, 7, 60'000'000'001, 9)));
+  EXPECT_EQ(counter.totals.denied, 40U);
+  EXPECT_EQ(counter.totals.denied_cost, 90U);
+  const Engine::LimitStatus subject = StatusOf(engine, "ip:", LimitKind::kTemplate);
+  EXPECT_EQ(subject.totals.allowed, 2U);
+
+  HistoryQuery query;
+  query.capacity = 100;
+  query.text_bytes = 10'000;
+  HistoryPage page;
+  ASSERT_TRUE(engine->History(query, &page).ok());
+  ASSERT_EQ(page.events.size(), 8U);
+  const HistoryEvent& denial = page.events[3];
+  EXPECT_EQ(denial.count, 40U);
+  EXPECT_EQ(denial.at_ns - denial.first_ns, 4 * kSecondNs);
+  EXPECT_EQ(page.events[4].items[0].kind, LimitKind::kInline);
+  EXPECT_TRUE(page.events[4].items[0].config.SameAs(Config(Algorithm::kLeakyBucket, 3, 5, 4)));
+  EXPECT_EQ(page.events[7].type, RecordType::kLimitRemoved);
+}
+
+TEST(Dump, TemplateTakesItsCountersAlong) {
+  const std::string other =
+      R"({"ts":"2026-06-10T08:00:20Z","event":{"type":"LIMIT_CONFIGURED","config":)"
+      R"({"key":"ip:1*","rate":20,"per_millis":60000,"algorithm":"token_bucket"}},)"
+      R"("exact":{"kind":"template"}})"
+      "\n";
+  const std::string ended = R"(},"exact":{"kind":"template"})";
+  const std::string removed = R"(},"exact":{"kind":"template","type":"LIMIT_REMOVED"})";
+  std::string log = std::string(kConfigure) + kConfigureTemplate;
+  for (const char* key : {"ip:1", "ip:2"}) log += CounterLine("ALLOW", key, 19);
+  log += other + Line("ALLOW", "ip:1", 20, R"(},"exact":{"kind":"counter","prefix":4})");
+  Machine machine;
+  ASSERT_TRUE(OpenLog(&machine, log + Line("RESET", "ip:*", 21, ended), 21).ok());
+  EXPECT_EQ(StatusOf(machine.engine.get(), "ip:1").config.rate, 20U);
+  EXPECT_EQ(StatusOf(machine.engine.get(), "ip:1").totals.allowed, 2U);
+  EXPECT_EQ(StatusOf(machine.engine.get(), "ip:2").totals.allowed, 0U);
+  Machine without;
+  ASSERT_TRUE(OpenLog(&without, log + Line("RESET", "ip:1*", 21, removed), 21).ok());
+  EXPECT_EQ(StatusOf(without.engine.get(), "ip:1").config.rate, 7U);
+  EXPECT_EQ(StatusOf(without.engine.get(), "ip:1").totals.allowed, 0U);
+  EXPECT_EQ(StatusOf(without.engine.get(), "ip:2").totals.allowed, 1U);
+}
+
+TEST(Dump, BadAdditionIsCorruption) {
+  const std::string log = std::string(kConfigure) + kConfigureTemplate;
+  const std::string bad[] = {
+      Line("ALLOW", "k", 1, R"(},"exact":{"kind":"other"})"),
+      Line("ALLOW", "k", 1, R"(},"exact":{"kind":"counter"})"),
+      Line("ALLOW", "k", 1, R"(},"exact":{"kind":"counter","prefix":2})"),
+      Line("ALLOW", "ip:1", 1, R"(},"exact":{"kind":"counter","prefix":2})"),
+      Line("ALLOW", "k", 1, R"(},"exact":{"kind":"counter","prefix":-1})"),
+      Line("ALLOW", "k", 1, R"(},"exact":{"kind":"inline","rate":1,"per_ns":9})"),
+      Line("ALLOW", "k", 1,
+           R"(},"exact":{"kind":"inline","rate":0,"per_ns":9,)"
+           R"("algorithm":"gcra"})"),
+      Line("RESET", "ip:", 1, R"(},"exact":{"kind":"template"})"),
+      Line("DENY", "k", 1, R"(},"exact":{"count":0})"),
+      Line("DENY", "k", 1, R"(},"exact":{"count":2,"first_at":"2026-06-10T09:00:00Z"})"),
+      Line("DENY", "k", 1, R"(},"exact":{"count":1},"exact_checksum":"00")"),
+      R"({"event":{"type":"ALLOW_ALL","at":"2026-06-10T08:00:01Z","items":[{"key":"k"}]},)"
+      R"("exact":{"items":[]}})"
+      "\n",
+  };
+  for (const std::string& line : bad) {
+    SCOPED_TRACE(line);
+    Machine machine;
+    const Status status = OpenLog(&machine, log + line, 59);
+    ASSERT_EQ(status.code(), Code::kCorruption);
+    EXPECT_EQ(status.detail()->offset, log.size());
+  }
+}
+
+// Merged denials stand behind what happened after them. That is no clock that has gone back.
+TEST(Dump, LateDenialMovesNoTime) {
+  std::string log = kConfigure;
+  for (int second = 10; second < 17; ++second) {
+    log += Line("ALLOW_ALL", "k", second, R"(,"items":[{"key":"k"}]})");
+    log += Line("DENY", "k", second - 9, R"(},"exact":{"count":2})");
+  }
+  Machine machine;
+  ASSERT_TRUE(OpenLog(&machine, log, 59).ok());
+  EXPECT_EQ(InfoOf(machine.engine.get()).engine_time_ns, machine.clock->WallNs());
+  EXPECT_EQ(StatusOf(machine.engine.get(), "k").totals.denied, 14U);
+}
+
+// More counters than are remembered at once, all of them soon fresh.
+TEST(Dump, FreshCountersAreForgotten) {
+  constexpr int kCounters = 70'000;
+  std::string log = R"({"ts":"2026-06-10T08:00:00Z","event":{"type":"LIMIT_CONFIGURED","config":)"
+                    R"({"key":"ip:*","rate":1,"per_millis":1,"algorithm":"token_bucket"}},)"
+                    R"("exact":{"kind":"template"}})"
+                    "\n";
+  for (int i = 0; i < kCounters; ++i) {
+    log += CounterLine("ALLOW", "ip:" + std::to_string(i), i * 60 / kCounters);
+  }
+  log += CounterLine("ALLOW", "ip:1", 59);
+  Machine machine;
+  ASSERT_TRUE(OpenLog(&machine, log, 59).ok());
+  const Engine::LimitStatus limit = StatusOf(machine.engine.get(), "ip:", LimitKind::kTemplate);
+  EXPECT_EQ(limit.totals.allowed, kCounters + 1U);
+}
+
 }  // namespace
 }  // namespace flint

@@ -16,6 +16,9 @@ namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
 constexpr size_t kSnapshotStartBytes = 4096;
+constexpr size_t kSweepAtLeast = 65536;
+// A clock that seems to have gone back by no more than this has not.
+constexpr int64_t kOvertakenNs = 1'000'000'000;
 
 // ---- Writing -----------------------------------------------------------------------------------
 
@@ -41,21 +44,35 @@ class Writer {
 
  private:
   struct Limit {
+    LimitKind kind = LimitKind::kExact;
+    uint32_t prefix_bytes = 0;  // of a counter's template
     LimitConfig config;
     State state;
+    int64_t changed_ns = 0;
     uint32_t id = 0;  // 0: none yet in this segment
+
+    bool Ephemeral() const { return kind != LimitKind::kExact; }
   };
+  using Use = std::pair<Limit*, uint64_t>;  // with the cost
 
   Status Append(RecordType type, uint32_t id, std::string_view payload);
   Status AppendClock();
+  Status CheckTime() const;
   Status WriteOut();
-  Status SetTime(int64_t at_ns, uint64_t delay_ns);
+  Status SetTime(int64_t at_ns);
+  Status Delay(int64_t at_ns, int64_t time_ns, uint64_t delay_ns);
+  bool IsSlightlyBehind(const LegacyEvent& event, int64_t after_ns, int64_t* time_ns) const;
+  Status TimeOf(const LegacyEvent& event, int64_t after_ns, int64_t* time_ns);
   Status Configure(const LegacyEvent& event);
-  Status Use(const LegacyEvent& event, const std::string& key, uint64_t* cost, Limit** limit,
-             LegacyFindings* findings);
-  Status AddDeny(LegacyEvent* event, LegacyFindings* findings);
-  Status AddReset(const LegacyEvent& event);
-  Status Admit(LegacyEvent* event, LegacyFindings* findings);
+  void ConfigureTemplate(const LegacyItem& item);
+  Status Keyed(const LegacyEvent& event);
+  void EndTemplate(RecordType type, const std::string& prefix);
+  bool Stands(const LegacyItem& item) const;
+  Status Find(const LegacyEvent& event, const LegacyItem& item, Limit** limit);
+  Status Prepare(const LegacyEvent& event, LegacyFindings* findings, std::vector<Use>* uses);
+  Status AddDeny(const LegacyEvent& event, LegacyFindings* findings);
+  Status Admit(const LegacyEvent& event, LegacyFindings* findings);
+  void Sweep();
 
   const uint64_t generation_;
   std::unique_ptr<File> file_;
@@ -63,13 +80,15 @@ class Writer {
   uint64_t sequence_ = 0;
   uint32_t next_id_ = 1;
   bool has_clock_ = false;
-  int64_t engine_ns_ = 0;  // of the last event
+  int64_t engine_ns_ = 0;  // of the latest event
   int64_t wall_ns_ = 0;
   std::string buffer_;
   uint64_t written_ = 0;  // bytes behind the header
   Sha256 digest_;
   uint64_t events_ = 0;
-  std::unordered_map<std::string, Limit> limits_;
+  std::unordered_map<std::string, Limit> limits_;  // and counters
+  std::unordered_map<std::string, LimitConfig> templates_;
+  size_t sweep_at_ = kSweepAtLeast;
 };
 
 Status Writer::Append(RecordType type, uint32_t id, std::string_view payload) {
@@ -89,121 +108,256 @@ Status Writer::WriteOut() {
   return Status();
 }
 
+Status Writer::CheckTime() const {
+  if (engine_ns_ <= static_cast<int64_t>(kMaxQuantity)) return Status();
+  return Status(Code::kUnsupported, "the times of Flint 0.1 or 0.2 go beyond the year 2116");
+}
+
 // The boot is unknown: time since then is taken from the wall clock.
 Status Writer::AppendClock() {
+  FLINT_RETURN_IF_ERROR(CheckTime());
   has_clock_ = true;
   return Append(RecordType::kClock, 0, Encode(ClockPayload{{engine_ns_, 0, wall_ns_}, BootId{}}));
 }
 
-// Goes to an event's wall time, and in engine time `delay_ns` further than that takes it.
-Status Writer::SetTime(int64_t at_ns, uint64_t delay_ns) {
+// Goes to an event's wall time.
+Status Writer::SetTime(int64_t at_ns) {
   const int64_t elapsed_ns = has_clock_ ? at_ns - wall_ns_ : at_ns;
-  const bool parted = elapsed_ns < 0 || delay_ns > 0;
-  engine_ns_ += std::max<int64_t>(elapsed_ns, 0) + static_cast<int64_t>(delay_ns);
+  engine_ns_ += std::max<int64_t>(elapsed_ns, 0);
   wall_ns_ = at_ns;
-  if (engine_ns_ > static_cast<int64_t>(kMaxQuantity)) {
-    return Status(Code::kUnsupported, "the times of Flint 0.1 or 0.2 go beyond the year 2116");
-  }
-  return parted || !has_clock_ ? AppendClock() : Status();
+  if (elapsed_ns < 0 || !has_clock_) return AppendClock();
+  return CheckTime();
+}
+
+// In engine time the event happened later than its wall time tells.
+Status Writer::Delay(int64_t at_ns, int64_t time_ns, uint64_t delay_ns) {
+  engine_ns_ = std::max(engine_ns_, time_ns + static_cast<int64_t>(delay_ns));
+  wall_ns_ = at_ns;
+  return AppendClock();
+}
+
+// Today's log, and so a dump, is not quite in order of time: threads overtake each other, and
+// merged denials wait for a sync. That is no clock going back.
+bool Writer::IsSlightlyBehind(const LegacyEvent& event, int64_t after_ns, int64_t* time_ns) const {
+  const int64_t behind_ns = wall_ns_ - event.at_ns;
+  *time_ns = engine_ns_ - behind_ns;
+  return has_clock_ && behind_ns > 0 && (behind_ns <= kOvertakenNs || event.count > 1) &&
+         *time_ns >= after_ns;
+}
+
+// The engine time of an event that may not come before `after_ns`.
+Status Writer::TimeOf(const LegacyEvent& event, int64_t after_ns, int64_t* time_ns) {
+  if (IsSlightlyBehind(event, after_ns, time_ns)) return Status();
+  FLINT_RETURN_IF_ERROR(SetTime(event.at_ns));
+  *time_ns = engine_ns_;
+  return Status();
 }
 
 Status Writer::Add(LegacyEvent event, LegacyFindings* findings) {
-  if (event.at_ns == kUnknownTime) event.at_ns = wall_ns_;
+  if (event.at_ns == kUnknownTime) event.at_ns = event.first_ns = wall_ns_;
   ++events_;
+  Sweep();
   switch (event.type) {
     case RecordType::kLimitConfigured:
       return Configure(event);
+    case RecordType::kLimitRemoved:
     case RecordType::kReset:
-      return AddReset(event);
+      return Keyed(event);
     case RecordType::kDeny:
-      return AddDeny(&event, findings);
+      return AddDeny(event, findings);
     default:
-      if (event.type == RecordType::kAllow) event.items.emplace_back(event.key, event.cost);
-      return Admit(&event, findings);
+      return Admit(event, findings);
   }
 }
+
+// Counters and inline limits that are back to their start need no longer be known. Their number
+// doubles between two sweeps.
+void Writer::Sweep() {
+  if (limits_.size() < sweep_at_) return;
+  std::erase_if(limits_, [this](const auto& entry) {
+    const Limit& limit = entry.second;
+    return limit.Ephemeral() && IsFresh(limit.config, limit.state, engine_ns_);
+  });
+  sweep_at_ = std::max(2 * limits_.size(), kSweepAtLeast);
+}
+
+// ---- Limits ------------------------------------------------------------------------------------
 
 Status Writer::Configure(const LegacyEvent& event) {
-  FLINT_RETURN_IF_ERROR(SetTime(event.at_ns, 0));
-  const auto [found, added] = limits_.try_emplace(event.key);
-  Limit& limit = found->second;
-  if (!added) limit.state = Migrate(limit.config, limit.state, event.config, engine_ns_);
-  limit.config = event.config;
-  limit.id = 0;
-  return Append(event.type, 0,
-                EncodeConfigured({engine_ns_, event.config, LimitKind::kExact, event.key}));
-}
-
-Status Writer::AddReset(const LegacyEvent& event) {
-  const auto found = limits_.find(event.key);
-  if (found == limits_.end()) {
-    return LegacyDamage(event.file, event.offset, "an event of a key that has no limit");
+  FLINT_RETURN_IF_ERROR(SetTime(event.at_ns));
+  const LegacyItem& item = event.items[0];
+  if (item.kind == LimitKind::kTemplate) {
+    ConfigureTemplate(item);
+  } else {
+    const auto [found, added] = limits_.try_emplace(item.key);
+    Limit& limit = found->second;
+    if (!added) limit.state = Migrate(limit.config, limit.state, item.config, engine_ns_);
+    limit.config = item.config;
+    limit.kind = LimitKind::kExact;
+    limit.changed_ns = engine_ns_;
+    limit.id = 0;
   }
-  FLINT_RETURN_IF_ERROR(SetTime(event.at_ns, 0));
-  found->second.state = State();
-  return Append(event.type, 0, EncodeKeyed({engine_ns_, {}, LimitKind::kExact, event.key}));
+  return Append(event.type, 0, EncodeConfigured({engine_ns_, item.config, item.kind, item.key}));
 }
 
-// Finds a key's limit, gives it an id, and brings the cost into the limit's bounds.
-Status Writer::Use(const LegacyEvent& event, const std::string& key, uint64_t* cost, Limit** limit,
-                   LegacyFindings* findings) {
-  const auto found = limits_.find(key);
-  if (found == limits_.end()) {
+// As the engine does it: the counters under it, and those under a shorter one, are now its own.
+void Writer::ConfigureTemplate(const LegacyItem& item) {
+  templates_[item.key] = item.config;
+  for (auto& [key, limit] : limits_) {
+    if (limit.kind != LimitKind::kCounter || limit.prefix_bytes > item.key.size() ||
+        !key.starts_with(item.key)) {
+      continue;
+    }
+    if (IsFresh(limit.config, limit.state, engine_ns_)) limit.state = State();
+    limit.state = Migrate(limit.config, limit.state, item.config, engine_ns_);
+    limit.config = item.config;
+    limit.prefix_bytes = static_cast<uint32_t>(item.key.size());
+    limit.changed_ns = engine_ns_;
+    limit.id = 0;
+  }
+}
+
+bool Writer::Stands(const LegacyItem& item) const {
+  return item.kind == LimitKind::kTemplate ? templates_.contains(item.key)
+                                           : limits_.contains(item.key);
+}
+
+// RESET and LIMIT_REMOVED. What has no limit has nothing to lose: its record is left out.
+Status Writer::Keyed(const LegacyEvent& event) {
+  const LegacyItem& item = event.items[0];
+  if (!Stands(item)) return Status();
+  FLINT_RETURN_IF_ERROR(SetTime(event.at_ns));
+  LimitKind kind = LimitKind::kExact;
+  if (item.kind == LimitKind::kTemplate) {
+    kind = item.kind;
+    EndTemplate(event.type, item.key);
+  } else if (event.type == RecordType::kLimitRemoved) {
+    limits_.erase(item.key);
+  } else {
+    limits_[item.key].state = State();
+    limits_[item.key].changed_ns = engine_ns_;
+  }
+  return Append(event.type, 0, EncodeKeyed({engine_ns_, {}, kind, item.key}));
+}
+
+void Writer::EndTemplate(RecordType type, const std::string& prefix) {
+  const auto is_under = [&](const std::string& key, const Limit& limit) {
+    return limit.kind == LimitKind::kCounter && limit.prefix_bytes == prefix.size() &&
+           key.starts_with(prefix);
+  };
+  if (type == RecordType::kLimitRemoved) {
+    std::erase_if(limits_, [&](const auto& entry) { return is_under(entry.first, entry.second); });
+    templates_.erase(prefix);
+    return;
+  }
+  for (auto& [key, limit] : limits_) {
+    if (!is_under(key, limit)) continue;
+    limit.state = State();
+    limit.changed_ns = engine_ns_;
+  }
+}
+
+// ---- Uses --------------------------------------------------------------------------------------
+
+// Finds an item's limit; a counter or an inline limit begins with its first use.
+Status Writer::Find(const LegacyEvent& event, const LegacyItem& item, Limit** limit) {
+  const auto none = [&] {
     return LegacyDamage(event.file, event.offset, "an event of a key that has no limit");
+  };
+  auto found = limits_.find(item.key);
+  if (item.kind == LimitKind::kExact) {
+    if (found == limits_.end() || found->second.Ephemeral()) return none();
+    *limit = &found->second;
+    return Status();
+  }
+  LimitConfig config = item.config;
+  if (item.kind == LimitKind::kCounter) {
+    const auto parent = templates_.find(item.key.substr(0, item.prefix_bytes));
+    if (parent == templates_.end()) return none();
+    config = parent->second;
+  }
+  if (found != limits_.end() && !found->second.Ephemeral()) return none();
+  const bool same = found != limits_.end() && found->second.kind == item.kind &&
+                    found->second.prefix_bytes == item.prefix_bytes &&
+                    found->second.config.SameAs(config);
+  if (!same) {
+    if (found == limits_.end()) found = limits_.try_emplace(item.key).first;
+    found->second = Limit();
+    found->second.kind = item.kind;
+    found->second.prefix_bytes = item.prefix_bytes;
+    found->second.config = config;
   }
   *limit = &found->second;
-  const LimitConfig& config = found->second.config;
-  const uint64_t clamped = std::clamp<uint64_t>(*cost, 1, config.burst);
-  if (clamped != *cost) findings->clamped = true;
-  *cost = clamped;
-  if (found->second.id != 0) return Status();
-  found->second.id = next_id_++;
-  KeyPayload payload;
-  payload.config = config;
-  payload.key = key;
-  return Append(RecordType::kKey, found->second.id, Encode(payload));
+  return Status();
 }
 
-Status Writer::AddDeny(LegacyEvent* event, LegacyFindings* findings) {
-  Limit* limit = nullptr;
-  FLINT_RETURN_IF_ERROR(Use(*event, event->key, &event->cost, &limit, findings));
-  FLINT_RETURN_IF_ERROR(SetTime(event->at_ns, 0));
+// Finds the items' limits, gives them ids, and brings the costs into the limits' bounds.
+Status Writer::Prepare(const LegacyEvent& event, LegacyFindings* findings, std::vector<Use>* uses) {
+  for (const LegacyItem& item : event.items) {
+    Limit* limit = nullptr;
+    FLINT_RETURN_IF_ERROR(Find(event, item, &limit));
+    const uint64_t most = event.count > 1 ? UINT64_MAX : limit->config.burst;
+    const uint64_t cost = std::clamp<uint64_t>(item.cost, 1, most);
+    if (cost != item.cost) findings->clamped = true;
+    uses->emplace_back(limit, cost);
+    if (limit->id != 0) continue;
+    limit->id = next_id_++;
+    KeyPayload payload;
+    payload.config = limit->config;
+    payload.kind = limit->kind;
+    payload.prefix_bytes = limit->prefix_bytes;
+    payload.key = item.key;
+    FLINT_RETURN_IF_ERROR(Append(RecordType::kKey, limit->id, Encode(payload)));
+  }
+  return Status();
+}
+
+Status Writer::AddDeny(const LegacyEvent& event, LegacyFindings* findings) {
+  std::vector<Use> uses;
+  FLINT_RETURN_IF_ERROR(Prepare(event, findings, &uses));
   DenyPayload deny;
-  deny.time_ns = deny.first_ns = engine_ns_;
-  deny.cost = event->cost;
-  return Append(event->type, limit->id, Encode(deny));
+  FLINT_RETURN_IF_ERROR(TimeOf(event, 0, &deny.time_ns));
+  deny.cost = uses[0].second;
+  deny.count = event.count;
+  deny.first_ns = std::max<int64_t>(deny.time_ns - (event.at_ns - event.first_ns), 0);
+  return Append(event.type, uses[0].first->id, Encode(deny));
 }
 
 // ALLOW and ALLOW_ALL.
-Status Writer::Admit(LegacyEvent* event, LegacyFindings* findings) {
-  std::vector<std::pair<Limit*, uint64_t>> uses;
-  for (auto& [key, cost] : event->items) {
-    Limit* limit = nullptr;
-    FLINT_RETURN_IF_ERROR(Use(*event, key, &cost, &limit, findings));
-    uses.emplace_back(limit, cost);
-  }
-  FLINT_RETURN_IF_ERROR(SetTime(event->at_ns, 0));
+Status Writer::Admit(const LegacyEvent& event, LegacyFindings* findings) {
+  std::vector<Use> uses;
+  FLINT_RETURN_IF_ERROR(Prepare(event, findings, &uses));
+  int64_t after_ns = 0;
+  for (const auto& [limit, cost] : uses) after_ns = std::max(after_ns, limit->changed_ns);
+  int64_t time_ns = 0;
+  FLINT_RETURN_IF_ERROR(TimeOf(event, after_ns, &time_ns));
   // What fits goes on fitting as time passes, so one item's delay after the other is enough.
   for (const auto& [limit, cost] : uses) {
-    const uint64_t delay_ns = RetryAfterNs(limit->config, limit->state, engine_ns_, cost);
-    if (delay_ns > 0) FLINT_RETURN_IF_ERROR(SetTime(event->at_ns, delay_ns));
-  }
-  for (const auto& [limit, cost] : uses) {
-    flint::Admit(limit->config, limit->state, engine_ns_, cost);
+    const uint64_t delay_ns = RetryAfterNs(limit->config, limit->state, time_ns, cost);
+    if (delay_ns == 0) continue;
+    FLINT_RETURN_IF_ERROR(Delay(event.at_ns, time_ns, delay_ns));
+    time_ns = engine_ns_;
   }
   std::string payload;
-  BeginAllowAll(&payload, engine_ns_, static_cast<uint32_t>(uses.size()));
-  for (const auto& [limit, cost] : uses) AddAllowAllItem(&payload, {limit->id, cost});
-  if (event->type == RecordType::kAllowAll) {
-    if (RecordBytes(payload.size()) > kMaxRecordBytes) {
-      return LegacyDamage(event->file, event->offset, "an ALLOW_ALL of too many items");
+  BeginAllowAll(&payload, time_ns, static_cast<uint32_t>(uses.size()));
+  for (const auto& [limit, cost] : uses) {
+    if (limit->Ephemeral() && IsFresh(limit->config, limit->state, time_ns)) {
+      limit->state = State();
     }
-    return Append(event->type, 0, payload);
+    flint::Admit(limit->config, limit->state, time_ns, cost);
+    limit->changed_ns = time_ns;
+    AddAllowAllItem(&payload, {limit->id, cost});
+  }
+  if (event.type == RecordType::kAllowAll) {
+    if (RecordBytes(payload.size()) > kMaxRecordBytes) {
+      return LegacyDamage(event.file, event.offset, "an ALLOW_ALL of too many items");
+    }
+    return Append(event.type, 0, payload);
   }
   DenyPayload allow;  // an ALLOW has the same payload
-  allow.time_ns = engine_ns_;
-  allow.cost = uses.front().second;
-  return Append(event->type, uses.front().first->id, Encode(allow));
+  allow.time_ns = time_ns;
+  allow.cost = uses[0].second;
+  return Append(event.type, uses[0].first->id, Encode(allow));
 }
 
 Status Writer::Finish() {

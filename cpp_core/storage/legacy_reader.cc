@@ -13,7 +13,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr char kChecksumField[] = ",\"checksum\":";
+constexpr char kChecksum[] = "checksum";
+// What a dump adds to a line, and the checksum of all that stands before it.
+constexpr char kExact[] = "exact";
+constexpr char kExactChecksum[] = "exact_checksum";
 constexpr uint64_t kNsPerMs = 1'000'000;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 constexpr size_t kChunkBytes = size_t{1} << 20;
@@ -129,20 +132,28 @@ uint64_t Times(uint64_t value, uint64_t factor) {
   return __builtin_mul_overflow(value, factor, &product) ? UINT64_MAX : product;
 }
 
-LimitConfig ReadConfig(const Json& json, LegacyFindings* findings) {
+Algorithm ReadAlgorithm(const Json& json) {
   const std::string name = json.value("algorithm", "token_bucket");
   Algorithm algorithm{};
   if (!ParseAlgorithm(name.data(), name.size(), &algorithm)) Refuse("unknown algorithm " + name);
+  return algorithm;
+}
+
+LimitConfig Make(Algorithm algorithm, uint64_t rate, uint64_t per_ns, uint64_t burst) {
+  LimitConfig config;
+  if (MakeConfig(algorithm, rate, per_ns, burst, &config) != ConfigError::kNone) {
+    Refuse("a limit out of bounds");
+  }
+  return config;
+}
+
+LimitConfig ReadConfig(const Json& json, LegacyFindings* findings) {
   const uint64_t per_ms = json.contains("per_millis")
                               ? ReadNumber(json.at("per_millis"))
                               : Times(ReadNumber(json.at("per_seconds")), 1000);
   const uint64_t per_ns = Clamp(Times(per_ms, kNsPerMs), findings);
   const uint64_t rate = Clamp(ReadNumber(json.at("rate")), findings);
-  LimitConfig config;
-  if (MakeConfig(algorithm, rate, per_ns, 0, &config) != ConfigError::kNone) {
-    Refuse("a limit out of bounds");
-  }
-  return config;
+  return Make(ReadAlgorithm(json), rate, per_ns, 0);
 }
 
 RecordType ReadType(const std::string& name) {
@@ -164,12 +175,14 @@ std::string ReadKey(const Json& json) {
 
 // An item that is named twice becomes one, with both costs.
 void AddItem(const std::string& key, uint64_t cost, LegacyEvent* event) {
-  for (auto& [named, total] : event->items) {
-    if (named != key) continue;
-    total = total > UINT64_MAX - cost ? UINT64_MAX : total + cost;
+  for (LegacyItem& item : event->items) {
+    if (item.key != key) continue;
+    item.cost = item.cost > UINT64_MAX - cost ? UINT64_MAX : item.cost + cost;
     return;
   }
-  event->items.emplace_back(key, cost);
+  event->items.emplace_back();
+  event->items.back().key = key;
+  event->items.back().cost = cost;
 }
 
 // `recorded_at` is the time of the line, for events that have none of their own.
@@ -178,28 +191,87 @@ LegacyEvent ReadEvent(const Json& json, const std::string& recorded_at, LegacyFi
   event.type = ReadType(json.at("type").get<std::string>());
   const std::string at = json.value("at", recorded_at);
   if (!at.empty()) event.at_ns = TimeParser(at).Parse();
+  event.first_ns = event.at_ns;
   switch (event.type) {
     case RecordType::kLimitConfigured:
-      event.key = ReadKey(json.at("config"));
-      event.config = ReadConfig(json.at("config"), findings);
+      AddItem(ReadKey(json.at("config")), 0, &event);
+      event.items[0].config = ReadConfig(json.at("config"), findings);
       break;
     case RecordType::kAllowAll:
       for (const Json& item : json.at("items")) AddItem(ReadKey(item), ReadCost(item), &event);
       break;
     default:
-      event.key = ReadKey(json);
-      event.cost = ReadCost(json);
+      AddItem(ReadKey(json), ReadCost(json), &event);
   }
   return event;
 }
 
-// A record's checksum is of the line's bytes before it, closed by a brace.
-void CheckLine(std::string_view line, const Json& json) {
-  if (!json.contains("checksum")) return;
-  const std::string body = std::string(line.substr(0, line.rfind(kChecksumField))) + "}";
-  if (json.at("checksum").get<std::string>() != ToHex(Sha256Of(body.data(), body.size()))) {
+// ---- What a dump adds --------------------------------------------------------------------------
+
+uint64_t ReadIfThere(const Json& json, const char* name, uint64_t otherwise) {
+  return json.contains(name) ? ReadNumber(json.at(name)) : otherwise;
+}
+
+LimitConfig ReadExactConfig(const Json& exact, const LimitConfig& otherwise) {
+  return Make(exact.contains("algorithm") ? ReadAlgorithm(exact) : otherwise.algorithm,
+              ReadIfThere(exact, "rate", otherwise.rate),
+              ReadIfThere(exact, "per_ns", otherwise.per_ns), ReadIfThere(exact, "burst", 0));
+}
+
+void ReadExactItem(const Json& exact, bool configured, LegacyItem* item) {
+  const std::string kind = exact.value("kind", "exact");
+  if (kind == "template") {
+    item->kind = LimitKind::kTemplate;
+    if (item->key.back() != '*') Refuse("a template without its asterisk");
+    item->key.pop_back();
+  } else if (kind == "counter") {
+    item->kind = LimitKind::kCounter;
+    const uint64_t bytes = ReadNumber(exact.at("prefix"));
+    if (bytes > item->key.size()) Refuse("a template's prefix longer than the key");
+    item->prefix_bytes = static_cast<uint32_t>(bytes);
+  } else if (kind == "inline") {
+    item->kind = LimitKind::kInline;
+  } else if (kind != "exact") {
+    Refuse("unknown kind of limit " + kind);
+  }
+  if (configured || item->kind == LimitKind::kInline) {
+    item->config = ReadExactConfig(exact, item->config);
+  }
+}
+
+void ReadExact(const Json& exact, LegacyEvent* event) {
+  if (exact.value("type", "") == "LIMIT_REMOVED") event->type = RecordType::kLimitRemoved;
+  event->count = ReadIfThere(exact, "count", 1);
+  if (exact.contains("first_at")) {
+    event->first_ns = TimeParser(exact.at("first_at").get<std::string>()).Parse();
+  }
+  if (event->count < 1 || event->first_ns > event->at_ns) Refuse("denials out of bounds");
+  if (event->type != RecordType::kAllowAll) {
+    ReadExactItem(exact, event->type == RecordType::kLimitConfigured, &event->items[0]);
+    return;
+  }
+  const Json& items = exact.at("items");
+  if (items.size() != event->items.size()) Refuse("another number of items");
+  for (size_t i = 0; i < items.size(); ++i) ReadExactItem(items[i], false, &event->items[i]);
+}
+
+// A checksum is of the line's bytes before it, closed by a brace.
+void CheckLine(std::string_view line, const Json& json, const char* name) {
+  if (!json.contains(name)) return;
+  const std::string field = std::string(",\"") + name + "\":";
+  const std::string body = std::string(line.substr(0, line.rfind(field))) + "}";
+  if (json.at(name).get<std::string>() != ToHex(Sha256Of(body.data(), body.size()))) {
     Refuse("the checksum does not match");
   }
+}
+
+LegacyEvent ReadLine(std::string_view line, LegacyFindings* findings) {
+  const Json json = Json::parse(line);
+  CheckLine(line, json, kChecksum);
+  CheckLine(line, json, kExactChecksum);
+  LegacyEvent event = ReadEvent(json.at("event"), json.value("ts", ""), findings);
+  if (json.contains(kExact)) ReadExact(json.at(kExact), &event);
+  return event;
 }
 
 // ---- Lines -------------------------------------------------------------------------------------
@@ -211,11 +283,13 @@ class LineReader {
 
   // The next line without its end; `*ended` is false for what stands behind the last line end.
   Status Next(std::string_view* line, bool* ended) {
-    offset_ += taken_;
-    buffer_.erase(0, taken_);
-    size_t searched = 0;
+    begin_ += taken_;
+    size_t searched = begin_;
     size_t end = std::string::npos;
     while ((end = buffer_.find('\n', searched)) == std::string::npos) {
+      offset_ += begin_;
+      buffer_.erase(0, begin_);
+      begin_ = 0;
       searched = buffer_.size();
       buffer_.resize(searched + kChunkBytes);
       size_t got = 0;
@@ -225,18 +299,19 @@ class LineReader {
       if (got == 0) break;
     }
     *ended = end != std::string::npos;
-    *line = std::string_view(buffer_).substr(0, end);
+    *line = std::string_view(buffer_).substr(begin_, *ended ? end - begin_ : end);
     taken_ = line->size() + (*ended ? 1 : 0);
     return Status();
   }
 
-  uint64_t offset() const { return offset_; }  // of the last line
+  uint64_t offset() const { return offset_ + begin_; }  // of the last line
 
  private:
   File* const file_;
-  uint64_t offset_;
+  uint64_t offset_;  // of the buffer
   std::string buffer_;
-  size_t taken_ = 0;  // of the buffer: the last line
+  size_t begin_ = 0;  // in the buffer: the last line
+  size_t taken_ = 0;  // its bytes
 };
 
 bool IsZeros(std::string_view line) {
@@ -278,9 +353,7 @@ Status ReadLegacyLog(File* file, uint64_t from, const LegacyEventSink& sink,
     if (line.empty()) continue;
     LegacyEvent event;
     try {
-      const Json json = Json::parse(line);
-      CheckLine(line, json);
-      event = ReadEvent(json.at("event"), json.value("ts", ""), findings);
+      event = ReadLine(line, findings);
     } catch (const std::exception& error) {
       return LegacyDamage(kLogName, lines.offset(), error.what());
     }

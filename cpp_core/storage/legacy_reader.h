@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/env.h"
@@ -11,18 +10,27 @@
 
 namespace flint {
 
-// Reads what Flint 0.1 and 0.2 wrote: JSON lines in flint.aof, a JSON document in flint.snapshot.
+// Reads what Flint 0.1 and 0.2 wrote: JSON lines in flint.aof, a JSON document in flint.snapshot;
+// and dumps, whose lines also have what those versions did not know.
 
 inline constexpr int64_t kUnknownTime = -1;
 
-// Something that one of those versions recorded; DENY, ALLOW and RESET have a key, ALLOW_ALL items.
+// A key that an event names, and its limit. Those versions knew exact ones alone.
+struct LegacyItem {
+  std::string key;  // a template's prefix
+  uint64_t cost = 1;
+  LimitKind kind = LimitKind::kExact;
+  uint32_t prefix_bytes = 0;  // of a counter's template
+  LimitConfig config;         // of LIMIT_CONFIGURED, and of an inline limit
+};
+
+// Something that was recorded. All but ALLOW_ALL have one item.
 struct LegacyEvent {
   RecordType type{};
   int64_t at_ns = kUnknownTime;  // wall clock; a snapshot has none for LIMIT_CONFIGURED
-  std::string key;
-  uint64_t cost = 1;
-  LimitConfig config;
-  std::vector<std::pair<std::string, uint64_t>> items;
+  int64_t first_ns = kUnknownTime;
+  uint64_t count = 1;  // of merged denials: from first_ns to at_ns
+  std::vector<LegacyItem> items;
   // Where it stands.
   const char* file = kLogName;
   uint64_t offset = 0;
