@@ -77,19 +77,15 @@ def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
     return event
 
 
-def events(
+def recorded(
     limiter: LimiterBase,
     key: str | None,
     template: bool | None,
     newest_first: bool,
-    since: Moment | None,
-    until: Moment | None,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Sequence number and dict of every event, read page by page as they are taken."""
-    since_ns = _moment_ns("since", since)
-    until_ns = _moment_ns("until", until)
-    if until is not None and until_ns == 0:
-        return
+    since_ns: int,
+    until_ns: int,
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The items of every event as the extension returns them, page by page as they are taken."""
     cursor = 0
     while True:
         page, cursor = limiter._history(
@@ -100,8 +96,25 @@ def events(
         first = 0
         while first < len(page):
             items = page[first : first + page[first][13]]
-            yield items[0][0], _event(items)
+            yield items
             first += len(items)
+
+
+def events(
+    limiter: LimiterBase,
+    key: str | None,
+    template: bool | None,
+    newest_first: bool,
+    since: Moment | None,
+    until: Moment | None,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Sequence number and dict of every event."""
+    since_ns = _moment_ns("since", since)
+    until_ns = _moment_ns("until", until)
+    if until is not None and until_ns == 0:
+        return
+    for items in recorded(limiter, key, template, newest_first, since_ns, until_ns):
+        yield items[0][0], _event(items)
 
 
 def history(

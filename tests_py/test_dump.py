@@ -1,0 +1,276 @@
+"""dump: a log as lines of Flint 0.2, which that version accepts and today's converts back."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flint import CorruptionError, Limiter
+from flint._dump import dump
+from flint.testing import ManualClock
+
+EPOCH_S = 1_700_000_000
+GOLDEN = Path(__file__).resolve().parent.parent / "tests_c" / "golden" / "v0.2"
+KNOWN = {"token_bucket", "sliding_window_log", "fixed_window_counter"}
+
+
+def dumped(limiter: Limiter) -> list[str]:
+    file = io.StringIO()
+    count = dump(limiter, file)
+    *lines, end = file.getvalue().split("\n")
+    assert (len(lines), end) == (count, "")
+    return [line + "\n" for line in lines]
+
+
+def compact(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def as_flint_02_reads(line: str) -> dict[str, Any]:
+    """The event as the structures of Flint 0.2.1 hold it, which fails where its parser would.
+
+    That version computes the checksum anew from what it has parsed: known fields, in its order.
+    """
+    entry = json.loads(line)
+    event = entry["event"]
+    kind = event["type"]
+    held: dict[str, Any]
+    if kind == "LIMIT_CONFIGURED":
+        config = {name: event["config"][name] for name in ("key", "rate", "per_millis")}
+        config["algorithm"] = event["config"]["algorithm"]
+        assert config["algorithm"] in KNOWN
+        assert all(1 <= config[name] < 2**64 for name in ("rate", "per_millis"))
+        held = {"type": kind, "config": config}
+    elif kind == "ALLOW_ALL":
+        items = [{"key": item["key"], "cost": item["cost"]} for item in event["items"]]
+        held = {"type": kind, "items": items, "at": event["at"]}
+    else:
+        assert kind in ("ALLOW", "DENY", "RESET")
+        held = {"type": kind, "key": event["key"], "at": event["at"]}
+        if kind != "RESET":
+            held["cost"] = event["cost"]
+    payload = {"version": 1, "ts": entry["ts"], "event": held}
+    assert entry["version"] == 1
+    assert entry["checksum"] == hashlib.sha256(compact(payload)).hexdigest()
+    return held
+
+
+def check_exact(line: str) -> None:
+    """What is added has a checksum of all that stands before it."""
+    if "exact" not in json.loads(line):
+        assert "exact" not in line
+        return
+    body, _, rest = line.rpartition(',"exact_checksum":')
+    assert rest == f'"{hashlib.sha256(body.encode() + b"}").hexdigest()}"}}\n'
+
+
+def convert(lines: list[str], directory: Path, clock: ManualClock) -> Limiter:
+    directory.mkdir()
+    (directory / "flint.aof").write_text("".join(lines), "utf-8")
+    limiter = Limiter(directory, sync="batch", clock=clock)
+    assert limiter.info()["converted_events"] == len(lines)
+    return limiter
+
+
+def state(limiter: Limiter) -> tuple[Any, ...]:
+    return limiter.list(counters=True), limiter.history(), limiter.top()
+
+
+def use(limiter: Limiter, clock: ManualClock) -> None:
+    """One of everything."""
+    for algorithm in ("token_bucket", "gcra", "leaky_bucket"):
+        limiter.limit(algorithm, rate=5, per="1h", burst=9, algorithm=algorithm)
+    for algorithm in ("fixed_window_counter", "sliding_window_log", "sliding_window_counter"):
+        limiter.limit(algorithm, rate=5, per="1h", algorithm=algorithm)
+    limiter.limit("plain", rate=5, per="1500ms")
+    limiter.limit("short", rate=2**62, per_ns=1)
+    limiter.limit("odd", rate=3, per_ns=10**9 + 1)
+    limiter.limit("long", rate=2**62, per_ns=2**62)
+    limiter.limit("ip:*", rate=3, per="1h")
+    limiter.limit("ip:10.*", rate=20, per="1h", burst=30)
+    limiter.limit('ü"\\\n\x01\x7f\u2028😀:*', rate=4, per="1d")
+    limiter.limit("literal*", rate=4, per="1d", template=False)
+    limits = [status["key"] for status in limiter.list() if not status["template"]]
+    for _ in range(4):
+        for key in limits:
+            limiter.check(key, 2)
+            clock.advance(0.123456789)
+        for key in ("ip:1", "ip:2", "ip:10.1", 'ü"\\\n\x01\x7f\u2028😀:1'):
+            limiter.check(key)
+        limiter.check_all(["plain", ("ip:3", 2), "ip:10.2"])
+        limiter.check_all(["plain", "short"])
+        limiter.check("inline", rate=7, per="77001ms", burst=9)
+        clock.advance(700)
+    limiter.limit("gcra", rate=50, per="1d")
+    limiter.limit("ip:*", rate=2, per="2h")
+    limiter.limit("ip:1", rate=9, per="1h")
+    limiter.limit("ip:*", rate=4, per="2h")
+    for key in ("ip:1", "ip:2", "ip:3", "ip:10.1"):
+        limiter.check(key)
+    limiter.reset("ip:*")
+    limiter.reset("plain")
+    limiter.reset("ip:10.1")
+    limiter.remove("odd")
+    limiter.remove("ip:10.*")
+    limiter.check("ip:10.1")
+    limiter.check("inline", rate=1, per="1d")
+    clock.advance(2 * 86400)
+    limiter.check("inline", rate=1, per="1d")
+    limiter.check("ip:2")
+
+
+def flood(limiter: Limiter, clock: ManualClock) -> None:
+    """Many denials, which are merged, between admissions of others."""
+    limiter.limit("flooded", rate=1, per="1d", burst=3)
+    limiter.limit("other", rate=1000, per="1d")
+    limiter.allow("flooded", 3)
+    for number in range(2000):
+        limiter.allow("flooded", 2)
+        clock.advance(0.01)
+        if number % 500 == 0:
+            limiter.allow("other")
+    limiter.flush()
+    limiter.allow("other")
+
+
+def test_round_trip(data_dir: Path, clock: ManualClock, tmp_path: Path) -> None:
+    with Limiter(data_dir, sync="batch", flush_every_ms=60_000, clock=clock) as limiter:
+        use(limiter, clock)
+        flood(limiter, clock)
+        lines = dumped(limiter)
+        before = state(limiter)
+    assert any(event.get("count", 1) > 1 for event in before[1])
+    for line in lines:
+        as_flint_02_reads(line)
+        check_exact(line)
+    with convert(lines, tmp_path / "back", clock) as limiter:
+        assert state(limiter) == before
+        assert dumped(limiter) == lines
+    with Limiter(tmp_path / "back", clock=clock) as limiter:
+        assert state(limiter) == before
+        limiter.compact()
+        assert state(limiter) == before
+
+
+def test_round_trip_goes_on_deciding_alike(
+    data_dir: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    with Limiter(data_dir, sync="batch", clock=clock) as limiter:
+        use(limiter, clock)
+        with convert(dumped(limiter), tmp_path / "back", clock) as back:
+            keys = [status["key"] for status in limiter.list() if not status["template"]]
+            for _ in range(20):
+                for key in [*keys, "ip:2", "ip:4", "ip:10.7"]:
+                    assert limiter.check(key) == back.check(key)
+                clock.advance(997)
+
+
+def test_what_flint_02_knew_is_its_line_and_no_more(data_dir: Path) -> None:
+    shutil.copytree(GOLDEN / "log-only", data_dir)
+    written = (data_dir / "flint.aof").read_text("utf-8").splitlines()
+    with Limiter(data_dir) as limiter:
+        lines = dumped(limiter)
+    assert len(lines) == len(written)
+    for line, original in zip(lines, written, strict=True):
+        assert as_flint_02_reads(line) == json.loads(original)["event"]
+        assert set(json.loads(line)) == set(json.loads(original))
+
+
+def test_time_goes_on_as_it_did_though_denials_come_late(
+    data_dir: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    with Limiter(data_dir, sync="batch", flush_every_ms=60_000, clock=clock) as limiter:
+        flood(limiter, clock)
+        before = limiter.info()["engine_time_ns"]
+        times = [event["at"] for event in limiter.history() if "at" in event]
+        assert times != sorted(times)
+        with convert(dumped(limiter), tmp_path / "back", clock) as back:
+            assert back.info()["engine_time_ns"] == before
+
+
+def test_changed_addition_is_corruption(data_dir: Path, clock: ManualClock, tmp_path: Path) -> None:
+    with Limiter(data_dir, clock=clock) as limiter:
+        limiter.limit("k", rate=1, per="1h", burst=5)
+        limiter.limit("after", rate=1, per="1h")
+        lines = dumped(limiter)
+    assert '"burst":5' in lines[0]
+    lines[0] = lines[0].replace('"burst":5', '"burst":6')
+    with pytest.raises(CorruptionError, match="checksum"):
+        convert(lines, tmp_path / "back", clock)
+
+
+# ---- History of which the beginning is gone ----------------------------------------------------
+
+
+class Kept:
+    """Stands for a limiter of which only some history is kept."""
+
+    def __init__(self, limiter: Limiter, first: int) -> None:
+        self.limiter = limiter
+        self.first = first
+        self.pages = 0
+
+    def _list(self, counters: bool) -> Any:
+        return self.limiter._list(counters)
+
+    def _history(self, *arguments: Any) -> Any:
+        *rest, cursor, _ = arguments
+        self.pages += 1
+        return self.limiter._history(*rest, max(cursor, self.first), 10)
+
+
+def test_limits_from_before_the_history_are_introduced(
+    data_dir: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    with Limiter(data_dir, clock=clock) as limiter:
+        limiter.limit("used", rate=5, per="1h")
+        limiter.limit("unused", rate=6, per="1h", burst=7)
+        limiter.limit("gone", rate=7, per="1h")
+        limiter.limit("ip:*", rate=8, per="1h")
+        first = limiter.info()["sequence"]
+        clock.advance(1)
+        for key in ("used", "gone", "ip:1"):
+            limiter.check(key)
+        limiter.check("inline", rate=9, per="1h")
+        limiter.reset("used")
+        limiter.remove("gone")
+        before = {status["key"]: status for status in limiter.list(counters=True)}
+        lines = dumped(Kept(limiter, first + 1))  # type: ignore[arg-type]
+    for line in lines:
+        as_flint_02_reads(line)
+    with convert(lines, tmp_path / "back", clock) as limiter:
+        after = {status["key"]: status for status in limiter.list(counters=True)}
+        for name in ("used", "unused", "inline", "ip:1"):
+            assert after[name] == before[name]
+        assert set(after) == set(before)
+
+
+def test_lines_are_written_as_pages_are_read(data_dir: Path, clock: ManualClock) -> None:
+    class FullError(Exception):
+        pass
+
+    class Small(io.StringIO):
+        def write(self, text: str) -> int:
+            if len(self.getvalue()) > 2000:
+                raise FullError
+            return super().write(text)
+
+    with Limiter(data_dir, sync="batch", clock=clock) as limiter:
+        limiter.limit("k", rate=1000, per="1h")
+        for _ in range(500):
+            limiter.check("k")
+        kept = Kept(limiter, 0)
+        with pytest.raises(FullError):
+            dump(kept, Small())  # type: ignore[arg-type]
+        assert kept.pages <= 2
+
+
+def test_in_an_empty_directory_there_is_nothing(data_dir: Path) -> None:
+    with Limiter(data_dir) as limiter:
+        assert dumped(limiter) == []
