@@ -1,0 +1,225 @@
+"""What has been measured, as JSON, as a table for people and as the table of the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness import ROOT, NotRun, Outcome, Spec, Tally
+
+import flint
+
+RESULTS = ROOT / "bench" / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+Row = dict[str, Any]
+
+
+# ---- JSON --------------------------------------------------------------------------------------
+
+
+def rounded(value: float) -> float:
+    """Four digits: no measurement here has more."""
+    return float(f"{value:.4g}")
+
+
+def side(seen: Tally) -> dict[str, Any]:
+    return {
+        "what": seen.what,
+        "figure": rounded(seen.figure),
+        "unit": seen.figure_unit,
+        "calls": seen.calls,
+        "allowed": seen.allowed,
+        "denied": seen.denied,
+        "largest_unsynced": seen.unsynced,
+        **{name: rounded(value) for name, value in seen.details.items()},
+    }
+
+
+def row(spec: Spec, found: Outcome | NotRun) -> Row:
+    about = {
+        "name": spec.name,
+        "work": spec.work,
+        "against": spec.against,
+        "demanded": spec.demand.text,
+    }
+    if isinstance(found, NotRun):
+        return {**about, "not_run": str(found)}
+    met = spec.demand.met(found) if spec.demand.met else None
+    return {
+        **about,
+        "measured": rounded(found.value),
+        "unit": spec.unit,
+        "quartiles": [rounded(value) for value in found.quartiles],
+        "met": met,
+        "rounds": found.rounds,
+        "sides": [side(seen) for seen in found.sides],
+        "note": found.note,
+    }
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def printed(*command: str) -> str:
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def file_system() -> str:
+    return printed("stat", "--file-system", "--format=%T", "build")
+
+
+def results(rows: list[Row], load: float, quick: bool) -> dict[str, Any]:
+    changed = printed("git", "status", "--porcelain", "--untracked-files=no") not in ("", "unknown")
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": printed("git", "rev-parse", "HEAD") + (" with changes" if changed else ""),
+        "quick": quick,
+        "machine": {
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "processor": processor(),
+            "processors": len(os.sched_getaffinity(0)),
+            "file_system": file_system(),
+            "load_before": round(load, 2),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "compiler": printed("cc", "--version").split("\n")[0],
+            **dict(sorted(harness.VERSIONS.items())),
+            "flint": flint.__version__,
+        },
+        "rows": rows,
+    }
+
+
+def new_path(found: dict[str, Any]) -> Path:
+    stamp = found["date"].replace("-", "").replace(":", "")
+    return RESULTS / f"{stamp}-{found['commit'][:10]}.json"
+
+
+def newest() -> dict[str, Any] | None:
+    paths = sorted(RESULTS.glob("*.json"))
+    return json.loads(paths[-1].read_text("utf-8")) if paths else None
+
+
+# ---- For people --------------------------------------------------------------------------------
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def measured(found: Row) -> str:
+    if "not_run" in found:
+        return f"not run: {found['not_run']}"
+    low, high = found["quartiles"]
+    return f"{number(found['measured'])} {found['unit']} ({number(low)} to {number(high)})"
+
+
+def duration(ns: float) -> str:
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if ns >= size:
+            return f"{ns / size:.3g} {unit}"
+    return f"{ns:.3g} ns"
+
+
+def count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def show_side(seen: dict[str, Any]) -> str:
+    text = (
+        duration(seen["figure"]) if seen["unit"] == "ns" else f"{seen['figure']:g} {seen['unit']}"
+    )
+    checks = f"{count(seen['allowed'])} allowed, {count(seen['denied'])} denied"
+    more = "".join(
+        f", {name.removesuffix('_ns')} {duration(value)}"
+        for name, value in seen.items()
+        if name.endswith("_ns")
+    )
+    unsynced = count(seen["largest_unsynced"])
+    return f"    {seen['what']:<32}{text:>10}{more}; {checks}; at most {unsynced} unsynced"
+
+
+def show(found: dict[str, Any]) -> None:
+    about, versions = found["machine"], found["versions"]
+    print(
+        f"{about['system']}, {about['processors']} x {about['processor']}, "
+        f"{about['file_system']}, load before {about['load_before']}"
+    )
+    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    print(f"commit {found['commit']}, {found['date']}{', quick' if found['quick'] else ''}\n")
+    for one in found["rows"]:
+        verdict = {True: "met", False: "NOT MET", None: ""}[one.get("met")]
+        print(f"{one['name']}: {one['work']} | {one['against']}")
+        rounds = f", {one['rounds']} rounds" if "rounds" in one else ""
+        print(f"  demanded {one['demanded']}: {measured(one)}{rounds} {verdict}".rstrip())
+        for seen in one.get("sides", []):
+            print(show_side(seen))
+        if one.get("note"):
+            print(f"    {one['note']}")
+
+
+# ---- README ------------------------------------------------------------------------------------
+
+
+def readme_row(found: Row) -> str:
+    if "not_run" in found:
+        cells = [found["work"], found["against"], found["demanded"], measured(found), "", ""]
+    else:
+        missed = " (missed)" if found["met"] is False else ""
+        cells = [
+            found["work"],
+            found["against"],
+            found["demanded"],
+            measured(found) + missed,
+            " / ".join(count(seen["allowed"]) for seen in found["sides"]),
+            " / ".join(count(seen["largest_unsynced"]) for seen in found["sides"]),
+        ]
+    return f"| {' | '.join(cells)} |"
+
+
+def readme_table(found: dict[str, Any]) -> str:
+    about, versions = found["machine"], found["versions"]
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "\n".join(
+        [
+            BEGIN,
+            f"Measured {found['date'][:10]} at commit {found['commit'][:10]} on "
+            f"{about['processors']} x {about['processor']} ({about['system']}, "
+            f"{about['file_system']}); {named}.",
+            "",
+            "| work | against | at least | measured (quartiles) | allowed, each side "
+            "| unsynced at most |",
+            "|---|---|---|---|---|---|",
+            *(readme_row(one) for one in found["rows"]),
+            END,
+        ]
+    )
+
+
+def readme_with(text: str, table: str) -> str:
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + table + after
+
+
+def write_readme() -> None:
+    found = newest()
+    if found is None:
+        raise SystemExit("there are no results yet; ./dev bench makes them")
+    README.write_text(readme_with(README.read_text("utf-8"), readme_table(found)), "utf-8")

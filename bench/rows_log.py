@@ -1,0 +1,134 @@
+"""What costs more the more events or limits there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import peers
+from harness import (
+    Bench,
+    Case,
+    Outcome,
+    Side,
+    Spec,
+    alternate,
+    at_least,
+    at_most,
+    faster,
+    figure,
+    no_worse,
+    opened,
+    python_side,
+)
+from rows_latency import while_compacting
+
+EVENTS, FEW_EVENTS, LIMITS = 1_000_000, 1000, 10_000
+OLD = "flint-limiter 0.2.1"
+
+
+def both(bench: Bench, target: str, **options: Any) -> list[Callable[[], Side]]:
+    """Flint and Flint 0.2.1 with the same work."""
+    python, target = peers.flint_02(), f"targets_log.{target}"
+    ours, theirs = bench.place("flint"), bench.place("flint-0.2")
+    return [
+        lambda: python_side("Flint", target, directory=ours, **options),
+        lambda: python_side(OLD, target, python=python, directory=theirs, **options),
+    ]
+
+
+def allow_all(bench: Bench) -> Sequence[Outcome]:
+    def side(what: str, events: int, together: bool) -> Callable[[], Side]:
+        place = bench.place("allow-all")
+        return lambda: python_side(
+            what, "targets_log.AllowAll", directory=place, events=events, together=together
+        )
+
+    many = bench.size(EVENTS)
+    names = (f"allow_all, {many:,} events", "allow", f"allow_all, {FEW_EVENTS:,} events")
+    with opened(
+        side(names[0], many, True), side(names[1], many, False), side(names[2], FEW_EVENTS, True)
+    ) as sides:
+        calls = [one.calibrate(bench.round_ns) for one in sides]
+        late, single, early = alternate(sides, calls, bench.rounds)
+    return [
+        faster(late, single, (names[0], names[1])),
+        faster(late, early, (names[0], names[2])),
+    ]
+
+
+def reopen_and_compact(bench: Bench) -> Sequence[Outcome]:
+    with opened(*both(bench, "Reopen", events=bench.size(EVENTS))) as sides:
+        ours, theirs = alternate(sides, [1, 1], bench.long_rounds)
+    names = ("Flint", OLD)
+    return [
+        faster(ours, theirs, names),
+        faster(ours, theirs, names, figure("compact_ns")),
+    ]
+
+
+def limits(bench: Bench) -> Sequence[Outcome]:
+    count = bench.size(LIMITS)
+    place = bench.place("limit")
+    one_by_one, old = both(bench, "Limits", many=False)
+    with opened(
+        lambda: python_side("limit_many", "targets_log.Limits", directory=place, many=True),
+        one_by_one,
+        old,
+    ) as sides:
+        many, single, theirs = alternate(sides, [count] * 3, bench.long_rounds)
+    return [
+        faster(many, theirs, ("limit_many", OLD)),
+        faster(single, theirs, ("limit, one by one", OLD)),
+    ]
+
+
+CASES = [
+    Case(
+        (
+            Spec(
+                "allow-all",
+                "`allow_all` of 3 keys, batch mode, after 1,000,000 events",
+                "`allow` of one",
+                at_least(0.3),
+            ),
+            Spec("allow-all-late", "the same", "the same after 1,000 events", no_worse()),
+        ),
+        allow_all,
+    ),
+    Case(
+        (
+            Spec(
+                "reopen",
+                "reopening a log of 1,000,000 events written in batch mode",
+                "flint-limiter 0.2.1",
+                at_least(50),
+            ),
+            Spec("compact", "compaction of 1,000,000 events", "flint-limiter 0.2.1", at_least(50)),
+        ),
+        reopen_and_compact,
+    ),
+    Case(
+        (
+            Spec(
+                "compact-latency",
+                "a check from C meanwhile: p99.9",
+                "the same without a compaction",
+                at_most(2, "x"),
+            ),
+        ),
+        while_compacting,
+    ),
+    Case(
+        (
+            Spec(
+                "limit-many",
+                "`limit_many` of 10,000 limits, always mode",
+                "flint-limiter 0.2.1, one by one",
+                at_least(200),
+            ),
+            Spec("limit", "`limit` one by one, always mode", "the same", at_least(1.5)),
+        ),
+        limits,
+    ),
+]

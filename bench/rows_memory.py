@@ -1,0 +1,38 @@
+"""Memory for each live counter under a template."""
+
+from __future__ import annotations
+
+import statistics
+
+import peers
+from harness import Bench, Case, Outcome, Side, Spec, at_most, opened, quartiles, tally
+
+KEYS = 1_000_000
+
+
+def per_counter(bench: Bench) -> Outcome:
+    program, keys, rounds = peers.c_program("memory"), bench.size(KEYS), []
+    for _ in range(bench.long_rounds):
+        place = bench.place("memory")
+        with opened(lambda place=place: Side("Flint", [program, place])) as (side,):  # type: ignore[misc]
+            rounds.append(side.round(keys))
+    values = [float(one["bytes"]) / one["calls"] for one in rounds]
+    seen = tally("Flint", rounds, lambda one: float(one["bytes"]) / one["calls"], "B")
+    return Outcome(statistics.median(values), quartiles(values), len(values), [seen])
+
+
+CASES = [
+    Case(
+        (
+            Spec(
+                "memory",
+                "bytes of memory per live template counter, totals and time stamps included, "
+                "1,000,000 keys of 16 bytes",
+                "",
+                at_most(160, "B"),
+                unit="B",
+            ),
+        ),
+        lambda bench: [per_counter(bench)],
+    )
+]

@@ -1,0 +1,84 @@
+/* side.h - what the sides that are written in C share: each line that comes in is a number of
+ * calls, each line that goes out says in JSON how they went. */
+#ifndef SIDE_H
+#define SIDE_H
+
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "flint_limiter.h"
+
+/* So large that everything is allowed, and refilled so slowly that no counter is forgotten. */
+#define RATE UINT64_C(1000000000)
+#define PER_NS (UINT64_C(365) * 24 * 3600 * 1000000000)
+
+/* Bytes of an ALLOW record in the log, to tell events from bytes. */
+#define RECORD_BYTES 32
+
+static inline int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* The next line's number of calls, or 0 at the end. */
+static inline uint64_t next_round(void) {
+  char line[64];
+  if (fgets(line, sizeof line, stdin) == NULL) return 0;
+  return strtoull(line, NULL, 10);
+}
+
+/* Ends the side with what went wrong, which becomes the reason why the row is not run. */
+static inline void fail(const char* what) {
+  printf("{\"error\": \"%s\"}\n", what);
+  exit(1);
+}
+
+static inline void must(int32_t code, const char* what) {
+  if (code == FLINT_LIMITER_OK) return;
+  printf("{\"error\": \"%s: %s\"}\n", what, flint_limiter_code_text(code));
+  exit(1);
+}
+
+static inline void ready(const char* name, const char* version) {
+  printf("{\"versions\": {\"%s\": \"%s\"}}\n", name, version);
+  fflush(stdout);
+}
+
+static inline flint_limiter* open_limiter(const char* directory, uint32_t sync,
+                                          uint64_t segment_bytes) {
+  flint_limiter_options options;
+  memset(&options, 0, sizeof options);
+  options.struct_size = sizeof options;
+  options.sync = sync;
+  options.segment_bytes = segment_bytes;
+  flint_limiter* limiter = NULL;
+  must(flint_limiter_open(directory, strlen(directory), &options, &limiter, NULL), "open");
+  return limiter;
+}
+
+static inline void configure(flint_limiter* limiter, uint32_t kind, const char* key) {
+  flint_limiter_config config;
+  memset(&config, 0, sizeof config);
+  config.struct_size = sizeof config;
+  config.kind = kind;
+  config.key = key;
+  config.key_bytes = strlen(key);
+  config.rate = RATE;
+  config.per_ns = PER_NS;
+  config.algorithm = FLINT_LIMITER_TOKEN_BUCKET;
+  must(flint_limiter_limit(limiter, &config, 0, NULL, NULL), "limit");
+}
+
+/* Events that are not on disk when the newest has this ticket. */
+static inline uint64_t unsynced_events(flint_limiter* limiter, uint64_t ticket) {
+  uint64_t durable = 0;
+  must(flint_limiter_durable(limiter, &durable, NULL), "durable");
+  return ticket <= durable ? 0 : (ticket - durable + RECORD_BYTES - 1) / RECORD_BYTES;
+}
+
+#endif

@@ -1,0 +1,112 @@
+"""What costs more the more events a log holds: Flint and Flint 0.2.1 as sides."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from loops import Loop, Target
+from targets_flint import PER, RATE, Flint, version
+
+import flint
+
+KEYS = [f"user:{number}" for number in range(1000)]
+
+
+def is_ours() -> bool:
+    return hasattr(flint.Limiter, "info")
+
+
+def named() -> dict[str, str]:
+    return {"flint" if is_ours() else "flint-limiter 0.2.1": version()}
+
+
+def shut(limiter: Any) -> None:
+    """Flint 0.2.1 has no close; it unlocks when the last reference goes."""
+    limiter.flush()
+    if is_ours():
+        limiter.close()
+
+
+def write_events(limiter: Any, events: int) -> None:
+    for key in KEYS:
+        limiter.limit(key, rate=RATE, per=PER)
+    for number in range(events):
+        limiter.allow(KEYS[number % len(KEYS)])
+
+
+class Reopen(Target):
+    """Opens a log of so many events, written in batch mode, and compacts it. Each round has a copy
+    of its own."""
+
+    def __init__(self, directory: str, events: int) -> None:
+        super().__init__()
+        self.versions = named()
+        self.events = events
+        self.written = Path(directory, "written")
+        self.copy = Path(directory, "copy")
+        limiter = flint.Limiter(str(self.written), sync="batch")
+        write_events(limiter, events)
+        shut(limiter)
+        del limiter
+
+    def run(self, calls: int) -> dict[str, Any]:  # noqa: ARG002
+        shutil.copytree(self.written, self.copy)
+        started = time.perf_counter_ns()
+        limiter: Any = flint.Limiter(str(self.copy), sync="batch")
+        opened = time.perf_counter_ns()
+        limiter.compact()
+        compacted = time.perf_counter_ns()
+        if is_ours() and limiter.info()["recovered_records"] < self.events:
+            raise RuntimeError("the log has been compacted before")
+        shut(limiter)
+        del limiter
+        shutil.rmtree(self.copy)
+        return {
+            "ns": opened - started,
+            "compact_ns": compacted - opened,
+            "calls": 1,
+            "allowed": self.events,
+            "denied": 0,
+            "unsynced": 0,
+        }
+
+
+class Limits(Target):
+    """Configures so many new limits in always mode, in a new directory each time."""
+
+    def __init__(self, directory: str, many: bool) -> None:
+        super().__init__()
+        self.versions = named()
+        self.directory = Path(directory, "data")
+        self.many = many
+
+    def run(self, calls: int) -> dict[str, Any]:
+        limiter: Any = flint.Limiter(str(self.directory), sync="always")
+        keys = [f"user:{number}" for number in range(calls)]
+        started = time.perf_counter_ns()
+        if self.many:
+            limiter.limit_many([{"key": key, "rate": 100, "per": "1m"} for key in keys])
+        else:
+            for key in keys:
+                limiter.limit(key, rate=100, per="1m")
+        ns = time.perf_counter_ns() - started
+        shut(limiter)
+        del limiter
+        shutil.rmtree(self.directory)
+        return {"ns": ns, "calls": calls, "allowed": 0, "denied": 0, "unsynced": 0}
+
+
+class AllowAll(Flint):
+    """`allow_all` of three keys, or `allow` of one, in batch mode after so many events."""
+
+    def __init__(self, directory: str, events: int, together: bool) -> None:
+        super().__init__(directory)
+        write_events(self.limiter, events)
+        self.limiter.flush()
+        three = KEYS[:3]
+        allow, allow_all = self.limiter.allow, self.limiter.allow_all
+        Loop.__init__(self, (lambda _key: allow_all(three)) if together else allow, KEYS[:1])
+        self.versions = named()
