@@ -103,6 +103,11 @@ def flint_02() -> Path:
 # ---- Programs ----------------------------------------------------------------------------------
 
 
+def library_build() -> Path:
+    """Where the library that the extension uses was built."""
+    return Path(flint.get_library_dir(), "libflint_limiter.so.1").resolve().parent
+
+
 @functools.cache
 def c_program(name: str) -> Path:
     """bench/<name>.c, linked with the library that the extension uses."""
@@ -112,7 +117,7 @@ def c_program(name: str) -> Path:
     command: list[str] = [
         *("cc", "-std=c99", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE"),
         *("-I", str(flint.get_include()), "-o", str(program), str(sources[0])),
-        *(f"-L{library}", f"-Wl,-rpath,{library}", "-lflint_limiter", "-lpthread"),
+        *(f"-L{library}", f"-Wl,-rpath,{library}", "-Wl,-z,now", "-lflint_limiter", "-lpthread"),
     ]
     wanted = made_from(*(path.read_bytes() for path in sources), " ".join(command))
     stamp = BUILD / f"{name}.made-from"

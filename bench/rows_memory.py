@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 
 import peers
-from harness import Bench, Case, Outcome, Side, Spec, at_most, opened, quartiles, tally
+from harness import Bench, Case, Outcome, Side, Spec, at_most, quartiles, tally
 
 KEYS = 1_000_000
 
 
 def per_counter(bench: Bench) -> Outcome:
-    program, keys, rounds = peers.c_program("memory"), bench.size(KEYS), []
+    keys, rounds = bench.size(KEYS), []
     for _ in range(bench.long_rounds):
-        place = bench.place("memory")
-        with opened(lambda place=place: Side("Flint", [program, place])) as (side,):  # type: ignore[misc]
+        command = [peers.c_program("memory"), bench.place("memory")]
+        side = Side("Flint", command)
+        with contextlib.closing(side):
             rounds.append(side.round(keys))
     values = [float(one["bytes"]) / one["calls"] for one in rounds]
     seen = tally("Flint", rounds, lambda one: float(one["bytes"]) / one["calls"], "B")

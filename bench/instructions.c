@@ -1,0 +1,20 @@
+/* instructions.c DIRECTORY CALLS - so many checks of one key in batch mode, for callgrind to count.
+ * They are fewer than the ring holds, so that it does not matter when the syncer runs. */
+#include "side.h"
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  static const char key[] = "user:00000000042";
+  flint_limiter* limiter = open_limiter(argv[1], FLINT_LIMITER_SYNC_BATCH, 0);
+  configure(limiter, FLINT_LIMITER_KIND_EXACT, key);
+  flint_limiter_result result;
+  memset(&result, 0, sizeof result);
+  result.struct_size = sizeof result;
+  const uint64_t calls = strtoull(argv[2], NULL, 10);
+  for (uint64_t i = 0; i < calls; ++i) {
+    must(flint_limiter_check(limiter, key, sizeof key - 1, 1, 0, NULL, &result, NULL), "check");
+    if (!result.allowed) fail("denied");
+  }
+  must(flint_limiter_close(&limiter, NULL), "close");
+  return 0;
+}

@@ -1,0 +1,96 @@
+"""Counts the instructions of one flint_limiter_check, and fails when they have risen by over 5%.
+
+    python bench/instructions.py            compares with bench/instructions.json
+    python bench/instructions.py --update   writes what is counted there
+
+callgrind counts the same for the same program however busy the machine is. A compiler's version and
+a kind of processor have a count of their own. The C library picks the forms of memcpy and its like
+by processor, so it is told to pick the plain ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import peers
+from harness import HERE, NotRun
+
+BASELINE = HERE / "instructions.json"
+CALLS = 10_000
+MOST_RISE = 0.05
+FUNCTION = "flint_limiter_check"
+# Those forms need what these name; a name that another C library does not know does nothing.
+PLAIN_FORMS = "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-AVX,-ERMS,-FSRM,-SSSE3,-SSE4_2,-EVEX"
+
+
+def build_name() -> str:
+    """What a baseline holds for: the processor's kind and the compiler of the library."""
+    cache = (peers.library_build() / "CMakeCache.txt").read_text("utf-8")
+    found = re.search(r"^CMAKE_CXX_COMPILER:\w+=(.+)$", cache, re.MULTILINE)
+    compiler = found[1] if found else "c++"
+    done = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True, check=True)
+    kind = "clang" if "clang" in Path(compiler).resolve().name else "gcc"
+    return f"{platform.machine()}-{kind}-{done.stdout.strip().split('.')[0]}"
+
+
+def count(directory: str) -> float:
+    """Instructions of one call, everything that it calls included."""
+    with tempfile.TemporaryDirectory(prefix="flint-instructions-") as place:
+        target = str(Path(place, "data")) if directory == "directory" else ":memory:"
+        done = subprocess.run(
+            [
+                *("valgrind", "--tool=callgrind", f"--toggle-collect={FUNCTION}"),
+                f"--callgrind-out-file={place}/out",
+                *(str(peers.c_program("instructions")), target, str(CALLS)),
+            ],
+            env={**os.environ, "GLIBC_TUNABLES": PLAIN_FORMS},
+            capture_output=True,
+            text=True,
+        )
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode != 0 or found is None:
+        raise NotRun(f"valgrind failed:\n{done.stdout}{done.stderr}")
+    return int(found[1]) / CALLS
+
+
+def compared(counts: dict[str, float], wanted: dict[str, float]) -> bool:
+    risen = False
+    for where, seen in counts.items():
+        change = seen / wanted[where] - 1
+        print(f"{where}: {seen:.1f} instructions, baseline {wanted[where]:.1f} ({change:+.1%})")
+        risen = risen or change > MOST_RISE
+    if risen:
+        print(f"risen by over {MOST_RISE:.0%}; if that is the price of something, --update")
+    return not risen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Counts the instructions of a check.")
+    parser.add_argument("--update", action="store_true", help="make what is counted the baseline")
+    options = parser.parse_args()
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is missing. On Debian: apt-get install valgrind")
+    name = build_name()
+    counts = {where: count(where) for where in ("memory", "directory")}
+    baseline = json.loads(BASELINE.read_text("utf-8"))
+    if options.update:
+        baseline[name] = {where: round(seen, 1) for where, seen in counts.items()}
+        BASELINE.write_text(json.dumps(baseline, indent=2, sort_keys=True) + "\n", "utf-8")
+        print(f"{name}: {baseline[name]}")
+    elif name not in baseline:
+        print(f"not compared: the baseline has {', '.join(baseline)}, this is {name}: {counts}")
+    elif not compared(counts, baseline[name]):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The benchmark runs and counts what it does, and the README shows what it found. How fast anything
+is, is not for a test to say."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flint
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "bench"
+CHEAP = ["batch-dict", "c-floor", "always-floor"]  # nothing to install
+
+
+def run(*arguments: str | Path) -> str:
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [sys.executable, "-W", "error", BENCH / "run.py", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(flint.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports one of the benchmark's modules."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module
+
+
+def test_cheap_rows(tmp_path: Path) -> None:
+    path, place = tmp_path / "results.json", tmp_path / "place"
+    only = [word for name in CHEAP for word in ("--only", name)]
+    shown = run("--quick", *only, "--json", path, "--directory", place)
+    found = json.loads(path.read_text("utf-8"))
+    assert {"date", "commit", "machine", "versions", "rows"} <= set(found)
+    assert found["quick"]
+    assert [row["name"] for row in found["rows"]] == CHEAP
+    for row in found["rows"]:
+        assert row["name"] in shown
+        assert row["rounds"] > 1
+        low, high = row["quartiles"]
+        assert 0 < low <= row["measured"] <= high
+        ours, theirs = row["sides"]
+        for side in (ours, theirs):
+            assert side["allowed"] == side["calls"] > 0
+            assert side["denied"] == 0
+        assert ours["largest_unsynced"] <= ours["calls"]
+    always = found["rows"][CHEAP.index("always-floor")]
+    assert [side["largest_unsynced"] for side in always["sides"]] == [0, 0]
+    assert list(place.iterdir()) == []
+
+
+def test_the_rows_have_names_of_their_own() -> None:
+    names = run("--list").split()
+    assert len(names) == len(set(names)) > 20
+
+
+def test_a_peer_that_is_not_there_is_not_run(bench: Any) -> None:
+    harness, report = bench("harness"), bench("report")
+    spec = harness.Spec("row", "work", "a peer", harness.at_least(2))
+    row = report.row(spec, harness.NotRun("no compiler"))
+    assert "measured" not in row
+    assert report.measured(row) == "not run: no compiler"
+    assert "not run: no compiler" in report.readme_row(row)
+
+
+def test_ratios_are_of_neighbouring_rounds(bench: Any) -> None:
+    harness, report = bench("harness"), bench("report")
+
+    def rounds(*times_ns: int) -> list[dict[str, int]]:
+        return [
+            {"ns": ns, "calls": 10, "allowed": 8, "denied": 2, "unsynced": ns} for ns in times_ns
+        ]
+
+    # The machine was three times as slow in the last round, for both.
+    seen = harness.faster(rounds(10, 10, 30), rounds(20, 40, 60), ("ours", "theirs"))
+    assert (seen.value, seen.rounds) == (2, 3)
+    assert seen.quartiles == (2, 3)
+    assert [(side.figure, side.allowed, side.denied) for side in seen.sides] == [
+        (1, 24, 6),
+        (4, 24, 6),
+    ]
+    assert [side.unsynced for side in seen.sides] == [30, 60]
+    for demanded, met in ((2, True), (2.1, False)):
+        spec = harness.Spec("row", "work", "a peer", harness.at_least(demanded))
+        assert report.row(spec, seen)["met"] is met
+
+
+@pytest.mark.parametrize(("seen", "passes"), [(104.9, True), (105.1, False), (50.0, True)])
+def test_a_rise_of_instructions_is_refused(bench: Any, seen: float, passes: bool) -> None:
+    compared = bench("instructions").compared
+    assert compared({"memory": seen, "directory": 10.0}, {"memory": 100, "directory": 10}) is passes
+
+
+def test_the_readme_shows_the_newest_results(bench: Any) -> None:
+    report = bench("report")
+    newest = report.newest()
+    assert newest is not None
+    assert not newest["quick"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert report.readme_with(readme, report.readme_table(newest)) == readme
