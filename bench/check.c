@@ -14,7 +14,7 @@ typedef struct worker {
   char key[32];
   uint64_t calls;
   uint64_t allowed;
-  uint64_t unsynced;
+  uint64_t unsynced; /* bytes */
   int64_t started_ns;
   int64_t ended_ns;
 } worker;
@@ -33,7 +33,7 @@ static void* work(void* argument) {
          "check");
     self->allowed += result.allowed;
     if (i % LOOK_EVERY == 0 || i + 1 == self->calls) {
-      const uint64_t behind = unsynced_events(self->limiter, result.ticket);
+      const uint64_t behind = unsynced_bytes(self->limiter, result.ticket);
       if (behind > self->unsynced) self->unsynced = behind;
     }
   }
@@ -71,6 +71,7 @@ int main(int argc, char** argv) {
     snprintf(workers[i].key, sizeof workers[i].key, "user:%011u", 42 + i);
     configure(limiter, FLINT_LIMITER_KIND_EXACT, workers[i].key);
   }
+  const uint64_t bytes = event_bytes(limiter, workers[0].key);
   ready("flint", flint_limiter_version());
   for (uint64_t calls = next_round(); calls > 0; calls = next_round()) {
     uint64_t made = 0;
@@ -86,7 +87,7 @@ int main(int argc, char** argv) {
     must(flint_limiter_flush(limiter, NULL), "flush");
     printf("{\"ns\": %" PRId64 ", \"calls\": %" PRIu64 ", \"allowed\": %" PRIu64
            ", \"denied\": %" PRIu64 ", \"unsynced\": %" PRIu64 "}\n",
-           ns, made, allowed, made - allowed, unsynced);
+           ns, made, allowed, made - allowed, unsynced / bytes);
     fflush(stdout);
   }
   must(flint_limiter_close(&limiter, NULL), "close");

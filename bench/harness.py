@@ -129,6 +129,11 @@ class Bench:
         return 2 if self.quick else 5
 
     @property
+    def longest_rounds(self) -> int:
+        """Of rows whose single round takes minutes."""
+        return 2
+
+    @property
     def round_ns(self) -> int:
         return 2_000_000 if self.quick else 100_000_000
 
@@ -205,7 +210,7 @@ class Side:
             self.process.stdin.close()
         self.process.stdout.close()
         try:
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

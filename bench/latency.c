@@ -24,7 +24,7 @@ static uint32_t samples_ns[MOST_SAMPLES];
 typedef struct counted {
   uint64_t calls;
   uint64_t allowed;
-  uint64_t unsynced;
+  uint64_t unsynced; /* bytes */
   int64_t ns;
 } counted;
 
@@ -66,7 +66,7 @@ static counted time_checks(flint_limiter* limiter, uint64_t calls, bool many, at
     samples_ns[all.calls++] = taken_ns > UINT32_MAX ? UINT32_MAX : (uint32_t)taken_ns;
     all.allowed += result.allowed;
     if (all.calls % LOOK_EVERY == 0) {
-      const uint64_t behind = unsynced_events(limiter, result.ticket);
+      const uint64_t behind = unsynced_bytes(limiter, result.ticket);
       if (behind > all.unsynced) all.unsynced = behind;
     }
     next_ns = next_ns + PACE_NS < ended_ns ? ended_ns : next_ns + PACE_NS;
@@ -94,12 +94,13 @@ static int ascending(const void* a, const void* b) {
   return (left > right) - (left < right);
 }
 
-static void say(counted all, uint64_t segments) {
+static void say(flint_limiter* limiter, counted all, uint64_t segments) {
   if (all.calls == 0) fail("nothing was measured");
   qsort(samples_ns, all.calls, sizeof samples_ns[0], ascending);
   printf("{\"ns\": %" PRId64 ", \"calls\": %" PRIu64 ", \"allowed\": %" PRIu64
          ", \"denied\": %" PRIu64 ", \"unsynced\": %" PRIu64 ", \"segments\": %" PRIu64,
-         all.ns, all.calls, all.allowed, all.calls - all.allowed, all.unsynced, segments);
+         all.ns, all.calls, all.allowed, all.calls - all.allowed,
+         all.unsynced / event_bytes(limiter, "user:"), segments);
   static const struct {
     const char* name;
     double share;
@@ -128,7 +129,7 @@ static void run_in_one_directory(const char* directory, uint64_t segment_bytes) 
     const counted all =
         time_checks(limiter, calls < MOST_SAMPLES ? calls : MOST_SAMPLES, false, NULL);
     must(flint_limiter_flush(limiter, NULL), "flush");
-    say(all, segment_count(limiter) - before);
+    say(limiter, all, segment_count(limiter) - before);
   }
   must(flint_limiter_close(&limiter, NULL), "close");
 }
@@ -152,7 +153,7 @@ static void run_round(flint_limiter* limiter, const char* scenario, uint64_t cal
     all = time_checks(limiter, calls, true, NULL);
   }
   must(flint_limiter_flush(limiter, NULL), "flush");
-  say(all, 0);
+  say(limiter, all, 0);
 }
 
 int main(int argc, char** argv) {

@@ -247,11 +247,11 @@ class BesideReleased(Beside):
         pass
 
     def unsynced(self, made: int) -> int | None:
-        """At most all of them; a call in 5 ms is far slower than the syncs."""
+        """At most all of them: the library tells bytes, and an event has more than one."""
         durable = ctypes.c_uint64()
         self.library.flint_limiter_durable(self.handle, ctypes.byref(durable), None)
         behind: int = self.decision.numbers[6] - durable.value
-        return min(made, -(-max(behind, 0) // 32))
+        return min(made, max(behind, 0))
 
     def after(self) -> None:
         self.library.flint_limiter_flush(self.handle, None)
