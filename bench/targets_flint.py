@@ -171,7 +171,7 @@ class Options(ctypes.Structure):
     _fields_ = [
         ("struct_size", ctypes.c_uint32),
         ("sync", ctypes.c_uint32),
-        ("defaults", ctypes.c_uint64 * 6),
+        ("defaults", ctypes.c_uint64 * 40),
     ]
 
 
