@@ -1,13 +1,14 @@
 """Builds the package: first the one CMake build, then the extension against its library.
 
-The CMake build goes to build/, or to the directory that FLINT_CMAKE_BUILD_DIR names. If that one
-has been configured before, its settings (a sanitizer, for example) stay as they are. FLINT_WERROR=1
-makes warnings about the extension errors.
+The CMake build goes to build/, or to the directory that FLINT_CMAKE_BUILD_DIR names. CMAKE_ARGS are
+options for it (-DFLINT_PORTABLE=ON, for example). If the directory has been configured before, its
+other settings stay as they are. FLINT_WERROR=1 makes warnings about the extension errors.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ BUILD = Path(os.environ.get("FLINT_CMAKE_BUILD_DIR", ROOT / "build")).resolve()
 LIBRARY = "libflint_limiter.so.1"
 LINKER_NAME = "libflint_limiter.so"
 HEADER = "flint_limiter.h"
+PC_FILE = "flint_limiter.pc"
 
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow"]
 if os.environ.get("FLINT_WERROR"):
@@ -64,7 +66,7 @@ def build_library() -> None:
         configure.append("-DBUILD_TESTING=OFF")
         if shutil.which("ninja"):
             configure.append("-GNinja")
-    run(*configure)
+    run(*configure, *shlex.split(os.environ.get("CMAKE_ARGS", "")))
     run("cmake", "--build", BUILD, "--target", "flint_limiter", "--parallel")
 
 
@@ -86,10 +88,15 @@ class BuildExtension(build_ext):
             package = ROOT / "flint"
             link(package / "lib" / LIBRARY, BUILD / LIBRARY)
             link(package / "lib" / LINKER_NAME, BUILD / LIBRARY)
+            link(package / "lib" / "pkgconfig" / PC_FILE, BUILD / PC_FILE)
             link(package / "include" / HEADER, ROOT / "capi" / HEADER)
         else:
             prefix = Path(self.build_lib, "flint").resolve()
             run("cmake", "--install", BUILD, "--strip", "--prefix", prefix)
+            # A wheel has no links, and a second copy could be loaded beside the first.
+            linker_name = prefix / "lib" / LINKER_NAME
+            linker_name.unlink()
+            linker_name.write_text(f"INPUT({LIBRARY})\n", "utf-8")
 
 
 native = Extension(

@@ -1,11 +1,9 @@
 /* limiter.c - Flint from C: five requests a minute for every user, remembered in a directory.
  *
- *   include=$(python -c 'import flint; print(flint.get_include())')
- *   library=$(python -c 'import flint; print(flint.get_library_dir())')
- *   cc limiter.c -I"$include" -L"$library" -Wl,-rpath,"$library" -lflint_limiter -o limiter
+ *   cc limiter.c $(flint-config --cflags --libs) -o limiter
  *   ./limiter /tmp/limits && ./limiter /tmp/limits
  *
- * limiter_ctypes.py is the same program in Python, without the flint module's own classes. */
+ * Beside it is the same program for ctypes, cffi, Rust, Go and Node. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-"""Flint through ctypes: five requests a minute for every user, remembered in a directory.
+"""limiter.c through ctypes: five requests a minute for every user, remembered in a directory.
 
     python limiter_ctypes.py /tmp/limits && python limiter_ctypes.py /tmp/limits
 
-limiter.c is the same program in C. Of the flint package this uses only the library's place.
+Of the flint package this uses only the library's place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import flint
 
 KIND_TEMPLATE, TOKEN_BUCKET, NO_SYNC, ALL_COUNTERS = 1, 1, 2, 16
 CHECKS, MOST_LISTED, MIN_TEXT_BYTES, MAX_UINT64, MS_NS = 7, 16, 65536, 2**64 - 1, 10**6
-
 library = ctypes.CDLL(str(Path(flint.get_library_dir(), "libflint_limiter.so.1")))
 
 
@@ -87,7 +86,7 @@ def main(directory: bytes) -> None:
     users.rate, users.per_ns, users.algorithm = 5, 60_000 * MS_NS, TOKEN_BUCKET
     call("limit", limiter, byref(users), c_uint32(0), None)
     tickets = [check_user(limiter, b"user:42") for _ in range(CHECKS)]
-    call("wait", limiter, c_uint64(max(tickets)), c_uint64(MAX_UINT64))
+    call("wait", limiter, c_uint64(max(tickets)), c_uint64(MAX_UINT64))  # a denial's ticket is 0
     print("everything is on disk")
     show_limits(limiter)
     call("close", byref(limiter))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,15 @@ import flint
 from flint import Limiter
 from flint.testing import ManualClock
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOT = Path(flint.__file__).parent.parent
+
+
+def succeed(*command: str | Path, **options: Any) -> str:
+    """Runs a command that must succeed; returns what it prints."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return str(done.stdout)
 
 
 @pytest.fixture
@@ -53,3 +62,26 @@ def run_python(tmp_path: Path) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that FLINT_WHEEL names; otherwise one made now of what has been built."""
+    if "FLINT_WHEEL" in os.environ:
+        return Path(os.environ["FLINT_WHEEL"])
+    made = tmp_path_factory.mktemp("wheel")
+    build = ["build", "--build-lib", made / "lib"]
+    pack = ["bdist_wheel", "--bdist-dir", made / "packed", "--dist-dir", made]
+    succeed(sys.executable, "setup.py", "--quiet", *build, *pack, cwd=ROOT)
+    [path] = made.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment in which there is the wheel and nothing else."""
+    environment = tmp_path_factory.mktemp("installed")
+    succeed(sys.executable, "-m", "venv", "--without-pip", environment)
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
+    succeed(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel)
+    return environment / "bin"

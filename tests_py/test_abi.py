@@ -71,7 +71,7 @@ def listing_program() -> str:
 
 def symbols() -> list[str]:
     """The type and the versioned name of each symbol that the library gives to others."""
-    library = Path(flint.get_library_dir(), "libflint_limiter.so")
+    library = Path(flint.get_library_dir(), "libflint_limiter.so.1")
     lines = run("nm", "--dynamic", "--defined-only", library).splitlines()
     return sorted(" ".join(line.split()[1:]) for line in lines)
 
