@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
     from types import TracebackType
-    from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
+    from typing import ParamSpec, Self, SupportsIndex, TextIO, TypeAlias, TypeVar
 
     from flint._aio import _Watcher
     from flint._arguments import Duration, Seconds
@@ -406,6 +406,19 @@ class Limiter(_native.LimiterBase):
         from flint._history import history
 
         return history(self, key, template, newest_first, since, until, limit)
+
+    def dump(self, file: TextIO) -> int:
+        """Write the history that is kept as JSON lines of Flint 0.2, with the SHA-256 of each, to
+        an open text file (UTF-8), and return how many they are.
+
+        As `flint.aof` in a directory of its own they are converted again when that is opened, with
+        the same limits, history and totals; what Flint 0.2 had no words for is in fields that it
+        ignores. Where the beginning of the history is not kept any more, the limits are there, but
+        not what they had counted before. Raises UnsupportedError for `":memory:"`.
+        """
+        from flint._dump import dump
+
+        return dump(self, file)
 
     def doctor(self) -> DoctorDict:
         """Sync, then verify the limiter's directory; see `flint.doctor`."""
