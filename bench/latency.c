@@ -14,6 +14,7 @@
 
 #include "side.h"
 
+#define ONE_KEY "one:00000000042"
 #define PACE_NS 2000
 #define MOST_SAMPLES (UINT64_C(1) << 24)
 #define LOOK_EVERY 1024 /* checks between two looks at what is not on disk */
@@ -37,13 +38,14 @@ typedef struct compaction {
 
 static void* compact(void* argument) {
   compaction* self = argument;
-  must(flint_limiter_compact(self->limiter, NULL), "compact");
+  must(flint_limiter_compact(self->limiter, 0, NULL), "compact");
   atomic_store(&self->done, true);
   return NULL;
 }
 
 static int name_key(char* key, size_t size, uint64_t number, bool many) {
-  return snprintf(key, size, "user:%011" PRIu64, many ? number : 42);
+  return many ? snprintf(key, size, "user:%011" PRIu64, number)
+              : snprintf(key, size, "%s", ONE_KEY);
 }
 
 /* Up to `calls` checks, fewer when `until` becomes true before. */
@@ -100,7 +102,7 @@ static void say(flint_limiter* limiter, counted all, uint64_t segments) {
   printf("{\"ns\": %" PRId64 ", \"calls\": %" PRIu64 ", \"allowed\": %" PRIu64
          ", \"denied\": %" PRIu64 ", \"unsynced\": %" PRIu64 ", \"segments\": %" PRIu64,
          all.ns, all.calls, all.allowed, all.calls - all.allowed,
-         all.unsynced / event_bytes(limiter, "user:"), segments);
+         all.unsynced / event_bytes(limiter, ONE_KEY), segments);
   static const struct {
     const char* name;
     double share;
@@ -112,24 +114,24 @@ static void say(flint_limiter* limiter, counted all, uint64_t segments) {
   fflush(stdout);
 }
 
-static uint64_t segment_count(flint_limiter* limiter) {
+static uint64_t appended_bytes(flint_limiter* limiter) {
   flint_limiter_info info;
   memset(&info, 0, sizeof info);
   info.struct_size = sizeof info;
   must(flint_limiter_get_info(limiter, &info, NULL), "info");
-  return info.segments;
+  return info.appended;
 }
 
 static void run_in_one_directory(const char* directory, uint64_t segment_bytes) {
   flint_limiter* limiter = open_limiter(directory, FLINT_LIMITER_SYNC_BATCH, segment_bytes);
-  configure(limiter, FLINT_LIMITER_KIND_TEMPLATE, "user:");
+  configure(limiter, FLINT_LIMITER_KIND_EXACT, ONE_KEY);
   ready("flint", flint_limiter_version());
   for (uint64_t calls = next_round(); calls > 0; calls = next_round()) {
-    const uint64_t before = segment_count(limiter);
+    const uint64_t before = appended_bytes(limiter);
     const counted all =
         time_checks(limiter, calls < MOST_SAMPLES ? calls : MOST_SAMPLES, false, NULL);
     must(flint_limiter_flush(limiter, NULL), "flush");
-    say(limiter, all, segment_count(limiter) - before);
+    say(limiter, all, appended_bytes(limiter) / segment_bytes - before / segment_bytes);
   }
   must(flint_limiter_close(&limiter, NULL), "close");
 }
@@ -170,6 +172,7 @@ int main(int argc, char** argv) {
     snprintf(directory, sizeof directory, "%s/%" PRIu64, argv[1], number++);
     flint_limiter* limiter = open_limiter(directory, FLINT_LIMITER_SYNC_BATCH, 0);
     configure(limiter, FLINT_LIMITER_KIND_TEMPLATE, "user:");
+    configure(limiter, FLINT_LIMITER_KIND_EXACT, ONE_KEY);
     run_round(limiter, scenario, calls, strtoull(argv[3], NULL, 10));
     must(flint_limiter_close(&limiter, NULL), "close");
   }

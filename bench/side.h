@@ -12,9 +12,11 @@
 
 #include "flint_limiter.h"
 
-/* So large that everything is allowed, and refilled so slowly that no counter is forgotten. */
+/* Of one key, which is an exact limit: so large that everything is allowed. */
 #define RATE UINT64_C(1000000000)
-#define PER_NS (UINT64_C(365) * 24 * 3600 * 1000000000)
+/* Of many keys under a template: a unit comes back in an hour, so that no counter is forgotten. */
+#define TEMPLATE_RATE UINT64_C(1000000)
+#define PER_NS (UINT64_C(36500) * 24 * 3600 * 1000000000)
 
 static inline int64_t now_ns(void) {
   struct timespec now;
@@ -65,7 +67,7 @@ static inline void configure(flint_limiter* limiter, uint32_t kind, const char* 
   config.kind = kind;
   config.key = key;
   config.key_bytes = strlen(key);
-  config.rate = RATE;
+  config.rate = kind == FLINT_LIMITER_KIND_EXACT ? RATE : TEMPLATE_RATE;
   config.per_ns = PER_NS;
   config.algorithm = FLINT_LIMITER_TOKEN_BUCKET;
   must(flint_limiter_limit(limiter, &config, 0, NULL, NULL), "limit");

@@ -87,9 +87,10 @@ class Limits(Target):
     def run(self, calls: int) -> dict[str, Any]:
         limiter: Any = flint.Limiter(str(self.directory), sync="always")
         keys = [f"user:{number}" for number in range(calls)]
+        limits = [(key, 100, "1m") for key in keys]
         started = time.perf_counter_ns()
         if self.many:
-            limiter.limit_many([{"key": key, "rate": 100, "per": "1m"} for key in keys])
+            limiter.limit_many(limits)
         else:
             for key in keys:
                 limiter.limit(key, rate=100, per="1m")
@@ -101,13 +102,28 @@ class Limits(Target):
 
 
 class AllowAll(Flint):
-    """`allow_all` of three keys, or `allow` of one, in batch mode after so many events."""
+    """`allow_all` of three keys, or `allow` of one, in batch mode after so many events; with
+    `fresh` after no more than these, in a new directory for each round."""
 
-    def __init__(self, directory: str, events: int, together: bool) -> None:
-        super().__init__(directory)
-        write_events(self.limiter, events)
+    def __init__(self, directory: str, events: int, together: bool, fresh: bool = False) -> None:
+        self.directory = Path(directory)
+        self.events, self.together, self.fresh = events, together, fresh
+        self.number = 0
+        self.open()
+
+    def open(self) -> None:
+        self.number += 1
+        super().__init__(str(self.directory / str(self.number)))
+        write_events(self.limiter, self.events)
         self.limiter.flush()
         three = KEYS[:3]
         allow, allow_all = self.limiter.allow, self.limiter.allow_all
-        Loop.__init__(self, (lambda _key: allow_all(three)) if together else allow, KEYS[:1])
+        call = (lambda _key: allow_all(three)) if self.together else allow
+        Loop.__init__(self, call, KEYS[:1])
         self.versions = named()
+
+    def run(self, calls: int) -> dict[str, Any]:
+        if self.fresh:
+            self.close()
+            self.open()
+        return super().run(calls)
