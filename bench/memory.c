@@ -1,6 +1,5 @@
 /* memory.c DIRECTORY - what the process grows by when it checks so many keys of 16 bytes under one
  * template for the first time, in batch mode. */
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "side.h"

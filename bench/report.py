@@ -141,10 +141,13 @@ def count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
 
+def figure(seen: dict[str, Any]) -> str:
+    if seen["unit"] == "ns":
+        return duration(seen["figure"])
+    return f"{seen['figure']:g} {seen['unit']}"
+
+
 def show_side(seen: dict[str, Any]) -> str:
-    text = (
-        duration(seen["figure"]) if seen["unit"] == "ns" else f"{seen['figure']:g} {seen['unit']}"
-    )
     checks = f"{count(seen['allowed'])} allowed, {count(seen['denied'])} denied"
     more = "".join(
         f", {name.removesuffix('_ns')} {duration(value)}"
@@ -152,7 +155,7 @@ def show_side(seen: dict[str, Any]) -> str:
         if name.endswith("_ns")
     )
     unsynced = count(seen["largest_unsynced"])
-    return f"    {seen['what']:<32}{text:>10}{more}; {checks}; at most {unsynced} unsynced"
+    return f"    {seen['what']:<32}{figure(seen):>10}{more}; {checks}; at most {unsynced} unsynced"
 
 
 def show(found: dict[str, Any]) -> None:
@@ -179,7 +182,7 @@ def show(found: dict[str, Any]) -> None:
 
 def readme_row(found: Row) -> str:
     if "not_run" in found:
-        cells = [found["work"], found["against"], found["demanded"], measured(found), "", ""]
+        cells = [found["work"], found["against"], found["demanded"], measured(found), "", "", ""]
     else:
         missed = " (missed)" if found["met"] is False else ""
         cells = [
@@ -187,6 +190,7 @@ def readme_row(found: Row) -> str:
             found["against"],
             found["demanded"],
             measured(found) + missed,
+            " / ".join(figure(seen) for seen in found["sides"]),
             " / ".join(count(seen["allowed"]) for seen in found["sides"]),
             " / ".join(count(seen["largest_unsynced"]) for seen in found["sides"]),
         ]
@@ -203,9 +207,9 @@ def readme_table(found: dict[str, Any]) -> str:
             f"{about['processors']} x {about['processor']} ({about['system']}, "
             f"{about['file_system']}); {named}.",
             "",
-            "| work | against | at least | measured (quartiles) | allowed, each side "
+            "| work | against | at least | measured (quartiles) | each side | allowed "
             "| unsynced at most |",
-            "|---|---|---|---|---|---|",
+            "|---|---|---|---|---|---|---|",
             *(readme_row(one) for one in found["rows"]),
             END,
         ]

@@ -45,7 +45,7 @@ CASES = [
     ),
     case(
         "c-governor",
-        "the same",
+        "the same from 1 thread",
         "governor 0.10, keyed (Rust, in memory)",
         at_least(0.5),
         beside_governor,

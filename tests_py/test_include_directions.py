@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "flint/_ext": ["flint/_ext", "capi"],
     "tests_c": ["tests_c", "capi", *ENGINE],
     "examples": ["capi"],
-    "bench": ["capi"],
+    "bench": ["bench", "capi"],
 }
 
 PYTHON_HEADERS = re.compile(r"Python\.h|pyconfig\.h|structmember\.h")
