@@ -165,9 +165,7 @@ def _units_before(waiter: Waiter, line: Iterable[Waiter]) -> int:
     return units
 
 
-def _refuse(
-    limiter: Limiter, waiter: Waiter, asked: _native.Result, units_ahead: int
-) -> Decided:
+def _refuse(limiter: Limiter, waiter: Waiter, asked: _native.Result, units_ahead: int) -> Decided:
     """Record a denial. The result's `retry_after` also counts those before the waiter."""
     decided = limiter._refuse_now(waiter.key, waiter.cost)
     while decided is None:  # another thread holds a lock, which is a matter of moments

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import flint
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOT = Path(flint.__file__).parent.parent
+# mypy looks here first, but refuses to be in a directory of installed packages.
+FROM = ROOT if PACKAGE_ROOT == ROOT else ROOT / "tests_py"
 
 PROGRAM = """
 from datetime import timedelta
@@ -53,7 +56,7 @@ REVEALED = [
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=PACKAGE_ROOT,
+        cwd=FROM,
         capture_output=True,
         text=True,
         timeout=300,

@@ -26,7 +26,7 @@ def texts() -> Iterator[tuple[Path, str]]:
         folders[:] = [name for name in folders if not name.endswith(".egg-info")]
         for name in files:
             path = Path(folder, name)
-            if path.suffix in SUFFIXES:
+            if path.suffix in SUFFIXES and name != "PKG-INFO":
                 yield path, path.read_text("utf-8")
 
 
