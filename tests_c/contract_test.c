@@ -1935,16 +1935,18 @@ static flint_limiter* RecordEvents(const Path* path, Clock* clock) {
 
 static void CheckEvent(const flint_limiter_event* event, int index) {
   const size_t bytes = strlen(recorded[index].key);
-  const int configured = recorded[index].type == FLINT_LIMITER_EVENT_LIMIT_CONFIGURED;
+  const int ended = recorded[index].type == FLINT_LIMITER_EVENT_RESET ||
+                    recorded[index].type == FLINT_LIMITER_EVENT_LIMIT_REMOVED;
+  const uint64_t rate = recorded[index].key[0] == 't' ? 9 : 5;
   CHECK(event->struct_size == sizeof(*event) && event->type == recorded[index].type);
   CHECK(event->key_bytes == bytes && memcmp(event->key, recorded[index].key, bytes) == 0);
   CHECK(event->kind == recorded[index].kind && event->cost == recorded[index].cost);
   CHECK(event->at_ns == RecordedAt(index) && event->first_at_ns == event->at_ns);
   CHECK(event->count == 1 && event->item_index == recorded[index].item_index);
   CHECK(event->item_count == recorded[index].item_count && event->sequence > 0);
-  CHECK(event->algorithm == (configured ? FLINT_LIMITER_TOKEN_BUCKET : 0));
-  CHECK(event->per_ns == (configured ? MINUTE : 0) && event->burst == event->rate);
-  CHECK(event->rate == (configured ? (index == 0 ? 5U : 9U) : 0U));
+  CHECK(event->algorithm == (ended ? 0 : FLINT_LIMITER_TOKEN_BUCKET));
+  CHECK(event->per_ns == (ended ? 0 : MINUTE) && event->burst == event->rate);
+  CHECK(event->rate == (ended ? 0 : rate));
 }
 
 static void HistoryPages(void) {
