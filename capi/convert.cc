@@ -163,7 +163,7 @@ Status ReadKind(uint32_t kind, LimitKind* to) {
   return Status();
 }
 
-Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
+Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
   if ((flags & ~allowed) != 0) [[unlikely]] {
     return OutOfBounds(
         "flags", flags,

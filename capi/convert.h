@@ -34,6 +34,11 @@ Status ReadStruct(const T* from, const char* name, T* to) {
 template <typename T>
 void WriteStruct(const T& from, T* to) {
   const uint32_t struct_size = to->struct_size;
+  if (struct_size == sizeof(T)) [[likely]] {
+    *to = from;
+    to->struct_size = struct_size;
+    return;
+  }
   std::memcpy(static_cast<void*>(to), &from, std::min<size_t>(struct_size, sizeof(T)));
   to->struct_size = struct_size;
 }
@@ -61,7 +66,11 @@ Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);
 // And kind and key.
 Status ReadLimit(const flint_limiter_config* from, Engine::Limit* to);
 Status ReadKind(uint32_t kind, LimitKind* to);
-Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to);
+Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to);
+// `*to` is as it was made.
+inline Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
+  return flags == 0 ? Status() : ReadSomeFlags(flags, allowed, to);
+}
 Status CheckStride(uint64_t stride, uint64_t least, const char* name);
 
 void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <memory>
+#include <memory_resource>
 #include <new>
 #include <stdexcept>
 
@@ -27,6 +28,7 @@ constexpr uint32_t kChangeFlags =
 constexpr uint32_t kEndFlags = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
 constexpr uint32_t kCheckFlags =
     FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_DECISION_ONLY;
+constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
 constexpr char kMemoryPath[] = ":memory:";
 
 // Allocates nothing: this may be where the lack of memory is reported.
@@ -302,7 +304,9 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
       return Status(Code::kInvalidArgument,
                     "items has " + std::to_string(count) + " entries; 1 to 1,024 are allowed");
     }
-    std::vector<Engine::Item> wanted(count);
+    char memory[kArenaBytes];
+    std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
+    std::pmr::vector<Engine::Item> wanted(count, &arena);
     for (uint64_t i = 0; i < count; ++i) {
       flint_limiter_item item;
       FLINT_RETURN_IF_ERROR(flint::ReadStruct(flint::At(items, item_stride, i), "items", &item));
@@ -310,7 +314,7 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
       wanted[i].cost = item.cost;
       FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(results, result_stride, i), "results"));
     }
-    std::vector<Engine::Decision> decisions(count);
+    std::pmr::vector<Engine::Decision> decisions(count, &arena);
     size_t denied = 0;
     FLINT_RETURN_IF_ERROR(engine->CheckAll(wanted, read, decisions.data(), &denied));
     for (uint64_t i = 0; i < count && i <= denied; ++i) {

@@ -37,6 +37,7 @@ class MappedStore final : public StoreFile {
 
   const char* data() const override { return base_; }
   size_t size() const override { return size_; }
+  char* memory() override { return base_; }
   bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:
@@ -73,6 +74,7 @@ class WrittenStore final : public StoreFile {
 
   const char* data() const override { return content_.data(); }
   size_t size() const override { return content_.size(); }
+  char* memory() override { return nullptr; }
   bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:

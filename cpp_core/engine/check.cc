@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <memory_resource>
 #include <numeric>
+#include <span>
 
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
@@ -13,7 +15,8 @@ namespace {
 constexpr uint8_t kDenialsOneByOne = 16;
 constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
 constexpr size_t kMaxItems = 1024;
-constexpr size_t kMostRooms = 64;  // that one check makes and others take
+constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
+constexpr size_t kMostRooms = 64;     // that one check makes and others take
 constexpr size_t kMaxKeyBytesTogether = 65535;
 
 int64_t AddTime(int64_t at_ns, uint64_t after_ns) {
@@ -23,7 +26,7 @@ int64_t AddTime(int64_t at_ns, uint64_t after_ns) {
 
 }  // namespace
 
-bool Engine::Lock(std::unique_lock<std::mutex>* lock, bool no_wait) const {
+bool Engine::Lock(std::unique_lock<Mutex>* lock, bool no_wait) const {
   if (no_wait) return lock->try_lock();
   lock->lock();
   return true;
@@ -178,7 +181,7 @@ Log::Result Engine::FlushAllMerged() {
   if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return Log::Result::kOk;
   for (Shard& shard : keyspace_.shards()) {
     if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
-    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const std::lock_guard<Mutex> lock(shard.mutex);
     const Log::Result result = FlushMerged(shard);
     if (result != Log::Result::kOk) return result;
   }
@@ -188,14 +191,14 @@ Log::Result Engine::FlushAllMerged() {
 // ---- One key -----------------------------------------------------------------------------------
 
 void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
-                      Decision* decision) const {
+                      Decision* decision) {
   const LimitConfig& config = *counter.config;
   decision->algorithm = config.algorithm;
   decision->cost = cost;
   decision->limit = config.burst;
   decision->remaining = Remaining(config, counter.state, now_ns);
   decision->reset_after_ns = ResetAfterNs(config, counter.state, now_ns);
-  decision->reset_at_ns = AddTime(clock_.WallNs(), decision->reset_after_ns);
+  decision->reset_at_ns = AddTime(clock_.WallAt(now_ns), decision->reset_after_ns);
   decision->retry_after_ns = allowed ? 0 : RetryAfterNs(config, counter.state, now_ns, cost);
 }
 
@@ -264,7 +267,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
     if (forked_.load(std::memory_order_relaxed)) [[unlikely]]
       return CheckUsable();
     {
-      std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+      std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
       if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
       FLINT_RETURN_IF_ERROR(CheckUsable());
       status = CheckLocked(shard, hash, item, flags, inline_config, decision, &result);
@@ -336,7 +339,7 @@ Status Engine::MakeRoom(const Flags& flags) {
   for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
     const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
     Shard& shard = keyspace_.shards()[index % Keyspace::kShards];
-    std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+    std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
     if (!Lock(&lock, flags.no_wait)) continue;
     if (keyspace_.ForgetOne(shard, now_ns)) return Status();
   }
@@ -353,7 +356,7 @@ Status Engine::Evict(const Flags& flags) {
   for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
     const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
     Shard& shard = keyspace_.shards()[index % Keyspace::kShards];
-    std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+    std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
     if (!Lock(&lock, flags.no_wait)) continue;
     FLINT_RETURN_IF_ERROR(CheckUsable());
     const int64_t now_ns = clock_.Now();
@@ -385,7 +388,7 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+  std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
   if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = clock_.Now();
@@ -418,12 +421,13 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
 
 namespace {
 
-Status CheckItems(const std::vector<Engine::Item>& items) {
+Status CheckItems(std::span<const Engine::Item> items, std::pmr::memory_resource* arena) {
   if (items.empty() || items.size() > kMaxItems) {
     return Status(Code::kInvalidArgument,
                   "items has " + std::to_string(items.size()) + " entries; 1 to 1,024 are allowed");
   }
-  std::vector<std::string_view> keys;
+  std::pmr::vector<std::string_view> keys(arena);
+  keys.reserve(items.size());
   size_t bytes = 0;
   for (const Engine::Item& item : items) {
     keys.push_back(item.key);
@@ -442,11 +446,12 @@ Status CheckItems(const std::vector<Engine::Item>& items) {
 
 }  // namespace
 
-Log::Result Engine::RecordAllowAll(const std::vector<Counter*>& counters,
-                                   const std::vector<Item>& items, int64_t now_ns,
-                                   uint64_t* ticket) {
-  std::vector<const Log::Binding*> bindings;
-  std::vector<uint64_t> costs;
+Log::Result Engine::RecordAllowAll(std::span<Counter* const> counters, std::span<const Item> items,
+                                   int64_t now_ns, Arena* arena, uint64_t* ticket) {
+  std::pmr::vector<const Log::Binding*> bindings(arena);
+  std::pmr::vector<uint64_t> costs(arena);
+  bindings.reserve(counters.size());
+  costs.reserve(counters.size());
   for (size_t i = 0; i < counters.size(); ++i) {
     PrepareAdmit(*counters[i]->config, counters[i]->state, now_ns);
     bindings.push_back(&counters[i]->binding);
@@ -478,7 +483,7 @@ Log::Result Engine::RecordAllowAll(const std::vector<Counter*>& counters,
 
 // Gives an id in the active segment to every key that has none there. A segment holds all keys of
 // one call and their record, so this ends.
-Log::Result Engine::BindStale(const std::vector<Counter*>& counters) {
+Log::Result Engine::BindStale(std::span<Counter* const> counters) {
   const uint32_t active = log_->active_segment();
   for (Counter* counter : counters) {
     if (counter->binding.segment == active) continue;
@@ -488,11 +493,11 @@ Log::Result Engine::BindStale(const std::vector<Counter*>& counters) {
   return Log::Result::kOk;
 }
 
-Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<uint64_t>& hashes,
-                              const Flags& flags, Decision* decisions, size_t* denied,
+Status Engine::CheckAllLocked(std::span<const Item> items, std::span<const uint64_t> hashes,
+                              const Flags& flags, Arena* arena, Decision* decisions, size_t* denied,
                               Log::Result* result) {
   const int64_t now_ns = clock_.Now();
-  std::vector<Counter*> counters(items.size());
+  std::pmr::vector<Counter*> counters(items.size(), arena);
   *denied = items.size();
   for (const uint64_t hash : hashes) keyspace_.SweepAsUsed(keyspace_.ShardOf(hash), now_ns);
   for (size_t i = 0; i < items.size(); ++i) {
@@ -506,7 +511,7 @@ Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<
   uint64_t ticket = 0;
   const bool allowed = *denied == items.size();
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = allowed ? RecordAllowAll(counters, items, now_ns, &ticket)
+  *result = allowed ? RecordAllowAll(counters, items, now_ns, arena, &ticket)
                     : RecordDeny(keyspace_.ShardOf(hashes[*denied]), counters[*denied], now_ns,
                                  items[*denied].cost, &ticket);
   if (*result != Log::Result::kOk) return Status();
@@ -520,12 +525,16 @@ Status Engine::CheckAllLocked(const std::vector<Item>& items, const std::vector<
   return Status();
 }
 
-Status Engine::DecideAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                          size_t* denied) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
-  FLINT_RETURN_IF_ERROR(CheckItems(items));
-  std::vector<uint64_t> hashes;
-  std::vector<Shard*> shards;
+  char memory[kArenaBytes];
+  Arena arena(memory, sizeof(memory));
+  FLINT_RETURN_IF_ERROR(CheckItems(items, &arena));
+  std::pmr::vector<uint64_t> hashes(&arena);
+  std::pmr::vector<Shard*> shards(&arena);
+  hashes.reserve(items.size());
+  shards.reserve(items.size());
   for (const Item& item : items) {
     hashes.push_back(keyspace_.Hash(item.key));
     shards.push_back(&keyspace_.ShardOf(hashes.back()));
@@ -537,13 +546,14 @@ Status Engine::DecideAll(const std::vector<Item>& items, const Flags& flags, Dec
     Log::Result result = Log::Result::kOk;
     Status status;
     {
-      std::vector<std::unique_lock<std::mutex>> locks;
+      std::pmr::vector<std::unique_lock<Mutex>> locks(&arena);
+      locks.reserve(shards.size());
       for (Shard* shard : shards) {
         locks.emplace_back(shard->mutex, std::defer_lock);
         if (!Lock(&locks.back(), flags.no_wait)) return Status::WouldBlock();
       }
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      status = CheckAllLocked(items, hashes, flags, decisions, denied, &result);
+      status = CheckAllLocked(items, hashes, flags, &arena, decisions, denied, &result);
     }
     if (status.code() == Code::kTableFull) {
       if (++rooms > kMostRooms + items.size()) return TableFull();
@@ -556,7 +566,7 @@ Status Engine::DecideAll(const std::vector<Item>& items, const Flags& flags, Dec
   }
 }
 
-Status Engine::CheckAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+Status Engine::CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                         size_t* denied) {
   if (options_.on_error == OnError::kRaise) return DecideAll(items, flags, decisions, denied);
   bool undecided = false;

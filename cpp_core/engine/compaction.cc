@@ -169,7 +169,7 @@ Status Engine::CheckAgainstLive(Keyspace* built) {
       if (counter == nullptr || !built->templates().CatchUp(counter)) continue;
       const uint64_t hash = keyspace_.Hash(counter->key());
       Shard& shard = keyspace_.ShardOf(hash);
-      const std::lock_guard<std::mutex> lock(shard.mutex);
+      const std::lock_guard<Mutex> lock(shard.mutex);
       const Counter* live = keyspace_.Find(shard, hash, counter->key());
       if (live == nullptr || live->kind != counter->kind ||
           !live->config->SameAs(*counter->config) || !SameTotals(live->totals, counter->totals)) {

@@ -139,7 +139,7 @@ Status Engine::Shutdown() {
   if (closed_.exchange(true)) return Status();
   // Who holds a shard's lock now may still append; who takes it later sees that this is closed.
   for (Shard& shard : keyspace_.shards()) {
-    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const std::lock_guard<Mutex> lock(shard.mutex);
   }
   Status status;
   if (log_ != nullptr) {
@@ -208,7 +208,7 @@ Status Engine::GetInfo(Info* info) {
   info->limits = keyspace_.limits();
   {
     Shard& any = keyspace_.shards().front();
-    const std::lock_guard<std::mutex> lock(any.mutex);
+    const std::lock_guard<Mutex> lock(any.mutex);
     info->counters = keyspace_.counters();
   }
   info->undecided = undecided_.load(std::memory_order_relaxed);

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <memory_resource>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -144,7 +146,7 @@ class Engine {
   Status Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
               Decision* decision);
   // `decisions` has room for all; those up to and including `*denied` are filled.
-  Status CheckAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+  Status CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                   size_t* denied);
 
   Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status);
@@ -174,6 +176,8 @@ class Engine {
 
  private:
   using Shard = Keyspace::Shard;
+  // Memory of one call, on its stack as long as that is enough.
+  using Arena = std::pmr::monotonic_buffer_resource;
   // Keeps Shutdown waiting while a call runs outside of the shard locks.
   class Running;
   // All shards' locks, for changing templates.
@@ -194,7 +198,7 @@ class Engine {
                  const LimitConfig* inline_config, int64_t now_ns, Counter** counter);
   Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                 Decision* decision);
-  Status DecideAll(const std::vector<Item>& items, const Flags& flags, Decision* decisions,
+  Status DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                    size_t* denied);
   template <typename Call>
   Status Deciding(const Call& call, bool* undecided);
@@ -203,7 +207,7 @@ class Engine {
   Status TableFull() const;
   Status Evict(const Flags& flags);
   Status CheckCost(const Counter& counter, uint64_t cost) const;
-  bool Lock(std::unique_lock<std::mutex>* lock, bool no_wait) const;
+  bool Lock(std::unique_lock<Mutex>* lock, bool no_wait) const;
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                      const LimitConfig* inline_config, Decision* decision, Log::Result* result);
   Log::Result RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
@@ -218,16 +222,16 @@ class Engine {
   Log::Result FlushAllMerged();
   Status FlushLastMerged();
   void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
-                Decision* decision) const;
+                Decision* decision);
   int64_t WallFromEngine(int64_t engine_ns, int64_t now_ns) const;
   void FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const;
 
-  Status CheckAllLocked(const std::vector<Item>& items, const std::vector<uint64_t>& hashes,
-                        const Flags& flags, Decision* decisions, size_t* denied,
+  Status CheckAllLocked(std::span<const Item> items, std::span<const uint64_t> hashes,
+                        const Flags& flags, Arena* arena, Decision* decisions, size_t* denied,
                         Log::Result* result);
-  Log::Result RecordAllowAll(const std::vector<Counter*>& counters, const std::vector<Item>& items,
-                             int64_t now_ns, uint64_t* ticket);
-  Log::Result BindStale(const std::vector<Counter*>& counters);
+  Log::Result RecordAllowAll(std::span<Counter* const> counters, std::span<const Item> items,
+                             int64_t now_ns, Arena* arena, uint64_t* ticket);
+  Log::Result BindStale(std::span<Counter* const> counters);
 
   // A change of a limit: `attempt` is made again for as long as the log has no room.
   template <typename Attempt>

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "engine/counter.h"
 #include "engine/counter_table.h"
 #include "engine/template_set.h"
@@ -26,7 +27,7 @@ class Keyspace {
   static constexpr size_t kShards = 256;
 
   struct alignas(64) Shard {
-    std::mutex mutex;
+    Mutex mutex;
     CounterTable table;
     // Denials beyond the first few of a sync interval, to be recorded as one.
     std::unordered_map<Counter*, DenyPayload> merged;

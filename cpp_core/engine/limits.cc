@@ -39,7 +39,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
                               Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(limit.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+  std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
   if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
@@ -114,7 +114,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flag
                         Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
-  std::unique_lock<std::mutex> lock(shard.mutex, std::defer_lock);
+  std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
   if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();

@@ -92,7 +92,7 @@ void Engine::AddTotals(std::vector<LimitStatus>* page) {
   }
   if (templates.empty()) return;
   for (Shard& shard : keyspace_.shards()) {
-    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const std::lock_guard<Mutex> lock(shard.mutex);
     const int64_t now_ns = clock_.Now();
     for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
       Counter* counter = shard.table.at(slot);
@@ -106,7 +106,7 @@ void Engine::AddTotals(std::vector<LimitStatus>* page) {
       if (!counter->Forgettable(now_ns)) ++found->second->counters;
     }
   }
-  const std::lock_guard<std::mutex> lock(keyspace_.shards()[0].mutex);
+  const std::lock_guard<Mutex> lock(keyspace_.shards()[0].mutex);
   const int64_t now_ns = clock_.Now();
   for (const auto& [prefix, status] : templates) {
     const Template* subject = keyspace_.templates().Find(prefix);
@@ -121,7 +121,7 @@ Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* statu
   Shard& shard = keyspace_.ShardOf(hash);
   std::vector<LimitStatus> found(1);
   {
-    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const std::lock_guard<Mutex> lock(shard.mutex);
     FLINT_RETURN_IF_ERROR(CheckReadable());
     const int64_t now_ns = clock_.Now();
     const TemplateSet& templates = keyspace_.templates();
@@ -166,7 +166,7 @@ void Engine::Collect(const Flags& flags, const Listed& wanted, std::vector<Limit
   };
   bool templates = wanted.templates;
   for (Shard& shard : keyspace_.shards()) {
-    const std::lock_guard<std::mutex> lock(shard.mutex);
+    const std::lock_guard<Mutex> lock(shard.mutex);
     const int64_t now_ns = clock_.Now();
     if (std::exchange(templates, false)) {
       for (const auto& entry : keyspace_.templates().all()) {

@@ -13,7 +13,7 @@ namespace flint {
 // a process runs, and never goes back, unless it is set anew. Any thread.
 class EngineClock {
  public:
-  explicit EngineClock(const Clock* clock) : clock_(clock) {}
+  explicit EngineClock(const Clock* clock) : clock_(clock), monotonic_(clock->monotonic()) {}
 
   // Makes engine time `engine_ns` at this moment.
   void StartAt(int64_t engine_ns) {
@@ -24,10 +24,22 @@ class EngineClock {
   int64_t Now() {
     const int64_t now_ns = Follow(clock_->BootNs());
     // The system's boot clock cannot go back, so the common case touches no shared memory.
-    return clock_->monotonic() ? now_ns : NotBefore(now_ns);
+    return monotonic_ ? now_ns : NotBefore(now_ns);
   }
 
   int64_t WallNs() const { return clock_->WallNs(); }
+
+  // The wall clock's time at a moment of engine time not long ago. A step of the wall clock is seen
+  // after a millisecond, so that a check reads one clock and not two.
+  int64_t WallAt(int64_t engine_ns) {
+    if (!monotonic_) return clock_->WallNs();
+    const int64_t read_at_ns = wall_read_at_ns_.load(std::memory_order_relaxed);
+    if (engine_ns - read_at_ns > kWallAgeNs || engine_ns < read_at_ns) [[unlikely]] {
+      wall_minus_engine_ns_.store(clock_->WallNs() - Now(), std::memory_order_relaxed);
+      wall_read_at_ns_.store(engine_ns, std::memory_order_relaxed);
+    }
+    return engine_ns + wall_minus_engine_ns_.load(std::memory_order_relaxed);
+  }
   BootId Boot() const { return clock_->Boot(); }
 
   ClockPair Pair() {
@@ -37,6 +49,7 @@ class EngineClock {
 
  private:
   static constexpr int64_t kMaxTimeNs = int64_t{1} << 62;
+  static constexpr int64_t kWallAgeNs = 1'000'000;
 
   int64_t Follow(int64_t boot_ns) const {
     return std::min(boot_ns + offset_ns_.load(std::memory_order_relaxed), kMaxTimeNs);
@@ -50,9 +63,12 @@ class EngineClock {
     return std::max(floor_ns, now_ns);
   }
 
-  const Clock* clock_;
+  const Clock* const clock_;
+  const bool monotonic_;
   std::atomic<int64_t> offset_ns_{0};
   std::atomic<int64_t> floor_ns_{0};
+  std::atomic<int64_t> wall_read_at_ns_{-2 * kWallAgeNs};
+  std::atomic<int64_t> wall_minus_engine_ns_{0};
 };
 
 }  // namespace flint

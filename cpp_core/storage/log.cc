@@ -201,7 +201,7 @@ Log::Result Log::AppendOne(RecordType type, const Binding& binding, int64_t time
                            uint64_t* ticket) {
   bool wake = false;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     const Result result = Reserve(kAllowBytes);
     if (result != Result::kOk) [[unlikely]]
       return result;
@@ -226,7 +226,7 @@ Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny, uin
   const std::string payload = Encode(deny);
   bool wake = false;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     const Result result = Reserve(RecordBytes(payload.size()));
     if (result != Result::kOk) return result;
     if (binding.segment != static_cast<uint32_t>(active_->header.number)) return Result::kNeedKey;
@@ -242,9 +242,10 @@ Log::Result Log::AppendAllowAll(const Binding* const* bindings, const uint64_t* 
   std::string payload;
   bool wake = false;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     const Result result = Reserve(RecordBytes(16 + size_t{count} * 16));
     if (result != Result::kOk) return result;
+    payload.reserve(16 + size_t{count} * 16);
     BeginAllowAll(&payload, time_ns, count);
     for (uint32_t i = 0; i < count; ++i) {
       if (bindings[i]->segment != static_cast<uint32_t>(active_->header.number)) {
@@ -261,7 +262,7 @@ Log::Result Log::AppendAllowAll(const Binding* const* bindings, const uint64_t* 
 
 Log::Result Log::AppendKey(const KeyPayload& key, Binding* binding) {
   const std::string payload = Encode(key);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   const Result result = Reserve(RecordBytes(payload.size()));
   if (result != Result::kOk) return result;
   Emit(RecordType::kKey, 0, next_id_, payload);
@@ -273,7 +274,7 @@ Log::Result Log::AppendKey(const KeyPayload& key, Binding* binding) {
 Log::Result Log::Append(RecordType type, std::string_view payload, uint64_t* ticket) {
   bool wake = false;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     const Result result = Reserve(RecordBytes(payload.size()));
     if (result != Result::kOk) return result;
     Emit(type, 0, 0, payload);
@@ -286,7 +287,7 @@ Log::Result Log::Append(RecordType type, std::string_view payload, uint64_t* tic
 void Log::ExpectEvent() {
   bool wake = false;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     CountEvent(&wake);
   }
   if (wake) Wake();
@@ -295,7 +296,7 @@ void Log::ExpectEvent() {
 // Somebody waits for what has been appended, but not here: the background thread syncs it now.
 void Log::SyncSoon() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     if (sync_soon_) return;
     sync_soon_ = true;
   }
@@ -326,7 +327,7 @@ void Log::FinishFront() {
 // Parts never cross a segment's end: a segment is synced to its end before the next one is
 // written, so that a later segment on disk proves the earlier one.
 Log::Part Log::NextPart() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   EmitPendingSeals(0);
   EmitClockIfStepped();
   Part part;
@@ -394,7 +395,7 @@ Status Log::WaitForRing() {
 }
 
 Status Log::WaitForSegment() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<Mutex> lock(mutex_);
   const std::shared_ptr<Segment> full = active_;
   while (active_ == full && prepared_ == nullptr && !prepare_failed_ && !closed_ &&
          !poisoned_.load(std::memory_order_relaxed)) {
@@ -477,7 +478,7 @@ Status Log::SyncPart() {
 void Log::FinishSync(const Part& part, bool sealed, const SealPayload& seal) {
   bool wake = false;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     events_synced_ = part.events;
     // What an idle seal's own sync made durable is that seal alone: sealing it would never end.
     if (sealed && events_ != events_at_idle_seal_) {
@@ -512,7 +513,7 @@ void Log::Poison(const Status& status) {
   }
   durable_changed_.notify_all();
   drain_changed_.notify_all();
-  { const std::lock_guard<std::mutex> lock(mutex_); }
+  { const std::lock_guard<Mutex> lock(mutex_); }
   segment_changed_.notify_all();
 }
 
@@ -548,13 +549,13 @@ Status Log::poison() {
 }
 
 uint32_t Log::active_segment() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   return static_cast<uint32_t>(active_->header.number);
 }
 
 Log::Counts Log::counts() {
   Counts counts;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   counts.sequence = sequence_;
   counts.appended = head_;
   counts.durable = durable();
@@ -589,7 +590,7 @@ void Log::Background() {
 
 // Events that were expected and for which there was no room are not waited for any longer.
 void Log::ForgetExpected() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   if (head_ <= durable()) events_synced_ = events_;
 }
 
@@ -597,7 +598,7 @@ Log::Due Log::NextDue(int64_t* sleep_ns) {
   *sleep_ns = kIdleSleepNs;
   if (poisoned_.load(std::memory_order_relaxed)) return Due::kNothing;
   const int64_t now_ns = SteadyNs();
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   if (events_ != events_seen_) {
     events_seen_ = events_;
     events_seen_at_ns_ = now_ns;
@@ -642,7 +643,7 @@ void Log::Sleep(int64_t sleep_ns) {
 
 // A seal is normally written along with the next events; when none come it gets a sync of its own.
 void Log::EmitIdleSeal() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<Mutex> lock(mutex_);
   EmitPendingSeals(0);
   EmitClockIfStepped();
   events_at_idle_seal_ = events_;
@@ -657,7 +658,7 @@ Status Log::Housekeep() {
 Status Log::FinishRotated() {
   std::vector<std::shared_ptr<Segment>> rotated;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     rotated.swap(rotated_);
   }
   for (const std::shared_ptr<Segment>& segment : rotated) {
@@ -674,7 +675,7 @@ Status Log::NameActive() {
   std::shared_ptr<Segment> active;
   std::shared_ptr<Segment> previous;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     if (active_->name != kNextName) return Status();
     active = active_;
     previous = previous_;
@@ -685,7 +686,7 @@ Status Log::NameActive() {
   FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNextName, log_path));
   FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     previous->name = sealed_name;
     active->name = kLogName;
   }
@@ -697,7 +698,7 @@ Status Log::NameActive() {
 Status Log::PrepareNext() {
   SegmentHeader header;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     if (!prepare_wanted_ || prepared_ != nullptr || closed_) return Status();
     if (active_->name == kNextName) return Status();  // just switched to: it must be named first
     if (prepare_failed_ && SteadyNs() < prepare_retry_at_ns_) return Status();
@@ -716,7 +717,7 @@ Status Log::PrepareNext() {
   } while (status.code() == Code::kDiskFull && make_room_ && make_room_());
   if (!status.ok() && status.code() != Code::kDiskFull) return status;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     prepare_failed_ = !status.ok();
     prepare_retry_at_ns_ = SteadyNs() + kPrepareRetryNs;
     if (status.ok()) {
@@ -738,7 +739,7 @@ void Log::StopBackground() {
 // ---- Rotating and closing ----------------------------------------------------------------------
 
 Status Log::Rotate(uint64_t* ended_segment) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::unique_lock<Mutex> lock(mutex_);
   prepare_failed_ = false;
   while (prepared_ == nullptr) {
     if (closed_) return Status::Closed();
@@ -778,7 +779,7 @@ Status Log::Rotate(uint64_t* ended_segment) {
 
 void Log::StopAppending() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     closed_ = true;
   }
   segment_changed_.notify_all();
@@ -796,7 +797,7 @@ Status Log::Close() {
   FLINT_RETURN_IF_ERROR(NameActive());
   std::shared_ptr<Segment> spare;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     spare.swap(prepared_);
   }
   if (spare != nullptr) FLINT_RETURN_IF_ERROR(env_->Remove(directory_ + "/" + kNextName));
@@ -806,7 +807,7 @@ Status Log::Close() {
 // The background thread has ended and appends fail: from here on this thread is alone.
 Status Log::SealCleanClose() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<Mutex> lock(mutex_);
     if (pending_seals_.empty()) {
       SealPayload nothing;
       nothing.generation = active_->header.generation;

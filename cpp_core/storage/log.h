@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/env.h"
+#include "base/mutex.h"
 #include "storage/engine_clock.h"
 #include "storage/record.h"
 #include "storage/ring.h"
@@ -212,7 +213,7 @@ class Log {
   std::unique_ptr<Ring> ring_;
 
   // The append side: held for the copy of a record, never across a system call.
-  std::mutex mutex_;
+  Mutex mutex_;
   std::shared_ptr<Segment> active_;
   std::shared_ptr<Segment> previous_;              // the one before active_, if it was rotated
   std::deque<std::shared_ptr<Segment>> unsynced_;  // oldest first; the last is active_
@@ -240,7 +241,7 @@ class Log {
   std::atomic<uint32_t> sync_count_{0};
   std::atomic<bool> poisoned_{false};
 
-  std::condition_variable segment_changed_;  // with mutex_
+  std::condition_variable_any segment_changed_;  // with mutex_
 
   // The waiting side. Roles are held across system calls; the mutex is not.
   std::mutex wait_mutex_;

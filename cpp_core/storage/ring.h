@@ -29,10 +29,11 @@ class Ring {
 
  private:
   Ring(std::unique_ptr<StoreFile> store, uint64_t data_bytes)
-      : store_(std::move(store)), data_bytes_(data_bytes) {}
+      : store_(std::move(store)), memory_(store_->memory()), data_bytes_(data_bytes) {}
   void Store(uint64_t position, const char* data, uint64_t size);
 
   std::unique_ptr<StoreFile> store_;
+  char* memory_;
   uint64_t data_bytes_;
 };
 
