@@ -53,6 +53,11 @@ _CONVERSION_WARNINGS = {
     4: "the last line of its log was unfinished and has been left out",
 }
 
+_DAMAGED_HISTORY = (
+    "history in {path!r} is damaged and will be incomplete; the limits themselves are not "
+    "affected. flint.doctor({path!r}) tells where"
+)
+
 # Those that interpreter exit finds open. Keys are ids: a limiter need not be hashable.
 _open_limiters: weakref.WeakValueDictionary[int, Limiter] = weakref.WeakValueDictionary()
 _no_watchers: weakref.WeakValueDictionary[AbstractEventLoop, _Watcher] = (
@@ -198,10 +203,7 @@ class Limiter(_native.LimiterBase):
             if info["warnings"] & bit:
                 self._warn(f"{path!r} was written by Flint 0.1 or 0.2 and is now converted: {text}")
         if info["damaged_history"]:
-            self._warn(
-                f"history in {path!r} is damaged and will be incomplete; the limits themselves are "
-                f"not affected. flint.doctor({path!r}) tells where"
-            )
+            self._warn(_DAMAGED_HISTORY.format(path=path))
 
     @classmethod
     def open_readonly(
@@ -221,7 +223,7 @@ class Limiter(_native.LimiterBase):
 
         Raises FlintOSError (also where there is no directory), FlintPermissionError,
         UnsupportedError (also for a directory of Flint 0.1 or 0.2, which opening for writing
-        converts) and CorruptionError.
+        converts) and CorruptionError, and warns (FlintWarning) of history that is damaged.
         """
         limiter = cls.__new__(cls)
         downtime_ns = None if max_downtime is None else duration_ns("max_downtime", max_downtime)
@@ -246,6 +248,8 @@ class Limiter(_native.LimiterBase):
             False,
         )
         limiter._begin(clock)
+        if limiter.info()["damaged_history"]:
+            limiter._warn(_DAMAGED_HISTORY.format(path=path))
         return limiter
 
     def _begin(self, clock: _native.Clock | None) -> None:

@@ -588,19 +588,45 @@ OPEN_CASES: dict[str, tuple[type[Exception], tuple[str, ...], dict[str, Any]]] =
     "sync_bool": (TypeError, ("sync must be 'always' or 'batch'", "True"), {"sync": True}),
     "clock": (TypeError, ("clock must be a flint.testing.ManualClock", "5"), {"clock": 5}),
     "ring_power": (ValueError, ("ring_bytes", "power of two", "600000"), {"ring_bytes": 600_000}),
+    "unknown": (TypeError, ("max_key",), {"max_key": 1}),
 }
 SIZES = {
     "flush_every_ms": (1, 3_600_000),
     "flush_every_events": (1, 2**32),
     "segment_bytes": (256 * 1024, 2**30),
     "ring_bytes": (256 * 1024, 64 * 2**20),
+    "max_unsynced_events": (1, 2**32),
+    "history_max_bytes": (0, MOST),
+    "max_keys": (1, MOST),
 }
 for name, (low, high) in SIZES.items():
     rule = f"{name} must be an integer from {low} to {high}, not "
-    for number in (0, -1, low - 1, high + 1, 2**70):
+    for number in (-1, low - 1, high + 1, 2**70):
         OPEN_CASES[f"{name}_{number}"] = (ValueError, (f"{rule}{number}",), {name: number})
     for wrong in (1.0, True, "1"):
         OPEN_CASES[f"{name}_{wrong!r}"] = (TypeError, (f"{rule}{wrong!r}",), {name: wrong})
+WORDS = {
+    "when_full": "'refuse' or 'evict'",
+    "on_error": "'raise', 'allow' or 'deny'",
+    "mapped": "'auto' or 'never'",
+    "sync_denials": "True or False",
+}
+for name, words in WORDS.items():
+    rule = f"{name} must be {words}, not "
+    for wrong in (None, 1, "yes"):
+        kind = ValueError if wrong == "yes" and name != "sync_denials" else TypeError
+        OPEN_CASES[f"{name}_{wrong!r}"] = (kind, (f"{rule}{wrong!r}",), {name: wrong})
+for name in ("max_downtime", "history_max_age"):
+    for number, (kind, per) in enumerate(BAD_PERS):
+        rule = PER_FORMS[0].replace("per", name, 1)
+        OPEN_CASES[f"{name}_per{number}"] = (kind, (rule,), {name: per})
+# What open_readonly takes of them it refuses in the same words.
+READONLY_NAMES = {"data_dir", "clock", "max_downtime"}
+READONLY_CASES = {
+    name: case
+    for name, case in OPEN_CASES.items()
+    if case[2].keys() <= READONLY_NAMES or name == "unknown"
+}
 
 
 @pytest.mark.parametrize(("error", "words", "options"), OPEN_CASES.values(), ids=OPEN_CASES.keys())
@@ -617,6 +643,31 @@ def test_bad_options(
     assert type(caught.value) is error
     assert [word for word in words if word not in str(caught.value)] == [], caught.value
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "options"), READONLY_CASES.values(), ids=READONLY_CASES.keys()
+)
+def test_bad_options_of_open_readonly(
+    tmp_path: Path,
+    error: type[Exception],
+    words: tuple[str, ...],
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Limiter.open_readonly(**{"data_dir": tmp_path, **options})
+    assert type(caught.value) is error
+    assert [word for word in words if word not in str(caught.value)] == [], caught.value
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["dir_none", "dir_int", "dir_bytes", "dir_empty", "dir_nul"])
+def test_bad_paths_of_doctor(name: str) -> None:
+    error, words, options = OPEN_CASES[name]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        flint.doctor(options["data_dir"])
+    assert type(caught.value) is error
+    assert [word for word in words if word not in str(caught.value)] == [], caught.value
 
 
 def test_a_path_that_is_a_file(tmp_path: Path) -> None:
