@@ -807,8 +807,12 @@ class Tracer:
 
     def __init__(self, pid: int, options: list[str]) -> None:
         command = ["strace", "-f", "-p", str(pid), "-o", "/dev/null", *options]
+        # A sanitizer that is loaded first is meant for Python.
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         try:
-            self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen(
+                command, env=environment, stderr=subprocess.PIPE, text=True
+            )
         except FileNotFoundError:
             raise CannotProduceError("strace is not installed") from None
         assert self.process.stderr is not None
