@@ -108,6 +108,7 @@ def percentiles(latencies_ns: list[int]) -> dict[str, float]:
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
     return {
+        "mean_ns": sum(ordered) / len(ordered),
         "p50_ns": at(0.5),
         "p99_ns": at(0.99),
         "p999_ns": at(0.999),

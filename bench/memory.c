@@ -1,5 +1,6 @@
 /* memory.c DIRECTORY - what the process grows by when it checks so many keys of 16 bytes under one
- * template for the first time, in batch mode. */
+ * template for the first time. In a directory the log's growth starts compactions, which take
+ * memory of their own while they run. */
 #include <unistd.h>
 
 #include "side.h"

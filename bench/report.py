@@ -83,7 +83,8 @@ def file_system() -> str:
     return printed("stat", "--file-system", "--format=%T", "build")
 
 
-def results(rows: list[Row], load: float, quick: bool) -> dict[str, Any]:
+def about(quick: bool) -> dict[str, Any]:
+    """Of what is measured, and on what: to be asked for before the first row."""
     changed = printed("git", "status", "--porcelain", "--untracked-files=no") not in ("", "unknown")
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -94,15 +95,18 @@ def results(rows: list[Row], load: float, quick: bool) -> dict[str, Any]:
             "processor": processor(),
             "processors": len(os.sched_getaffinity(0)),
             "file_system": file_system(),
-            "load_before": round(load, 2),
+            "load_before": round(os.getloadavg()[0], 2),
         },
-        "versions": {
-            "python": platform.python_version(),
-            "compiler": printed("cc", "--version").split("\n")[0],
-            **dict(sorted(harness.VERSIONS.items())),
-            "flint": flint.__version__,
-        },
-        "rows": rows,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of whatever has been measured."""
+    return {
+        "python": platform.python_version(),
+        "compiler": printed("cc", "--version").split("\n")[0],
+        **dict(sorted(harness.VERSIONS.items())),
+        "flint": flint.__version__,
     }
 
 
@@ -197,7 +201,9 @@ def readme_row(found: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def readme_table(found: dict[str, Any]) -> str:
+def readme_table(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return f"{BEGIN}\n{END}"
     about, versions = found["machine"], found["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "\n".join(
@@ -211,6 +217,7 @@ def readme_table(found: dict[str, Any]) -> str:
             "| unsynced at most |",
             "|---|---|---|---|---|---|---|",
             *(readme_row(one) for one in found["rows"]),
+            "",
             END,
         ]
     )
@@ -223,7 +230,4 @@ def readme_with(text: str, table: str) -> str:
 
 
 def write_readme() -> None:
-    found = newest()
-    if found is None:
-        raise SystemExit("there are no results yet; ./dev bench makes them")
-    README.write_text(readme_with(README.read_text("utf-8"), readme_table(found)), "utf-8")
+    README.write_text(readme_with(README.read_text("utf-8"), readme_table(newest())), "utf-8")

@@ -130,7 +130,7 @@ def busy_thread(bench: Bench) -> Outcome:
             directory=bench.place("released"),
         ),
         metric=figure("p99_ns"),
-        details=("p50_ns", "max_ns"),
+        details=("mean_ns", "p50_ns", "max_ns"),
     )
 
 

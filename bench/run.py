@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import traceback
@@ -77,13 +76,13 @@ def main() -> None:
     directory = options.directory or ROOT / "build"
     directory.mkdir(parents=True, exist_ok=True)
     rows = []
-    load = os.getloadavg()[0]
+    results = report.about(options.quick)
     with tempfile.TemporaryDirectory(prefix="bench-data-", dir=directory) as place:
         bench = Bench(Path(place), options.quick)
         for case in chosen(options.only):
             for spec, found in zip(case.specs, measure(bench, case), strict=True):
                 rows.append(report.row(spec, found))
-    results = report.results(rows, load, options.quick)
+    results |= {"versions": report.versions(), "rows": rows}
     report.show(results)
     whole = not (options.quick or options.only)
     path = options.json or (report.new_path(results) if whole else None)
