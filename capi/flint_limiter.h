@@ -83,7 +83,7 @@ extern "C" {
  * TABLE_FULL; the other two are counted in flint_limiter_info.undecided. */
 #define FLINT_LIMITER_ON_ERROR_RAISE 0 /* the status code */
 #define FLINT_LIMITER_ON_ERROR_ALLOW 1 /* OK, allowed and `undecided`; nothing is counted */
-#define FLINT_LIMITER_ON_ERROR_DENY 2  /* OK, not allowed and `undecided` */
+#define FLINT_LIMITER_ON_ERROR_DENY 2  /* OK, not allowed and `undecided`, to retry in 1 s */
 
 /* What becomes of a key that is new when max_keys are in use. Those with nothing in use any more
  * are forgotten first in any case. */

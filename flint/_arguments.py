@@ -3,6 +3,7 @@ the limits of `limit_many`. Every error names the parameter, its value and what 
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import re
@@ -89,6 +90,13 @@ def seconds_to_ns(name: str, value: Seconds, low_ns: int, high_ns: int) -> int:
     return ns
 
 
+@functools.lru_cache(maxsize=256)
+def _text_ns(text: str) -> int:
+    """Digits and a unit as nanoseconds; 0 when they are no such thing."""
+    match = _TEXT.fullmatch(text)
+    return int(match[1]) * _UNITS_NS[match[2]] if match else 0
+
+
 def per_to_ns(per: Duration) -> int:
     """The `per` of a limit as nanoseconds, from 1 to 2**62."""
     return duration_ns("per", per)
@@ -102,8 +110,7 @@ def duration_ns(name: str, value: Duration) -> int:
     """
     ns: int | None
     if isinstance(value, str):
-        match = _TEXT.fullmatch(value)
-        ns = int(match[1]) * _UNITS_NS[match[2]] if match else 0
+        ns = _text_ns(value)
     elif isinstance(value, timedelta):
         ns = ((value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
     else:

@@ -14,6 +14,7 @@ namespace {
 // Of a key's denials between two syncs so many are recorded one by one, the rest as one.
 constexpr uint8_t kDenialsOneByOne = 16;
 constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
+constexpr uint64_t kUndecidedRetryNs = 1'000'000'000;  // or callers would ask again at once
 constexpr size_t kMaxItems = 1024;
 constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
 constexpr size_t kMostRooms = 64;     // that one check makes and others take
@@ -329,7 +330,8 @@ void Engine::AnswerUndecided(const Item& item, const LimitConfig* inline_config,
   static_cast<void>(Peek(item, Flags(), inline_config, decision));
   decision->undecided = true;
   decision->allowed = options_.on_error == OnError::kAllow;
-  if (decision->allowed) decision->retry_after_ns = 0;
+  decision->retry_after_ns =
+      decision->allowed ? 0 : std::max(decision->retry_after_ns, kUndecidedRetryNs);
 }
 
 // Finds room for one more key: fresh counters go first, then, if the options say so, the one that

@@ -12,7 +12,7 @@ namespace flint {
 namespace {
 
 // The log is worth compacting when it has outgrown the snapshot by so much, or is in many pieces.
-constexpr uint64_t kLeastBytes = uint64_t{16} << 20;
+constexpr uint64_t kLeastBytes = uint64_t{8} << 20;
 constexpr uint64_t kTimesSnapshot = 4;
 constexpr uint64_t kMostSegments = 64;
 
@@ -40,7 +40,16 @@ bool Engine::WorthCompacting() {
 
 void Engine::OnRotated() {
   segments_since_snapshot_.fetch_add(1);
-  if (WorthCompacting()) StartCompaction();
+  CompactIfWorth();
+}
+
+void Engine::CompactIfWorth() {
+  if (!WorthCompacting()) return;
+  {
+    const std::lock_guard<std::mutex> lock(compact_mutex_);
+    if (compact_wanted_ > compact_ended_) return;
+  }
+  StartCompaction();
 }
 
 uint64_t Engine::StartCompaction() {
@@ -126,8 +135,11 @@ Status Engine::CompactOnce() {
   compactions_.fetch_add(1);
   {
     const std::lock_guard<std::mutex> lock(history_mutex_);
-    for (const auto& segment : path.segments) {
-      history_.push_back({segment->name(), segment->file_bytes(), last_time_ns});
+    for (size_t i = 0; i < path.segments.size(); ++i) {
+      // Where it ends; the file may still have the size that it was written with.
+      const uint64_t end = i + 1 < path.segments.size() ? path.segments[i + 1]->start().position
+                                                        : head.covered.position;
+      history_.push_back({path.segments[i]->name(), path.segments[i]->OffsetOf(end), last_time_ns});
     }
   }
   return TrimHistory();

@@ -75,9 +75,10 @@ Status Engine::OpenDirectory() {
     if (FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
   });
   log_->set_on_rotated([this] { OnRotated(); });
+  log_->set_on_synced([this] { CompactIfWorth(); });
   log_->set_make_room([this] { return DropOldestHistory(false); });
   log_->Run();
-  if (WorthCompacting()) StartCompaction();
+  CompactIfWorth();
   return TrimHistory();
 }
 

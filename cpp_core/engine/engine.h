@@ -265,6 +265,7 @@ class Engine {
   Status CountFiles(Info* info) const;
   bool WorthCompacting();
   void OnRotated();
+  void CompactIfWorth();
   uint64_t StartCompaction();
   void RunCompactor();
   void StopCompactor();

@@ -578,6 +578,7 @@ void Log::Background() {
         // A failure is kept in poison_, where every caller finds it.
         if (Flush().ok()) {
           ForgetExpected();
+          if (on_synced_) on_synced_();
           break;
         }
         [[fallthrough]];

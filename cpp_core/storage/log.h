@@ -97,6 +97,8 @@ class Log {
   void set_before_sync(std::function<void()> hook) { before_sync_ = std::move(hook); }
   // Called by the background thread after a segment has ended and got its name.
   void set_on_rotated(std::function<void()> hook) { on_rotated_ = std::move(hook); }
+  // Called by the background thread after each of its syncs.
+  void set_on_synced(std::function<void()> hook) { on_synced_ = std::move(hook); }
   // Called when there is no space for the next segment; true if it has made some.
   void set_make_room(std::function<bool()> hook) { make_room_ = std::move(hook); }
   // Starts the background thread.
@@ -209,6 +211,7 @@ class Log {
   EngineClock* const clock_;
   std::function<void()> before_sync_;
   std::function<void()> on_rotated_;
+  std::function<void()> on_synced_;
   std::function<bool()> make_room_;
   std::unique_ptr<Ring> ring_;
 

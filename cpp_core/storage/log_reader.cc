@@ -146,10 +146,12 @@ Status FindLogPath(Env* env, const std::string& directory, const Covered& covere
       path->others = std::move(readers);
       return Status();
     }
-    return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing or empty");
+    return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing or empty")
+        .At(kLogName, 0, 0);
   }
   if (!sealed_only && !found.has_log_name && IsSealedName((*newest)->name())) {
-    return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing");
+    return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing")
+        .At(kLogName, 0, 0);
   }
   path->segments.push_back(std::move(*newest));
   while (true) {

@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint64_t kFirstSegmentBytes = uint64_t{1} << 20;
 constexpr uint64_t kRoomForOwnRecords = 4096;
+constexpr uint64_t kPayloadsMovedFrom = uint64_t{1} << 16;
 
 }  // namespace
 
@@ -95,7 +96,9 @@ void Recovery::Keep(const Record& record) {
   kept.type = record.type;
   kept.flags = record.flags;
   kept.id = record.id;
-  kept.payload = std::string(record.payload);
+  kept.payload_bytes = static_cast<uint32_t>(record.payload.size());
+  kept.payload_at = payloads_at_ + payloads_.size();
+  payloads_.append(record.payload);
   const SegmentHeader& header = stream_->segment().header();
   kept.after =
       Boundary{record.end(), record.sequence, record.crc, header.number, header.generation};
@@ -114,11 +117,17 @@ void Recovery::ForgetThrough(uint64_t position) {
     if (record.type == RecordType::kStart) keys_at_seal_.clear();
     if (record.type == RecordType::kKey) {
       largest_id_ = std::max(largest_id_, record.id);
-      keys_at_seal_[record.id] = std::move(record.payload);
+      keys_at_seal_[record.id] = PayloadOf(record);
     }
     sealed_ = record.after;
     tail_.pop_front();
   }
+  const uint64_t needed_at =
+      tail_.empty() ? payloads_at_ + payloads_.size() : tail_.front().payload_at;
+  const uint64_t done = needed_at - payloads_at_;
+  if (done < kPayloadsMovedFrom || done * 2 < payloads_.size()) return;
+  payloads_.erase(0, done);
+  payloads_at_ = needed_at;
 }
 
 // Ages are counted from the opening that first saw them as history: the records of a segment may
@@ -209,7 +218,8 @@ Status Recovery::CheckEnd() {
   }
   if (!ring_.present() && !clean_) {
     return Status(Code::kCorruption,
-                  directory_ + ": flint.ring is missing or damaged, and the log was not closed");
+                  directory_ + ": flint.ring is missing or damaged, and the log was not closed")
+        .At(kRingName, 0, 0);
   }
   return Status();
 }
@@ -282,7 +292,7 @@ std::set<uint32_t> Recovery::IdsBoundBeforeTail() const {
     if (record.type == RecordType::kStart) break;
     if (record.type == RecordType::kAllow || record.type == RecordType::kDeny) use(record.id);
     if (record.type != RecordType::kAllowAll) continue;
-    const AllowAllReader reader(record.payload);
+    const AllowAllReader reader(PayloadOf(record));
     for (uint32_t i = 0; reader.valid() && i < reader.count(); ++i) use(reader.item(i).id);
   }
   return ids;
@@ -310,7 +320,7 @@ std::string Recovery::BuildContents(uint64_t generation, const ClockPayload& clo
     if (record.type == RecordType::kStart || record.type == RecordType::kFooter) continue;
     largest_id_ = std::max(largest_id_, record.id);
     const uint8_t flags = record.flags & static_cast<uint8_t>(~kFlagCleanClose);
-    add(record.type, flags, record.id, record.payload);
+    add(record.type, flags, record.id, PayloadOf(record));
   }
   add(RecordType::kClock, 0, 0, Encode(clock));
   start->position += bytes.size();

@@ -6,6 +6,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "base/env.h"
 #include "storage/log.h"
@@ -77,11 +78,16 @@ class Recovery {
     RecordType type{};
     uint8_t flags = 0;
     uint32_t id = 0;
-    std::string payload;
+    uint32_t payload_bytes = 0;
+    uint64_t payload_at = 0;  // counted from the first payload that was ever kept
     Boundary after;
   };
 
   void Keep(const Record& record);
+  std::string_view PayloadOf(const TailRecord& record) const {
+    return std::string_view(payloads_).substr(record.payload_at - payloads_at_,
+                                              record.payload_bytes);
+  }
   Status RefuseRemains() const;
   Status Observe(const Record& record);
   void ForgetThrough(uint64_t position);
@@ -108,6 +114,8 @@ class Recovery {
   uint64_t torn_end_ = 0;                         // position behind the last byte that is not zero
   Boundary sealed_;                               // everything before it is known to be on disk
   std::deque<TailRecord> tail_;                   // what comes behind it
+  std::string payloads_;                          // of tail_, in one piece
+  uint64_t payloads_at_ = 0;                      // where that piece begins
   std::map<uint32_t, std::string> keys_at_seal_;  // ids bound at sealed_, with their KEY payload
   uint32_t largest_id_ = 0;
 };

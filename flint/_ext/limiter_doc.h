@@ -142,9 +142,10 @@
   "What check decides, without waiting: (result, ticket), or None if it would have to wait for\n" \
   "a lock or for room. A ticket other than 0 is on disk when _durable says so."
 
-#define REFUSE_NOW_DOC                                                                           \
-  "_refuse_now" DECIDE_SIGNATURE "_check_now, but denied whatever the limit says, and recorded " \
-                                 "so."
+#define REFUSE_NOW_DOC                                            \
+  "_refuse_now" DECIDE_SIGNATURE                                  \
+  "_check_now, but denied whatever the limit says, and recorded " \
+  "so."
 
 #define CHECK_ALL_NOW_DOC                   \
   "_check_all_now($self, items, /)\n--\n\n" \
