@@ -398,3 +398,53 @@ def test_memory_takes_every_option(clock: ManualClock) -> None:
     limiter.limit("k:*", rate=1, per="1h")
     assert [limiter.allow(f"k:{i}") for i in range(3)] == [True, True, True]
     assert limiter.info()["evicted"] == 2
+
+
+CROWDED = """
+import resource, sys, flint
+limiter = flint.Limiter(sys.argv[1], sync="batch", segment_bytes=2**18, ring_bytes=2**18)
+limiter.limit("k", rate=10**9, per="1h")
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, limit[1]))
+admitted = 0
+try:
+    while admitted < 100_000:
+        limiter.allow("k")
+        admitted += 1
+except flint.FlintOSError as error:
+    print(type(error).__name__, error.errno, "works again" in str(error))
+resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+while True:
+    try:
+        assert limiter.allow("k")
+        break
+    except flint.FlintOSError:  # until the next segment has been tried again
+        pass
+limiter.close()
+with flint.Limiter(sys.argv[1]) as limiter:
+    print(limiter.status("k")["total_allowed"] == admitted + 1)
+"""
+
+
+def test_a_segment_that_finds_no_descriptor_is_tried_again(
+    data_dir: Path, run_python: Callable[..., str]
+) -> None:
+    assert run_python(CROWDED, data_dir).split("\n")[:2] == ["FlintOSError 24 True", "True"]
+
+
+def test_what_openssl_is_configured_for_does_not_matter(data_dir: Path) -> None:
+    config = data_dir.parent / "openssl.cnf"
+    config.write_text(
+        "config_diagnostics = 1\nopenssl_conf = main\n[main]\nproviders = them\n"
+        "[them]\nabsent = absent\n[absent]\nactivate = 1\n"
+    )
+    program = "import sys, flint; flint.Limiter(sys.argv[1]).close()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(data_dir)],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "OPENSSL_CONF": str(config)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

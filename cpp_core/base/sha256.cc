@@ -1,5 +1,6 @@
 #include "base/sha256.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include <new>
@@ -8,9 +9,12 @@
 namespace flint {
 namespace {
 
-// Fetched once and never freed: a lookup by name costs more than hashing a small batch.
+// Fetched once and never freed: a lookup by name costs more than hashing a small batch. A context of
+// its own reads no openssl.cnf, so what a machine configures there cannot keep a log from opening.
 const EVP_MD* Algorithm() {
-  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  static OSSL_LIB_CTX* const context = OSSL_LIB_CTX_new();
+  if (context == nullptr) throw std::bad_alloc();
+  static const EVP_MD* const algorithm = EVP_MD_fetch(context, "SHA256", nullptr);
   if (algorithm == nullptr) throw std::runtime_error("OpenSSL offers no SHA-256");
   return algorithm;
 }

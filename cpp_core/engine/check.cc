@@ -236,10 +236,19 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
       const Running running(this);
       return log_->WaitForRoom(result);
     }
-    case Log::Result::kDiskFull:
+    case Log::Result::kDiskFull: {
+      const Status why = log_->no_segment();
+      if (why.code() != Code::kDiskFull) {
+        return Status(why.code(), why.message() +
+                                      "; nothing has changed, and it works again when "
+                                      "that is over")
+            .WithErrnoOf(why);
+      }
       return Status(Code::kDiskFull, "no space left on the disk of " + directory_ +
                                          "; nothing has changed, and it works again when there "
-                                         "is room");
+                                         "is room")
+          .WithErrnoOf(why);
+    }
     case Log::Result::kPoisoned:
       return log_->poison();
     case Log::Result::kClosed:

@@ -30,6 +30,13 @@ int64_t SteadyNs() {
       .count();
 }
 
+// What keeps a file from being made without telling anything of the disk's health.
+bool IsPassing(const Status& status) {
+  if (status.code() == Code::kDiskFull) return true;
+  const int error = status.detail() == nullptr ? 0 : status.detail()->system_errno;
+  return error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
 }  // namespace
 
 Log::Log(Env* env, std::string directory, const Options& options, EngineClock* clock, Start start)
@@ -543,6 +550,11 @@ void Log::SignalWatchers() {
   }
 }
 
+Status Log::no_segment() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return prepare_status_;
+}
+
 Status Log::poison() {
   const std::lock_guard<std::mutex> lock(wait_mutex_);
   return poison_;
@@ -716,10 +728,11 @@ Status Log::PrepareNext() {
   do {
     status = CreateSegment(env_, directory_, kNextName, header, options_.always, &next->file);
   } while (status.code() == Code::kDiskFull && make_room_ && make_room_());
-  if (!status.ok() && status.code() != Code::kDiskFull) return status;
+  if (!status.ok() && !IsPassing(status)) return status;
   {
     const std::lock_guard<Mutex> lock(mutex_);
     prepare_failed_ = !status.ok();
+    prepare_status_ = status;
     prepare_retry_at_ns_ = SteadyNs() + kPrepareRetryNs;
     if (status.ok()) {
       prepared_ = std::move(next);
@@ -744,7 +757,7 @@ Status Log::Rotate(uint64_t* ended_segment) {
   prepare_failed_ = false;
   while (prepared_ == nullptr) {
     if (closed_) return Status::Closed();
-    if (prepare_failed_) return Status(Code::kDiskFull, CodeSentence(Code::kDiskFull));
+    if (prepare_failed_) return prepare_status_;
     if (poisoned_.load(std::memory_order_relaxed)) break;
     prepare_wanted_ = true;
     Wake();

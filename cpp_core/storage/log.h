@@ -75,7 +75,7 @@ class Log {
     kRingFull,     // WaitForRoom, then again
     kSegmentFull,  // likewise
     kUnsynced,     // likewise: as many events as may be lost with the power are not on disk
-    kDiskFull,     // no space for the next segment; nothing was changed
+    kDiskFull,     // no space for the next segment, see no_segment(); nothing was changed
     kPoisoned,
     kClosed,
   };
@@ -143,6 +143,8 @@ class Log {
   // The segment in which a binding counts now, as a binding has it.
   uint32_t active_segment();
   Status poison();
+  // Why there is no next segment, after kDiskFull.
+  Status no_segment();
 
  private:
   // Positions [begin, end) of one segment, to be written.
@@ -223,7 +225,8 @@ class Log {
   std::vector<std::shared_ptr<Segment>> rotated_;  // synced to their end, to be finished
   std::shared_ptr<Segment> prepared_;
   bool prepare_wanted_ = false;
-  bool prepare_failed_ = false;  // for want of space
+  bool prepare_failed_ = false;  // for want of space, or of descriptors
+  Status prepare_status_;
   uint64_t head_;
   uint64_t sequence_;
   uint32_t crc_;
