@@ -9,8 +9,9 @@
 namespace flint {
 namespace {
 
-// Fetched once and never freed: a lookup by name costs more than hashing a small batch. A context of
-// its own reads no openssl.cnf, so what a machine configures there cannot keep a log from opening.
+// Fetched once and never freed: a lookup by name costs more than hashing a small batch. A context
+// of its own reads no openssl.cnf, so what a machine configures there cannot keep a log from
+// opening.
 const EVP_MD* Algorithm() {
   static OSSL_LIB_CTX* const context = OSSL_LIB_CTX_new();
   if (context == nullptr) throw std::bad_alloc();
