@@ -215,7 +215,7 @@ class FakeEnv::FakeStore final : public StoreFile {
   }
   const char* data() const override { return inode_->current.data(); }
   size_t size() const override { return inode_->current.size(); }
-  char* memory() override { return nullptr; }
+  Memory memory() override { return {}; }
   bool failed() const override { return env_->stores_fail_.load(); }
 
  private:

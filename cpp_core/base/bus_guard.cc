@@ -1,5 +1,6 @@
 #include "base/bus_guard.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -31,13 +32,12 @@ bool Replace(uintptr_t address) {
   for (Mapping& mapping : mappings) {
     const uintptr_t base = mapping.base.load(std::memory_order_acquire);
     if (base == 0 || address < base || address - base >= mapping.size.load()) continue;
+    std::atomic<bool>* const failed = mapping.failed.load();
+    if (mapping.base.load() != base) continue;  // its place was taken meanwhile: not the address's
+    failed->store(true);
     void* const page = reinterpret_cast<void*>(address & ~(page_bytes - 1));
-    if (mmap(page, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-             0) == MAP_FAILED) {
-      return false;
-    }
-    mapping.failed.load()->store(true);
-    return true;
+    return mmap(page, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                -1, 0) != MAP_FAILED;
   }
   return false;
 }
@@ -60,14 +60,28 @@ void OnBusError(int number, siginfo_t* info, void* context) {
   PassOn(number, info, context);
 }
 
+void BeforeFork() { table_mutex.lock(); }
+
+void InParent() { table_mutex.unlock(); }
+
+// Mappings are not inherited: what a child maps at their addresses is its own.
+void InChild() {
+  for (Mapping& mapping : mappings) mapping.base.store(0);
+  table_mutex.unlock();
+}
+
+// The handler that stands there is known before ours can be called.
 bool Install() {
   if (installed) return true;
   page_bytes = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  if (sigaction(SIGBUS, nullptr, &previous) != 0) return false;
+  static const int at_fork = pthread_atfork(BeforeFork, InParent, InChild);
+  if (at_fork != 0) return false;
   struct sigaction action = {};
   action.sa_sigaction = OnBusError;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   sigemptyset(&action.sa_mask);
-  installed = sigaction(SIGBUS, &action, &previous) == 0;
+  installed = sigaction(SIGBUS, &action, nullptr) == 0;
   return installed;
 }
 

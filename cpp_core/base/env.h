@@ -43,8 +43,13 @@ class StoreFile {
   virtual void StoreWord(uint64_t offset, uint64_t word) = 0;
   virtual const char* data() const = 0;
   virtual size_t size() const = 0;
-  // Where a store is nothing but a copy, the bytes to copy to; otherwise null.
-  virtual char* memory() = 0;
+  // Where a store is nothing but copies, the bytes to copy to: the file's, and those that data()
+  // reads. Otherwise null.
+  struct Memory {
+    char* file = nullptr;
+    char* read = nullptr;
+  };
+  virtual Memory memory() = 0;
   // Whether a store did not reach the file, now or earlier: it was cut short, or its disk failed.
   virtual bool failed() const = 0;
 };

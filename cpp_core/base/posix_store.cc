@@ -15,6 +15,8 @@
 namespace flint {
 namespace {
 
+// Keeps a copy in memory, which is what is read: bytes may vanish from a file that is cut short
+// without a fault, behind its end in the page that is left.
 class MappedStore final : public StoreFile {
  public:
   MappedStore(char* base, size_t size) : base_(base), size_(size) {}
@@ -24,25 +26,29 @@ class MappedStore final : public StoreFile {
   }
 
   bool Guard() { return guarded_ = BusGuard::Watch(base_, size_, &failed_); }
+  void set_copy(std::string copy) { copy_ = std::move(copy); }
 
   void Store(uint64_t offset, const void* data, size_t size) override {
     assert(offset <= size_ && size <= size_ - offset);
+    std::memcpy(copy_.data() + offset, data, size);
     std::memcpy(base_ + offset, data, size);
   }
 
   void StoreWord(uint64_t offset, uint64_t word) override {
     assert(offset % sizeof(word) == 0 && offset + sizeof(word) <= size_);
+    std::memcpy(copy_.data() + offset, &word, sizeof(word));
     __atomic_store_n(reinterpret_cast<uint64_t*>(base_ + offset), word, __ATOMIC_RELEASE);
   }
 
-  const char* data() const override { return base_; }
+  const char* data() const override { return copy_.data(); }
   size_t size() const override { return size_; }
-  char* memory() override { return base_; }
+  Memory memory() override { return {base_, copy_.data()}; }
   bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:
   char* const base_;
   const size_t size_;
+  std::string copy_;
   bool guarded_ = false;
   std::atomic<bool> failed_{false};
 };
@@ -74,7 +80,7 @@ class WrittenStore final : public StoreFile {
 
   const char* data() const override { return content_.data(); }
   size_t size() const override { return content_.size(); }
-  char* memory() override { return nullptr; }
+  Memory memory() override { return {}; }
   bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:
@@ -98,7 +104,7 @@ Status Resize(int fd, const std::string& path, size_t old_size, size_t size) {
 }
 
 // `*store` stays null when the mapping cannot be guarded.
-Status Map(int fd, const std::string& path, size_t size, std::unique_ptr<StoreFile>* store) {
+Status Map(int fd, const std::string& path, size_t size, std::unique_ptr<MappedStore>* store) {
   void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return Status::FromErrno(errno, "cannot map " + path);
   auto mapped = std::make_unique<MappedStore>(static_cast<char*>(base), size);
@@ -130,16 +136,18 @@ Status OpenPosixStore(const std::string& path, size_t size, StoreMode mode,
   struct stat info;
   FLINT_RETURN_IF_ERROR(OpenRegular(path, O_RDWR | O_CREAT | O_NOFOLLOW, &descriptor, &info));
   FLINT_RETURN_IF_ERROR(Resize(descriptor.get(), path, static_cast<size_t>(info.st_size), size));
-  std::unique_ptr<StoreFile> opened;
+  std::unique_ptr<MappedStore> mapped;
   if (mode == StoreMode::kMapped) {
-    FLINT_RETURN_IF_ERROR(Map(descriptor.get(), path, size, &opened));
+    FLINT_RETURN_IF_ERROR(Map(descriptor.get(), path, size, &mapped));
   }
-  if (opened == nullptr) {
-    std::string content(size, '\0');
-    FLINT_RETURN_IF_ERROR(ReadWhole(descriptor.get(), path, &content));
-    opened = std::make_unique<WrittenStore>(std::move(descriptor), std::move(content));
+  std::string content(size, '\0');
+  FLINT_RETURN_IF_ERROR(ReadWhole(descriptor.get(), path, &content));
+  if (mapped == nullptr) {
+    *store = std::make_unique<WrittenStore>(std::move(descriptor), std::move(content));
+  } else {
+    mapped->set_copy(std::move(content));
+    *store = std::move(mapped);
   }
-  *store = std::move(opened);
   return Status();
 }
 

@@ -349,8 +349,9 @@ Log::Part Log::NextPart() {
 }
 
 Status Log::WritePart(const Part& part) {
-  uint64_t at = part.begin;
+  // What is read is what was appended, but what has been answered already may have been lost.
   if (ring_->failed()) return RingFailed();
+  uint64_t at = part.begin;
   while (at < part.end) {
     const std::string_view bytes = ring_->Bytes(at, part.end - at);
     const uint64_t offset = kSegmentHeaderBytes + at - part.segment->start;
@@ -358,8 +359,6 @@ Status Log::WritePart(const Part& part) {
     digest_.Update(bytes.data(), bytes.size());
     at += bytes.size();
   }
-  // What was written may be the emptiness of a page that had gone; it is not synced.
-  if (ring_->failed()) return RingFailed();
   written_.store(part.end, std::memory_order_release);
   return Status();
 }

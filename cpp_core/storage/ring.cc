@@ -55,12 +55,15 @@ void Ring::Store(uint64_t position, const char* data, uint64_t size) {
 
 void Ring::Put(uint64_t position, const char* record, uint32_t length) {
   const uint64_t at = position & (data_bytes_ - 1);
-  if (memory_ != nullptr && length <= data_bytes_ - at) [[likely]] {
-    char* const to = memory_ + kRingHeaderBytes + at;
+  if (memory_.file != nullptr && length <= data_bytes_ - at) [[likely]] {
+    char* const to = memory_.file + kRingHeaderBytes + at;
+    char* const copy = memory_.read + kRingHeaderBytes + at;
     // Records of admissions have this length, which the compiler can make the most of.
     if (length == kAllowBytes) {
+      std::memcpy(copy, record, kAllowBytes);
       std::memcpy(to + 8, record + 8, kAllowBytes - 8);
     } else {
+      std::memcpy(copy, record, length);
       std::memcpy(to + 8, record + 8, length - 8);
     }
     __atomic_store_n(reinterpret_cast<uint64_t*>(to), Decode64(record), __ATOMIC_RELEASE);

@@ -33,7 +33,7 @@ class Ring {
   void Store(uint64_t position, const char* data, uint64_t size);
 
   std::unique_ptr<StoreFile> store_;
-  char* memory_;
+  const StoreFile::Memory memory_;
   uint64_t data_bytes_;
 };
 
