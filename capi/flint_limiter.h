@@ -169,7 +169,8 @@ typedef struct flint_limiter_options {
   flint_limiter_clock clock;   /* NULL means the system's clocks */
   void* clock_argument;
   uint64_t max_unsynced_events; /* batch: with so many records not on disk an admission waits;
-                                   0: no bound. Then no more can be lost with the power */
+                                   0: no bound. Then no more admissions and changes can be
+                                   lost with the power; denials do not wait */
   uint64_t max_downtime_ns;     /* the most time that passes for the limits while the directory is
                                    not open; 0: however long that was */
   uint64_t history_max_bytes;   /* of segments kept for history alone; 0 means 256 MiB, 1 none */

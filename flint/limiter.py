@@ -117,10 +117,10 @@ class Limiter(_native.LimiterBase):
     parents; `":memory:"` keeps everything in memory. `sync` says when an admission is answered:
     `"always"` when it is on disk, `"batch"` when it survives the death of the process; a sync then
     starts after `flush_every_events` (1 to 2**32) records or `flush_every_ms` (1 to 3,600,000).
-    `max_unsynced_events` makes admissions wait while so many records are not on disk: no more than
-    that can be lost with the power. `sync_denials` makes denials wait for the disk too, with
-    `"always"`. `segment_bytes` (256 KiB to 1 GiB) and `ring_bytes` (256 KiB to 64 MiB, a power of
-    two) size the files of the log.
+    `max_unsynced_events` makes admissions wait while so many records are not on disk: no more
+    admissions than that can be lost with the power. `sync_denials` makes denials wait for the disk
+    too, with `"always"`. `segment_bytes` (256 KiB to 1 GiB) and `ring_bytes` (256 KiB to 64 MiB, a
+    power of two) size the files of the log.
 
     `on_error` is what a check answers that cannot be decided because the disk is full or failing,
     the table of keys full or memory short: `"raise"`, or `"allow"` or `"deny"`, which count nothing

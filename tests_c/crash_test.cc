@@ -249,6 +249,8 @@ struct CrashPlan {
   uint64_t segment_bytes = 10'000;
   uint64_t ring_bytes = 1 << 12;
   uint64_t operations = 250;
+  bool sync_denials = false;
+  uint64_t max_unsynced_events = UINT64_MAX;
 };
 
 class CrashRun {
@@ -281,6 +283,8 @@ class CrashRun {
     Engine::Options options = OptionsFor(env, clock, plan_.always);
     options.log.segment_bytes = plan_.segment_bytes;
     options.log.ring_bytes = plan_.ring_bytes;
+    options.log.max_unsynced_events = plan_.max_unsynced_events;
+    options.sync_denials = plan_.sync_denials;
     return options;
   }
 
@@ -431,6 +435,17 @@ class CrashRun {
     FindState(*image, clock.get(), &engine);
   }
 
+  // The earliest state that a power loss may leave: so many changes may be lost and no more.
+  size_t FirstToSurvive(const Image& image) const {
+    size_t first = image.answered;
+    uint64_t lost = 0;
+    while (first > image.durable) {
+      if (states_[first] != states_[first - 1] && ++lost > plan_.max_unsynced_events) break;
+      --first;
+    }
+    return first;
+  }
+
   // Opens an image and returns after how many operations of the period its state was this one; the
   // last if several have it.
   size_t FindState(const Image& image, const Clock* clock, std::unique_ptr<Engine>* engine) {
@@ -439,7 +454,7 @@ class CrashRun {
                              << status.message();
     if (!status.ok()) return 0;
     const std::string state = DescribeAll(engine->get(), false);
-    const size_t first = image.lost_power ? image.durable : image.answered;
+    const size_t first = image.lost_power ? FirstToSurvive(image) : image.answered;
     const size_t last = std::min<size_t>(image.begun, states_.size() - 1);
     size_t found = last + 1;
     while (found > first && states_[found - 1] != state) --found;
@@ -453,6 +468,10 @@ class CrashRun {
     for (const auto& [limit, count] : Model::DenialsOf(engine->get())) {
       EXPECT_LE(count, denials_[found - 1][limit])
           << name_ << image.what << ": denials of " << limit;
+      // Later operations, of which a part may be there, may have forgotten some.
+      if (!plan_.sync_denials || found - 1 != image.answered) continue;
+      EXPECT_EQ(count, denials_[found - 1][limit])
+          << name_ << image.what << ": denials of " << limit << " that were answered";
     }
     return found - 1;
   }
@@ -537,6 +556,14 @@ TEST(Crash, BatchModeWithALargeRing) {
   CrashPlan plan{.always = false};
   plan.ring_bytes = 1 << 16;
   EXPECT_GT(RunSeeds(plan, 2001, 5), 20u);
+}
+
+TEST(Crash, AlwaysModeWithDenialsOnDisk) {
+  EXPECT_GT(RunSeeds({.always = true, .sync_denials = true}, 4001, 4), 20u);
+}
+
+TEST(Crash, BatchModeWithABoundOnWhatMayBeLost) {
+  EXPECT_GT(RunSeeds({.always = false, .max_unsynced_events = 3}, 5001, 4), 20u);
 }
 
 TEST(Crash, AlwaysModeWithOneSegment) {

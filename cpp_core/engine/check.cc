@@ -17,7 +17,7 @@ constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count 
 constexpr uint64_t kUndecidedRetryNs = 1'000'000'000;  // or callers would ask again at once
 constexpr size_t kMaxItems = 1024;
 constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
-constexpr size_t kMostRooms = 64;     // that one check makes and others take
+constexpr size_t kKeysToChooseFrom = 16;
 constexpr size_t kMaxKeyBytesTogether = 65535;
 
 int64_t AddTime(int64_t at_ns, uint64_t after_ns) {
@@ -37,8 +37,10 @@ bool Engine::WouldWaitForDisk(const Flags& flags) const {
   return flags.no_wait && !flags.no_sync && options_.log.always && log_ != nullptr;
 }
 
-Status Engine::Resolve(Shard& shard, uint64_t hash, std::string_view key,
-                       const LimitConfig* inline_config, int64_t now_ns, Counter** counter) {
+Status Engine::Resolve(Shard& shard, uint64_t hash, const Item& item,
+                       const LimitConfig* inline_config, int64_t now_ns, Keyspace::Room* room,
+                       Counter** counter) {
+  const std::string_view key = item.key;
   Counter* found = keyspace_.Find(shard, hash, key);
   if (found != nullptr && found->kind == LimitKind::kInline && found->Forgettable(now_ns)) {
     // Merged denials of a limit that is being forgotten may go with it if the log has no room.
@@ -49,26 +51,29 @@ Status Engine::Resolve(Shard& shard, uint64_t hash, std::string_view key,
   if (found == nullptr) {
     FLINT_RETURN_IF_ERROR(CheckKey(key));
     Template* parent = keyspace_.templates().Match(key);
-    if (parent != nullptr) {
-      found = keyspace_.CreateCounter(shard, hash, key, parent);
-    } else if (inline_config != nullptr) {
-      found = keyspace_.CreateInline(shard, hash, key, *inline_config);
-    } else {
+    const LimitConfig* const config = parent != nullptr ? parent->config : inline_config;
+    if (config == nullptr) {
       return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
     }
-    if (found == nullptr) return Status::TableFull();
+    // What is wrong with the call takes nobody's room.
+    FLINT_RETURN_IF_ERROR(CheckCost(*config, item));
+    if (!room->Take(1)) return Status::TableFull();
+    found = parent != nullptr ? keyspace_.CreateCounter(shard, hash, key, parent)
+                              : keyspace_.CreateInline(shard, hash, key, *config);
+    room->Use();
+  } else {
+    FLINT_RETURN_IF_ERROR(CheckCost(*found->config, item));
   }
   *counter = found;
   return Status();
 }
 
-Status Engine::CheckCost(const Counter& counter, uint64_t cost) const {
-  const uint64_t most = counter.config->burst;
-  if (cost >= 1 && cost <= most) [[likely]]
+Status Engine::CheckCost(const LimitConfig& config, const Item& item) {
+  if (item.cost >= 1 && item.cost <= config.burst) [[likely]]
     return Status();
-  return Status(Code::kInvalidArgument, "cost " + std::to_string(cost) + " for key " +
-                                            Shown(counter.key()) + " must be between 1 and " +
-                                            std::to_string(most) + ", the limit's burst");
+  return Status(Code::kInvalidArgument, "cost " + std::to_string(item.cost) + " for key " +
+                                            Shown(item.key) + " must be between 1 and " +
+                                            std::to_string(config.burst) + ", the limit's burst");
 }
 
 // ---- Recording ---------------------------------------------------------------------------------
@@ -204,14 +209,13 @@ void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost, boo
 }
 
 Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
-                           const LimitConfig* inline_config, Decision* decision,
-                           Log::Result* result) {
+                           const LimitConfig* inline_config, Keyspace::Room* room,
+                           Decision* decision, Log::Result* result) {
   // Read under the lock: what is decided later is not decided as of earlier.
   const int64_t now_ns = clock_.Now();
   keyspace_.SweepAsUsed(shard, now_ns);
   Counter* counter = nullptr;
-  FLINT_RETURN_IF_ERROR(Resolve(shard, hash, item.key, inline_config, now_ns, &counter));
-  FLINT_RETURN_IF_ERROR(CheckCost(*counter, item.cost));
+  FLINT_RETURN_IF_ERROR(Resolve(shard, hash, item, inline_config, now_ns, room, &counter));
   const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, item.cost);
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
@@ -232,9 +236,10 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
     case Log::Result::kRingFull:
     case Log::Result::kSegmentFull:
     case Log::Result::kUnsynced: {
-      if (flags.no_wait) return Status::WouldBlock();
       const Running running(this);
-      return log_->WaitForRoom(result);
+      if (!flags.no_wait) return log_->WaitForRoom(result);
+      log_->MakeRoomSoon();
+      return Status::WouldBlock();
     }
     case Log::Result::kDiskFull: {
       const Status why = log_->no_segment();
@@ -270,7 +275,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
                       Decision* decision) {
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  size_t rooms = 0;
+  Keyspace::Room room(&keyspace_);
   while (true) {
     Log::Result result = Log::Result::kOk;
     Status status;
@@ -280,12 +285,11 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
       std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
       if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      status = CheckLocked(shard, hash, item, flags, inline_config, decision, &result);
+      status = CheckLocked(shard, hash, item, flags, inline_config, &room, decision, &result);
     }
     if (!status.ok()) [[unlikely]] {
       if (status.code() != Code::kTableFull) return status;
-      if (++rooms > kMostRooms) return TableFull();
-      FLINT_RETURN_IF_ERROR(MakeRoom(flags));
+      FLINT_RETURN_IF_ERROR(MakeRoom(flags, &room));
       continue;
     }
     if (result == Log::Result::kOk) [[likely]]
@@ -301,8 +305,10 @@ Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* in
   bool undecided = false;
   const Status status =
       Deciding([&] { return Decide(item, flags, inline_config, decision); }, &undecided);
-  if (undecided) AnswerUndecided(item, inline_config, decision);
-  return status;
+  if (!undecided) return status;
+  FLINT_RETURN_IF_ERROR(AnswerUndecided(item, flags, inline_config, decision));
+  undecided_.fetch_add(1, std::memory_order_relaxed);
+  return Status();
 }
 
 // ---- When it cannot be decided -----------------------------------------------------------------
@@ -323,7 +329,6 @@ Status Engine::Deciding(const Call& call, bool* undecided) {
     case Code::kIo:
     case Code::kNoMemory:
     case Code::kTableFull:
-      undecided_.fetch_add(1, std::memory_order_relaxed);
       *undecided = true;
       return Status();
     default:
@@ -331,30 +336,51 @@ Status Engine::Deciding(const Call& call, bool* undecided) {
   }
 }
 
-// The figures are as they stand; what is allowed has not been counted.
-void Engine::AnswerUndecided(const Item& item, const LimitConfig* inline_config,
-                             Decision* decision) {
+// The figures are as they stand, or 0 if there is no memory for them; what is allowed has not been
+// counted. What is wrong with the call itself is still told.
+Status Engine::AnswerUndecided(const Item& item, const Flags& flags,
+                               const LimitConfig* inline_config, Decision* decision) {
   *decision = Decision();
   decision->cost = item.cost;
-  static_cast<void>(Peek(item, Flags(), inline_config, decision));
+  try {
+    const Status status = Peek(item, flags, inline_config, decision);
+    const bool wrong =
+        status.code() == Code::kInvalidArgument || status.code() == Code::kNotConfigured;
+    if (wrong) return status;
+  } catch (const std::bad_alloc&) {
+    *decision = Decision();
+    decision->cost = item.cost;
+  }
   decision->undecided = true;
   decision->allowed = options_.on_error == OnError::kAllow;
   decision->retry_after_ns =
       decision->allowed ? 0 : std::max(decision->retry_after_ns, kUndecidedRetryNs);
+  return Status();
 }
 
 // Finds room for one more key: fresh counters go first, then, if the options say so, the one that
-// would be fresh first of a few. No lock is held, so whoever comes next may take the room.
-Status Engine::MakeRoom(const Flags& flags) {
+// would be fresh first of a few. No lock is held, so what becomes free may go to others; `room` is
+// what they cannot take.
+Status Engine::MakeRoom(const Flags& flags, Keyspace::Room* room) {
+  if (!room->possible()) return TableFull();
   const int64_t now_ns = clock_.Now();
+  bool missed = false;
   for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
-    const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
-    Shard& shard = keyspace_.shards()[index % Keyspace::kShards];
+    Shard& shard = NextShardToClear();
     std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-    if (!Lock(&lock, flags.no_wait)) continue;
-    if (keyspace_.ForgetOne(shard, now_ns)) return Status();
+    if (!Lock(&lock, flags.no_wait)) {
+      missed = true;
+    } else if (keyspace_.ForgetOne(shard, now_ns) && room->Take(room->held() + 1)) {
+      return Status();
+    }
   }
-  return options_.when_full == WhenFull::kEvict ? Evict(flags) : TableFull();
+  if (options_.when_full == WhenFull::kEvict) return Evict(flags, room);
+  return missed ? Status::WouldBlock() : TableFull();
+}
+
+Engine::Shard& Engine::NextShardToClear() {
+  const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
+  return keyspace_.shards()[index % Keyspace::kShards];
 }
 
 Status Engine::TableFull() const {
@@ -363,35 +389,68 @@ Status Engine::TableFull() const {
                     " keys in use, as many as max_keys allows; raise it, or evict when full");
 }
 
-Status Engine::Evict(const Flags& flags) {
-  for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
-    const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
-    Shard& shard = keyspace_.shards()[index % Keyspace::kShards];
+// The key that would be fresh first of a few, from as many shards as it takes to find a few.
+bool Engine::ChooseVictim(const Flags& flags, std::string* key, bool* missed) {
+  bool found = false;
+  uint64_t least_ns = 0;
+  size_t seen = 0;
+  for (size_t tries = 0; tries < Keyspace::kShards && seen < kKeysToChooseFrom; ++tries) {
+    Shard& shard = NextShardToClear();
     std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-    if (!Lock(&lock, flags.no_wait)) continue;
-    FLINT_RETURN_IF_ERROR(CheckUsable());
-    const int64_t now_ns = clock_.Now();
-    Counter* const counter = keyspace_.LeastUsed(shard, now_ns);
-    if (counter == nullptr) continue;
-    Log::Result result = FlushMerged(shard, counter);
-    LimitPayload payload;
-    payload.time_ns = now_ns;
-    payload.key = counter->key();
-    uint64_t ticket = 0;
-    // What is fresh by now was never there: replay does not know it any more.
-    const bool in_use = !counter->Forgettable(now_ns);
-    if (result == Log::Result::kOk && in_use) {
-      result = Append(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
+    if (!Lock(&lock, flags.no_wait)) {
+      *missed = true;
+      continue;
     }
-    if (result != Log::Result::kOk) {
-      lock.unlock();
-      return AfterAppend(result, flags);
-    }
-    keyspace_.RemoveExact(shard, counter);
-    if (in_use) evicted_.fetch_add(1, std::memory_order_relaxed);
-    return Status();
+    uint64_t left_ns = 0;
+    const Counter* const counter = keyspace_.LeastUsed(shard, clock_.Now(), &left_ns, &seen);
+    if (counter == nullptr || (found && left_ns >= least_ns)) continue;
+    found = true;
+    least_ns = left_ns;
+    *key = counter->key();
   }
-  return flags.no_wait ? Status::WouldBlock() : TableFull();
+  return found;
+}
+
+// The room of the one that goes is handed on.
+Status Engine::Evict(const Flags& flags, Keyspace::Room* room) {
+  // A key that is new is admitted, so the answer would have to wait: nobody goes for that.
+  if (WouldWaitForDisk(flags)) return Status::WouldBlock();
+  bool missed = false;
+  std::string key;
+  while (ChooseVictim(flags, &key, &missed)) {
+    const uint64_t hash = keyspace_.Hash(key);
+    Shard& shard = keyspace_.ShardOf(hash);
+    Log::Result result = Log::Result::kOk;
+    {
+      std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
+      if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+      FLINT_RETURN_IF_ERROR(CheckUsable());
+      Counter* const counter = keyspace_.Find(shard, hash, key);
+      if (counter == nullptr || !counter->ephemeral()) continue;
+      result = RecordEviction(shard, counter);
+      if (result == Log::Result::kOk) {
+        room->TakeOver();
+        keyspace_.RemoveExact(shard, counter);
+        return Status();
+      }
+    }
+    FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
+  }
+  return missed ? Status::WouldBlock() : TableFull();
+}
+
+// What is fresh by now was never there: replay does not know it any more.
+Log::Result Engine::RecordEviction(Shard& shard, Counter* counter) {
+  const int64_t now_ns = clock_.Now();
+  Log::Result result = FlushMerged(shard, counter);
+  if (result != Log::Result::kOk || counter->Forgettable(now_ns)) return result;
+  LimitPayload payload;
+  payload.time_ns = now_ns;
+  payload.key = counter->key();
+  uint64_t ticket = 0;
+  result = Append(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
+  if (result == Log::Result::kOk) evicted_.fetch_add(1, std::memory_order_relaxed);
+  return result;
 }
 
 Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
@@ -419,7 +478,7 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
     imagined->config = new LimitConfig(*config);
     counter = imagined.get();
   }
-  FLINT_RETURN_IF_ERROR(CheckCost(*counter, item.cost));
+  FLINT_RETURN_IF_ERROR(CheckCost(*counter->config, item));
   decision->allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
   decision->ticket = 0;
   if (!flags.decision_only) {
@@ -504,17 +563,31 @@ Log::Result Engine::BindStale(std::span<Counter* const> counters) {
   return Log::Result::kOk;
 }
 
+// For all keys that are new before the first is created: a counter that has used nothing yet would
+// make room for the next.
+Status Engine::TakeRoomForAll(std::span<const Item> items, std::span<const uint64_t> hashes,
+                              Keyspace::Room* room) {
+  if (options_.max_keys == 0) return Status();
+  size_t missing = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const bool is_new =
+        keyspace_.Find(keyspace_.ShardOf(hashes[i]), hashes[i], items[i].key) == nullptr;
+    if (is_new && keyspace_.templates().Match(items[i].key) != nullptr) ++missing;
+  }
+  return room->Take(missing) ? Status() : Status::TableFull();
+}
+
 Status Engine::CheckAllLocked(std::span<const Item> items, std::span<const uint64_t> hashes,
-                              const Flags& flags, Arena* arena, Decision* decisions, size_t* denied,
-                              Log::Result* result) {
+                              const Flags& flags, Arena* arena, Keyspace::Room* room,
+                              Decision* decisions, size_t* denied, Log::Result* result) {
   const int64_t now_ns = clock_.Now();
   std::pmr::vector<Counter*> counters(items.size(), arena);
   *denied = items.size();
   for (const uint64_t hash : hashes) keyspace_.SweepAsUsed(keyspace_.ShardOf(hash), now_ns);
+  FLINT_RETURN_IF_ERROR(TakeRoomForAll(items, hashes, room));
   for (size_t i = 0; i < items.size(); ++i) {
     Shard& shard = keyspace_.ShardOf(hashes[i]);
-    FLINT_RETURN_IF_ERROR(Resolve(shard, hashes[i], items[i].key, nullptr, now_ns, &counters[i]));
-    FLINT_RETURN_IF_ERROR(CheckCost(*counters[i], items[i].cost));
+    FLINT_RETURN_IF_ERROR(Resolve(shard, hashes[i], items[i], nullptr, now_ns, room, &counters[i]));
   }
   for (size_t i = 0; i < items.size() && *denied == items.size(); ++i) {
     if (!Allows(*counters[i]->config, counters[i]->state, now_ns, items[i].cost)) *denied = i;
@@ -552,7 +625,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
   }
   std::sort(shards.begin(), shards.end());
   shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
-  size_t rooms = 0;
+  Keyspace::Room room(&keyspace_);
   while (true) {
     Log::Result result = Log::Result::kOk;
     Status status;
@@ -564,11 +637,10 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
         if (!Lock(&locks.back(), flags.no_wait)) return Status::WouldBlock();
       }
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      status = CheckAllLocked(items, hashes, flags, &arena, decisions, denied, &result);
+      status = CheckAllLocked(items, hashes, flags, &arena, &room, decisions, denied, &result);
     }
     if (status.code() == Code::kTableFull) {
-      if (++rooms > kMostRooms + items.size()) return TableFull();
-      FLINT_RETURN_IF_ERROR(MakeRoom(flags));
+      FLINT_RETURN_IF_ERROR(MakeRoom(flags, &room));
       continue;
     }
     FLINT_RETURN_IF_ERROR(status);
@@ -586,9 +658,10 @@ Status Engine::CheckAll(std::span<const Item> items, const Flags& flags, Decisio
   if (!undecided) return status;
   *denied = options_.on_error == OnError::kAllow ? items.size() : 0;
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
-    AnswerUndecided(items[i], nullptr, &decisions[i]);
+    FLINT_RETURN_IF_ERROR(AnswerUndecided(items[i], flags, nullptr, &decisions[i]));
   }
-  return status;
+  undecided_.fetch_add(1, std::memory_order_relaxed);
+  return Status();
 }
 
 }  // namespace flint

@@ -194,22 +194,27 @@ class Engine {
   void FollowClock();
 
   // Under the shard's lock.
-  Status Resolve(Shard& shard, uint64_t hash, std::string_view key,
-                 const LimitConfig* inline_config, int64_t now_ns, Counter** counter);
+  Status Resolve(Shard& shard, uint64_t hash, const Item& item, const LimitConfig* inline_config,
+                 int64_t now_ns, Keyspace::Room* room, Counter** counter);
   Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                 Decision* decision);
   Status DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                    size_t* denied);
   template <typename Call>
   Status Deciding(const Call& call, bool* undecided);
-  void AnswerUndecided(const Item& item, const LimitConfig* inline_config, Decision* decision);
-  Status MakeRoom(const Flags& flags);
+  Status AnswerUndecided(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                         Decision* decision);
+  Status MakeRoom(const Flags& flags, Keyspace::Room* room);
   Status TableFull() const;
-  Status Evict(const Flags& flags);
-  Status CheckCost(const Counter& counter, uint64_t cost) const;
+  Shard& NextShardToClear();
+  bool ChooseVictim(const Flags& flags, std::string* key, bool* missed);
+  Status Evict(const Flags& flags, Keyspace::Room* room);
+  Log::Result RecordEviction(Shard& shard, Counter* counter);
+  static Status CheckCost(const LimitConfig& config, const Item& item);
   bool Lock(std::unique_lock<Mutex>* lock, bool no_wait) const;
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
-                     const LimitConfig* inline_config, Decision* decision, Log::Result* result);
+                     const LimitConfig* inline_config, Keyspace::Room* room, Decision* decision,
+                     Log::Result* result);
   Log::Result RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
                           uint64_t* ticket);
   Log::Result RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
@@ -227,8 +232,10 @@ class Engine {
   void FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const;
 
   Status CheckAllLocked(std::span<const Item> items, std::span<const uint64_t> hashes,
-                        const Flags& flags, Arena* arena, Decision* decisions, size_t* denied,
-                        Log::Result* result);
+                        const Flags& flags, Arena* arena, Keyspace::Room* room, Decision* decisions,
+                        size_t* denied, Log::Result* result);
+  Status TakeRoomForAll(std::span<const Item> items, std::span<const uint64_t> hashes,
+                        Keyspace::Room* room);
   Log::Result RecordAllowAll(std::span<Counter* const> counters, std::span<const Item> items,
                              int64_t now_ns, Arena* arena, uint64_t* ticket);
   Log::Result BindStale(std::span<Counter* const> counters);

@@ -15,7 +15,7 @@ constexpr size_t kMaxTemplateJournal = 1024;
 constexpr uint32_t kUsesPerSlot = 16;
 constexpr uint32_t kSlotsPerCounter = 2;
 constexpr int64_t kLingerNs = 100'000'000;
-constexpr size_t kSlotsLookedAt = 4;
+constexpr size_t kSlotsLookedAt = 8;
 constexpr size_t kSlotsToChooseFrom = 16;
 
 }  // namespace
@@ -54,6 +54,17 @@ bool Keyspace::TakeKey() {
   return false;
 }
 
+bool Keyspace::Room::Take(size_t wanted) {
+  wanted_ = wanted;
+  while (held_ < wanted && keyspace_->TakeKey()) ++held_;
+  return held_ >= wanted;
+}
+
+void Keyspace::Room::TakeOver() {
+  keyspace_->CountKey();
+  ++held_;
+}
+
 Counter* Keyspace::Find(Shard& shard, uint64_t hash, std::string_view key) {
   Counter* counter = shard.table.Find(hash, key);
   if (counter == nullptr || templates_.CatchUp(counter)) return counter;
@@ -71,7 +82,6 @@ Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
 
 Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view key,
                                  Template* parent) {
-  if (!TakeKey()) return nullptr;
   CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
   counter->kind = LimitKind::kCounter;
   counter->parent = parent;
@@ -81,7 +91,6 @@ Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view k
 
 Counter* Keyspace::CreateInline(Shard& shard, uint64_t hash, std::string_view key,
                                 const LimitConfig& config) {
-  if (!TakeKey()) return nullptr;
   CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
   counter->kind = LimitKind::kInline;
   counter->config = new LimitConfig(config);
@@ -157,18 +166,18 @@ bool Keyspace::ForgetOne(Shard& shard, int64_t now_ns) {
   return false;
 }
 
-Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns) {
+Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen) {
   Counter* least = nullptr;
-  uint64_t least_ns = UINT64_MAX;
   const size_t looks = std::min(kSlotsToChooseFrom, shard.table.slots());
   for (size_t look = 0; look < looks; ++look) {
     if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
     Counter* const counter = shard.table.at(shard.sweep_slot++);
     if (counter == nullptr || !counter->ephemeral() || !templates_.CatchUp(counter)) continue;
-    const uint64_t left_ns = ResetAfterNs(*counter->config, counter->state, now_ns);
-    if (least != nullptr && left_ns >= least_ns) continue;
+    ++*seen;
+    const uint64_t reset_ns = ResetAfterNs(*counter->config, counter->state, now_ns);
+    if (least != nullptr && reset_ns >= *left_ns) continue;
     least = counter;
-    least_ns = left_ns;
+    *left_ns = reset_ns;
   }
   return least;
 }
@@ -288,8 +297,10 @@ Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
                            ? nullptr
                            : templates_.Find(limit.key.substr(0, limit.prefix_bytes));
     if (parent == nullptr) return Status(Code::kCorruption, "a counter without its template");
+    CountKey();
     counter = CreateCounter(shard, hash, limit.key, parent);
   } else if (limit.kind == LimitKind::kInline) {
+    CountKey();
     counter = CreateInline(shard, hash, limit.key, limit.config);
   } else {
     ConfigureExact(shard, hash, limit.key, limit.config, 0);

@@ -38,6 +38,32 @@ class Keyspace {
     size_t sweep_slot = 0;
   };
 
+  // Room for keys that are new: taken before they are created, and given back if they are not.
+  class Room {
+   public:
+    explicit Room(Keyspace* keyspace) : keyspace_(keyspace) {}
+    ~Room() {
+      if (held_ > 0) keyspace_->keys_.fetch_sub(held_, std::memory_order_relaxed);
+    }
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+
+    // Whether it holds so many by now; what it has got it keeps.
+    bool Take(size_t wanted);
+    // A key has been created in it.
+    void Use() { --held_; }
+    // That of a key which is about to be erased.
+    void TakeOver();
+    size_t held() const { return held_; }
+    // Whether what was wanted last can be had at all.
+    bool possible() const { return keyspace_->max_keys_ == 0 || wanted_ <= keyspace_->max_keys_; }
+
+   private:
+    Keyspace* const keyspace_;
+    size_t held_ = 0;
+    size_t wanted_ = 0;
+  };
+
   Keyspace();
   // Hashes as `other` does.
   explicit Keyspace(const Keyspace* other) : hash_secret_(other->hash_secret_) {}
@@ -49,7 +75,9 @@ class Keyspace {
 
   // The counter of a key, up to date with the templates; null when there is none.
   Counter* Find(Shard& shard, uint64_t hash, std::string_view key);
-  // Null when as many keys as allowed are there.
+  // Room for a key whatever the bound: of one that is there already.
+  void CountKey() { keys_.fetch_add(1, std::memory_order_relaxed); }
+  // Their room has been taken.
   Counter* CreateCounter(Shard& shard, uint64_t hash, std::string_view key, Template* parent);
   Counter* CreateInline(Shard& shard, uint64_t hash, std::string_view key,
                         const LimitConfig& config);
@@ -62,9 +90,9 @@ class Keyspace {
   void set_max_keys(uint64_t max_keys) { max_keys_ = max_keys; }
   // Looks at a few slots, others each time: forgets the first fresh counter among them.
   bool ForgetOne(Shard& shard, int64_t now_ns);
-  // Of a few slots, others each time, the counter that would be fresh first; null when there is
-  // none.
-  Counter* LeastUsed(Shard& shard, int64_t now_ns);
+  // Of a few slots, others each time, the counter that would be fresh first, and how far off that
+  // is; null when there is none. Adds to `*seen` how many there were.
+  Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen);
 
   // The changes that records tell of.
   void Admitted(Counter* counter, int64_t at_ns, uint64_t cost);

@@ -76,11 +76,14 @@ Counter* Replayer::Replace(const KeyPayload& key, uint64_t hash, Counter* standi
     Forget(standing);
     keyspace_->Erase(shard, standing);
   }
-  if (key.kind == LimitKind::kInline) {
-    return keyspace_->CreateInline(shard, hash, key.key, key.config);
+  Template* parent = nullptr;
+  if (key.kind != LimitKind::kInline) {
+    parent = keyspace_->templates().Find(key.key.substr(0, key.prefix_bytes));
+    if (parent == nullptr) return nullptr;
   }
-  Template* parent = keyspace_->templates().Find(key.key.substr(0, key.prefix_bytes));
-  return parent == nullptr ? nullptr : keyspace_->CreateCounter(shard, hash, key.key, parent);
+  keyspace_->CountKey();
+  return parent == nullptr ? keyspace_->CreateInline(shard, hash, key.key, key.config)
+                           : keyspace_->CreateCounter(shard, hash, key.key, parent);
 }
 
 // ---- Ids ---------------------------------------------------------------------------------------

@@ -83,8 +83,6 @@ Log::Result Log::Reserve(uint32_t length) {
   const uint64_t waiting = head_ - written_.load(std::memory_order_acquire);
   if (waiting + length + kRingReserveBytes > ring_->size()) [[unlikely]]
     return Result::kRingFull;
-  if (events_ - events_synced_ >= options_.max_unsynced_events && head_ > durable()) [[unlikely]]
-    return Result::kUnsynced;
   if (FitsSegment(length)) [[likely]]
     return Result::kOk;
   if (prepared_ == nullptr) {
@@ -93,6 +91,14 @@ Log::Result Log::Reserve(uint32_t length) {
   }
   Switch();
   return Result::kOk;
+}
+
+// For what a caller waits with until it may be lost with the power. A denial has used nothing and
+// is no safer in memory, so it is recorded in any case.
+Log::Result Log::ReserveBounded(uint32_t length) {
+  if (events_ - events_synced_ >= options_.max_unsynced_events && head_ > durable()) [[unlikely]]
+    return Result::kUnsynced;
+  return Reserve(length);
 }
 
 // Touches memory only: the next segment's header and directory entry are on disk already.
@@ -209,7 +215,8 @@ Log::Result Log::AppendOne(RecordType type, const Binding& binding, int64_t time
   bool wake = false;
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    const Result result = Reserve(kAllowBytes);
+    const Result result =
+        type == RecordType::kAllow ? ReserveBounded(kAllowBytes) : Reserve(kAllowBytes);
     if (result != Result::kOk) [[unlikely]]
       return result;
     const SegmentHeader& header = active_->header;
@@ -250,7 +257,7 @@ Log::Result Log::AppendAllowAll(const Binding* const* bindings, const uint64_t* 
   bool wake = false;
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    const Result result = Reserve(RecordBytes(16 + size_t{count} * 16));
+    const Result result = ReserveBounded(RecordBytes(16 + size_t{count} * 16));
     if (result != Result::kOk) return result;
     payload.reserve(16 + size_t{count} * 16);
     BeginAllowAll(&payload, time_ns, count);
@@ -282,7 +289,7 @@ Log::Result Log::Append(RecordType type, std::string_view payload, uint64_t* tic
   bool wake = false;
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    const Result result = Reserve(RecordBytes(payload.size()));
+    const Result result = ReserveBounded(RecordBytes(payload.size()));
     if (result != Result::kOk) return result;
     Emit(type, 0, 0, payload);
     *ticket = head_;

@@ -38,7 +38,7 @@ class Log {
     uint64_t segment_bytes = uint64_t{8} << 20;  // the largest; the first ones are smaller
     uint64_t ring_bytes = uint64_t{1} << 20;     // a power of two
     StoreMode store_mode = StoreMode::kMapped;
-    // With this many events not on disk, appending waits; in batch mode.
+    // With this many events not on disk, appending waits, but for denials; in batch mode.
     uint64_t max_unsynced_events = UINT64_MAX;
   };
 
@@ -121,6 +121,8 @@ class Log {
 
   // Waits until an append that found the ring or the segment full is worth trying again.
   Status WaitForRoom(Result why);
+  // Has the background thread see to it.
+  void MakeRoomSoon() { SyncSoon(); }
   // Waits until `ticket` is on disk, or has the background thread sync it when the time is over.
   // 0 does not wait at all; UINT64_MAX is without end.
   Status WaitDurable(uint64_t ticket, uint64_t timeout_ns);
@@ -160,6 +162,7 @@ class Log {
                    uint64_t* ticket);
   // Under mutex_.
   Result Reserve(uint32_t length);
+  Result ReserveBounded(uint32_t length);
   bool FitsSegment(uint32_t length) const;
   void Switch();
   void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
