@@ -51,8 +51,10 @@ Status Reading::Load(Keyspace* keyspace) {
   });
 }
 
+// Behind a record that it could not go on from there is nothing more to be read.
 Status Reading::ReadOn() {
-  FLINT_RETURN_IF_ERROR(recovery_->ReadOn(replayer_.get()));
+  if (failed_.ok()) failed_ = recovery_->ReadOn(replayer_.get());
+  FLINT_RETURN_IF_ERROR(failed_);
   return recovery_->CheckNewest();
 }
 

@@ -48,6 +48,7 @@ class Reading {
   uint64_t snapshot_bytes_ = 0;
   uint64_t snapshot_limits_ = 0;
   SnapshotHead head_;
+  Status failed_;  // of ReadOn
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<Recovery> recovery_;
 };

@@ -63,11 +63,14 @@ Status Recovery::ReadOn(RecordSink* sink) {
 }
 
 // Whether the log still goes on where the stream stands, and not in a segment that a recovery or a
-// rotation has put in its place.
+// rotation has put in its place, or in another directory of the same name.
 Status Recovery::CheckNewest() {
   std::unique_ptr<SegmentReader> newest;
   FLINT_RETURN_IF_ERROR(SegmentReader::Open(env_, directory_, kLogName, &newest));
-  if (newest->header().number <= stream_->segment().header().number) return Status();
+  const auto is_newest = [&newest](const std::unique_ptr<SegmentReader>& reader) {
+    return reader->header().generation == newest->header().generation;
+  };
+  if (std::any_of(path_.segments.begin(), path_.segments.end(), is_newest)) return Status();
   return Status(Code::kCorruption, directory_ + ": the log goes on in another segment");
 }
 
