@@ -1020,6 +1020,32 @@ static void Kinds(void) {
 
 /* ---- Bounds ---------------------------------------------------------------------------------- */
 
+static void OptionChoices(void) {
+  static const struct {
+    size_t offset;
+    const char* name;
+    uint32_t most;
+  } choices[] = {
+      {offsetof(flint_limiter_options, when_full), "options.when_full is ", 1},
+      {offsetof(flint_limiter_options, on_error), "options.on_error is ", 2},
+      {offsetof(flint_limiter_options, mapped), "options.mapped is ", 1},
+      {offsetof(flint_limiter_options, sync_denials), "options.sync_denials is ", 1},
+  };
+  for (size_t i = 0; i < sizeof(choices) / sizeof(*choices); ++i) {
+    flint_limiter* limiter = NULL;
+    flint_limiter_options options = Options(FLINT_LIMITER_SYNC_ALWAYS);
+    const uint32_t bad[] = {choices[i].most + 1, UINT32_MAX};
+    memcpy((char*)&options + choices[i].offset, &choices[i].most, sizeof(choices[i].most));
+    CHECK_OK(TryOpen(":memory:", &options, &limiter));
+    Close(limiter);
+    for (size_t j = 0; j < 2; ++j) {
+      memcpy((char*)&options + choices[i].offset, &bad[j], sizeof(bad[j]));
+      CHECK_INVALID(choices[i].name, TryOpen(":memory:", &options, &limiter));
+      CHECK(limiter == NULL);
+    }
+  }
+}
+
 static void OptionBounds(void) {
   static const struct {
     size_t offset;
@@ -1032,6 +1058,14 @@ static void OptionBounds(void) {
       {offsetof(flint_limiter_options, segment_bytes), "options.segment_bytes is ", 1 << 18,
        1 << 30},
       {offsetof(flint_limiter_options, ring_bytes), "options.ring_bytes is ", 1 << 18, 1 << 26},
+      {offsetof(flint_limiter_options, max_unsynced_events), "options.max_unsynced_events is ", 1,
+       UINT64_C(1) << 32},
+      {offsetof(flint_limiter_options, max_downtime_ns), "options.max_downtime_ns is ", 1, MOST},
+      {offsetof(flint_limiter_options, history_max_bytes), "options.history_max_bytes is ", 1,
+       MOST},
+      {offsetof(flint_limiter_options, history_max_age_ns), "options.history_max_age_ns is ", 1,
+       MOST},
+      {offsetof(flint_limiter_options, max_keys), "options.max_keys is ", 1, MOST},
   };
   flint_limiter* limiter = NULL;
   flint_limiter_options options;
@@ -1049,6 +1083,7 @@ static void OptionBounds(void) {
       CHECK(limiter == NULL);
     }
   }
+  OptionChoices();
   options = Options(2);
   CHECK_INVALID("options.sync is 2", TryOpen(":memory:", &options, &limiter));
   options = Options(FLINT_LIMITER_SYNC_ALWAYS);
@@ -2769,6 +2804,197 @@ static void Fork(void) {
   }
 }
 
+/* ---- Reading only, and the doctor -------------------------------------------------------------
+ */
+
+static int32_t OpenReadOnly(const Path* path, flint_limiter** limiter) {
+  return flint_limiter_open_readonly(path->text, strlen(path->text), NULL, limiter, NewError());
+}
+
+static flint_limiter_doctor_report NewReport(void) {
+  flint_limiter_doctor_report report;
+  memset(&report, FILLER, sizeof(report));
+  report.struct_size = sizeof(report);
+  return report;
+}
+
+static int32_t Examine(const Path* path, flint_limiter_doctor_report* report) {
+  *report = NewReport();
+  return flint_limiter_doctor(path->text, strlen(path->text), report, NewError());
+}
+
+static void ReadOnly(void) {
+  const Path path = NewPath();
+  const Path ring = In(&path, "flint.ring");
+  struct stat before;
+  struct stat after;
+  flint_limiter* reader = NULL;
+  CHECK_FAILS(IO, path.text,
+              OpenReadOnly(&path, &reader)); /* there is no directory, and stays none */
+  CHECK(reader == NULL && access(path.text, F_OK) != 0);
+  flint_limiter* writer = Open(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  CHECK_OK(Configure(writer, Config("key", 5, YEAR)));
+  CHECK(Decide(writer, "key", 2).remaining == 3);
+  CHECK_OK(OpenReadOnly(&path, &reader));
+  CHECK(Peek(reader, "key", 1).remaining == 3 && Info(reader).read_only == 1);
+  CHECK(Info(writer).read_only == 0);
+  CHECK(stat(ring.text, &before) == 0);
+  static const char* const reading[] = {"peek",    "status",   "list",   "top",
+                                        "history", "get_info", "refresh"};
+  for (size_t i = 0; i < sizeof(every_function) / sizeof(*every_function); ++i) {
+    int32_t expected = FLINT_LIMITER_READ_ONLY;
+    for (size_t j = 0; j < sizeof(reading) / sizeof(*reading); ++j) {
+      if (strcmp(every_function[i].name, reading[j]) == 0) expected = FLINT_LIMITER_OK;
+    }
+    CheckCode(expected, every_function[i].call(reader, NewError()), every_function[i].name,
+              __LINE__);
+  }
+  CHECK_FAILS(READ_ONLY, "read", TryCheck(reader, "key", 1, FLINT_LIMITER_NO_WAIT));
+  CHECK(stat(ring.text, &after) == 0 && before.st_mtime == after.st_mtime);
+  CHECK(Decide(writer, "key", 1).remaining == 2);
+  CHECK(Peek(reader, "key", 1).remaining == 3); /* until it is refreshed */
+  CHECK_OK(flint_limiter_refresh(reader, NewError()));
+  CHECK(Peek(reader, "key", 1).remaining == 2);
+  CHECK_INVALID("opened for reading", flint_limiter_refresh(writer, NewError()));
+  Close(writer);
+  CHECK_OK(flint_limiter_refresh(reader, NewError()));
+  CHECK_OK(flint_limiter_shutdown(reader, NewError()));
+  CHECK_CODE(CLOSED, flint_limiter_refresh(reader, NewError()));
+  Close(reader);
+}
+
+static void ReadOnlyArguments(void) {
+  const Path path = NewPath();
+  const Path file = NewPath();
+  flint_limiter* limiter = NULL;
+  flint_limiter_options options = Options(2);
+  WriteFile(&file, "no directory");
+  CHECK_INVALID("limiter is NULL",
+                flint_limiter_open_readonly(path.text, 3, NULL, NULL, NewError()));
+  CHECK_INVALID("path is NULL", flint_limiter_open_readonly(NULL, 3, NULL, &limiter, NewError()));
+  CHECK_INVALID("path is empty", flint_limiter_open_readonly("", 0, NULL, &limiter, NewError()));
+  CHECK_INVALID("zero byte", flint_limiter_open_readonly("a\0b", 3, NULL, &limiter, NewError()));
+  CHECK_INVALID("options.sync is 2", flint_limiter_open_readonly(path.text, strlen(path.text),
+                                                                 &options, &limiter, NewError()));
+  CHECK_FAILS(UNSUPPORTED, "in memory", OpenReadOnly(&memory, &limiter));
+  CHECK(OpenReadOnly(&file, &limiter) != FLINT_LIMITER_OK && limiter == NULL);
+  CHECK(mkdir(path.text, 0700) == 0);
+  CHECK_OK(OpenReadOnly(&path, &limiter)); /* empty: a writer may come */
+  flint_limiter* writer = Open(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK_OK(Configure(writer, Config("key", 5, YEAR)));
+  CHECK_OK(flint_limiter_refresh(limiter, NewError()));
+  CHECK(Status(limiter, "key", FLINT_LIMITER_KIND_EXACT).rate == 5);
+  Close(limiter);
+  Close(writer);
+}
+
+static void DoctorReports(void) {
+  const Path path = NewPath();
+  flint_limiter_doctor_report report = NewReport();
+  flint_limiter* limiter = Open(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  CHECK_OK(Configure(limiter, Config("key", 5, YEAR)));
+  for (int i = 0; i < 2; ++i) CHECK(Decide(limiter, "key", 1).allowed);
+  CHECK_OK(Examine(&path, &report)); /* while it is in use */
+  CHECK(report.limits == 1 && report.snapshot_exists == 0);
+  CHECK_OK(flint_limiter_compact(limiter, 0, NewError()));
+  CHECK(Decide(limiter, "key", 1).allowed);
+  Close(limiter);
+  CHECK_OK(Examine(&path, &report));
+  CHECK(report.snapshot_exists == 1 && report.snapshot_bytes > 0);
+  CHECK(report.limits == 1 && report.counters == 0 && report.history_events == 4);
+  CHECK(report.segments == 1 && report.history_segments >= 1 && report.seals > 0);
+  CHECK(report.torn_bytes == 0 && report.ring_records == 0 && report.directory_mode == 0700);
+  CHECK(report.struct_size == sizeof(report));
+  const Path log = In(&path, "flint.aof");
+  FILE* file = fopen(log.text, "r+");
+  CHECK(file != NULL && fseek(file, 4200, SEEK_SET) == 0);
+  if (file == NULL) return;
+  CHECK(fputs("damage", file) >= 0 && fclose(file) == 0);
+  CHECK_FAILS(CORRUPTION, "the log is damaged", Examine(&path, &report));
+  CHECK(strcmp(last_error.segment, "flint.aof") == 0 && last_error.offset > 0);
+  CHECK(report.limits == 1 && report.snapshot_exists == 1); /* as far as it came */
+}
+
+static void DoctorArguments(void) {
+  const Path path = NewPath();
+  flint_limiter_doctor_report report = NewReport();
+  CHECK_INVALID("report is NULL", flint_limiter_doctor("a", 1, NULL, NewError()));
+  CHECK_INVALID("path is NULL", flint_limiter_doctor(NULL, 1, &report, NewError()));
+  CHECK_INVALID("path is empty", flint_limiter_doctor("", 0, &report, NewError()));
+  CHECK_INVALID("zero byte", flint_limiter_doctor("a\0b", 3, &report, NewError()));
+  CHECK_FAILS(UNSUPPORTED, "in memory", flint_limiter_doctor(":memory:", 8, &report, NewError()));
+  CHECK(IsFilled(&report.snapshot_exists, sizeof(report) - 4));
+  CHECK_FAILS(IO, path.text, Examine(&path, &report));
+  CHECK(access(path.text, F_OK) != 0);
+  report.struct_size = sizeof(report) - 8;
+  CHECK_INVALID("report", flint_limiter_doctor("a", 1, &report, NewError()));
+  report.struct_size = 0;
+  CHECK_INVALID("report", flint_limiter_doctor("a", 1, &report, NewError()));
+}
+
+static void CompactFlags(void) {
+  const Path path = NewPath();
+  flint_limiter* limiter = Open(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  const uint32_t bad[] = {FLINT_LIMITER_NO_SYNC, FLINT_LIMITER_DECISION_ONLY,
+                          FLINT_LIMITER_IF_ABSENT, FLINT_LIMITER_ALL_COUNTERS, UINT32_MAX};
+  for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); ++i) {
+    CHECK_INVALID("flags is ", flint_limiter_compact(limiter, bad[i], NewError()));
+  }
+  CHECK(Info(limiter).compactions == 0);
+  CHECK_OK(flint_limiter_compact(limiter, FLINT_LIMITER_NO_WAIT, NewError()));
+  CHECK_OK(flint_limiter_compact(limiter, 0, NewError()));
+  CHECK(Info(limiter).compactions >= 1);
+  Close(limiter);
+}
+
+/* ---- What is scarce ---------------------------------------------------------------------------
+ */
+
+static void MaxKeys(void) {
+  flint_limiter_options options = Options(FLINT_LIMITER_SYNC_ALWAYS);
+  const flint_limiter_config config = Config("ip:", 5, YEAR);
+  for (uint32_t when_full = 0; when_full <= FLINT_LIMITER_WHEN_FULL_EVICT; ++when_full) {
+    const Path path = NewPath();
+    options.max_keys = 2;
+    options.when_full = when_full;
+    flint_limiter* limiter = OpenWith(&path, &options);
+    flint_limiter_config template = config;
+    template.kind = FLINT_LIMITER_KIND_TEMPLATE;
+    CHECK_OK(Configure(limiter, template));
+    CHECK(Decide(limiter, "ip:1", 1).allowed && Decide(limiter, "ip:2", 1).allowed);
+    if (when_full == FLINT_LIMITER_WHEN_FULL_REFUSE) {
+      CHECK_FAILS(TABLE_FULL, "max_keys", TryCheck(limiter, "ip:3", 1, 0));
+    } else {
+      CHECK_OK(TryCheck(limiter, "ip:3", 1, 0));
+    }
+    CHECK(Info(limiter).evicted == when_full && Info(limiter).counters == 2);
+    Close(limiter);
+  }
+}
+
+static void OnError(void) {
+  for (uint32_t on_error = FLINT_LIMITER_ON_ERROR_ALLOW; on_error <= FLINT_LIMITER_ON_ERROR_DENY;
+       ++on_error) {
+    const Path path = NewPath();
+    const uint32_t allowed = on_error == FLINT_LIMITER_ON_ERROR_ALLOW;
+    flint_limiter_options options = Options(FLINT_LIMITER_SYNC_ALWAYS);
+    options.on_error = on_error;
+    flint_limiter* limiter = OpenWith(&path, &options);
+    CHECK_OK(Configure(limiter, Config("key", 5, YEAR)));
+    CHECK(Decide(limiter, "key", 1).undecided == 0);
+    SetSync(SYNC_FAILS);
+    for (uint64_t i = 1; i <= 2; ++i) {
+      const flint_limiter_result result = Decide(limiter, "key", 1);
+      CHECK(result.undecided == 1 && result.allowed == allowed && result.ticket == 0);
+      CHECK(result.limit == 5 && result.cost == 1);
+      CHECK(Info(limiter).undecided == i);
+    }
+    CHECK_CODE(INVALID_ARGUMENT, TryCheck(limiter, "key", 6, 0));
+    SetSync(SYNC_WORKS);
+    CHECK_CODE(POISONED, flint_limiter_close(&limiter, NewError()));
+  }
+}
+
 /* ---- Running --------------------------------------------------------------------------------- */
 
 #define TEST(name) \
@@ -2843,6 +3069,13 @@ static const struct {
     TEST(ShutdownEndsWaitingForRoom),
     TEST(ShutdownWhileOthersCheck),
     TEST(Fork),
+    TEST(ReadOnly),
+    TEST(ReadOnlyArguments),
+    TEST(DoctorReports),
+    TEST(DoctorArguments),
+    TEST(CompactFlags),
+    TEST(MaxKeys),
+    TEST(OnError),
 };
 
 static int Delete(const char* path, const struct stat* info, int type, struct FTW* place) {
