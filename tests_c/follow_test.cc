@@ -316,6 +316,28 @@ class Busy {
   std::vector<std::thread> threads_;
 };
 
+// Whoever reads is never done before the next record is there.
+TEST(BesideAFastWriter, TheDoctorComesToAnEnd) {
+  const TemporaryDirectory directory;
+  FakeClock clock;
+  Engine::Options options = OptionsFor(Env::Posix(), &clock, false);
+  options.log.segment_bytes = uint64_t{8} << 20;
+  options.log.ring_bytes = 1 << 20;
+  options.log.flush_every_events = 100;
+  std::unique_ptr<Engine> writer;
+  ASSERT_TRUE(Engine::Open(directory.path(), std::move(options), &writer).ok());
+  ASSERT_TRUE(Configure(writer.get(), "key", Hourly(1'000'000'000)).ok());
+  std::atomic<bool> stop{false};
+  std::thread checks([&] {
+    while (!stop) Allowed(writer.get(), "key");
+  });
+  DoctorReport report;
+  const Status status = Examine(Env::Posix(), &clock, directory.path(), &report);
+  EXPECT_TRUE(status.ok()) << status.message();
+  stop = true;
+  checks.join();
+}
+
 class BesideAWriter : public ::testing::TestWithParam<bool> {};
 
 TEST_P(BesideAWriter, TheDoctorFindsNoDamage) {

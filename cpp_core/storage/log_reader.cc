@@ -224,7 +224,20 @@ Status LogStream::ReadHere(Record* record, bool* found) {
   if (*found && ring_records_++ == 0) {
     first_ring_position_ = position_;
     first_ring_sequence_ = record->sequence;
+    first_ring_record_ = ring_record_;
+    first_ring_index_ = index_;
   }
+  return Status();
+}
+
+Status LogStream::RecheckRingRecords() {
+  if (ring_records_ == 0) return Status();
+  std::string bytes;
+  FLINT_RETURN_IF_ERROR(path_->segments[first_ring_index_]->Read(
+      first_ring_position_, first_ring_record_.size(), &bytes));
+  if (bytes != first_ring_record_) return Status();
+  ring_records_ = 0;
+  first_ring_position_ = UINT64_MAX;
   return Status();
 }
 

@@ -66,6 +66,8 @@ class LogStream {
   uint64_t position() const { return position_; }
   uint64_t sequence() const { return sequence_; }  // of the last record
   uint32_t crc() const { return crc_; }
+  // Forgets the records that only the ring had, if the first has come to its segment since.
+  Status RecheckRingRecords();
   uint64_t ring_records() const { return ring_records_; }
   // Where the first of them is; UINT64_MAX if there is none.
   uint64_t first_ring_position() const { return first_ring_position_; }
@@ -89,6 +91,8 @@ class LogStream {
   uint64_t ring_records_ = 0;
   uint64_t first_ring_position_ = UINT64_MAX;
   uint64_t first_ring_sequence_ = 0;
+  std::string first_ring_record_;
+  size_t first_ring_index_ = 0;  // of its segment
   std::string ring_record_;
 };
 

@@ -46,6 +46,7 @@ Status Recovery::Begin() {
 Status Recovery::ReadOn(RecordSink* sink) {
   FLINT_RETURN_IF_ERROR(RingImage::Read(env_, directory_, path_.directory_id, &ring_));
   stream_->mutable_segment()->DropWindow();
+  FLINT_RETURN_IF_ERROR(stream_->RecheckRingRecords());
   while (true) {
     Record record;
     bool end = false;
@@ -154,7 +155,7 @@ bool Recovery::KnownGeneration(uint64_t generation) const {
          std::any_of(path_.others.begin(), path_.others.end(), has);
 }
 
-Status Recovery::CheckSeal(std::string_view bytes, const std::string& where) const {
+Status Recovery::CheckSeal(std::string_view bytes, const std::string& where) {
   if (bytes.size() < kSealBytes || static_cast<RecordType>(bytes[16]) != RecordType::kSeal ||
       Decode32(bytes.data() + 4) != kSealBytes) {
     return Status();
@@ -164,6 +165,7 @@ Status Recovery::CheckSeal(std::string_view bytes, const std::string& where) con
       !KnownGeneration(seal.generation) || seal.end <= stream_->position()) {
     return Status();
   }
+  damage_end_ = std::max(torn_end_, seal.end);
   return stream_->DamageHere("no valid record, but a seal in " + where +
                              " shows that the log had been on disk up to position " +
                              std::to_string(seal.end) + " (the damage is at position " +
@@ -204,6 +206,7 @@ Status Recovery::LookForSeals() {
 }
 
 Status Recovery::CheckEnd() {
+  damage_end_ = UINT64_MAX;
   // What is sealed had been in its segment: that the ring still has it does not undo the damage.
   if (stream_->first_ring_position() < sealed_.position) {
     return Status(Code::kCorruption, "the log is damaged at position " +
@@ -217,6 +220,7 @@ Status Recovery::CheckEnd() {
   if (report_.clock.boot != boot_) return Status();
   // No power was lost, so whatever was written is still there, in the segment or in the ring.
   if (report_.torn_bytes > 0) {
+    damage_end_ = torn_end_;
     return stream_->DamageHere("no valid record, although the machine has been running since");
   }
   if (!ring_.present() && !clean_) {

@@ -55,6 +55,8 @@ class Recovery {
   Status Begin();
   Status ReadOn(RecordSink* sink);
   Status CheckEnd();
+  // Whether what CheckEnd last took for damage has been read as records since.
+  bool WasInMotion() const { return stream_->position() >= damage_end_; }
   // kCorruption when the log goes on elsewhere than where it has been read.
   Status CheckNewest();
   const Report& report() const { return report_; }
@@ -92,7 +94,7 @@ class Recovery {
   Status Observe(const Record& record);
   void ForgetThrough(uint64_t position);
   Status LookForSeals();
-  Status CheckSeal(std::string_view bytes, const std::string& where) const;
+  Status CheckSeal(std::string_view bytes, const std::string& where);
   Status ScanFile(SegmentReader* reader, uint64_t position);
   bool KnownGeneration(uint64_t generation) const;
   Status KeepTornAside();
@@ -112,6 +114,7 @@ class Recovery {
   Report report_;
   bool clean_ = false;                            // the last record is a clean close
   uint64_t torn_end_ = 0;                         // position behind the last byte that is not zero
+  uint64_t damage_end_ = UINT64_MAX;              // up to there nothing must be missing
   Boundary sealed_;                               // everything before it is known to be on disk
   std::deque<TailRecord> tail_;                   // what comes behind it
   std::string payloads_;                          // of tail_, in one piece
