@@ -183,6 +183,24 @@ Status CheckStride(uint64_t stride, uint64_t least, const char* name) {
   return OutOfBounds(name, stride, "sizeof the structure");
 }
 
+namespace {
+
+// All but struct_size.
+void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
+  to->allowed = from.allowed ? 1 : 0;
+  to->undecided = from.undecided ? 1 : 0;
+  to->algorithm = static_cast<uint32_t>(from.algorithm);
+  to->cost = from.cost;
+  to->limit = from.limit;
+  to->remaining = from.remaining;
+  to->reset_at_ns = from.reset_at_ns;
+  to->reset_after_ns = from.reset_after_ns;
+  to->retry_after_ns = from.retry_after_ns;
+  to->ticket = from.ticket;
+}
+
+}  // namespace
+
 void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to) {
   if (decision_only) {
     to->allowed = from.allowed ? 1 : 0;
@@ -190,17 +208,12 @@ void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limit
     to->ticket = from.ticket;
     return;
   }
+  if (to->struct_size == sizeof(*to)) [[likely]] {
+    FillResult(from, to);
+    return;
+  }
   flint_limiter_result result{};
-  result.allowed = from.allowed ? 1 : 0;
-  result.undecided = from.undecided ? 1 : 0;
-  result.algorithm = static_cast<uint32_t>(from.algorithm);
-  result.cost = from.cost;
-  result.limit = from.limit;
-  result.remaining = from.remaining;
-  result.reset_at_ns = from.reset_at_ns;
-  result.reset_after_ns = from.reset_after_ns;
-  result.retry_after_ns = from.retry_after_ns;
-  result.ticket = from.ticket;
+  FillResult(from, &result);
   WriteStruct(result, to);
 }
 

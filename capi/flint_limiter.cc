@@ -39,6 +39,8 @@ int32_t Report(Code code, const Status::Detail* detail, std::string_view message
 }
 
 int32_t ReportStatus(const Status& status, flint_limiter_error* error) {
+  if (status.ok()) [[likely]]
+    return FLINT_LIMITER_OK;
   const Status::Detail* const detail = status.detail();
   std::string_view message = flint::CodeSentence(status.code());
   if (detail != nullptr) message = detail->message;

@@ -27,12 +27,6 @@ int64_t AddTime(int64_t at_ns, uint64_t after_ns) {
 
 }  // namespace
 
-bool Engine::Lock(std::unique_lock<Mutex>* lock, bool no_wait) const {
-  if (no_wait) return lock->try_lock();
-  lock->lock();
-  return true;
-}
-
 bool Engine::WouldWaitForDisk(const Flags& flags) const {
   return flags.no_wait && !flags.no_sync && options_.log.always && log_ != nullptr;
 }
@@ -279,12 +273,14 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
   while (true) {
     Log::Result result = Log::Result::kOk;
     Status status;
-    if (forked_.load(std::memory_order_relaxed)) [[unlikely]]
-      return CheckUsable();
+    // In a forked child the lock may be held for ever.
+    if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
+      return WhyUnusable();
     {
       std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
       if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
-      FLINT_RETURN_IF_ERROR(CheckUsable());
+      if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
+        return WhyUnusable();
       status = CheckLocked(shard, hash, item, flags, inline_config, &room, decision, &result);
     }
     if (!status.ok()) [[unlikely]] {

@@ -117,7 +117,7 @@ Status Engine::CheckReadable() const {
   return closed_.load(std::memory_order_relaxed) ? Status::Closed() : Status();
 }
 
-Status Engine::CheckUsable() const {
+Status Engine::WhyUnusable() const {
   FLINT_RETURN_IF_ERROR(CheckReadable());
   return read_only_ ? Status(Code::kReadOnly, CodeSentence(Code::kReadOnly)) : Status();
 }
@@ -138,6 +138,7 @@ Status Engine::Shutdown() {
     return Status(Code::kForked, CodeSentence(Code::kForked));
   }
   if (closed_.exchange(true)) return Status();
+  unusable_.store(true);
   // Who holds a shard's lock now may still append; who takes it later sees that this is closed.
   for (Shard& shard : keyspace_.shards()) {
     const std::lock_guard<Mutex> lock(shard.mutex);
@@ -158,6 +159,7 @@ Status Engine::Shutdown() {
 
 void Engine::AbandonInChild() {
   forked_.store(true, std::memory_order_relaxed);
+  unusable_.store(true, std::memory_order_relaxed);
   if (lock_ != nullptr) lock_->AbandonInChild();
 }
 

@@ -188,7 +188,11 @@ class Engine {
   Status OpenDirectory();
   Status LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits);
   int64_t EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const;
-  Status CheckUsable() const;    // for changes
+  // For changes; the check path looks at one flag.
+  Status CheckUsable() const {
+    return unusable_.load(std::memory_order_relaxed) ? WhyUnusable() : Status();
+  }
+  Status WhyUnusable() const;
   Status CheckReadable() const;  // for reading
   Status LoadAnew();
   void FollowClock();
@@ -211,7 +215,11 @@ class Engine {
   Status Evict(const Flags& flags, Keyspace::Room* room);
   Log::Result RecordEviction(Shard& shard, Counter* counter);
   static Status CheckCost(const LimitConfig& config, const Item& item);
-  bool Lock(std::unique_lock<Mutex>* lock, bool no_wait) const;
+  static bool Lock(std::unique_lock<Mutex>* lock, bool no_wait) {
+    if (no_wait) return lock->try_lock();
+    lock->lock();
+    return true;
+  }
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                      const LimitConfig* inline_config, Keyspace::Room* room, Decision* decision,
                      Log::Result* result);
@@ -296,6 +304,7 @@ class Engine {
 
   std::atomic<bool> closed_{false};
   std::atomic<bool> forked_{false};
+  std::atomic<bool> unusable_{false};  // closed, forked or read only
   std::atomic<uint32_t> shards_with_merged_{0};
   std::atomic<uint64_t> last_change_ticket_{0};  // of a limit
   std::atomic<uint64_t> undecided_{0};

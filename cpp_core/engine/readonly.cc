@@ -11,6 +11,7 @@ Status Engine::OpenReadOnly(const std::string& directory, Options options,
                             std::unique_ptr<Engine>* engine) {
   std::unique_ptr<Engine> opened(new Engine(directory, std::move(options)));
   opened->read_only_ = true;
+  opened->unusable_.store(true);
   FLINT_RETURN_IF_ERROR(opened->options_.env->Mode(directory, &opened->opened_.directory_mode));
   FLINT_RETURN_IF_ERROR(opened->LoadAnew());
   RegisterForFork(opened.get());
