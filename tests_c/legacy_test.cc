@@ -377,23 +377,23 @@ TEST(Dump, TemplateTakesItsCountersAlong) {
 
 TEST(Dump, BadAdditionIsCorruption) {
   const std::string log = std::string(kConfigure) + kConfigureTemplate;
+  const std::string items = R"({"event":{"type":"ALLOW_ALL","at":"2026-06-10T08:00:01Z",)"
+                            R"("items":[{"key":"k"}]},"exact":{"items":[]}})"
+                            "\n";
   const std::string bad[] = {
       Line("ALLOW", "k", 1, R"(},"exact":{"kind":"other"})"),
       Line("ALLOW", "k", 1, R"(},"exact":{"kind":"counter"})"),
       Line("ALLOW", "k", 1, R"(},"exact":{"kind":"counter","prefix":2})"),
       Line("ALLOW", "ip:1", 1, R"(},"exact":{"kind":"counter","prefix":2})"),
       Line("ALLOW", "k", 1, R"(},"exact":{"kind":"counter","prefix":-1})"),
+      Line("ALLOW", "in", 1, R"(},"exact":{"kind":"inline","rate":1,"algorithm":"gcra"})"),
+      Line("ALLOW", "in", 1, R"(},"exact":{"kind":"inline","rate":1,"per_ns":9,"algorithm":""})"),
       Line("ALLOW", "k", 1, R"(},"exact":{"kind":"inline","rate":1,"per_ns":9})"),
-      Line("ALLOW", "k", 1,
-           R"(},"exact":{"kind":"inline","rate":0,"per_ns":9,)"
-           R"("algorithm":"gcra"})"),
       Line("RESET", "ip:", 1, R"(},"exact":{"kind":"template"})"),
       Line("DENY", "k", 1, R"(},"exact":{"count":0})"),
       Line("DENY", "k", 1, R"(},"exact":{"count":2,"first_at":"2026-06-10T09:00:00Z"})"),
       Line("DENY", "k", 1, R"(},"exact":{"count":1},"exact_checksum":"00")"),
-      R"({"event":{"type":"ALLOW_ALL","at":"2026-06-10T08:00:01Z","items":[{"key":"k"}]},)"
-      R"("exact":{"items":[]}})"
-      "\n",
+      items,
   };
   for (const std::string& line : bad) {
     SCOPED_TRACE(line);

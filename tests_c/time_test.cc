@@ -170,7 +170,7 @@ class Performance {
       machine_.clock->Reboot();
     } else if (verb == "move") {
       machine_.clock->Reboot();
-      machine_.clock->SetBootNs(1000 * 60 * kMinuteNs);
+      machine_.clock->SetBootNs(60'000 * kMinuteNs);
     } else if (verb == "close") {
       machine_.Close();
     } else if (verb == "kill") {
