@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <memory>
 #include <memory_resource>
 #include <mutex>
@@ -148,6 +149,10 @@ class Engine {
   // `decisions` has room for all; those up to and including `*denied` are filled.
   Status CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                   size_t* denied);
+  Status CheckAll(std::initializer_list<Item> items, const Flags& flags, Decision* decisions,
+                  size_t* denied) {
+    return CheckAll(std::span<const Item>(items.begin(), items.size()), flags, decisions, denied);
+  }
 
   Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status);
   // The next limits in order of key, then kind, behind `after` (null: from the start); at most
