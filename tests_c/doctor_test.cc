@@ -352,6 +352,9 @@ TEST_F(Doctor, FindsTheRingMissingThatADeadProcessNeeds) {
 }
 
 TEST_F(Doctor, TellsATornEndFromDamage) {
+  // Whatever segment the log has come to by now, its end is in flint.aof after this.
+  ASSERT_TRUE(machine_.engine->Compact({}).ok());
+  for (int i = 0; i < 3; ++i) Allowed(machine_.engine.get(), "exact");
   ASSERT_TRUE(machine_.engine->Flush().ok());
   machine_.Kill();
   const std::string path = PathOf(kLogName);
