@@ -216,10 +216,12 @@ Status Recovery::CheckEnd() {
             stream_->first_ring_sequence());
   }
   FLINT_RETURN_IF_ERROR(LookForSeals());
-  report_.torn_bytes = torn_end_ - stream_->position();
-  if (report_.clock.boot != boot_) return Status();
+  if (report_.clock.boot != boot_) {
+    report_.torn_bytes = torn_end_ - stream_->position();
+    return Status();
+  }
   // No power was lost, so whatever was written is still there, in the segment or in the ring.
-  if (report_.torn_bytes > 0) {
+  if (torn_end_ > stream_->position()) {
     damage_end_ = torn_end_;
     return stream_->DamageHere("no valid record, although the machine has been running since");
   }
