@@ -348,6 +348,7 @@ TEST_P(BesideAWriter, TheDoctorFindsNoDamage) {
     const Status status = Examine(Env::Posix(), busy.clock(), busy.path(), &report);
     EXPECT_TRUE(status.ok()) << status.message();
     EXPECT_GT(report.log.segments, 0u);
+    EXPECT_EQ(report.torn_bytes, 0u);
   }
   busy.Stop();
   DoctorReport report;

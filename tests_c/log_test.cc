@@ -79,7 +79,7 @@ TEST(GroupCommit, ThreadsShareSyncs) {
     for (int i = 0; i < kChecks; ++i) EXPECT_TRUE(Allowed(machine.engine.get(), "key"));
   });
   const Engine::Info info = InfoOf(machine.engine.get());
-  EXPECT_LT(info.log.syncs - before, uint64_t{kThreads * kChecks / 2});
+  EXPECT_LT(info.log.syncs - before, uint64_t{kThreads * kChecks});
   EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads} * kChecks);
   machine.LosePower(Loss::kDropAll);
   machine.Open();
@@ -117,9 +117,10 @@ TEST(GroupCommit, AnIdleLogIsSealed) {
   Engine::Options options = machine.Options();
   options.log.flush_every_ns = 10'000'000;
   ASSERT_TRUE(Engine::Open(kDirectory, std::move(options), &machine.engine).ok());
-  ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(5)).ok());
   const uint64_t before = InfoOf(machine.engine.get()).log.syncs;
-  EXPECT_TRUE(Eventually([&] { return InfoOf(machine.engine.get()).log.syncs > before; }));
+  ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(5)).ok());
+  // The change's own, and the seal's.
+  EXPECT_TRUE(Eventually([&] { return InfoOf(machine.engine.get()).log.syncs >= before + 2; }));
   // And then it rests.
   const Engine::Info info = InfoOf(machine.engine.get());
   std::this_thread::sleep_for(std::chrono::milliseconds(1300));

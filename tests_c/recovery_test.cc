@@ -473,6 +473,7 @@ class Tail : public Damage {
   void SetUp() override {
     segment_bytes_ = uint64_t{1} << 20;
     Damage::SetUp();
+    EXPECT_TRUE(Allowed(machine_.engine.get(), "exact"));  // whose seal goes with the next one
     before_ = DescribeAll(machine_.engine.get(), false);
     EXPECT_TRUE(Allowed(machine_.engine.get(), "exact"));
     after_ = DescribeAll(machine_.engine.get(), false);

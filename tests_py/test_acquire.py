@@ -89,10 +89,11 @@ def test_it_returns_at_once_when_there_is_room(data_dir: Path) -> None:
     for sync in ("always", "batch"):
         with Limiter(data_dir / sync, sync=sync) as limiter:  # type: ignore[arg-type]
             limiter.limit("api", rate=5, per="1h")
+            before = limiter.info()["appended"]
             result = limiter.acquire("api", 2)
             assert (result.allowed, result.cost, result.remaining) == (True, 2, 3)
-            info = limiter.info()
-            assert sync == "batch" or info["durable"] == info["appended"]
+            allow_bytes = 40  # of an admission's record
+            assert sync == "batch" or limiter.info()["durable"] >= before + allow_bytes
             assert asyncio.run(limiter.aacquire("api", cost=3, timeout=5))
             assert totals(limiter, "api") == (2, 0)
 

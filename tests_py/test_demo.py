@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Run:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
         )
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout

@@ -210,7 +210,7 @@ CASES = {
         "PoisonedError",
         "cannot write",
         """
-        limiter = opened()
+        limiter = opened(flush_every_ms=3_600_000)
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         end = 4096 + limiter.info()["durable"]
         resource.setrlimit(resource.RLIMIT_FSIZE, (end + 16, hard))
@@ -833,13 +833,17 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "--propagation",
 MOUNT = 'mount -t tmpfs -o size=8m tmpfs "$1" && shift && exec "$@"'
 
 
+# Whether what the kernel tells can be hidden too.
+PROBE = 'touch "$1/boot_id" && mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id'
+
+
 @functools.cache
 def why_no_disk() -> str:
     """Empty where a file system can be mounted in a name space of its own."""
     if shutil.which("unshare") is None:
         return "unshare is not installed"
     with tempfile.TemporaryDirectory() as top:
-        command = [*NAMESPACE, "sh", "-ec", MOUNT, "sh", top, "true"]
+        command = [*NAMESPACE, "sh", "-ec", MOUNT, "sh", top, "sh", "-ec", PROBE, "sh", top]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr.strip() if done.returncode != 0 else ""
 
