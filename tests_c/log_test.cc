@@ -79,7 +79,7 @@ TEST(GroupCommit, ThreadsShareSyncs) {
     for (int i = 0; i < kChecks; ++i) EXPECT_TRUE(Allowed(machine.engine.get(), "key"));
   });
   const Engine::Info info = InfoOf(machine.engine.get());
-  EXPECT_LT(info.log.syncs - before, uint64_t{kThreads * kChecks});
+  EXPECT_LT(info.log.syncs - before, uint64_t{kThreads} * kChecks);
   EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads} * kChecks);
   machine.LosePower(Loss::kDropAll);
   machine.Open();

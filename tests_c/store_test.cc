@@ -169,7 +169,7 @@ class ForeignSignal : public ::testing::Test {
 
 // Leaves a guarded store open for the rest of the process.
 void GuardSomething(const TemporaryDirectory& directory) {
-  OpenStore(directory / "store", StoreMode::kMapped).release();
+  static_cast<void>(OpenStore(directory / "store", StoreMode::kMapped).release());
 }
 
 TEST_F(ForeignSignal, AFaultEndsTheProcessAsBefore) {

@@ -28,14 +28,15 @@ struct sigaction previous;
 uintptr_t page_bytes = 4096;
 
 // Only what may be called in a signal handler; mmap is a plain system call on Linux.
-bool Replace(uintptr_t address) {
+bool Replace(void* faulty) {
+  const auto address = reinterpret_cast<uintptr_t>(faulty);
   for (Mapping& mapping : mappings) {
     const uintptr_t base = mapping.base.load(std::memory_order_acquire);
     if (base == 0 || address < base || address - base >= mapping.size.load()) continue;
     std::atomic<bool>* const failed = mapping.failed.load();
     if (mapping.base.load() != base) continue;  // its place was taken meanwhile: not the address's
     failed->store(true);
-    void* const page = reinterpret_cast<void*>(address & ~(page_bytes - 1));
+    void* const page = static_cast<char*>(faulty) - address % page_bytes;
     return mmap(page, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
                 -1, 0) != MAP_FAILED;
   }
@@ -56,7 +57,7 @@ void PassOn(int number, siginfo_t* info, void* context) {
 
 void OnBusError(int number, siginfo_t* info, void* context) {
   const bool is_fault = info->si_code > 0;  // and not sent by a process
-  if (is_fault && Replace(reinterpret_cast<uintptr_t>(info->si_addr))) return;
+  if (is_fault && Replace(info->si_addr)) return;
   PassOn(number, info, context);
 }
 

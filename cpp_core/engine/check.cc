@@ -299,7 +299,7 @@ Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* in
   if (options_.on_error == OnError::kRaise) [[likely]]
     return Decide(item, flags, inline_config, decision);
   bool undecided = false;
-  const Status status =
+  Status status =
       Deciding([&] { return Decide(item, flags, inline_config, decision); }, &undecided);
   if (!undecided) return status;
   FLINT_RETURN_IF_ERROR(AnswerUndecided(item, flags, inline_config, decision));
@@ -649,8 +649,7 @@ Status Engine::CheckAll(std::span<const Item> items, const Flags& flags, Decisio
                         size_t* denied) {
   if (options_.on_error == OnError::kRaise) return DecideAll(items, flags, decisions, denied);
   bool undecided = false;
-  const Status status =
-      Deciding([&] { return DecideAll(items, flags, decisions, denied); }, &undecided);
+  Status status = Deciding([&] { return DecideAll(items, flags, decisions, denied); }, &undecided);
   if (!undecided) return status;
   *denied = options_.on_error == OnError::kAllow ? items.size() : 0;
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {

@@ -45,7 +45,7 @@ Status Reading::Load(Keyspace* keyspace) {
   // A writer goes on between the last record that was read and the look at what is behind it. One
   // that never rests is not waited for: what has been seen there only has to be records by now.
   return UntilItStays([this]() -> Status {
-    const Status status = recovery_->CheckEnd();
+    Status status = recovery_->CheckEnd();
     if (status.ok()) return status;
     FLINT_RETURN_IF_ERROR(recovery_->ReadOn(replayer_.get()));
     return recovery_->WasInMotion() ? Status() : status;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <deque>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -194,9 +195,8 @@ Status PageReader::Newest(size_t index, bool* full) {
     too_large_ = TooSmall(event);
   }
   if (last.empty() && page_->events.empty()) FLINT_RETURN_IF_ERROR(too_large_);
-  for (auto kept = last.rbegin(); kept != last.rend(); ++kept) {
-    page_->events.push_back(std::move(*kept));
-  }
+  page_->events.insert(page_->events.end(), std::make_move_iterator(last.rbegin()),
+                       std::make_move_iterator(last.rend()));
   return Status();
 }
 

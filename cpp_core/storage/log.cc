@@ -397,7 +397,7 @@ Status Log::WaitForRing() {
     draining_ = true;
   }
   const Part part = NextPart();
-  const Status status = WritePart(part);
+  Status status = WritePart(part);
   LeaveDrainRole();
   if (!status.ok()) {
     Poison(status);

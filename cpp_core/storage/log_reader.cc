@@ -125,7 +125,7 @@ bool UpdateClock(const Record& record, ClockPayload* clock) {
 bool IsSegmentName(const std::string& name) {
   if (name == kLogName || name == kNextName || name == kNewName) return true;
   const std::string prefix = std::string(kLogName) + ".";
-  return name.size() > prefix.size() && name.compare(0, prefix.size(), prefix) == 0 &&
+  return name.size() > prefix.size() && name.starts_with(prefix) &&
          name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
 }
 

@@ -111,7 +111,7 @@ void Recovery::Keep(const Record& record) {
     kept.after.segment = tail_.back().after.segment;
     kept.after.generation = tail_.back().after.generation;
   }
-  tail_.push_back(std::move(kept));
+  tail_.push_back(kept);
 }
 
 // Moves the boundary up to `position`, remembering which ids are bound there.
@@ -138,6 +138,7 @@ void Recovery::ForgetThrough(uint64_t position) {
 // be older, never younger.
 std::vector<HistorySegment> Recovery::history() const {
   std::vector<HistorySegment> history;
+  history.reserve(path_.history.size());
   for (const auto& reader : path_.history) {
     history.push_back({reader->name(), reader->file_bytes(), report_.clock.clock.engine_ns});
   }
