@@ -169,7 +169,7 @@ class ForeignSignal : public ::testing::Test {
 
 // Leaves a guarded store open for the rest of the process.
 void GuardSomething(const TemporaryDirectory& directory) {
-  static_cast<void>(OpenStore(directory / "store", StoreMode::kMapped).release());
+  EXPECT_NE(OpenStore(directory / "store", StoreMode::kMapped).release(), nullptr);
 }
 
 TEST_F(ForeignSignal, AFaultEndsTheProcessAsBefore) {
