@@ -122,8 +122,8 @@ Status Engine::WhyUnusable() const {
   return read_only_ ? Status(Code::kReadOnly, CodeSentence(Code::kReadOnly)) : Status();
 }
 
-// No further sync will take what finds no room now, so it waits; a full disk may keep it out.
-Status Engine::FlushLastMerged() {
+// Merged denials that find no room wait for it; a full disk may keep them out.
+Status Engine::FlushWithMerged() {
   Log::Result result = FlushAllMerged();
   while (result == Log::Result::kRingFull || result == Log::Result::kSegmentFull ||
          result == Log::Result::kUnsynced) {
@@ -145,7 +145,7 @@ Status Engine::Shutdown() {
   }
   Status status;
   if (log_ != nullptr) {
-    status = FlushLastMerged();
+    status = FlushWithMerged();
     log_->StopAppending();
     StopCompactor();
     const Status closed = log_->Close();
@@ -168,7 +168,7 @@ void Engine::AbandonInChild() {
 Status Engine::Flush() {
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);
-  return log_ == nullptr ? Status() : log_->Flush();
+  return log_ == nullptr ? Status() : FlushWithMerged();
 }
 
 Status Engine::Wait(uint64_t ticket, uint64_t timeout_ns) {

@@ -238,7 +238,7 @@ class Engine {
   Log::Result FlushMerged(Shard& shard, Counter* counter);
   Log::Result FlushMerged(Shard& shard);
   Log::Result FlushAllMerged();
-  Status FlushLastMerged();
+  Status FlushWithMerged();
   void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
                 Decision* decision);
   int64_t WallFromEngine(int64_t engine_ns, int64_t now_ns) const;
