@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kMostAttempts = 1000;
 constexpr int kSameFailures = 3;
+constexpr int kSameMissing = 30;
 constexpr auto kPause = std::chrono::milliseconds(5);
 
 }  // namespace
@@ -21,7 +22,8 @@ Status UntilItStays(const std::function<Status()>& attempt) {
     status = attempt();
     if (status.code() != Code::kCorruption && status.code() != Code::kIo) return status;
     same = status.message() == last ? same + 1 : 1;
-    if (same == kSameFailures) return status;
+    // That a file of one name has just been renamed may be met several times in a row.
+    if (same == (status.code() == Code::kIo ? kSameMissing : kSameFailures)) return status;
     last = status.message();
     std::this_thread::sleep_for(kPause);
   }
