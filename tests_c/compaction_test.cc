@@ -90,6 +90,26 @@ TEST(Compaction, StartsByItselfWhenTheLogHasOutgrownTheSnapshot) {
   machine.Close();
 }
 
+// Files are as large as what is in them only once they are finished, which may be later.
+TEST(Compaction, HistoryCountsWhatItsSegmentsHold) {
+  Machine machine;
+  machine.segment_bytes = 1 << 20;
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(100'000'000)).ok());
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(Allowed(machine.engine.get(), "k"));
+    ASSERT_TRUE(machine.engine->Compact({}).ok());
+  }
+  const uint64_t counted = InfoOf(machine.engine.get()).history_bytes;
+  machine.Close();
+  uint64_t held = 0;
+  for (const std::string& path : machine.env->Files()) {
+    if (path.find(std::string(kLogName) + ".") == std::string::npos) continue;
+    held += machine.env->Contents(path).size();
+  }
+  EXPECT_EQ(counted, held);
+}
+
 TEST(Compaction, ChecksGoOnMeanwhile) {
   Machine machine(false);
   machine.ring_bytes = uint64_t{1} << 20;

@@ -9,16 +9,15 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "engine/doctor.h"
 #include "engine_testing.h"
+#include "gate.h"
 #include "storage/segment.h"
 #include "temporary_directory.h"
 
@@ -162,35 +161,10 @@ TEST_F(Following, GoesOnInADirectoryThatWasMadeAnew) {
   ExpectSame("a new beginning");
 }
 
-// Holds up calls to the disk while it is closed.
-class Gate {
- public:
-  void Set(bool closed) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    closed_ = closed;
-    changed_.notify_all();
-  }
-  void Pass() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    waiting_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return !closed_; });
-  }
-  void AwaitSomebody() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return waiting_; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool closed_ = true;
-  bool waiting_ = false;
-};
-
 // The log goes on in a segment that has no name yet, and finding it fails once.
 TEST_F(Following, DoesNotTakeAFailureForTheEnd) {
   Gate gate;
+  gate.Close();
   machine_.env->SetHook([&gate](Op op, const std::string&) {
     if (op == Op::kLink) gate.Pass();
   });
@@ -202,7 +176,7 @@ TEST_F(Following, DoesNotTakeAFailureForTheEnd) {
   machine_.env->ClearFault();
   EXPECT_TRUE(follower_->Refresh().ok());
   EXPECT_EQ(StatusOf(follower_.get(), "exact").totals.allowed, 5u);
-  gate.Set(false);
+  gate.Open();
   rotation.join();
   ExpectSame("all that");
   machine_.Close();

@@ -201,12 +201,12 @@ def test_a_thousand_checks_share_syncs_and_use_no_threads(data_dir: Path, run: R
         syncs.append(limiter.info()["syncs"] - before)
 
     with open_always(data_dir) as limiter:
-        for _ in range(5):  # a fast disk beside a slow loop syncs what there is so far
+        for _ in range(5):  # what is slow may meet the sync that comes in time
             run(main(limiter), debug=False)
         status = limiter.status("api")
         assert status is not None
         assert status["total_allowed"] == 5_000
-    assert 1 <= min(syncs) < 1_000
+    assert 1 <= min(syncs) <= 50
 
 
 # ---- Loops and their ends ----------------------------------------------------------------------
