@@ -51,7 +51,7 @@ Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_
   return Status();
 }
 
-Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {
+Status ReadUnusualKey(const char* key, uint64_t bytes, std::string_view* view) {
   FLINT_RETURN_IF_ERROR(ReadText(key, bytes, "key", view));
   // Before anyone reads that far: an absurd length is a mistake, and not all of it may be there.
   return bytes > FLINT_LIMITER_MAX_KEY_BYTES ? CheckKey(*view) : Status();
@@ -183,33 +183,12 @@ Status CheckStride(uint64_t stride, uint64_t least, const char* name) {
   return OutOfBounds(name, stride, "sizeof the structure");
 }
 
-namespace {
-
-// All but struct_size.
-void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
-  to->allowed = from.allowed ? 1 : 0;
-  to->undecided = from.undecided ? 1 : 0;
-  to->algorithm = static_cast<uint32_t>(from.algorithm);
-  to->cost = from.cost;
-  to->limit = from.limit;
-  to->remaining = from.remaining;
-  to->reset_at_ns = from.reset_at_ns;
-  to->reset_after_ns = from.reset_after_ns;
-  to->retry_after_ns = from.retry_after_ns;
-  to->ticket = from.ticket;
-}
-
-}  // namespace
-
-void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to) {
+void WriteOtherDecision(const Engine::Decision& from, bool decision_only,
+                        flint_limiter_result* to) {
   if (decision_only) {
     to->allowed = from.allowed ? 1 : 0;
     to->undecided = from.undecided ? 1 : 0;
     to->ticket = from.ticket;
-    return;
-  }
-  if (to->struct_size == sizeof(*to)) [[likely]] {
-    FillResult(from, to);
     return;
   }
   flint_limiter_result result{};

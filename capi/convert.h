@@ -58,7 +58,14 @@ T* At(T* array, uint64_t stride, uint64_t index) {
 // A pointer and a length; NULL goes with 0 only.
 Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_view* view);
 // The same for a key, which also has at most FLINT_LIMITER_MAX_KEY_BYTES.
-Status ReadKey(const char* key, uint64_t bytes, std::string_view* view);
+Status ReadUnusualKey(const char* key, uint64_t bytes, std::string_view* view);
+inline Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {
+  if (key == nullptr || bytes > FLINT_LIMITER_MAX_KEY_BYTES) [[unlikely]] {
+    return ReadUnusualKey(key, bytes, view);
+  }
+  *view = std::string_view(key, bytes);
+  return Status();
+}
 
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
 // Rate, per, burst and algorithm.
@@ -73,7 +80,28 @@ inline Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
 }
 Status CheckStride(uint64_t stride, uint64_t least, const char* name);
 
-void WriteDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);
+// All but struct_size.
+inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
+  to->allowed = from.allowed ? 1 : 0;
+  to->undecided = from.undecided ? 1 : 0;
+  to->algorithm = static_cast<uint32_t>(from.algorithm);
+  to->cost = from.cost;
+  to->limit = from.limit;
+  to->remaining = from.remaining;
+  to->reset_at_ns = from.reset_at_ns;
+  to->reset_after_ns = from.reset_after_ns;
+  to->retry_after_ns = from.retry_after_ns;
+  to->ticket = from.ticket;
+}
+void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);
+inline void WriteDecision(const Engine::Decision& from, bool decision_only,
+                          flint_limiter_result* to) {
+  if (!decision_only && to->struct_size == sizeof(*to)) [[likely]] {
+    FillResult(from, to);
+  } else {
+    WriteOtherDecision(from, decision_only, to);
+  }
+}
 void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to);
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
 void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);

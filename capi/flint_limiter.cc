@@ -86,10 +86,11 @@ Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
 using Decide = Status (Engine::*)(const Engine::Item&, const Engine::Flags&, const LimitConfig*,
                                   Engine::Decision*);
 
-int32_t CheckOrPeek(Decide decide, uint32_t allowed_flags, flint_limiter* limiter, const char* key,
-                    uint64_t key_bytes, uint64_t cost, uint32_t flags,
-                    const flint_limiter_config* inline_config, flint_limiter_result* result,
-                    flint_limiter_error* error) {
+template <Decide decide>
+inline int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter, const char* key,
+                           uint64_t key_bytes, uint64_t cost, uint32_t flags,
+                           const flint_limiter_config* inline_config, flint_limiter_result* result,
+                           flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     if (result == nullptr || result->struct_size < sizeof(*result)) [[unlikely]] {
       return flint::CheckOutput(result, "result");
@@ -281,15 +282,15 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             uint64_t cost, uint32_t flags,
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
-  return CheckOrPeek(&Engine::Check, kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key, key_bytes,
-                     cost, flags, inline_config, result, error);
+  return CheckOrPeek<&Engine::Check>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key, key_bytes,
+                                     cost, flags, inline_config, result, error);
 }
 
 int32_t flint_limiter_peek(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                            uint64_t cost, uint32_t flags, const flint_limiter_config* inline_config,
                            flint_limiter_result* result, flint_limiter_error* error) {
-  return CheckOrPeek(&Engine::Peek, kCheckFlags, limiter, key, key_bytes, cost, flags,
-                     inline_config, result, error);
+  return CheckOrPeek<&Engine::Peek>(kCheckFlags, limiter, key, key_bytes, cost, flags,
+                                    inline_config, result, error);
 }
 
 int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item* items,

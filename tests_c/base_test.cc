@@ -139,6 +139,19 @@ TEST(Crc32cTest, InstructionAndTablesAgreeOnAnyBytesInAnyPieces) {
   }
 }
 
+TEST(Crc32cTest, BytesInRegistersCountAsThoseInMemory) {
+  std::mt19937_64 random(2);
+  for (int round = 0; round < 1000; ++round) {
+    const auto first = static_cast<uint32_t>(random());
+    const uint64_t rest[] = {random(), random(), random(), random()};
+    std::string bytes(reinterpret_cast<const char*>(&first), sizeof(first));
+    bytes.append(reinterpret_cast<const char*>(rest), sizeof(rest));
+    const auto before = static_cast<uint32_t>(random());
+    ASSERT_EQ(ExtendCrc32c(before, first, rest[0], rest[1], rest[2], rest[3]),
+              ExtendCrc32cPortable(before, bytes.data(), bytes.size()));
+  }
+}
+
 // ---- SHA-256 -----------------------------------------------------------------------------------
 
 // The vectors of FIPS 180-2 and the empty message.

@@ -76,27 +76,11 @@ State::~State() = default;
 State::State(State&&) noexcept = default;
 State& State::operator=(State&&) noexcept = default;
 
-uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns) {
-  return VisitAlgorithm(config.algorithm,
-                        [&](auto algorithm) { return algorithm.Remaining(config, state, now_ns); });
-}
-
-uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
-  return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
-    return algorithm.ResetAfterNs(config, state, now_ns);
-  });
-}
-
 uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns,
                       uint64_t cost) {
   return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
     return algorithm.RetryAfterNs(config, state, now_ns, cost);
   });
-}
-
-bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
-  return VisitAlgorithm(config.algorithm,
-                        [&](auto algorithm) { return algorithm.IsFresh(config, state, now_ns); });
 }
 
 uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns) {

@@ -58,14 +58,27 @@ inline void Admit(const LimitConfig& config, State& state, int64_t now_ns, uint6
 }
 
 // Whole units that would be admitted now, 0 to burst.
-uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns);
+inline uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns) {
+  return VisitAlgorithm(config.algorithm,
+                        [&](auto algorithm) { return algorithm.Remaining(config, state, now_ns); });
+}
+
 // Nanoseconds from now until reset_at, which each algorithm defines. At most 2^62.
-uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns);
+inline uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
+  return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
+    return algorithm.ResetAfterNs(config, state, now_ns);
+  });
+}
+
 // Nanoseconds until `cost` would be admitted if nothing else came; 0 when it would be now. At most
 // 2^62, and 2^63 for sliding_window_counter.
 uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost);
+
 // Whether the state can no longer be told from a new counter's, now and ever after.
-bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns);
+inline bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
+  return VisitAlgorithm(config.algorithm,
+                        [&](auto algorithm) { return algorithm.IsFresh(config, state, now_ns); });
+}
 
 // Units used as of now, rounded up, at most burst.
 uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns);

@@ -39,7 +39,10 @@ struct BucketLevel {
   static uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns) {
     const Span backlog = Backlog(state, now_ns);
     const Uint128 level = Uint128{backlog.ns} * config.rate + backlog.fraction;  // times per_ns
-    const Uint128 used = (level + config.per_ns - 1) / config.per_ns;
+    const Uint128 raised = level + config.per_ns - 1;
+    // The processor divides a word by a word; for two, a function is called.
+    const Uint128 used =
+        raised >> 64 == 0 ? static_cast<uint64_t>(raised) / config.per_ns : raised / config.per_ns;
     return static_cast<uint64_t>(std::min<Uint128>(used, config.burst));
   }
 

@@ -13,10 +13,10 @@ namespace {
 constexpr int64_t kMaxNs = int64_t{1} << 62;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
-int64_t ReadClockNs(clockid_t id) {
+int64_t ReadWallNs() {
   timespec now{};
-  clock_gettime(id, &now);
-  // A wall clock may be set to before 1970.
+  clock_gettime(CLOCK_REALTIME, &now);
+  // It may be set to before 1970.
   const int64_t seconds = std::clamp<int64_t>(now.tv_sec, 0, kMaxNs / kNsPerSecond - 1);
   return seconds * kNsPerSecond + now.tv_nsec;
 }
@@ -59,8 +59,8 @@ BootId ReadBootId() {
 
 class SystemClock final : public Clock {
  public:
-  int64_t BootNs() const override { return ReadClockNs(CLOCK_BOOTTIME); }
-  int64_t WallNs() const override { return ReadClockNs(CLOCK_REALTIME); }
+  int64_t BootNs() const override { return SystemBootNs(); }
+  int64_t WallNs() const override { return ReadWallNs(); }
   BootId Boot() const override { return boot_id_; }
   bool monotonic() const override { return true; }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <time.h>
+
 #include <array>
 #include <cstdint>
 
@@ -23,6 +25,12 @@ class Clock {
   virtual bool monotonic() const = 0;
 
   static const Clock* System();
+  // What its BootNs tells.
+  static int64_t SystemBootNs() {
+    timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  }
 };
 
 // A clock given by the user: one function stands for both clocks.

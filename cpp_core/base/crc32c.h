@@ -10,6 +10,10 @@ namespace flint {
 // processor's instruction where there is one.
 uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t size);
 
+// The same for 36 bytes that are in registers rather than in memory: the shortest records.
+uint32_t ExtendCrc32c(uint32_t crc, uint32_t first, uint64_t second, uint64_t third,
+                      uint64_t fourth, uint64_t fifth);
+
 // The same function from tables alone, whatever the processor.
 uint32_t ExtendCrc32cPortable(uint32_t crc, const void* data, size_t size);
 

@@ -1,14 +1,17 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 namespace flint {
 
-// A mutex for what is held for moments, as shards and the log's append side are: taken and left in
-// one atomic step each when nobody else wants it. Whoever finds it held looks again for about as
-// long as it is usually held before it asks the system to be woken, since going to sleep and being
-// woken takes a hundred times as long. (std::mutex does not look again, so that two threads which
-// append all the time spend it in the system.) Not recursive; any thread; no order among waiters.
+// A mutex for what is held for moments, as shards and the log's append side are: taken in one
+// atomic step and left by a plain store. Whoever finds it held looks again for about as long as it
+// is usually held, and then from time to time, so that nobody has to be woken by whoever leaves it,
+// for whom looking whether somebody sleeps would cost as much as all the rest. (std::mutex does
+// look, and goes to sleep at once: two threads which append all the time then spend it in the
+// system.) Not recursive; any thread; no order among waiters.
 class Mutex {
  public:
   Mutex() = default;
@@ -19,21 +22,12 @@ class Mutex {
     if (!try_lock()) [[unlikely]]
       LockSlowly();
   }
-  bool try_lock() {
-    int expected = kFree;
-    return state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire,
-                                          std::memory_order_relaxed);
-  }
-  void unlock() {
-    if (state_.exchange(kFree, std::memory_order_release) == kWanted) [[unlikely]]
-      state_.notify_one();
-  }
+  bool try_lock() { return !held_.exchange(true, std::memory_order_acquire); }
+  void unlock() { held_.store(false, std::memory_order_release); }
 
  private:
-  static constexpr int kFree = 0;
-  static constexpr int kHeld = 1;
-  static constexpr int kWanted = 2;  // held, and somebody sleeps until it is left
   static constexpr int kLooks = 200;
+  static constexpr std::chrono::microseconds kNap{50};
 
   static void Pause() {
 #if defined(__x86_64__)
@@ -44,14 +38,16 @@ class Mutex {
   }
 
   [[gnu::noinline]] void LockSlowly() {
-    for (int look = 0; look < kLooks; ++look) {
-      if (state_.load(std::memory_order_relaxed) == kFree && try_lock()) return;
-      Pause();
+    while (true) {
+      for (int look = 0; look < kLooks; ++look) {
+        if (!held_.load(std::memory_order_relaxed) && try_lock()) return;
+        Pause();
+      }
+      std::this_thread::sleep_for(kNap);
     }
-    while (state_.exchange(kWanted, std::memory_order_acquire) != kFree) state_.wait(kWanted);
   }
 
-  std::atomic<int> state_{kFree};
+  std::atomic<bool> held_{false};
 };
 
 }  // namespace flint

@@ -34,9 +34,22 @@ bool Engine::WouldWaitForDisk(const Flags& flags) const {
 Status Engine::Resolve(Shard& shard, uint64_t hash, const Item& item,
                        const LimitConfig* inline_config, int64_t now_ns, Keyspace::Room* room,
                        Counter** counter) {
+  Counter* const found = keyspace_.Find(shard, hash, item.key);
+  if (found == nullptr || found->kind == LimitKind::kInline) [[unlikely]] {
+    return ResolveOther(shard, hash, item, inline_config, now_ns, room, found, counter);
+  }
+  if (!CostFits(*found->config, item.cost)) [[unlikely]]
+    return WrongCost(*found->config, item);
+  *counter = found;
+  return Status();
+}
+
+// A key without counter, or an inline limit's.
+Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item,
+                            const LimitConfig* inline_config, int64_t now_ns, Keyspace::Room* room,
+                            Counter* found, Counter** counter) {
   const std::string_view key = item.key;
-  Counter* found = keyspace_.Find(shard, hash, key);
-  if (found != nullptr && found->kind == LimitKind::kInline && found->Forgettable(now_ns)) {
+  if (found != nullptr && found->Forgettable(now_ns)) {
     // Merged denials of a limit that is being forgotten may go with it if the log has no room.
     FlushMerged(shard, found);
     keyspace_.Erase(shard, found);
@@ -50,21 +63,19 @@ Status Engine::Resolve(Shard& shard, uint64_t hash, const Item& item,
       return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
     }
     // What is wrong with the call takes nobody's room.
-    FLINT_RETURN_IF_ERROR(CheckCost(*config, item));
+    if (!CostFits(*config, item.cost)) return WrongCost(*config, item);
     if (!room->Take(1)) return Status::TableFull();
     found = parent != nullptr ? keyspace_.CreateCounter(shard, hash, key, parent)
                               : keyspace_.CreateInline(shard, hash, key, *config);
     room->Use();
-  } else {
-    FLINT_RETURN_IF_ERROR(CheckCost(*found->config, item));
+  } else if (!CostFits(*found->config, item.cost)) {
+    return WrongCost(*found->config, item);
   }
   *counter = found;
   return Status();
 }
 
-Status Engine::CheckCost(const LimitConfig& config, const Item& item) {
-  if (item.cost >= 1 && item.cost <= config.burst) [[likely]]
-    return Status();
+Status Engine::WrongCost(const LimitConfig& config, const Item& item) {
   return Status(Code::kInvalidArgument, "cost " + std::to_string(item.cost) + " for key " +
                                             Shown(item.key) + " must be between 1 and " +
                                             std::to_string(config.burst) + ", the limit's burst");
@@ -258,9 +269,7 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
   return Status(Code::kInternal, "an append without a key");
 }
 
-Status Engine::AwaitTicket(uint64_t ticket, const Flags& flags) {
-  if (ticket == 0 || log_ == nullptr || !options_.log.always) return Status();
-  if (flags.no_sync || flags.no_wait) return Status();
+Status Engine::AwaitDisk(uint64_t ticket) {
   const Running running(this);
   return log_->WaitDurable(ticket, UINT64_MAX);
 }
@@ -277,8 +286,8 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
     if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
       return WhyUnusable();
     {
-      std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-      if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+      if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+      const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
       if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
         return WhyUnusable();
       status = CheckLocked(shard, hash, item, flags, inline_config, &room, decision, &result);
@@ -294,10 +303,8 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
   }
 }
 
-Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-                     Decision* decision) {
-  if (options_.on_error == OnError::kRaise) [[likely]]
-    return Decide(item, flags, inline_config, decision);
+Status Engine::CheckOrAnswer(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                             Decision* decision) {
   bool undecided = false;
   Status status =
       Deciding([&] { return Decide(item, flags, inline_config, decision); }, &undecided);
@@ -363,12 +370,12 @@ Status Engine::MakeRoom(const Flags& flags, Keyspace::Room* room) {
   bool missed = false;
   for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
     Shard& shard = NextShardToClear();
-    std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-    if (!Lock(&lock, flags.no_wait)) {
+    if (!Lock(&shard.mutex, flags.no_wait)) {
       missed = true;
-    } else if (keyspace_.ForgetOne(shard, now_ns) && room->Take(room->held() + 1)) {
-      return Status();
+      continue;
     }
+    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    if (keyspace_.ForgetOne(shard, now_ns) && room->Take(room->held() + 1)) return Status();
   }
   if (options_.when_full == WhenFull::kEvict) return Evict(flags, room);
   return missed ? Status::WouldBlock() : TableFull();
@@ -392,11 +399,11 @@ bool Engine::ChooseVictim(const Flags& flags, std::string* key, bool* missed) {
   size_t seen = 0;
   for (size_t tries = 0; tries < Keyspace::kShards && seen < kKeysToChooseFrom; ++tries) {
     Shard& shard = NextShardToClear();
-    std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-    if (!Lock(&lock, flags.no_wait)) {
+    if (!Lock(&shard.mutex, flags.no_wait)) {
       *missed = true;
       continue;
     }
+    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
     uint64_t left_ns = 0;
     const Counter* const counter = keyspace_.LeastUsed(shard, clock_.Now(), &left_ns, &seen);
     if (counter == nullptr || (found && left_ns >= least_ns)) continue;
@@ -418,8 +425,8 @@ Status Engine::Evict(const Flags& flags, Keyspace::Room* room) {
     Shard& shard = keyspace_.ShardOf(hash);
     Log::Result result = Log::Result::kOk;
     {
-      std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-      if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+      if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+      const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
       FLINT_RETURN_IF_ERROR(CheckUsable());
       Counter* const counter = keyspace_.Find(shard, hash, key);
       if (counter == nullptr || !counter->ephemeral()) continue;
@@ -454,8 +461,8 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-  if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+  if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = clock_.Now();
   Counter* counter = keyspace_.Find(shard, hash, item.key);
@@ -474,7 +481,7 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
     imagined->config = new LimitConfig(*config);
     counter = imagined.get();
   }
-  FLINT_RETURN_IF_ERROR(CheckCost(*counter->config, item));
+  if (!CostFits(*counter->config, item.cost)) return WrongCost(*counter->config, item);
   decision->allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
   decision->ticket = 0;
   if (!flags.decision_only) {
@@ -629,8 +636,8 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
       std::pmr::vector<std::unique_lock<Mutex>> locks(&arena);
       locks.reserve(shards.size());
       for (Shard* shard : shards) {
-        locks.emplace_back(shard->mutex, std::defer_lock);
-        if (!Lock(&locks.back(), flags.no_wait)) return Status::WouldBlock();
+        if (!Lock(&shard->mutex, flags.no_wait)) return Status::WouldBlock();
+        locks.emplace_back(shard->mutex, std::adopt_lock);
       }
       FLINT_RETURN_IF_ERROR(CheckUsable());
       status = CheckAllLocked(items, hashes, flags, &arena, &room, decisions, denied, &result);

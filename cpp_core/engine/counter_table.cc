@@ -19,18 +19,6 @@ CounterTable::~CounterTable() {
   }
 }
 
-Counter* CounterTable::Find(uint64_t hash, std::string_view key) const {
-  if (slots_.empty()) return nullptr;
-  const size_t mask = slots_.size() - 1;
-  const uint64_t tag = Tag(hash);
-  for (size_t i = static_cast<uint32_t>(hash) & mask; slots_[i] != 0; i = (i + 1) & mask) {
-    if ((slots_[i] & ~kAddressMask) != tag) continue;
-    Counter* counter = Address(slots_[i]);
-    if (counter->key() == key) return counter;
-  }
-  return nullptr;
-}
-
 Counter* CounterTable::Insert(uint64_t hash, CounterPointer counter) {
   if (slots_.empty()) Layout(kFirstSlots);
   if (TooFull(size_ + 1, slots_.size())) Layout(slots_.size() * 2);

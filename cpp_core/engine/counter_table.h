@@ -18,7 +18,17 @@ class CounterTable {
   CounterTable(const CounterTable&) = delete;
   CounterTable& operator=(const CounterTable&) = delete;
 
-  Counter* Find(uint64_t hash, std::string_view key) const;
+  Counter* Find(uint64_t hash, std::string_view key) const {
+    if (slots_.empty()) return nullptr;
+    const size_t mask = slots_.size() - 1;
+    const uint64_t tag = Tag(hash);
+    for (size_t i = static_cast<uint32_t>(hash) & mask; slots_[i] != 0; i = (i + 1) & mask) {
+      if ((slots_[i] & ~kAddressMask) != tag) continue;
+      Counter* counter = Address(slots_[i]);
+      if (counter->key() == key) return counter;
+    }
+    return nullptr;
+  }
   // The key must not be in the table. Throws std::bad_alloc and then changes nothing.
   Counter* Insert(uint64_t hash, CounterPointer counter);
   // Removes and destroys.

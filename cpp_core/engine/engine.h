@@ -143,7 +143,11 @@ class Engine {
 
   // `inline_config` may be null. On an error `decision` is left alone.
   Status Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-               Decision* decision);
+               Decision* decision) {
+    if (options_.on_error == OnError::kRaise) [[likely]]
+      return Decide(item, flags, inline_config, decision);
+    return CheckOrAnswer(item, flags, inline_config, decision);
+  }
   Status Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
               Decision* decision);
   // `decisions` has room for all; those up to and including `*denied` are filled.
@@ -205,12 +209,17 @@ class Engine {
   // Under the shard's lock.
   Status Resolve(Shard& shard, uint64_t hash, const Item& item, const LimitConfig* inline_config,
                  int64_t now_ns, Keyspace::Room* room, Counter** counter);
+  Status ResolveOther(Shard& shard, uint64_t hash, const Item& item,
+                      const LimitConfig* inline_config, int64_t now_ns, Keyspace::Room* room,
+                      Counter* found, Counter** counter);
   Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                 Decision* decision);
   Status DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                    size_t* denied);
   template <typename Call>
   Status Deciding(const Call& call, bool* undecided);
+  Status CheckOrAnswer(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                       Decision* decision);
   Status AnswerUndecided(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                          Decision* decision);
   Status MakeRoom(const Flags& flags, Keyspace::Room* room);
@@ -219,10 +228,13 @@ class Engine {
   bool ChooseVictim(const Flags& flags, std::string* key, bool* missed);
   Status Evict(const Flags& flags, Keyspace::Room* room);
   Log::Result RecordEviction(Shard& shard, Counter* counter);
-  static Status CheckCost(const LimitConfig& config, const Item& item);
-  static bool Lock(std::unique_lock<Mutex>* lock, bool no_wait) {
-    if (no_wait) return lock->try_lock();
-    lock->lock();
+  static bool CostFits(const LimitConfig& config, uint64_t cost) {
+    return cost >= 1 && cost <= config.burst;
+  }
+  static Status WrongCost(const LimitConfig& config, const Item& item);
+  static bool Lock(Mutex* mutex, bool no_wait) {
+    if (no_wait) return mutex->try_lock();
+    mutex->lock();
     return true;
   }
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
@@ -270,7 +282,13 @@ class Engine {
   Log::Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
   uint64_t UnsyncedChange() const;
   Status AfterAppend(Log::Result result, const Flags& flags);
-  Status AwaitTicket(uint64_t ticket, const Flags& flags);
+  Status AwaitTicket(uint64_t ticket, const Flags& flags) {
+    if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync || flags.no_wait) {
+      return Status();
+    }
+    return AwaitDisk(ticket);
+  }
+  Status AwaitDisk(uint64_t ticket);
   // A change is asked for without waiting, and can only be answered after a sync.
   bool WouldWaitForDisk(const Flags& flags) const;
 

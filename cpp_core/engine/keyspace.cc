@@ -12,7 +12,6 @@ namespace flint {
 namespace {
 
 constexpr size_t kMaxTemplateJournal = 1024;
-constexpr uint32_t kUsesPerSlot = 16;
 constexpr uint32_t kSlotsPerCounter = 2;
 constexpr int64_t kLingerNs = 100'000'000;
 constexpr size_t kSlotsLookedAt = 8;
@@ -65,13 +64,6 @@ void Keyspace::Room::TakeOver() {
   ++held_;
 }
 
-Counter* Keyspace::Find(Shard& shard, uint64_t hash, std::string_view key) {
-  Counter* counter = shard.table.Find(hash, key);
-  if (counter == nullptr || templates_.CatchUp(counter)) return counter;
-  Erase(shard, counter);
-  return nullptr;
-}
-
 Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
   counter->template_epoch = templates_.epoch();
   if (counter->ephemeral()) shard.slots_due += kSlotsPerCounter;
@@ -113,8 +105,7 @@ uint64_t Keyspace::counters() const {
 
 // ---- Forgetting --------------------------------------------------------------------------------
 
-void Keyspace::SweepAsUsed(Shard& shard, int64_t now_ns) {
-  if (++shard.uses % kUsesPerSlot == 0) ++shard.slots_due;
+void Keyspace::Sweep(Shard& shard, int64_t now_ns) {
   for (; shard.slots_due > 0; --shard.slots_due) {
     if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
     if (shard.table.slots() == 0) continue;
@@ -183,15 +174,6 @@ Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, si
 }
 
 // ---- Changes -----------------------------------------------------------------------------------
-
-void Keyspace::Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
-  if (counter->Forgettable(at_ns)) Forget(counter);
-  Admit(*counter->config, counter->state, at_ns, cost);
-  Totals& totals = counter->totals;
-  ++totals.allowed;
-  totals.allowed_cost = SaturatingAdd(totals.allowed_cost, cost);
-  totals.last_allowed_ns = at_ns;
-}
 
 void Keyspace::Denied(Counter* counter, const DenyPayload& deny) {
   Totals& totals = counter->totals;

@@ -74,7 +74,13 @@ class Keyspace {
   const TemplateSet& templates() const { return templates_; }
 
   // The counter of a key, up to date with the templates; null when there is none.
-  Counter* Find(Shard& shard, uint64_t hash, std::string_view key);
+  Counter* Find(Shard& shard, uint64_t hash, std::string_view key) {
+    Counter* const counter = shard.table.Find(hash, key);
+    if (counter == nullptr || templates_.CatchUp(counter)) [[likely]]
+      return counter;
+    Erase(shard, counter);
+    return nullptr;
+  }
   // Room for a key whatever the bound: of one that is there already.
   void CountKey() { keys_.fetch_add(1, std::memory_order_relaxed); }
   // Their room has been taken.
@@ -84,7 +90,11 @@ class Keyspace {
   void Erase(Shard& shard, Counter* counter);
   // Looks at a few slots for fresh counters to forget, more when counters have been added, so
   // that memory follows the live ones. Called as checks go by, with no counter in hand.
-  void SweepAsUsed(Shard& shard, int64_t now_ns);
+  void SweepAsUsed(Shard& shard, int64_t now_ns) {
+    if (++shard.uses % kUsesPerSlot == 0) ++shard.slots_due;
+    if (shard.slots_due > 0) [[unlikely]]
+      Sweep(shard, now_ns);
+  }
 
   // Bounds counters and inline limits together; 0: no bound. What is there already stays.
   void set_max_keys(uint64_t max_keys) { max_keys_ = max_keys; }
@@ -95,7 +105,14 @@ class Keyspace {
   Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen);
 
   // The changes that records tell of.
-  void Admitted(Counter* counter, int64_t at_ns, uint64_t cost);
+  void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
+    if (counter->Forgettable(at_ns)) Forget(counter);
+    Admit(*counter->config, counter->state, at_ns, cost);
+    Totals& totals = counter->totals;
+    ++totals.allowed;
+    totals.allowed_cost = SaturatingAdd(totals.allowed_cost, cost);
+    totals.last_allowed_ns = at_ns;
+  }
   void Denied(Counter* counter, const DenyPayload& deny);
   void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, const LimitConfig& config,
                       int64_t at_ns);
@@ -121,7 +138,10 @@ class Keyspace {
   void Swap(Keyspace* other);
 
  private:
+  static constexpr uint32_t kUsesPerSlot = 16;
+
   Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
+  void Sweep(Shard& shard, int64_t now_ns);
   bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns);
   void BoundTemplateJournal();
   bool TakeKey();

@@ -39,8 +39,8 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
                               Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(limit.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-  if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+  if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
   Counter* counter = keyspace_.Find(shard, hash, limit.key);
@@ -114,8 +114,8 @@ Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flag
                         Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
-  std::unique_lock<Mutex> lock(shard.mutex, std::defer_lock);
-  if (!Lock(&lock, flags.no_wait)) return Status::WouldBlock();
+  if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
   Counter* counter = keyspace_.Find(shard, hash, key);

@@ -61,8 +61,7 @@ void TemplateSet::IndexLengths() {
   prefix_lengths_.assign(lengths.begin(), lengths.end());
 }
 
-bool TemplateSet::CatchUp(Counter* counter) const {
-  if (counter->template_epoch == epoch_) return true;
+bool TemplateSet::GoThroughChanges(Counter* counter) const {
   if (counter->parent != nullptr) {
     for (size_t i = journal_.size() - (epoch_ - counter->template_epoch); i < journal_.size();
          ++i) {

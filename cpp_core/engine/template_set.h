@@ -35,7 +35,9 @@ class TemplateSet {
   uint32_t epoch() const { return epoch_; }
   // Takes a counter under a template through the changes since it was last used. False when its
   // template has been removed: the counter is to be erased.
-  bool CatchUp(Counter* counter) const;
+  bool CatchUp(Counter* counter) const {
+    return counter->template_epoch == epoch_ || GoThroughChanges(counter);
+  }
   // Forgets the changes; every counter has been through all of them.
   void ClearJournal() { journal_.clear(); }
   size_t journal_size() const { return journal_.size(); }
@@ -56,6 +58,7 @@ class TemplateSet {
     std::unique_ptr<const LimitConfig> old_config;
     std::unique_ptr<Template> removed;
   };
+  bool GoThroughChanges(Counter* counter) const;
   void Note(Change change);
   void IndexLengths();
 

@@ -13,7 +13,8 @@ namespace flint {
 // a process runs, and never goes back, unless it is set anew. Any thread.
 class EngineClock {
  public:
-  explicit EngineClock(const Clock* clock) : clock_(clock), monotonic_(clock->monotonic()) {}
+  explicit EngineClock(const Clock* clock)
+      : clock_(clock), is_system_(clock == Clock::System()), monotonic_(clock->monotonic()) {}
 
   // Makes engine time `engine_ns` at this moment.
   void StartAt(int64_t engine_ns) {
@@ -22,7 +23,7 @@ class EngineClock {
   }
 
   int64_t Now() {
-    const int64_t now_ns = Follow(clock_->BootNs());
+    const int64_t now_ns = Follow(is_system_ ? Clock::SystemBootNs() : clock_->BootNs());
     // The system's boot clock cannot go back, so the common case touches no shared memory.
     return monotonic_ ? now_ns : NotBefore(now_ns);
   }
@@ -64,6 +65,7 @@ class EngineClock {
   }
 
   const Clock* const clock_;
+  const bool is_system_;  // the usual case, in which a check asks the system directly
   const bool monotonic_;
   std::atomic<int64_t> offset_ns_{0};
   std::atomic<int64_t> floor_ns_{0};

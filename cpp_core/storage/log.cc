@@ -125,8 +125,7 @@ void Log::Switch() {
   EmitClock();
 }
 
-void Log::PutBuilt(const char* record, uint32_t length, uint32_t crc) {
-  ring_->Put(head_, record, length);
+void Log::Advance(uint32_t length, uint32_t crc) {
   head_ += length;
   ++sequence_;
   crc_ = crc;
@@ -135,7 +134,9 @@ void Log::PutBuilt(const char* record, uint32_t length, uint32_t crc) {
 void Log::Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
   const uint32_t crc = BuildRecord(scratch_.data(), crc_, active_->header.generation, sequence_ + 1,
                                    type, flags, id, payload);
-  PutBuilt(scratch_.data(), RecordBytes(payload.size()), crc);
+  const uint32_t length = RecordBytes(payload.size());
+  ring_->Put(head_, scratch_.data(), length);
+  Advance(length, crc);
 }
 
 // For the log's own records, which may use the reserve but must leave room to switch segments.
@@ -221,12 +222,10 @@ Log::Result Log::AppendOne(RecordType type, const Binding& binding, int64_t time
       return result;
     const SegmentHeader& header = active_->header;
     if (binding.segment != static_cast<uint32_t>(header.number)) return Result::kNeedKey;
-    const uint64_t payload[2] = {static_cast<uint64_t>(time_ns), cost};
-    char record[kAllowBytes];
-    const uint32_t crc =
-        BuildRecord(record, crc_, header.generation, sequence_ + 1, type, 0, binding.id,
-                    std::string_view(reinterpret_cast<const char*>(payload), sizeof(payload)));
-    PutBuilt(record, kAllowBytes, crc);
+    const EventRecord record =
+        BuildEvent(crc_, header.generation, sequence_ + 1, type, binding.id, time_ns, cost);
+    ring_->Put(head_, record);
+    Advance(kAllowBytes, record.crc);
     *ticket = head_;
     CountEvent(&wake);
   }

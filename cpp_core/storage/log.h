@@ -166,7 +166,7 @@ class Log {
   bool FitsSegment(uint32_t length) const;
   void Switch();
   void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
-  void PutBuilt(const char* record, uint32_t length, uint32_t crc);
+  void Advance(uint32_t length, uint32_t crc);
   void EmitPendingSeals(uint8_t flags);
   bool HasReserve(uint32_t length) const;
   bool ClockStepped() const;

@@ -7,6 +7,7 @@
 
 #include "algorithms/algorithm.h"
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/sha256.h"
 #include "storage/log_format.h"
 
@@ -108,6 +109,21 @@ uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record
 // Writes a whole record (RecordBytes(payload.size()) bytes) with its CRC to `to`.
 uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
                      RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
+
+// An admission or a denial of one key, which has no flags, in words: what BuildRecord makes of it,
+// without going through memory.
+struct EventRecord {
+  uint64_t words[kAllowBytes / 8];
+  uint32_t crc;
+};
+inline EventRecord BuildEvent(uint32_t previous_crc, uint64_t generation, uint64_t sequence,
+                              RecordType type, uint32_t id, int64_t time_ns, uint64_t cost) {
+  const uint64_t kind = static_cast<uint64_t>(type) | uint64_t{id} << 32;
+  const uint32_t crc = ExtendCrc32c(previous_crc ^ static_cast<uint32_t>(generation), kAllowBytes,
+                                    sequence, kind, static_cast<uint64_t>(time_ns), cost);
+  return {{crc | uint64_t{kAllowBytes} << 32, sequence, kind, static_cast<uint64_t>(time_ns), cost},
+          crc};
+}
 
 // Reads the record at the start of `bytes` if it continues the chain; false otherwise.
 bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t generation,

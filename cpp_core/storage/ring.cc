@@ -58,14 +58,8 @@ void Ring::Put(uint64_t position, const char* record, uint32_t length) {
   if (memory_.file != nullptr && length <= data_bytes_ - at) [[likely]] {
     char* const to = memory_.file + kRingHeaderBytes + at;
     char* const copy = memory_.read + kRingHeaderBytes + at;
-    // Records of admissions have this length, which the compiler can make the most of.
-    if (length == kAllowBytes) {
-      std::memcpy(copy, record, kAllowBytes);
-      std::memcpy(to + 8, record + 8, kAllowBytes - 8);
-    } else {
-      std::memcpy(copy, record, length);
-      std::memcpy(to + 8, record + 8, length - 8);
-    }
+    std::memcpy(copy, record, length);
+    std::memcpy(to + 8, record + 8, length - 8);
     __atomic_store_n(reinterpret_cast<uint64_t*>(to), Decode64(record), __ATOMIC_RELEASE);
     return;
   }

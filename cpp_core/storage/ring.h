@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "base/env.h"
+#include "storage/log_format.h"
 #include "storage/segment.h"
 
 namespace flint {
@@ -22,6 +24,17 @@ class Ring {
   // Stores a record so that its first eight bytes come last. Records must not overlap ones that
   // are still needed; the log sees to that.
   void Put(uint64_t position, const char* record, uint32_t length);
+  void Put(uint64_t position, const EventRecord& record) {
+    const uint64_t at = position & (data_bytes_ - 1);
+    if (memory_.file == nullptr || kAllowBytes > data_bytes_ - at) [[unlikely]] {
+      Put(position, reinterpret_cast<const char*>(record.words), kAllowBytes);
+      return;
+    }
+    char* const to = memory_.file + kRingHeaderBytes + at;
+    std::memcpy(memory_.read + kRingHeaderBytes + at, record.words, kAllowBytes);
+    std::memcpy(to + 8, record.words + 1, kAllowBytes - 8);
+    __atomic_store_n(reinterpret_cast<uint64_t*>(to), record.words[0], __ATOMIC_RELEASE);
+  }
   // Whether a record did not reach the file, now or earlier.
   bool failed() const { return store_->failed(); }
   // The stored bytes from `position`: up to `size` of them, fewer where the ring wraps.
