@@ -16,16 +16,20 @@
 // Between the public header's structures and the engine's types: sizes, bounds and names.
 namespace flint {
 
-// A structure as the caller's version of the header has it, the rest zero.
+// Whether a structure is there and as large as the caller's version of the header has it.
+template <typename T>
+Status CheckStruct(const T* structure, const char* name) {
+  if (structure != nullptr && structure->struct_size >= sizeof(T)) [[likely]]
+    return Status();
+  if (structure == nullptr) return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+  return Status(Code::kInvalidArgument, std::string(name) + ".struct_size is " +
+                                            std::to_string(structure->struct_size) +
+                                            "; set it to sizeof the structure");
+}
+
 template <typename T>
 Status ReadStruct(const T* from, const char* name, T* to) {
-  *to = T{};
-  if (from == nullptr) return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
-  if (from->struct_size < sizeof(T)) {
-    return Status(Code::kInvalidArgument, std::string(name) + ".struct_size is " +
-                                              std::to_string(from->struct_size) +
-                                              "; set it to sizeof the structure");
-  }
+  FLINT_RETURN_IF_ERROR(CheckStruct(from, name));
   std::memcpy(to, from, sizeof(T));
   return Status();
 }
@@ -41,12 +45,6 @@ void WriteStruct(const T& from, T* to) {
   }
   std::memcpy(static_cast<void*>(to), &from, std::min<size_t>(struct_size, sizeof(T)));
   to->struct_size = struct_size;
-}
-
-template <typename T>
-Status CheckOutput(const T* to, const char* name) {
-  T ignored;
-  return ReadStruct(to, name, &ignored);
 }
 
 template <typename T>

@@ -93,7 +93,7 @@ inline int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter, const
                            flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     if (result == nullptr || result->struct_size < sizeof(*result)) [[unlikely]] {
-      return flint::CheckOutput(result, "result");
+      return flint::CheckStruct(result, "result");
     }
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, allowed_flags, &read));
@@ -190,7 +190,7 @@ Status CheckPage(const char* name, const Entry* entries, uint64_t capacity, uint
   }
   FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(Entry), "stride"));
   for (uint64_t i = 0; i < capacity; ++i) {
-    FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(entries, stride, i), name));
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(entries, stride, i), name));
   }
   return Status();
 }
@@ -216,7 +216,7 @@ int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error
 int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
                              flint_limiter_doctor_report* report, flint_limiter_error* error) {
   return Guard(error, [&]() -> Status {
-    FLINT_RETURN_IF_ERROR(flint::CheckOutput(report, "report"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(report, "report"));
     std::string directory;
     FLINT_RETURN_IF_ERROR(ReadPath(path, path_bytes, &directory));
     FLINT_RETURN_IF_ERROR(RefuseMemory(directory));
@@ -315,7 +315,7 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
       FLINT_RETURN_IF_ERROR(flint::ReadStruct(flint::At(items, item_stride, i), "items", &item));
       FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &wanted[i].key));
       wanted[i].cost = item.cost;
-      FLINT_RETURN_IF_ERROR(flint::CheckOutput(flint::At(results, result_stride, i), "results"));
+      FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(results, result_stride, i), "results"));
     }
     std::pmr::vector<Engine::Decision> decisions(count, &arena);
     size_t denied = 0;
@@ -332,7 +332,7 @@ int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t k
                              uint32_t kind, flint_limiter_status_info* status,
                              flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    FLINT_RETURN_IF_ERROR(flint::CheckOutput(status, "status"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(status, "status"));
     LimitKind read_kind{};
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
     std::string_view view;
@@ -392,7 +392,7 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
 int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
                                flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    FLINT_RETURN_IF_ERROR(flint::CheckOutput(info, "info"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(info, "info"));
     Engine::Info found;
     FLINT_RETURN_IF_ERROR(engine->GetInfo(&found));
     flint::WriteInfo(found, info);

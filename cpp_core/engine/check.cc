@@ -492,75 +492,115 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
 
 // ---- Several keys ------------------------------------------------------------------------------
 
-namespace {
+// One of the keys, as it is being decided.
+struct Engine::Part {
+  uint64_t hash = 0;
+  Shard* shard = nullptr;
+  Counter* counter = nullptr;
+};
 
-Status CheckItems(std::span<const Engine::Item> items, std::pmr::memory_resource* arena) {
-  if (items.empty() || items.size() > kMaxItems) {
-    return Status(Code::kInvalidArgument,
-                  "items has " + std::to_string(items.size()) + " entries; 1 to 1,024 are allowed");
+// All of them, and their numbers in order of hash, which is that of their shards too.
+struct Engine::Parts {
+  explicit Parts(size_t count, Arena* arena) : all(count, arena), order(count, arena) {}
+  std::pmr::vector<Part> all;
+  std::pmr::vector<uint32_t> order;
+};
+
+// The locks of their shards, each taken once.
+class Engine::PartLocks {
+ public:
+  explicit PartLocks(const Parts& parts) : parts_(parts) {}
+  ~PartLocks() {
+    for (size_t i = 0; i < taken_; ++i) {
+      if (IsFirst(i)) ShardAt(i)->mutex.unlock();
+    }
   }
-  std::pmr::vector<std::string_view> keys(arena);
-  keys.reserve(items.size());
+  PartLocks(const PartLocks&) = delete;
+  PartLocks& operator=(const PartLocks&) = delete;
+
+  bool Take(bool no_wait) {
+    for (; taken_ < parts_.order.size(); ++taken_) {
+      if (IsFirst(taken_) && !Lock(&ShardAt(taken_)->mutex, no_wait)) return false;
+    }
+    return true;
+  }
+
+ private:
+  Shard* ShardAt(size_t i) const { return parts_.all[parts_.order[i]].shard; }
+  bool IsFirst(size_t i) const { return i == 0 || ShardAt(i) != ShardAt(i - 1); }
+
+  const Parts& parts_;
+  size_t taken_ = 0;
+};
+
+// Keys that are the same have the same hash; seldom do others.
+Status Engine::CheckDifferent(std::span<const Item> items, const Parts& parts) {
+  const auto& order = parts.order;
+  size_t twice = items.size();
+  for (size_t i = 0; i < order.size(); ++i) {
+    for (size_t j = i; j-- > 0 && parts.all[order[j]].hash == parts.all[order[i]].hash;) {
+      if (items[order[j]].key != items[order[i]].key) continue;
+      twice = std::min<size_t>(twice, std::max(order[i], order[j]));
+    }
+  }
+  if (twice == items.size()) return Status();
+  return Status(Code::kInvalidArgument,
+                "items has key " + Shown(items[twice].key) + " twice; each key may appear once");
+}
+
+Status Engine::ReadItems(std::span<const Item> items, Parts* parts) {
   size_t bytes = 0;
-  for (const Engine::Item& item : items) {
-    keys.push_back(item.key);
-    bytes += item.key.size();
-  }
+  for (const Item& item : items) bytes += item.key.size();
   if (bytes > kMaxKeyBytesTogether) {
     return Status(Code::kInvalidArgument, "the keys of items have " + std::to_string(bytes) +
                                               " bytes; together at most 65,535 are allowed");
   }
-  std::sort(keys.begin(), keys.end());
-  const auto twice = std::adjacent_find(keys.begin(), keys.end());
-  if (twice == keys.end()) return Status();
-  return Status(Code::kInvalidArgument,
-                "items has key " + Shown(*twice) + " twice; each key may appear once");
+  for (size_t i = 0; i < items.size(); ++i) {
+    Part& part = parts->all[i];
+    part.hash = keyspace_.Hash(items[i].key);
+    part.shard = &keyspace_.ShardOf(part.hash);
+    parts->order[i] = static_cast<uint32_t>(i);
+  }
+  std::sort(parts->order.begin(), parts->order.end(),
+            [parts](uint32_t a, uint32_t b) { return parts->all[a].hash < parts->all[b].hash; });
+  return CheckDifferent(items, *parts);
 }
 
-}  // namespace
-
-Log::Result Engine::RecordAllowAll(std::span<Counter* const> counters, std::span<const Item> items,
+Log::Result Engine::RecordAllowAll(std::span<const Part> parts, std::span<const Item> items,
                                    int64_t now_ns, Arena* arena, uint64_t* ticket) {
-  std::pmr::vector<const Log::Binding*> bindings(arena);
-  std::pmr::vector<uint64_t> costs(arena);
-  bindings.reserve(counters.size());
-  costs.reserve(counters.size());
-  for (size_t i = 0; i < counters.size(); ++i) {
-    PrepareAdmit(*counters[i]->config, counters[i]->state, now_ns);
-    bindings.push_back(&counters[i]->binding);
-    costs.push_back(items[i].cost);
-  }
   *ticket = 0;
+  for (const Part& part : parts) {
+    PrepareAdmit(*part.counter->config, part.counter->state, now_ns);
+  }
   if (log_ != nullptr) {
-    for (Counter* counter : counters) {
-      Shard& shard = keyspace_.ShardOf(keyspace_.Hash(counter->key()));
-      if (shard.merged.empty() || !counter->Forgettable(now_ns)) continue;
-      const Log::Result flushed = FlushMerged(shard, counter);
+    std::pmr::vector<Log::Share> shares(parts.size(), arena);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const Part& part = parts[i];
+      shares[i] = {&part.counter->binding, items[i].cost};
+      if (part.shard->merged.empty() || !part.counter->Forgettable(now_ns)) continue;
+      const Log::Result flushed = FlushMerged(*part.shard, part.counter);
       if (flushed != Log::Result::kOk) return flushed;
     }
-    const auto count = static_cast<uint32_t>(counters.size());
-    Log::Result result = log_->AppendAllowAll(bindings.data(), costs.data(), count, now_ns, ticket);
+    Log::Result result = log_->AppendAllowAll(shares, now_ns, ticket);
     while (result == Log::Result::kNeedKey) {
-      result = BindStale(counters);
-      if (result == Log::Result::kOk) {
-        result = log_->AppendAllowAll(bindings.data(), costs.data(), count, now_ns, ticket);
-      }
+      result = BindStale(parts);
+      if (result == Log::Result::kOk) result = log_->AppendAllowAll(shares, now_ns, ticket);
     }
     if (result != Log::Result::kOk) return result;
   }
-  for (size_t i = 0; i < counters.size(); ++i) {
-    keyspace_.Admitted(counters[i], now_ns, items[i].cost);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    keyspace_.Admitted(parts[i].counter, now_ns, items[i].cost);
   }
   return Log::Result::kOk;
 }
 
 // Gives an id in the active segment to every key that has none there. A segment holds all keys of
 // one call and their record, so this ends.
-Log::Result Engine::BindStale(std::span<Counter* const> counters) {
+Log::Result Engine::BindStale(std::span<const Part> parts) {
   const uint32_t active = log_->active_segment();
-  for (Counter* counter : counters) {
-    if (counter->binding.segment == active) continue;
-    const Log::Result result = BindKey(counter);
+  for (const Part& part : parts) {
+    if (part.counter->binding.segment == active) continue;
+    const Log::Result result = BindKey(part.counter);
     if (result != Log::Result::kOk) return result;
   }
   return Log::Result::kOk;
@@ -568,45 +608,45 @@ Log::Result Engine::BindStale(std::span<Counter* const> counters) {
 
 // For all keys that are new before the first is created: a counter that has used nothing yet would
 // make room for the next.
-Status Engine::TakeRoomForAll(std::span<const Item> items, std::span<const uint64_t> hashes,
+Status Engine::TakeRoomForAll(std::span<const Item> items, std::span<const Part> parts,
                               Keyspace::Room* room) {
   if (options_.max_keys == 0) return Status();
   size_t missing = 0;
   for (size_t i = 0; i < items.size(); ++i) {
-    const bool is_new =
-        keyspace_.Find(keyspace_.ShardOf(hashes[i]), hashes[i], items[i].key) == nullptr;
+    const bool is_new = keyspace_.Find(*parts[i].shard, parts[i].hash, items[i].key) == nullptr;
     if (is_new && keyspace_.templates().Match(items[i].key) != nullptr) ++missing;
   }
   return room->Take(missing) ? Status() : Status::TableFull();
 }
 
-Status Engine::CheckAllLocked(std::span<const Item> items, std::span<const uint64_t> hashes,
+Status Engine::CheckAllLocked(std::span<const Item> items, std::span<Part> parts,
                               const Flags& flags, Arena* arena, Keyspace::Room* room,
                               Decision* decisions, size_t* denied, Log::Result* result) {
   const int64_t now_ns = clock_.Now();
-  std::pmr::vector<Counter*> counters(items.size(), arena);
   *denied = items.size();
-  for (const uint64_t hash : hashes) keyspace_.SweepAsUsed(keyspace_.ShardOf(hash), now_ns);
-  FLINT_RETURN_IF_ERROR(TakeRoomForAll(items, hashes, room));
+  for (const Part& part : parts) keyspace_.SweepAsUsed(*part.shard, now_ns);
+  FLINT_RETURN_IF_ERROR(TakeRoomForAll(items, parts, room));
   for (size_t i = 0; i < items.size(); ++i) {
-    Shard& shard = keyspace_.ShardOf(hashes[i]);
-    FLINT_RETURN_IF_ERROR(Resolve(shard, hashes[i], items[i], nullptr, now_ns, room, &counters[i]));
+    Part& part = parts[i];
+    FLINT_RETURN_IF_ERROR(
+        Resolve(*part.shard, part.hash, items[i], nullptr, now_ns, room, &part.counter));
   }
   for (size_t i = 0; i < items.size() && *denied == items.size(); ++i) {
-    if (!Allows(*counters[i]->config, counters[i]->state, now_ns, items[i].cost)) *denied = i;
+    Counter* const counter = parts[i].counter;
+    if (!Allows(*counter->config, counter->state, now_ns, items[i].cost)) *denied = i;
   }
   uint64_t ticket = 0;
   const bool allowed = *denied == items.size();
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = allowed ? RecordAllowAll(counters, items, now_ns, arena, &ticket)
-                    : RecordDeny(keyspace_.ShardOf(hashes[*denied]), counters[*denied], now_ns,
+  *result = allowed ? RecordAllowAll(parts, items, now_ns, arena, &ticket)
+                    : RecordDeny(*parts[*denied].shard, parts[*denied].counter, now_ns,
                                  items[*denied].cost, &ticket);
   if (*result != Log::Result::kOk) return Status();
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
     decisions[i].allowed = i != *denied;
     decisions[i].ticket = ticket;
     if (!flags.decision_only) {
-      Describe(*counters[i], now_ns, items[i].cost, decisions[i].allowed, &decisions[i]);
+      Describe(*parts[i].counter, now_ns, items[i].cost, decisions[i].allowed, &decisions[i]);
     }
   }
   return Status();
@@ -615,32 +655,23 @@ Status Engine::CheckAllLocked(std::span<const Item> items, std::span<const uint6
 Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                          size_t* denied) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
+  if (items.empty() || items.size() > kMaxItems) {
+    return Status(Code::kInvalidArgument,
+                  "items has " + std::to_string(items.size()) + " entries; 1 to 1,024 are allowed");
+  }
   char memory[kArenaBytes];
   Arena arena(memory, sizeof(memory));
-  FLINT_RETURN_IF_ERROR(CheckItems(items, &arena));
-  std::pmr::vector<uint64_t> hashes(&arena);
-  std::pmr::vector<Shard*> shards(&arena);
-  hashes.reserve(items.size());
-  shards.reserve(items.size());
-  for (const Item& item : items) {
-    hashes.push_back(keyspace_.Hash(item.key));
-    shards.push_back(&keyspace_.ShardOf(hashes.back()));
-  }
-  std::sort(shards.begin(), shards.end());
-  shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
+  Parts parts(items.size(), &arena);
+  FLINT_RETURN_IF_ERROR(ReadItems(items, &parts));
   Keyspace::Room room(&keyspace_);
   while (true) {
     Log::Result result = Log::Result::kOk;
     Status status;
     {
-      std::pmr::vector<std::unique_lock<Mutex>> locks(&arena);
-      locks.reserve(shards.size());
-      for (Shard* shard : shards) {
-        if (!Lock(&shard->mutex, flags.no_wait)) return Status::WouldBlock();
-        locks.emplace_back(shard->mutex, std::adopt_lock);
-      }
+      PartLocks locks(parts);
+      if (!locks.Take(flags.no_wait)) return Status::WouldBlock();
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      status = CheckAllLocked(items, hashes, flags, &arena, &room, decisions, denied, &result);
+      status = CheckAllLocked(items, parts.all, flags, &arena, &room, decisions, denied, &result);
     }
     if (status.code() == Code::kTableFull) {
       FLINT_RETURN_IF_ERROR(MakeRoom(flags, &room));

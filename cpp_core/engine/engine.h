@@ -256,14 +256,19 @@ class Engine {
   int64_t WallFromEngine(int64_t engine_ns, int64_t now_ns) const;
   void FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const;
 
-  Status CheckAllLocked(std::span<const Item> items, std::span<const uint64_t> hashes,
-                        const Flags& flags, Arena* arena, Keyspace::Room* room, Decision* decisions,
-                        size_t* denied, Log::Result* result);
-  Status TakeRoomForAll(std::span<const Item> items, std::span<const uint64_t> hashes,
+  struct Part;
+  struct Parts;
+  class PartLocks;
+  static Status CheckDifferent(std::span<const Item> items, const Parts& parts);
+  Status ReadItems(std::span<const Item> items, Parts* parts);
+  Status CheckAllLocked(std::span<const Item> items, std::span<Part> parts, const Flags& flags,
+                        Arena* arena, Keyspace::Room* room, Decision* decisions, size_t* denied,
+                        Log::Result* result);
+  Status TakeRoomForAll(std::span<const Item> items, std::span<const Part> parts,
                         Keyspace::Room* room);
-  Log::Result RecordAllowAll(std::span<Counter* const> counters, std::span<const Item> items,
+  Log::Result RecordAllowAll(std::span<const Part> parts, std::span<const Item> items,
                              int64_t now_ns, Arena* arena, uint64_t* ticket);
-  Log::Result BindStale(std::span<Counter* const> counters);
+  Log::Result BindStale(std::span<const Part> parts);
 
   // A change of a limit: `attempt` is made again for as long as the log has no room.
   template <typename Attempt>

@@ -338,15 +338,16 @@ Status Writer::Admit(const LegacyEvent& event, LegacyFindings* findings) {
     FLINT_RETURN_IF_ERROR(Delay(event.at_ns, time_ns, delay_ns));
     time_ns = engine_ns_;
   }
-  std::string payload;
-  BeginAllowAll(&payload, time_ns, static_cast<uint32_t>(uses.size()));
+  std::string payload(AllowAllBytes(uses.size()), '\0');
+  EncodeAllowAll(payload.data(), time_ns, static_cast<uint32_t>(uses.size()));
+  uint32_t index = 0;
   for (const auto& [limit, cost] : uses) {
     if (limit->Ephemeral() && IsFresh(limit->config, limit->state, time_ns)) {
       limit->state = State();
     }
     flint::Admit(limit->config, limit->state, time_ns, cost);
     limit->changed_ns = time_ns;
-    AddAllowAllItem(&payload, {limit->id, cost});
+    EncodeAllowAllItem(payload.data(), index++, {limit->id, cost});
   }
   if (event.type == RecordType::kAllowAll) {
     if (RecordBytes(payload.size()) > kMaxRecordBytes) {

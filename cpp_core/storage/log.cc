@@ -250,23 +250,28 @@ Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny, uin
   return Appended(wake);
 }
 
-Log::Result Log::AppendAllowAll(const Binding* const* bindings, const uint64_t* costs,
-                                uint32_t count, int64_t time_ns, uint64_t* ticket) {
-  std::string payload;
+Log::Result Log::AppendAllowAll(std::span<const Share> shares, int64_t time_ns, uint64_t* ticket) {
+  const auto count = static_cast<uint32_t>(shares.size());
+  const size_t payload_bytes = AllowAllBytes(count);
+  const uint32_t length = RecordBytes(payload_bytes);
   bool wake = false;
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    const Result result = ReserveBounded(RecordBytes(16 + size_t{count} * 16));
+    const Result result = ReserveBounded(length);
     if (result != Result::kOk) return result;
-    payload.reserve(16 + size_t{count} * 16);
-    BeginAllowAll(&payload, time_ns, count);
+    const SegmentHeader& header = active_->header;
+    char* const record = scratch_.data();
+    char* const payload = record + kRecordHeaderBytes;
+    EncodeAllowAll(payload, time_ns, count);
     for (uint32_t i = 0; i < count; ++i) {
-      if (bindings[i]->segment != static_cast<uint32_t>(active_->header.number)) {
-        return Result::kNeedKey;
-      }
-      AddAllowAllItem(&payload, AllowAllItem{bindings[i]->id, costs[i]});
+      const Binding& binding = *shares[i].binding;
+      if (binding.segment != static_cast<uint32_t>(header.number)) return Result::kNeedKey;
+      EncodeAllowAllItem(payload, i, {binding.id, shares[i].cost});
     }
-    Emit(RecordType::kAllowAll, 0, 0, payload);
+    const uint32_t crc = FinishRecord(record, crc_, header.generation, sequence_ + 1,
+                                      RecordType::kAllowAll, 0, 0, payload_bytes);
+    ring_->Put(head_, record, length);
+    Advance(length, crc);
     *ticket = head_;
     CountEvent(&wake);
   }

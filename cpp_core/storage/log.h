@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -69,6 +70,12 @@ class Log {
     uint32_t id = 0;
   };
 
+  // What an admission of several keys takes of one of them.
+  struct Share {
+    const Binding* binding = nullptr;
+    uint64_t cost = 0;
+  };
+
   enum class Result {
     kOk,
     kNeedKey,      // the key has no id in the active segment yet: AppendKey, then again
@@ -106,8 +113,8 @@ class Log {
 
   Result AppendAllow(const Binding& binding, int64_t time_ns, uint64_t cost, uint64_t* ticket);
   Result AppendDeny(const Binding& binding, const DenyPayload& deny, uint64_t* ticket);
-  Result AppendAllowAll(const Binding* const* bindings, const uint64_t* costs, uint32_t count,
-                        int64_t time_ns, uint64_t* ticket);
+  // At most 1,024.
+  Result AppendAllowAll(std::span<const Share> shares, int64_t time_ns, uint64_t* ticket);
   Result AppendKey(const KeyPayload& key, Binding* binding);
   Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
 

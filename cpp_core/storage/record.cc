@@ -65,15 +65,20 @@ uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record
 
 uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
                      RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
-  const uint32_t length = RecordBytes(payload.size());
+  if (!payload.empty()) std::memcpy(to + kRecordHeaderBytes, payload.data(), payload.size());
+  return FinishRecord(to, previous_crc, generation, sequence, type, flags, id, payload.size());
+}
+
+uint32_t FinishRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
+                      RecordType type, uint8_t flags, uint32_t id, size_t payload_bytes) {
+  const uint32_t length = RecordBytes(payload_bytes);
   Encode32(to + 4, length);
   Encode64(to + 8, sequence);
   to[16] = static_cast<char>(type);
   to[17] = static_cast<char>(flags);
   Encode16(to + 18, 0);
   Encode32(to + 20, id);
-  if (!payload.empty()) std::memcpy(to + kRecordHeaderBytes, payload.data(), payload.size());
-  const size_t used = kRecordHeaderBytes + payload.size();
+  const size_t used = kRecordHeaderBytes + payload_bytes;
   if (used < length) std::memset(to + used, 0, length - used);
   const uint32_t crc = ChainCrc(previous_crc, generation, to, length);
   Encode32(to, crc);
@@ -252,17 +257,17 @@ bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost) {
   return reader.GetI64(time_ns) && reader.GetU64(cost) && *cost >= 1;
 }
 
-void BeginAllowAll(std::string* payload, int64_t time_ns, uint32_t count) {
-  payload->clear();
-  Put64(payload, static_cast<uint64_t>(time_ns));
-  Put32(payload, count);
-  Put32(payload, 0);
+void EncodeAllowAll(char* payload, int64_t time_ns, uint32_t count) {
+  Encode64(payload, static_cast<uint64_t>(time_ns));
+  Encode32(payload + 8, count);
+  Encode32(payload + 12, 0);
 }
 
-void AddAllowAllItem(std::string* payload, const AllowAllItem& item) {
-  Put32(payload, item.id);
-  Put32(payload, 0);
-  Put64(payload, item.cost);
+void EncodeAllowAllItem(char* payload, uint32_t index, const AllowAllItem& item) {
+  char* const at = payload + AllowAllBytes(index);
+  Encode32(at, item.id);
+  Encode32(at + 4, 0);
+  Encode64(at + 8, item.cost);
 }
 
 AllowAllReader::AllowAllReader(std::string_view payload) : payload_(payload) {

@@ -110,6 +110,9 @@ uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record
 uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
                      RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
 
+// The same for a payload that stands in its place behind the header already.
+uint32_t FinishRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
+                      RecordType type, uint8_t flags, uint32_t id, size_t payload_bytes);
 // An admission or a denial of one key, which has no flags, in words: what BuildRecord makes of it,
 // without going through memory.
 struct EventRecord {
@@ -163,7 +166,9 @@ class AllowAllReader {
   int64_t time_ns_ = 0;
   uint32_t count_ = 0;
 };
-void BeginAllowAll(std::string* payload, int64_t time_ns, uint32_t count);
-void AddAllowAllItem(std::string* payload, const AllowAllItem& item);
+// Its payload is written in place, of so many bytes.
+inline constexpr size_t AllowAllBytes(size_t count) { return 16 + count * 16; }
+void EncodeAllowAll(char* payload, int64_t time_ns, uint32_t count);
+void EncodeAllowAllItem(char* payload, uint32_t index, const AllowAllItem& item);
 
 }  // namespace flint

@@ -3,31 +3,46 @@
 
 #define AS_LIMITER(object) ((LimiterObject*)(object))
 
-/* The items of one call. `keys` owns its references: user code that runs while the items are
- * read, or beside the call, may change the list they came from. */
+/* One item of a call. `key` is owned: user code that runs while the items are read, or beside the
+ * call, may change the list they came from. */
+typedef struct {
+  PyObject* key;
+  flint_limiter_item item;
+  flint_limiter_result result;
+} Entry;
+
+#define FEW_ITEMS 4
+
 typedef struct {
   Py_ssize_t count;
-  PyObject** keys;
-  flint_limiter_item* items;
-  flint_limiter_result* results;
+  Entry* entries; /* `few`, or allocated */
+  Entry few[FEW_ITEMS];
 } Batch;
 
+static void batch_init(Batch* batch) {
+  batch->count = 0;
+  batch->entries = batch->few;
+}
+
 static void batch_free(Batch* batch) {
-  for (Py_ssize_t i = 0; batch->keys != NULL && i < batch->count; i++) Py_XDECREF(batch->keys[i]);
-  PyMem_Free(batch->keys);
-  PyMem_Free(batch->items);
-  PyMem_Free(batch->results);
+  for (Py_ssize_t i = 0; i < batch->count; i++) Py_XDECREF(batch->entries[i].key);
+  if (batch->entries != batch->few) PyMem_Free(batch->entries);
 }
 
 static bool batch_allocate(Batch* batch, Py_ssize_t count) {
   size_t size = (size_t)count;
+  if (count <= FEW_ITEMS) {
+    memset(batch->few, 0, size * sizeof *batch->few);
+  } else {
+    Entry* entries = PyMem_Calloc(size, sizeof *entries);
+    if (entries == NULL) {
+      PyErr_NoMemory();
+      return false;
+    }
+    batch->entries = entries;
+  }
   batch->count = count;
-  batch->keys = PyMem_Calloc(size, sizeof *batch->keys);
-  batch->items = PyMem_Calloc(size, sizeof *batch->items);
-  batch->results = PyMem_Calloc(size, sizeof *batch->results);
-  if (batch->keys != NULL && batch->items != NULL && batch->results != NULL) return true;
-  PyErr_NoMemory();
-  return false;
+  return true;
 }
 
 static const char item_forms[] = "a key, (key, cost), [key, cost] or {'key': key, 'cost': cost}";
@@ -101,8 +116,9 @@ static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
   }
   ok = ok && batch_allocate(batch, count);
   for (Py_ssize_t i = 0; ok && i < count; i++) {
-    batch->results[i].struct_size = sizeof batch->results[i];
-    ok = item_read(state, PyTuple_GetItem(all, i), &batch->keys[i], &batch->items[i]);
+    Entry* entry = &batch->entries[i];
+    entry->result.struct_size = sizeof entry->result;
+    ok = item_read(state, PyTuple_GetItem(all, i), &entry->key, &entry->item);
     if (!ok) error_prefix("items", i);
   }
   Py_DECREF(all);
@@ -120,9 +136,9 @@ static bool decide_all(LimiterObject* self, const char* function, PyObject* cons
   flint_limiter_error error;
   error_init(&error);
   int32_t code;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_all, batch->items,
-                          (uint64_t)batch->count, sizeof *batch->items, flags, batch->results,
-                          sizeof *batch->results, denied_index, &error);
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_all, &batch->entries->item,
+                          (uint64_t)batch->count, sizeof *batch->entries, flags,
+                          &batch->entries->result, sizeof *batch->entries, denied_index, &error);
   if (code == FLINT_LIMITER_OK) return true;
   error_raise(self->state, code, &error, NULL);
   return false;
@@ -146,19 +162,21 @@ static PyObject* all_dict(ModuleState* state, const Batch* batch, uint64_t denie
   Py_ssize_t filled = allowed ? batch->count : (Py_ssize_t)denied + 1;
   PyObject* results = PyList_New(filled);
   for (Py_ssize_t i = 0; results != NULL && i < filled; i++) {
-    PyObject* dict = item_dict(state, batch->keys[i], &batch->results[i]);
+    PyObject* dict = item_dict(state, batch->entries[i].key, &batch->entries[i].result);
     if (dict == NULL || PyList_SetItem(results, i, dict) < 0) Py_CLEAR(results);
   }
   if (results == NULL) return NULL;
   return Py_BuildValue("{OOOOON}", state->names[NAME_allowed], allowed ? Py_True : Py_False,
-                       state->names[NAME_denied_key], allowed ? Py_None : batch->keys[denied],
-                       state->names[NAME_results], results);
+                       state->names[NAME_denied_key],
+                       allowed ? Py_None : batch->entries[denied].key, state->names[NAME_results],
+                       results);
 }
 
 PyObject* limiter_check_all(PyObject* op, PyObject* const* args, Py_ssize_t given,
                             PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
-  Batch batch = {0};
+  Batch batch;
+  batch_init(&batch);
   uint64_t denied = 0;
   bool ok = decide_all(self, "check_all", args, given, keywords, 0, &batch, &denied);
   PyObject* answer = ok ? all_dict(self->state, &batch, denied) : NULL;
@@ -169,7 +187,8 @@ PyObject* limiter_check_all(PyObject* op, PyObject* const* args, Py_ssize_t give
 /* For event loops: neither waits nor syncs. */
 PyObject* limiter_check_all_now(PyObject* op, PyObject* items) {
   LimiterObject* self = AS_LIMITER(op);
-  Batch batch = {0};
+  Batch batch;
+  batch_init(&batch);
   uint64_t denied = 0;
   PyObject* answer = NULL;
   if (!batch_read(self->state, items, &batch)) goto done;
@@ -177,11 +196,11 @@ PyObject* limiter_check_all_now(PyObject* op, PyObject* items) {
   error_init(&error);
   uint32_t flags = FLINT_LIMITER_NO_SYNC;
   int32_t code;
-  LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check_all, batch.items,
-                       (uint64_t)batch.count, sizeof *batch.items, flags, batch.results,
-                       sizeof *batch.results, &denied, &error);
+  LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check_all, &batch.entries->item,
+                       (uint64_t)batch.count, sizeof *batch.entries, flags, &batch.entries->result,
+                       sizeof *batch.entries, &denied, &error);
   if (code == FLINT_LIMITER_OK) {
-    unsigned long long ticket = limiter_ticket(self, batch.results[0].ticket);
+    unsigned long long ticket = limiter_ticket(self, batch.entries->result.ticket);
     PyObject* dict = all_dict(self->state, &batch, denied);
     if (dict != NULL) answer = Py_BuildValue("(NK)", dict, ticket);
   } else if (code == FLINT_LIMITER_WOULD_BLOCK) {
@@ -196,7 +215,8 @@ done:
 
 PyObject* limiter_allow_all(PyObject* op, PyObject* const* args, Py_ssize_t given,
                             PyObject* keywords) {
-  Batch batch = {0};
+  Batch batch;
+  batch_init(&batch);
   uint64_t denied = 0;
   bool ok = decide_all(AS_LIMITER(op), "allow_all", args, given, keywords,
                        FLINT_LIMITER_DECISION_ONLY, &batch, &denied);
