@@ -227,9 +227,21 @@ class Log {
   std::function<bool()> make_room_;
   std::unique_ptr<Ring> ring_;
 
-  // The append side: held for the copy of a record, never across a system call.
-  Mutex mutex_;
-  std::shared_ptr<Segment> active_;
+  // The append side: held for the copy of a record, never across a system call. What every append
+  // changes stands together, so that threads on several processors hand on one cache line.
+  alignas(64) Mutex mutex_;
+  bool background_idle_ = false;
+  bool sync_soon_ = false;
+  bool closed_ = false;
+  uint32_t next_id_;
+  uint64_t head_;
+  uint64_t sequence_;
+  uint64_t events_ = 0;         // records that are not the log's own
+  uint64_t events_synced_ = 0;  // of these, in the last sync that took all there was
+  uint64_t events_at_wake_ = 0;
+  uint32_t crc_;
+
+  alignas(64) std::shared_ptr<Segment> active_;
   std::shared_ptr<Segment> previous_;              // the one before active_, if it was rotated
   std::deque<std::shared_ptr<Segment>> unsynced_;  // oldest first; the last is active_
   std::vector<std::shared_ptr<Segment>> rotated_;  // synced to their end, to be finished
@@ -237,22 +249,13 @@ class Log {
   bool prepare_wanted_ = false;
   bool prepare_failed_ = false;  // for want of space, or of descriptors
   Status prepare_status_;
-  uint64_t head_;
-  uint64_t sequence_;
-  uint32_t crc_;
-  uint32_t next_id_;
-  uint64_t events_ = 0;         // records that are not the log's own
-  uint64_t events_synced_ = 0;  // of these, in the last sync that took all there was
-  uint64_t events_at_wake_ = 0;
   uint64_t events_at_idle_seal_ = UINT64_MAX;
-  bool background_idle_ = false;
-  bool sync_soon_ = false;
-  bool closed_ = false;
   int64_t wall_minus_boot_ns_;  // as of the last clock pair in the log
   std::vector<SealPayload> pending_seals_;
   std::vector<char> scratch_;
 
-  std::atomic<uint64_t> written_;  // everything before it is in its segment, not nec. synced
+  alignas(64)
+      std::atomic<uint64_t> written_;  // everything before it is in its segment, not nec. synced
   std::atomic<uint64_t> durable_;
   std::atomic<uint32_t> sync_count_{0};
   std::atomic<bool> poisoned_{false};
