@@ -10,20 +10,14 @@ import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 if TYPE_CHECKING:
     from decimal import Decimal
     from fractions import Fraction
 
-    from flint._types import LimitDict
-
     Seconds: TypeAlias = SupportsIndex | float | Fraction | Decimal
     Duration: TypeAlias = str | timedelta | Seconds
-    # What the extension takes: key, template, rate, per_ns, burst, algorithm.
-    Config: TypeAlias = tuple[
-        str, bool | None, SupportsIndex, SupportsIndex, SupportsIndex | None, Any
-    ]
 
 MAX_NS = 2**62
 MEMORY = ":memory:"
@@ -41,11 +35,6 @@ _TEXT = re.compile(r"([0-9]{1,30})(ms|s|m|h|d|)", re.ASCII)
 _PER_FORMS = (
     "digits with ms, s, m, h or d, a timedelta, or a number of seconds, from 1 ns to 2**62 ns"
 )
-_LIMIT_FORMS = (
-    "{'key': ..., 'rate': ..., 'per' or 'per_ns': ...} with algorithm, burst and template if "
-    "wanted, or (key, rate, per), (key, rate, per, algorithm) or (key, rate, per, algorithm, burst)"
-)
-_LIMIT_KEYS = frozenset({"key", "rate", "per", "per_ns", "algorithm", "burst", "template"})
 
 
 def refusal(name: str, allowed: str, value: object) -> str:
@@ -150,34 +139,7 @@ def absolute_path(data_dir: str | os.PathLike[str]) -> str:
     return str(Path(path).absolute())
 
 
-def limit_configs(limits: Iterable[LimitDict | tuple[Any, ...] | list[Any]]) -> list[Config]:
-    """The limits of limit_many as the extension takes them."""
+def check_limits(limits: object) -> None:
+    """What holds the limits of limit_many; the extension reads the limits themselves."""
     if isinstance(limits, (str, bytes, dict)) or not isinstance(limits, Iterable):
         raise TypeError(refusal("limits", "a list or other iterable of limits", limits))
-    configs = []
-    for index, limit in enumerate(limits):
-        try:
-            configs.append(_limit_config(limit))
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"limits[{index}]: {error}") from None
-    return configs
-
-
-def _limit_config(limit: object) -> Config:
-    if isinstance(limit, (tuple, list)):
-        if not 3 <= len(limit) <= 5:
-            raise ValueError(refusal("a limit", _LIMIT_FORMS, limit))
-        limit = dict(zip(("key", "rate", "per", "algorithm", "burst"), limit, strict=False))
-    elif not isinstance(limit, dict):
-        raise TypeError(refusal("a limit", _LIMIT_FORMS, limit))
-    if not {"key", "rate"} <= limit.keys() <= _LIMIT_KEYS:
-        raise ValueError(refusal("a limit", _LIMIT_FORMS, limit))
-    return (
-        limit["key"],
-        limit.get("template"),
-        limit["rate"],
-        period_ns(limit.get("per"), limit.get("per_ns")),
-        limit.get("burst"),
-        limit.get("algorithm", "token_bucket"),
-    )

@@ -9,6 +9,7 @@ from flint._types import (
     CheckAllDict,
     InfoDict,
     Item,
+    LimitDict,
     Mapped,
     OnError,
     StatusDict,
@@ -107,9 +108,7 @@ class LimiterBase:
     ) -> None: ...
     def _limit_many(
         self,
-        limits: Iterable[
-            tuple[str, bool | None, SupportsIndex, SupportsIndex, SupportsIndex | None, Algorithm]
-        ],
+        limits: Iterable[LimitDict | tuple[Any, ...] | list[Any]],
         if_absent: bool,
         /,
     ) -> None: ...

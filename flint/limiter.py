@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flint import _native
 from flint._acquire import Lines, acquire
-from flint._arguments import MEMORY, absolute_path, duration_ns, limit_configs, period_ns
+from flint._arguments import MEMORY, absolute_path, check_limits, duration_ns, period_ns
 from flint.errors import FlintWarning, UnsupportedError
 
 if TYPE_CHECKING:
@@ -344,7 +344,8 @@ class Limiter(_native.LimiterBase):
         per)`, `(key, rate, per, algorithm)` or `(key, rate, per, algorithm, burst)`. All are
         checked before the first takes effect.
         """
-        self._limit_many(limit_configs(limits), if_absent)
+        check_limits(limits)
+        self._limit_many(limits, if_absent)
         self._lines.look_again()
 
     def remove(self, key: str, template: bool | None = None) -> None:

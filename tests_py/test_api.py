@@ -389,6 +389,13 @@ def test_limit_many(limiter: Limiter) -> None:
     assert len(limiter.list()) == 7
 
 
+def test_limit_many_takes_each_limit_at_its_word(limiter: Limiter) -> None:
+    pers = ["1m", "2m", "".join(("1", "m")), "1m", 60, "1m", timedelta(minutes=2), "2m"]
+    limiter.limit_many((str(number), 1, per) for number, per in enumerate(pers))
+    shown = [entry["per_ns"] // (60 * NS) for entry in limiter.list()]
+    assert shown == [1, 2, 1, 1, 1, 1, 2, 2]
+
+
 def test_remove_and_reset(limiter: Limiter) -> None:
     limiter.limit("api", rate=1, per="1m")
     limiter.check("api")

@@ -574,6 +574,27 @@ def test_a_list_that_changes_while_it_is_read(victim: Limiter) -> None:
     assert victim.check_all(items)["allowed"]
 
 
+def test_limits_that_change_while_they_are_read(victim: Limiter) -> None:
+    limits: list[Any] = []
+
+    class Changing:
+        def __index__(self) -> int:
+            for limit in limits:
+                limit.clear()
+            limits.clear()
+            return 7
+
+    # Keys that nothing else holds.
+    limits += [["".join(("li", "st")), Changing(), "1m"], {"key": "".join(("di", "ct"))}]
+    with pytest.raises(ValueError, match=r"^limits\[1\]: a limit must be .*, not {}$"):
+        victim.limit_many(limits)
+    limits.append({"key": "".join(("di", "ct")), "rate": Changing(), "per": "".join(("1", "h"))})
+    victim.limit_many(limits)
+    assert [(entry["key"], entry["rate"]) for entry in victim.list() if entry["rate"] == 7] == [
+        ("dict", 7)
+    ]
+
+
 # ---- Opening -----------------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@
 
 #define LIMIT_MANY_DOC                               \
   "_limit_many($self, limits, if_absent, /)\n--\n\n" \
-  "Configure a list of tuples (key, template, rate, per_ns, burst, algorithm)."
+  "Configure any number of limits, each in a form that limit_many takes."
 
 #define HISTORY_DOC                                                                             \
   "_history($self, key, template, newest_first, since_ns, until_ns, cursor, capacity, /)\n--\n" \

@@ -33,34 +33,136 @@ PyObject* limiter_set_limit(PyObject* op, PyObject* const* args, Py_ssize_t give
   return none_or_raise(self, code, &error, args[0]);
 }
 
-/* A tuple's values into `config`, which borrows the text of its key. */
-static bool config_read(ModuleState* state, PyObject* tuple, flint_limiter_config* config) {
-  PyObject* values[CONFIG_VALUES];
-  if (!PyTuple_Check(tuple)) {
-    error_argument(PyExc_TypeError, "limit", "a tuple", tuple);
-    return false;
-  }
-  if (!expect_values("_limit_many", PyTuple_Size(tuple), CONFIG_VALUES)) return false;
-  for (int i = 0; i < CONFIG_VALUES; i++) values[i] = PyTuple_GetItem(tuple, i);
-  return args_config(state, values, config);
+/* ---- Many ---------------------------------------------------------------------------------- */
+
+/* The parts of a limit as limit_many takes it: first those that a tuple may hold, in its order. */
+enum { PART_KEY, PART_RATE, PART_PER, PART_ALGORITHM, PART_BURST, PART_TEMPLATE, PART_PER_NS };
+#define TUPLE_PARTS 5
+#define PARTS 7
+
+static const char limit_forms[] =
+    "{'key': ..., 'rate': ..., 'per' or 'per_ns': ...} with algorithm, burst and template if "
+    "wanted, or (key, rate, per), (key, rate, per, algorithm) or (key, rate, per, algorithm, "
+    "burst)";
+
+/* What limit_many has read. */
+typedef struct {
+  flint_limiter_config* configs; /* borrow the text of their keys */
+  PyObject** keys;               /* new references */
+  PyObject* per;                 /* the last text that was read, since most limits share one */
+  PyObject* per_ns;              /* what it means */
+} Limits;
+
+static void limits_free(Limits* limits, Py_ssize_t count) {
+  for (Py_ssize_t i = 0; limits->keys != NULL && i < count; i++) Py_XDECREF(limits->keys[i]);
+  Py_XDECREF(limits->per);
+  Py_XDECREF(limits->per_ns);
+  PyMem_Free(limits->keys);
+  PyMem_Free(limits->configs);
 }
 
-/* _limit_many(limits, if_absent): `limits` is a list of tuples (key, template, rate, per_ns, burst,
- * algorithm). */
+static bool limits_allocate(Limits* limits, Py_ssize_t count) {
+  limits->configs = PyMem_Calloc((size_t)count + 1, sizeof *limits->configs);
+  limits->keys = PyMem_Calloc((size_t)count + 1, sizeof *limits->keys);
+  if (limits->configs != NULL && limits->keys != NULL) return true;
+  PyErr_NoMemory();
+  return false;
+}
+
+/* New references to the parts of a dict, NULL where it has none. */
+static bool dict_parts(ModuleState* state, PyObject* limit, PyObject** parts) {
+  static const uint8_t names[PARTS] = {NAME_key,   NAME_rate,     NAME_per,   NAME_algorithm,
+                                       NAME_burst, NAME_template, NAME_per_ns};
+  Py_ssize_t found = 0;
+  for (int i = 0; i < PARTS; i++) {
+    parts[i] = Py_XNewRef(PyDict_GetItemWithError(limit, state->names[names[i]]));
+    if (parts[i] == NULL && PyErr_Occurred()) return false;
+    found += parts[i] != NULL;
+  }
+  if (parts[PART_KEY] != NULL && parts[PART_RATE] != NULL && PyDict_Size(limit) == found) {
+    return true;
+  }
+  error_argument(PyExc_ValueError, "a limit", limit_forms, limit);
+  return false;
+}
+
+/* The same for any limit. */
+static bool limit_parts(ModuleState* state, PyObject* limit, PyObject** parts) {
+  if (PyDict_Check(limit)) return dict_parts(state, limit, parts);
+  if (!PyTuple_Check(limit) && !PyList_Check(limit)) {
+    error_argument(PyExc_TypeError, "a limit", limit_forms, limit);
+    return false;
+  }
+  PyObject* values = PySequence_Tuple(limit);
+  if (values == NULL) return false;
+  Py_ssize_t size = PyTuple_Size(values);
+  bool ok = size > PART_PER && size <= TUPLE_PARTS;
+  for (Py_ssize_t i = 0; ok && i < size; i++) parts[i] = Py_NewRef(PyTuple_GetItem(values, i));
+  Py_DECREF(values);
+  if (!ok) error_argument(PyExc_ValueError, "a limit", limit_forms, limit);
+  return ok;
+}
+
+/* The one that is given of `per` and `per_ns`, in nanoseconds. A new reference. */
+static PyObject* period_ns(ModuleState* state, Limits* limits, PyObject* const* parts) {
+  PyObject* per = parts[PART_PER] == Py_None ? NULL : parts[PART_PER];
+  PyObject* per_ns = parts[PART_PER_NS] == Py_None ? NULL : parts[PART_PER_NS];
+  if ((per == NULL) == (per_ns == NULL)) {
+    PyErr_SetString(PyExc_TypeError, "either per or per_ns must be given, and not both");
+    return NULL;
+  }
+  if (per_ns != NULL) return Py_NewRef(per_ns);
+  const bool is_text = PyUnicode_CheckExact(per);
+  if (is_text && limits->per != NULL && PyUnicode_Compare(per, limits->per) == 0) {
+    return Py_NewRef(limits->per_ns);
+  }
+  PyObject* read = PyObject_CallFunctionObjArgs(state->per_to_ns, per, NULL);
+  if (read == NULL || !is_text) return read;
+  Py_XDECREF(limits->per);
+  Py_XDECREF(limits->per_ns);
+  limits->per = Py_NewRef(per);
+  limits->per_ns = Py_NewRef(read);
+  return read;
+}
+
+static bool limit_read(ModuleState* state, Limits* limits, Py_ssize_t index, PyObject* limit) {
+  PyObject* parts[PARTS] = {NULL};
+  PyObject* per_ns = NULL;
+  bool ok = limit_parts(state, limit, parts);
+  if (ok) per_ns = period_ns(state, limits, parts);
+  if (per_ns != NULL) {
+    PyObject* const template = parts[PART_TEMPLATE];
+    PyObject* const burst = parts[PART_BURST];
+    PyObject* const algorithm = parts[PART_ALGORITHM];
+    PyObject* const values[CONFIG_VALUES] = {
+        parts[PART_KEY],
+        template == NULL ? Py_None : template,
+        parts[PART_RATE],
+        per_ns,
+        burst == NULL ? Py_None : burst,
+        algorithm == NULL ? state->algorithms[FLINT_LIMITER_TOKEN_BUCKET] : algorithm};
+    ok = args_config(state, values, &limits->configs[index]);
+    limits->keys[index] = Py_NewRef(parts[PART_KEY]);
+  }
+  for (int i = 0; i < PARTS; i++) Py_XDECREF(parts[i]);
+  Py_XDECREF(per_ns);
+  return ok && per_ns != NULL;
+}
+
+/* _limit_many(limits, if_absent) */
 PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t given) {
   LimiterObject* self = AS_LIMITER(op);
   bool if_absent;
   if (!expect_values("_limit_many", given, 2)) return NULL;
   if (!args_bool("if_absent", args[1], &if_absent)) return NULL;
-  /* A tuple of tuples: nothing can take the keys away while Python's lock is released. */
-  PyObject* limits = PySequence_Tuple(args[0]);
-  if (limits == NULL) return NULL;
-  Py_ssize_t count = PyTuple_Size(limits);
-  flint_limiter_config* configs = PyMem_Calloc((size_t)count + 1, sizeof *configs);
-  bool ok = configs != NULL;
-  if (!ok) PyErr_NoMemory();
+  /* Reading a number can run Python code, which can change a list but not a tuple. */
+  PyObject* all = PySequence_Tuple(args[0]);
+  if (all == NULL) return NULL;
+  Py_ssize_t count = PyTuple_Size(all);
+  Limits limits = {0};
+  bool ok = limits_allocate(&limits, count);
   for (Py_ssize_t i = 0; ok && i < count; i++) {
-    ok = config_read(self->state, PyTuple_GetItem(limits, i), &configs[i]);
+    ok = limit_read(self->state, &limits, i, PyTuple_GetItem(all, i));
     if (!ok) error_prefix("limits", i);
   }
   PyObject* answer = NULL;
@@ -68,14 +170,17 @@ PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t giv
     flint_limiter_error error;
     error_init(&error);
     int32_t code;
-    LIMITER_CALL_RELEASED(self, code, flint_limiter_limit_many, configs, (uint64_t)count,
-                          sizeof *configs, if_absent ? FLINT_LIMITER_IF_ABSENT : 0, NULL, &error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_limit_many, limits.configs, (uint64_t)count,
+                          sizeof *limits.configs, if_absent ? FLINT_LIMITER_IF_ABSENT : 0, NULL,
+                          &error);
     answer = none_or_raise(self, code, &error, NULL);
   }
-  PyMem_Free(configs);
-  Py_DECREF(limits);
+  limits_free(&limits, count);
+  Py_DECREF(all);
   return answer;
 }
+
+/* ---- Removing and resetting ---------------------------------------------------------------- */
 
 /* The arguments of remove and reset. */
 typedef struct {
