@@ -206,6 +206,49 @@ TEST_P(EnvTest, ReserveGrowsWithZerosAndNeverShrinks) {
   }
 }
 
+// Short and long ones, within a block, over the end of one and to the end of the file, each of them
+// read back at once through the cache.
+TEST_P(EnvTest, ExpectedAppendsAreReadAsTheyWereWritten) {
+  constexpr size_t kSize = 200'000;
+  constexpr size_t kFirst = 5'000;
+  std::string expected(kSize, '\0');
+  expected.replace(0, kFirst, kFirst, 'h');
+  const auto file = Create("file", expected);
+  ASSERT_TRUE(file->Sync().ok());
+  file->ExpectAppends(kFirst);
+  size_t at = kFirst;
+  char letter = 'a';
+  for (const size_t size : {size_t{1}, size_t{3'190}, size_t{1}, size_t{40}, size_t{4'056},
+                            size_t{4'096}, size_t{12'000}, size_t{16'384}, size_t{70'000},
+                            size_t{184}, size_t{8'192}, size_t{72'000}, kSize}) {
+    const std::string data(std::min(size, kSize - at), letter++);
+    ASSERT_TRUE(file->Write(at, data.data(), data.size()).ok());
+    expected.replace(at, data.size(), data);
+    at += data.size();
+    ASSERT_TRUE(ReadAll("file") == expected) << at;
+    ASSERT_TRUE(file->SyncData().ok());
+  }
+  ASSERT_EQ(at, kSize);
+  ASSERT_TRUE(file->Truncate(100'001).ok());
+  ASSERT_TRUE(file->Sync().ok());
+  EXPECT_TRUE(ReadAll("file") == expected.substr(0, 100'001));
+}
+
+TEST_P(EnvTest, AnUnexpectedWriteGoesWhereItShould) {
+  std::string expected(50'000, '\0');
+  const auto file = Create("file", expected);
+  file->ExpectAppends(0);
+  const auto write = [&](size_t at, const std::string& data) {
+    ASSERT_TRUE(file->Write(at, data.data(), data.size()).ok());
+    expected.replace(at, data.size(), data);
+    EXPECT_TRUE(ReadAll("file") == expected);
+  };
+  write(0, std::string(5'000, 'a'));
+  write(3, "before");
+  write(5'000, "after");
+  write(49'999, "z");
+}
+
 TEST_P(EnvTest, TruncateCutsAndExtends) {
   const auto file = Create("file", "abcdef");
   ASSERT_TRUE(file->Truncate(2).ok());
@@ -743,6 +786,36 @@ TEST_F(PosixEnvTest, ReserveWritesZerosWhereTheFileSystemCannot) {
   ASSERT_TRUE(file->Read(0, content.data(), content.size(), &got).ok());
   content.resize(got);
   EXPECT_TRUE(content == "abc" + std::string(kSize - 3, '\0'));
+}
+
+// Some file systems find out only then that they cannot.
+TEST_F(PosixEnvTest, AppendsUseTheCacheWhereItCannotBePassed) {
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  ASSERT_TRUE(file->Reserve(8'192, true).ok());
+  file->ExpectAppends(0);
+  std::vector<int> errors = {0, EINVAL, 0, 0};
+  pwrite_hook = [&, call = size_t{0}](int) mutable { return errors.at(call++); };
+  for (const size_t at : {0, 3, 6}) ASSERT_TRUE(file->Write(at, "abc", 3).ok());
+  pwrite_hook = [](int) { return EIO; };
+  EXPECT_EQ(file->Write(9, "d", 1).message(),
+            "cannot write " + Path("file") + ": Input/output error");
+  char bytes[10];
+  size_t got = 0;
+  ASSERT_TRUE(file->Read(0, bytes, sizeof(bytes), &got).ok());
+  EXPECT_EQ(std::string(bytes, got), std::string("abcabcabc\0", 10));
+}
+
+TEST_F(PosixEnvTest, AnErrorOfAnAppendIsNotTriedAgain) {
+  std::unique_ptr<File> file;
+  ASSERT_TRUE(env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok());
+  ASSERT_TRUE(file->Reserve(8'192, true).ok());
+  file->ExpectAppends(0);
+  int writes = 0;
+  pwrite_hook = [&](int) { return ++writes == 1 ? EIO : 0; };
+  EXPECT_EQ(file->Write(0, "abc", 3).message(),
+            "cannot write " + Path("file") + ": Input/output error");
+  EXPECT_EQ(writes, 1);
 }
 
 TEST_F(PosixEnvTest, AFullDiskLeavesTheSizeAsItWas) {

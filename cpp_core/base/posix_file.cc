@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace flint {
@@ -12,6 +13,15 @@ namespace {
 constexpr uint64_t kZeroBytes = 1 << 20;
 // Never written. It costs no space in the library's file because it is not constant.
 alignas(4096) char zeros[kZeroBytes];
+
+// What is written past the page cache comes in whole blocks, in memory and in the file, and in no
+// more of them than this: the cache is better at a lot.
+constexpr uint64_t kBlockBytes = 4096;
+constexpr uint64_t kMaxBlocks = 4;
+
+struct alignas(kBlockBytes) Blocks {
+  char bytes[kMaxBlocks * kBlockBytes];
+};
 
 class PosixFile final : public File {
  public:
@@ -33,19 +43,33 @@ class PosixFile final : public File {
   }
 
   Status Write(uint64_t offset, const void* data, size_t size) override {
-    const char* at = static_cast<const char*>(data);
-    while (size > 0) {
-      const ssize_t n =
-          RetryInterrupted([&] { return pwrite(fd(), at, size, static_cast<off_t>(offset)); });
-      if (n <= 0) {
-        if (n == 0) errno = EIO;  // no file system does this, but nothing promises it
-        return Failure("cannot write ");
-      }
-      at += n;
-      offset += static_cast<uint64_t>(n);
-      size -= static_cast<size_t>(n);
+    if (blocks_ == nullptr) return WriteCached(offset, data, size);
+    if (offset != appended_) {
+      StopDirect();
+      return WriteCached(offset, data, size);
     }
+    bool written = false;
+    FLINT_RETURN_IF_ERROR(AppendDirect(data, size, &written));
+    if (written) return Status();
+    const bool is_long = size > sizeof(Blocks) - kBlockBytes;
+    StopDirect();
+    FLINT_RETURN_IF_ERROR(WriteCached(offset, data, size));
+    if (is_long) ExpectAppends(offset + size);
     return Status();
+  }
+
+  void ExpectAppends(uint64_t end) override {
+    auto blocks = std::make_unique<Blocks>();
+    const uint64_t used = end % kBlockBytes;
+    uint64_t size = 0;
+    size_t got = 0;
+    if (!Size(&size).ok() || !Read(end - used, blocks->bytes, used, &got).ok() || got != used) {
+      return;
+    }
+    if (!SetDirect(true)) return;
+    blocks_ = std::move(blocks);
+    appended_ = end;
+    whole_blocks_end_ = size - size % kBlockBytes;
   }
 
   Status Reserve(uint64_t size, bool write_zeros) override {
@@ -85,6 +109,54 @@ class PosixFile final : public File {
  private:
   int fd() const { return descriptor_.get(); }
 
+  Status WriteCached(uint64_t offset, const void* data, size_t size) {
+    const char* at = static_cast<const char*>(data);
+    while (size > 0) {
+      const ssize_t n =
+          RetryInterrupted([&] { return pwrite(fd(), at, size, static_cast<off_t>(offset)); });
+      if (n <= 0) {
+        if (n == 0) errno = EIO;  // no file system does this, but nothing promises it
+        return Failure("cannot write ");
+      }
+      at += n;
+      offset += static_cast<uint64_t>(n);
+      size -= static_cast<size_t>(n);
+    }
+    return Status();
+  }
+
+  // Writes whole blocks: what the first held before, the data, and the zeros that are there.
+  // `*written` stays false where the cache has to be used.
+  Status AppendDirect(const void* data, size_t size, bool* written) {
+    const uint64_t from = appended_ - appended_ % kBlockBytes;
+    const uint64_t used = appended_ - from + size;
+    const uint64_t bytes = (used + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+    if (bytes > sizeof(Blocks) || from + bytes > whole_blocks_end_) return Status();
+    std::memcpy(blocks_->bytes + (appended_ - from), data, size);
+    const ssize_t n = RetryInterrupted(
+        [&] { return pwrite(fd(), blocks_->bytes, bytes, static_cast<off_t>(from)); });
+    if (n < 0 && errno != EINVAL) return Failure("cannot write ");
+    if (n != static_cast<ssize_t>(bytes)) return Status();
+    const uint64_t done = used - used % kBlockBytes;
+    if (done > 0) {
+      std::memcpy(blocks_->bytes, blocks_->bytes + done, used - done);
+      std::memset(blocks_->bytes + (used - done), 0, done);
+    }
+    appended_ += size;
+    *written = true;
+    return Status();
+  }
+
+  bool SetDirect(bool direct) {
+    const int flags = fcntl(fd(), F_GETFL);
+    return flags >= 0 && fcntl(fd(), F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+  }
+
+  void StopDirect() {
+    blocks_.reset();
+    SetDirect(false);
+  }
+
   Status Failure(const char* what) const { return Status::FromErrno(errno, what + path_); }
 
   // fallocate, not posix_fallocate: where the file system cannot, the C library would touch every
@@ -108,6 +180,11 @@ class PosixFile final : public File {
 
   const Descriptor descriptor_;
   const std::string path_;
+
+  // While it writes past the cache: the last block as far as it is used, and zeros.
+  std::unique_ptr<Blocks> blocks_;
+  uint64_t appended_ = 0;
+  uint64_t whole_blocks_end_ = 0;
 };
 
 }  // namespace

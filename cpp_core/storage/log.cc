@@ -54,6 +54,9 @@ Log::Log(Env* env, std::string directory, const Options& options, EngineClock* c
       written_(start.position),
       durable_(start.position),
       digest_begin_(start.position) {
+  if (options_.always) {
+    active_->file->ExpectAppends(kSegmentHeaderBytes + head_ - active_->start);
+  }
   unsynced_.push_back(active_);
   const ClockPair pair = clock_->Pair();
   wall_minus_boot_ns_ = pair.wall_ns - pair.boot_ns;
@@ -739,6 +742,7 @@ Status Log::PrepareNext() {
     status = CreateSegment(env_, directory_, kNextName, header, options_.always, &next->file);
   } while (status.code() == Code::kDiskFull && make_room_ && make_room_());
   if (!status.ok() && !IsPassing(status)) return status;
+  if (status.ok() && options_.always) next->file->ExpectAppends(kSegmentHeaderBytes);
   {
     const std::lock_guard<Mutex> lock(mutex_);
     prepare_failed_ = !status.ok();
