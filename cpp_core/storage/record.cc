@@ -9,6 +9,7 @@ namespace flint {
 namespace {
 
 constexpr size_t kSealCheckedBytes = 80;
+constexpr size_t kConfiguredBytes = 40;  // and the key
 
 void PutPair(std::string* to, const ClockPair& pair) {
   Put64(to, static_cast<uint64_t>(pair.engine_ns));
@@ -214,6 +215,7 @@ bool Decode(std::string_view payload, KeyPayload* key) {
 
 std::string EncodeConfigured(const LimitPayload& limit) {
   std::string to;
+  to.reserve(kConfiguredBytes + limit.key.size());
   Put64(&to, static_cast<uint64_t>(limit.time_ns));
   PutConfig(&to, limit.config);
   Put8(&to, static_cast<uint8_t>(limit.kind));
