@@ -390,6 +390,10 @@ CASES = {
         "flint.aof is missing or empty",
         """
         limiter = opened()
+        # More than a block, since the last one is written whole again and then nothing is lost.
+        for rate in range(1, 40):
+            limiter.limit("other", rate=rate, per="1h")
+        limiter.remove("other")
         os.truncate(DATA / "flint.aof", 4096)
         assert limiter.allow("api")
         still_reads(limiter, 2)
