@@ -92,7 +92,10 @@ class Reader {
  private:
   template <typename T>
   bool Get(T* value) {
-    return CopyBytes(sizeof(T), value);
+    if (sizeof(T) > rest_.size()) return false;
+    std::memcpy(value, rest_.data(), sizeof(T));
+    rest_.remove_prefix(sizeof(T));
+    return true;
   }
 
   std::string_view rest_;

@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "engine/counter.h"
 #include "engine/counter_table.h"
+#include "engine/id_table.h"
 #include "engine/template_set.h"
 #include "storage/recovery.h"
 
@@ -168,6 +169,8 @@ class Replayer final : public RecordSink {
   void SawTime(int64_t at_ns);
 
  private:
+  // Apart, so that most records need not prepare for what few do.
+  [[gnu::noinline]] Status ApplyOther(const Record& record);
   Status ApplyKey(const Record& record);
   Status ApplyConfigured(const Record& record);
   Status ApplyKeyed(const Record& record);
@@ -176,15 +179,10 @@ class Replayer final : public RecordSink {
   Status ApplyDeny(const Record& record);
   Status Admit(uint32_t id, int64_t at_ns, uint64_t cost);
   Counter* Bound(uint32_t id);
-  void Bind(uint32_t id, Counter* counter);
-  void Unbind(Counter* counter);
-  void UnbindRemoved();
   Counter* Replace(const KeyPayload& key, uint64_t hash, Counter* standing);
 
   Keyspace* keyspace_;
-  // The ids of the current segment, both ways: a counter that goes takes its ids along.
-  std::unordered_map<uint32_t, Counter*> bound_;
-  std::unordered_map<Counter*, std::vector<uint32_t>> ids_;
+  IdTable bound_;  // of the current segment
   int64_t last_time_ns_ = 0;
 };
 

@@ -12,10 +12,15 @@ Status Nonsense(const char* what) { return Status(Code::kCorruption, what); }
 void Replayer::SawTime(int64_t at_ns) { last_time_ns_ = std::max(last_time_ns_, at_ns); }
 
 Status Replayer::Apply(const Record& record) {
+  if (record.type == RecordType::kAllow) [[likely]]
+    return ApplyAllow(record);
+  return ApplyOther(record);
+}
+
+Status Replayer::ApplyOther(const Record& record) {
   switch (record.type) {
     case RecordType::kStart:
-      bound_.clear();
-      ids_.clear();
+      bound_.Clear();
       keyspace_->SweepAll(last_time_ns_);
       return Status();
     case RecordType::kFooter:
@@ -52,7 +57,7 @@ Status Replayer::ApplyKey(const Record& record) {
     if (counter == nullptr || counter->kind != LimitKind::kExact) {
       return Nonsense("a key without its limit");
     }
-    Bind(record.id, counter);
+    bound_.Bind(record.id, counter);
     return Status();
   }
   const bool same =
@@ -64,7 +69,7 @@ Status Replayer::ApplyKey(const Record& record) {
     counter = Replace(key, hash, counter);
     if (counter == nullptr) return Nonsense("a key without its template");
   }
-  Bind(record.id, counter);
+  bound_.Bind(record.id, counter);
   return Status();
 }
 
@@ -72,7 +77,7 @@ Status Replayer::ApplyKey(const Record& record) {
 Counter* Replayer::Replace(const KeyPayload& key, uint64_t hash, Counter* standing) {
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   if (standing != nullptr) {
-    Unbind(standing);
+    bound_.Unbind(standing);
     Forget(standing);
     keyspace_->Erase(shard, standing);
   }
@@ -84,34 +89,6 @@ Counter* Replayer::Replace(const KeyPayload& key, uint64_t hash, Counter* standi
   keyspace_->CountKey();
   return parent == nullptr ? keyspace_->CreateInline(shard, hash, key.key, key.config)
                            : keyspace_->CreateCounter(shard, hash, key.key, parent);
-}
-
-// ---- Ids ---------------------------------------------------------------------------------------
-
-void Replayer::Bind(uint32_t id, Counter* counter) {
-  const auto [found, added] = bound_.try_emplace(id, counter);
-  if (!added) {
-    if (found->second == counter) return;
-    std::erase(ids_[found->second], id);
-    found->second = counter;
-  }
-  ids_[counter].push_back(id);
-}
-
-void Replayer::Unbind(Counter* counter) {
-  const auto found = ids_.find(counter);
-  if (found == ids_.end()) return;
-  for (const uint32_t id : found->second) bound_.erase(id);
-  ids_.erase(found);
-}
-
-// A counter whose template is gone is erased as soon as anyone looks for it.
-void Replayer::UnbindRemoved() {
-  std::vector<Counter*> removed;
-  for (const auto& entry : ids_) {
-    if (!keyspace_->templates().CatchUp(entry.first)) removed.push_back(entry.first);
-  }
-  for (Counter* counter : removed) Unbind(counter);
 }
 
 Status Replayer::ApplyConfigured(const Record& record) {
@@ -138,7 +115,9 @@ Status Replayer::ApplyKeyed(const Record& record) {
     if (subject == nullptr) return Nonsense("a template that does not exist");
     if (removed) {
       keyspace_->RemoveTemplate(subject, limit.time_ns);
-      UnbindRemoved();
+      // Such a counter is erased as soon as anyone looks for it.
+      bound_.UnbindIf(
+          [this](Counter* counter) { return !keyspace_->templates().CatchUp(counter); });
     } else {
       keyspace_->ResetTemplate(subject, limit.time_ns);
     }
@@ -149,7 +128,7 @@ Status Replayer::ApplyKeyed(const Record& record) {
   Counter* counter = keyspace_->Find(shard, hash, limit.key);
   if (counter == nullptr) return Nonsense("a limit that does not exist");
   if (removed) {
-    Unbind(counter);
+    bound_.Unbind(counter);
     keyspace_->RemoveExact(shard, counter);
   } else {
     keyspace_->ResetExact(counter, limit.time_ns);
@@ -158,11 +137,8 @@ Status Replayer::ApplyKeyed(const Record& record) {
 }
 
 Counter* Replayer::Bound(uint32_t id) {
-  const auto found = bound_.find(id);
-  if (found == bound_.end() || !keyspace_->templates().CatchUp(found->second)) {
-    return nullptr;
-  }
-  return found->second;
+  Counter* const counter = bound_.Find(id);
+  return counter != nullptr && keyspace_->templates().CatchUp(counter) ? counter : nullptr;
 }
 
 Status Replayer::Admit(uint32_t id, int64_t at_ns, uint64_t cost) {

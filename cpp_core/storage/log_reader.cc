@@ -113,10 +113,9 @@ Status CheckJoin(const SegmentReader& first, const Covered& covered) {
 
 }  // namespace
 
-bool UpdateClock(const Record& record, ClockPayload* clock) {
+bool ReadClock(const Record& record, ClockPayload* clock) {
   if (record.type == RecordType::kClock) return Decode(record.payload, clock);
   SealPayload seal;
-  if (record.type != RecordType::kSeal) return true;
   if (!Decode(record.payload, &seal)) return false;
   clock->clock = seal.clock;
   return true;
@@ -184,7 +183,20 @@ LogStream::LogStream(LogPath* path, const RingImage* ring, const Covered& covere
   const SegmentReader& first = *path_->segments.front();
   position_ = first.start().position;
   sequence_ = first.first_sequence() - 1;
-  crc_ = ChainStart(first.header().generation);
+  Enter(0);
+}
+
+void LogStream::DropWindow() {
+  ahead_ = {};
+  mutable_segment()->DropWindow();
+}
+
+void LogStream::Enter(size_t index) {
+  ahead_ = {};
+  index_ = index;
+  generation_ = segment().header().generation;
+  next_at_ = at_last_segment() ? UINT64_MAX : path_->segments[index_ + 1]->start().position;
+  crc_ = ChainStart(generation_);
 }
 
 Status LogStream::DamageHere(const std::string& what) const {
@@ -203,24 +215,21 @@ Status LogStream::EnterNext() {
       next.first_sequence() != sequence_ + 1) {
     return DamageHere("the next segment, " + next.name() + ", does not continue it");
   }
-  ++index_;
-  crc_ = ChainStart(next.header().generation);
+  DropWindow();
+  Enter(index_ + 1);
   return Status();
 }
 
 Status LogStream::ReadHere(Record* record, bool* found) {
-  SegmentReader* reader = mutable_segment();
-  const uint64_t generation = reader->header().generation;
-  std::string_view bytes;
-  FLINT_RETURN_IF_ERROR(reader->Bytes(position_, &bytes));
-  *found = ParseRecord(bytes, crc_, generation, sequence_ + 1, position_, record);
+  FLINT_RETURN_IF_ERROR(mutable_segment()->Bytes(position_, &ahead_));
+  *found = ParseRecord(ahead_, crc_, generation_, sequence_ + 1, position_, record);
   if (*found || ring_ == nullptr || !at_last_segment()) return Status();
   ring_record_ = ring_->Bytes(position_, kRecordHeaderBytes);
   if (ring_record_.size() < kRecordHeaderBytes) return Status();
   const uint32_t length = Decode32(ring_record_.data() + 4);
   if (length > kMaxRecordBytes || length > ring_->size()) return Status();
   ring_record_ = ring_->Bytes(position_, length);
-  *found = ParseRecord(ring_record_, crc_, generation, sequence_ + 1, position_, record);
+  *found = ParseRecord(ring_record_, crc_, generation_, sequence_ + 1, position_, record);
   if (*found && ring_records_++ == 0) {
     first_ring_position_ = position_;
     first_ring_sequence_ = record->sequence;
@@ -256,8 +265,7 @@ Status LogStream::FollowFooter(const Record& record) {
   (*next)->Place(record.end());
   path_->segments.push_back(std::move(*next));
   others.erase(next);
-  ++index_;
-  crc_ = ChainStart(footer.next_generation);
+  Enter(index_ + 1);
   return Status();
 }
 
@@ -269,11 +277,9 @@ Status LogStream::CheckCovered(const Record& record) const {
 
 Status LogStream::Next(Record* record, bool* end) {
   *end = false;
-  if (!at_last_segment() && position_ == path_->segments[index_ + 1]->start().position) {
-    FLINT_RETURN_IF_ERROR(EnterNext());
-  }
-  bool found = false;
-  FLINT_RETURN_IF_ERROR(ReadHere(record, &found));
+  if (position_ == next_at_) FLINT_RETURN_IF_ERROR(EnterNext());
+  bool found = ParseRecord(ahead_, crc_, generation_, sequence_ + 1, position_, record);
+  if (!found) FLINT_RETURN_IF_ERROR(ReadHere(record, &found));
   if (!found) {
     if (!at_last_segment()) {
       return DamageHere("no valid record, although the log went on");
@@ -284,6 +290,7 @@ Status LogStream::Next(Record* record, bool* end) {
   position_ = record->end();
   sequence_ = record->sequence;
   crc_ = record->crc;
+  ahead_.remove_prefix(std::min<size_t>(record->length, ahead_.size()));
   FLINT_RETURN_IF_ERROR(CheckCovered(*record));
   if (record->type == RecordType::kFooter) return FollowFooter(*record);
   return Status();

@@ -42,7 +42,12 @@ struct LogPath {
 };
 
 // Takes over the clock pair of a CLOCK or SEAL; false when it cannot be read.
-bool UpdateClock(const Record& record, ClockPayload* clock);
+bool ReadClock(const Record& record, ClockPayload* clock);
+// The same of any record: others have none.
+inline bool UpdateClock(const Record& record, ClockPayload* clock) {
+  const bool has_one = record.type == RecordType::kClock || record.type == RecordType::kSeal;
+  return !has_one || ReadClock(record, clock);
+}
 
 // An empty path means that the directory holds no log. With a `last_segment` other than UINT64_MAX
 // only segments up to that number count, which have their final names: then a log that is being
@@ -66,6 +71,8 @@ class LogStream {
   uint64_t position() const { return position_; }
   uint64_t sequence() const { return sequence_; }  // of the last record
   uint32_t crc() const { return crc_; }
+  // For a log that is being written: what has been read ahead is read again.
+  void DropWindow();
   // Forgets the records that only the ring had, if the first has come to its segment since.
   Status RecheckRingRecords();
   uint64_t ring_records() const { return ring_records_; }
@@ -77,6 +84,7 @@ class LogStream {
 
  private:
   Status ReadHere(Record* record, bool* found);
+  void Enter(size_t index);
   Status EnterNext();
   Status FollowFooter(const Record& record);
   Status CheckCovered(const Record& record) const;
@@ -88,6 +96,10 @@ class LogStream {
   uint64_t position_ = 0;
   uint64_t sequence_ = 0;
   uint32_t crc_ = 0;
+  // Of the segment it stands in; the next one takes over at `next_at_`.
+  uint64_t generation_ = 0;
+  uint64_t next_at_ = UINT64_MAX;
+  std::string_view ahead_;  // what is known to stand at position_
   uint64_t ring_records_ = 0;
   uint64_t first_ring_position_ = UINT64_MAX;
   uint64_t first_ring_sequence_ = 0;

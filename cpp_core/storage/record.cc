@@ -60,10 +60,6 @@ uint32_t ChainStart(uint64_t generation) {
   return ExtendCrc32c(0, &generation, sizeof(generation));
 }
 
-uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record, uint32_t length) {
-  return ExtendCrc32c(previous_crc ^ static_cast<uint32_t>(generation), record + 4, length - 4);
-}
-
 uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
                      RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
   if (!payload.empty()) std::memcpy(to + kRecordHeaderBytes, payload.data(), payload.size());
@@ -84,29 +80,6 @@ uint32_t FinishRecord(char* to, uint32_t previous_crc, uint64_t generation, uint
   const uint32_t crc = ChainCrc(previous_crc, generation, to, length);
   Encode32(to, crc);
   return crc;
-}
-
-bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t generation,
-                 uint64_t sequence, uint64_t position, Record* record) {
-  if (bytes.size() < kRecordHeaderBytes) return false;
-  const char* data = bytes.data();
-  const uint32_t length = Decode32(data + 4);
-  if (length < kRecordHeaderBytes || length > kMaxRecordBytes || length % kRecordAlignment != 0 ||
-      length > bytes.size() || Decode64(data + 8) != sequence) {
-    return false;
-  }
-  const uint32_t crc = Decode32(data);
-  if (ChainCrc(previous_crc, generation, data, length) != crc) return false;
-  record->position = position;
-  record->length = length;
-  record->crc = crc;
-  record->sequence = sequence;
-  record->type = static_cast<RecordType>(data[16]);
-  record->flags = static_cast<uint8_t>(data[17]);
-  record->id = Decode32(data + 20);
-  record->bytes = bytes.substr(0, length);
-  record->payload = bytes.substr(kRecordHeaderBytes, length - kRecordHeaderBytes);
-  return true;
 }
 
 std::string Encode(const StartPayload& start) {
@@ -252,11 +225,6 @@ bool DecodeKeyed(std::string_view payload, LimitPayload* limit) {
   uint32_t size;
   return reader.GetI64(&limit->time_ns) && reader.GetU8(&zero8) && GetKind(&reader, &limit->kind) &&
          reader.GetU16(&zero) && reader.GetU32(&size) && reader.GetBytes(size, &limit->key);
-}
-
-bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost) {
-  Reader reader(payload);
-  return reader.GetI64(time_ns) && reader.GetU64(cost) && *cost >= 1;
 }
 
 void EncodeAllowAll(char* payload, int64_t time_ns, uint32_t count) {

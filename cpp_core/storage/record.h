@@ -7,6 +7,7 @@
 
 #include "algorithms/algorithm.h"
 #include "base/clock.h"
+#include "base/coding.h"
 #include "base/crc32c.h"
 #include "base/sha256.h"
 #include "storage/log_format.h"
@@ -104,7 +105,15 @@ uint32_t RecordBytes(size_t payload_bytes);
 // The CRC that stands before a segment's first record.
 uint32_t ChainStart(uint64_t generation);
 // The CRC of the record at `record` (whole, at least a header), given the one before it.
-uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record, uint32_t length);
+inline uint32_t ChainCrc(uint32_t previous_crc, uint64_t generation, const char* record,
+                         uint32_t length) {
+  const uint32_t seed = previous_crc ^ static_cast<uint32_t>(generation);
+  if (length == kAllowBytes) [[likely]] {
+    return ExtendCrc32c(seed, length, Decode64(record + 8), Decode64(record + 16),
+                        Decode64(record + 24), Decode64(record + 32));
+  }
+  return ExtendCrc32c(seed, record + 4, length - 4);
+}
 
 // Writes a whole record (RecordBytes(payload.size()) bytes) with its CRC to `to`.
 uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
@@ -128,9 +137,34 @@ inline EventRecord BuildEvent(uint32_t previous_crc, uint64_t generation, uint64
           crc};
 }
 
+// The record at the start of `bytes`, which ParseRecord would find there.
+inline void TakeApart(std::string_view bytes, uint64_t position, Record* record) {
+  const char* data = bytes.data();
+  record->position = position;
+  record->length = Decode32(data + 4);
+  record->crc = Decode32(data);
+  record->sequence = Decode64(data + 8);
+  record->type = static_cast<RecordType>(data[16]);
+  record->flags = static_cast<uint8_t>(data[17]);
+  record->id = Decode32(data + 20);
+  record->payload = {data + kRecordHeaderBytes, record->length - kRecordHeaderBytes};
+  record->bytes = {data, record->length};
+}
+
 // Reads the record at the start of `bytes` if it continues the chain; false otherwise.
-bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t generation,
-                 uint64_t sequence, uint64_t position, Record* record);
+inline bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t generation,
+                        uint64_t sequence, uint64_t position, Record* record) {
+  if (bytes.size() < kRecordHeaderBytes) return false;
+  const char* data = bytes.data();
+  const uint32_t length = Decode32(data + 4);
+  if (length < kRecordHeaderBytes || length > kMaxRecordBytes || length % kRecordAlignment != 0 ||
+      length > bytes.size() || Decode64(data + 8) != sequence ||
+      ChainCrc(previous_crc, generation, data, length) != Decode32(data)) {
+    return false;
+  }
+  TakeApart(bytes, position, record);
+  return true;
+}
 
 std::string Encode(const StartPayload& start);
 std::string Encode(const FooterPayload& footer);
@@ -149,7 +183,10 @@ bool Decode(std::string_view payload, DenyPayload* deny);
 bool Decode(std::string_view payload, KeyPayload* key);
 bool DecodeConfigured(std::string_view payload, LimitPayload* limit);
 bool DecodeKeyed(std::string_view payload, LimitPayload* limit);
-bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost);
+inline bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost) {
+  Reader reader(payload);
+  return reader.GetI64(time_ns) && reader.GetU64(cost) && *cost >= 1;
+}
 
 // ALLOW_ALL without copying its items.
 class AllowAllReader {

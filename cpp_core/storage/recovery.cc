@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "base/coding.h"
 
@@ -10,7 +11,18 @@ namespace {
 
 constexpr uint64_t kFirstSegmentBytes = uint64_t{1} << 20;
 constexpr uint64_t kRoomForOwnRecords = 4096;
-constexpr uint64_t kPayloadsMovedFrom = uint64_t{1} << 16;
+constexpr size_t kTailMovedFrom = size_t{1} << 16;
+
+// The records that stand one after the other in `bytes`, the first of them at `position`.
+std::vector<Record> RecordsIn(std::string_view bytes, uint64_t position) {
+  std::vector<Record> records;
+  while (!bytes.empty()) {
+    TakeApart(bytes, position, &records.emplace_back());
+    bytes.remove_prefix(records.back().length);
+    position = records.back().end();
+  }
+  return records;
+}
 
 }  // namespace
 
@@ -45,10 +57,10 @@ Status Recovery::Begin() {
 // The ring is read before the segment: what leaves the ring meanwhile is in the segment then.
 Status Recovery::ReadOn(RecordSink* sink) {
   FLINT_RETURN_IF_ERROR(RingImage::Read(env_, directory_, path_.directory_id, &ring_));
-  stream_->mutable_segment()->DropWindow();
+  stream_->DropWindow();
   FLINT_RETURN_IF_ERROR(stream_->RecheckRingRecords());
+  Record record;
   while (true) {
-    Record record;
     bool end = false;
     FLINT_RETURN_IF_ERROR(stream_->Next(&record, &end));
     if (end) break;
@@ -85,7 +97,7 @@ Status Recovery::RefuseRemains() const {
 }
 
 Status Recovery::Observe(const Record& record) {
-  Keep(record);
+  tail_.append(record.bytes);
   if (!UpdateClock(record, &report_.clock)) return stream_->DamageHere("an unreadable clock");
   SealPayload seal;
   const bool sealed = record.type == RecordType::kSeal && Decode(record.payload, &seal);
@@ -95,43 +107,36 @@ Status Recovery::Observe(const Record& record) {
   return Status();
 }
 
-void Recovery::Keep(const Record& record) {
-  TailRecord kept;
-  kept.type = record.type;
-  kept.flags = record.flags;
-  kept.id = record.id;
-  kept.payload_bytes = static_cast<uint32_t>(record.payload.size());
-  kept.payload_at = payloads_at_ + payloads_.size();
-  payloads_.append(record.payload);
-  const SegmentHeader& header = stream_->segment().header();
-  kept.after =
-      Boundary{record.end(), record.sequence, record.crc, header.number, header.generation};
-  if (record.type == RecordType::kFooter && !tail_.empty()) {
-    // The stream stands in the next segment already; the footer belongs to the one before.
-    kept.after.segment = tail_.back().after.segment;
-    kept.after.generation = tail_.back().after.generation;
-  }
-  tail_.push_back(kept);
-}
-
 // Moves the boundary up to `position`, remembering which ids are bound there.
 void Recovery::ForgetThrough(uint64_t position) {
-  while (!tail_.empty() && tail_.front().after.position <= position) {
-    TailRecord& record = tail_.front();
+  const size_t begin = tail_begin_;
+  Record record;
+  while (tail_begin_ < tail_.size()) {
+    TakeApart(std::string_view(tail_).substr(tail_begin_), sealed_.position, &record);
+    if (record.end() > position) break;
     if (record.type == RecordType::kStart) keys_at_seal_.clear();
     if (record.type == RecordType::kKey) {
       largest_id_ = std::max(largest_id_, record.id);
-      keys_at_seal_[record.id] = PayloadOf(record);
+      keys_at_seal_.append(record.bytes);
     }
-    sealed_ = record.after;
-    tail_.pop_front();
+    sealed_.position = record.end();
+    sealed_.sequence = record.sequence;
+    sealed_.crc = record.crc;
+    tail_begin_ += record.length;
   }
-  const uint64_t needed_at =
-      tail_.empty() ? payloads_at_ + payloads_.size() : tail_.front().payload_at;
-  const uint64_t done = needed_at - payloads_at_;
-  if (done < kPayloadsMovedFrom || done * 2 < payloads_.size()) return;
-  payloads_.erase(0, done);
-  payloads_at_ = needed_at;
+  if (tail_begin_ != begin) NameSegmentBefore();
+  if (tail_begin_ < kTailMovedFrom || tail_begin_ * 2 < tail_.size()) return;
+  tail_.erase(0, tail_begin_);
+  tail_begin_ = 0;
+}
+
+// The segment in which the last record before the boundary stands.
+void Recovery::NameSegmentBefore() {
+  const auto segment = std::find_if(
+      path_.segments.rbegin(), path_.segments.rend(),
+      [this](const auto& reader) { return reader->start().position < sealed_.position; });
+  sealed_.segment = (*segment)->header().number;
+  sealed_.generation = (*segment)->header().generation;
 }
 
 // Ages are counted from the opening that first saw them as history: the records of a segment may
@@ -292,20 +297,27 @@ Status Recovery::FreeNewName() {
   return Status();
 }
 
-// Ids that the tail uses as they are bound at the boundary.
-std::set<uint32_t> Recovery::IdsBoundBeforeTail() const {
-  std::set<uint32_t> ids;
-  const auto use = [&](uint32_t id) {
-    if (keys_at_seal_.count(id) != 0) ids.insert(id);
-  };
-  for (const TailRecord& record : tail_) {
+// Of the ids that the tail uses as they are bound at the boundary, the KEYs' payloads.
+std::map<uint32_t, std::string_view> Recovery::KeysBoundBeforeTail(
+    const std::vector<Record>& tail) const {
+  std::set<uint32_t> used;
+  for (const Record& record : tail) {
     if (record.type == RecordType::kStart) break;
-    if (record.type == RecordType::kAllow || record.type == RecordType::kDeny) use(record.id);
+    if (record.type == RecordType::kAllow || record.type == RecordType::kDeny) {
+      used.insert(record.id);
+    }
     if (record.type != RecordType::kAllowAll) continue;
-    const AllowAllReader reader(PayloadOf(record));
-    for (uint32_t i = 0; reader.valid() && i < reader.count(); ++i) use(reader.item(i).id);
+    const AllowAllReader reader(record.payload);
+    for (uint32_t i = 0; reader.valid() && i < reader.count(); ++i) used.insert(reader.item(i).id);
   }
-  return ids;
+  std::map<uint32_t, std::string_view> keys;
+  Record record;
+  for (std::string_view rest = keys_at_seal_; !rest.empty();) {
+    TakeApart(rest, 0, &record);
+    if (used.count(record.id) != 0) keys[record.id] = record.payload;
+    rest.remove_prefix(record.length);
+  }
+  return keys;
 }
 
 // START and what is taken over, as one run of bytes.
@@ -323,14 +335,14 @@ std::string Recovery::BuildContents(uint64_t generation, const ClockPayload& clo
   };
   add(RecordType::kStart, 0, 0,
       Encode(StartPayload{sealed_.position, sealed_.segment, sealed_.generation, sealed_.crc}));
-  for (const uint32_t id : IdsBoundBeforeTail()) {
-    add(RecordType::kKey, 0, id, keys_at_seal_.at(id));
-  }
-  for (const TailRecord& record : tail_) {
+  const std::vector<Record> tail =
+      RecordsIn(std::string_view(tail_).substr(tail_begin_), sealed_.position);
+  for (const auto& [id, key] : KeysBoundBeforeTail(tail)) add(RecordType::kKey, 0, id, key);
+  for (const Record& record : tail) {
     if (record.type == RecordType::kStart || record.type == RecordType::kFooter) continue;
     largest_id_ = std::max(largest_id_, record.id);
     const uint8_t flags = record.flags & static_cast<uint8_t>(~kFlagCleanClose);
-    add(record.type, flags, record.id, PayloadOf(record));
+    add(record.type, flags, record.id, record.payload);
   }
   add(RecordType::kClock, 0, 0, Encode(clock));
   start->position += bytes.size();

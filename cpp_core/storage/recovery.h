@@ -1,12 +1,11 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/env.h"
 #include "storage/log.h"
@@ -76,29 +75,16 @@ class Recovery {
     uint64_t segment = 0;  // number and generation of the segment before it
     uint64_t generation = 0;
   };
-  struct TailRecord {
-    RecordType type{};
-    uint8_t flags = 0;
-    uint32_t id = 0;
-    uint32_t payload_bytes = 0;
-    uint64_t payload_at = 0;  // counted from the first payload that was ever kept
-    Boundary after;
-  };
-
-  void Keep(const Record& record);
-  std::string_view PayloadOf(const TailRecord& record) const {
-    return std::string_view(payloads_).substr(record.payload_at - payloads_at_,
-                                              record.payload_bytes);
-  }
   Status RefuseRemains() const;
   Status Observe(const Record& record);
   void ForgetThrough(uint64_t position);
+  void NameSegmentBefore();
   Status LookForSeals();
   Status CheckSeal(std::string_view bytes, const std::string& where);
   Status ScanFile(SegmentReader* reader, uint64_t position);
   bool KnownGeneration(uint64_t generation) const;
   Status KeepTornAside();
-  std::set<uint32_t> IdsBoundBeforeTail() const;
+  std::map<uint32_t, std::string_view> KeysBoundBeforeTail(const std::vector<Record>& tail) const;
   std::string BuildContents(uint64_t generation, const ClockPayload& clock, Log::Start* start);
   Status WriteSegment(const Log::Options& options, const ClockPayload& clock, Log::Start* start);
   Status FreeNewName();
@@ -112,14 +98,13 @@ class Recovery {
   RingImage ring_;
   std::unique_ptr<LogStream> stream_;
   Report report_;
-  bool clean_ = false;                            // the last record is a clean close
-  uint64_t torn_end_ = 0;                         // position behind the last byte that is not zero
-  uint64_t damage_end_ = UINT64_MAX;              // up to there nothing must be missing
-  Boundary sealed_;                               // everything before it is known to be on disk
-  std::deque<TailRecord> tail_;                   // what comes behind it
-  std::string payloads_;                          // of tail_, in one piece
-  uint64_t payloads_at_ = 0;                      // where that piece begins
-  std::map<uint32_t, std::string> keys_at_seal_;  // ids bound at sealed_, with their KEY payload
+  bool clean_ = false;                // the last record is a clean close
+  uint64_t torn_end_ = 0;             // position behind the last byte that is not zero
+  uint64_t damage_end_ = UINT64_MAX;  // up to there nothing must be missing
+  Boundary sealed_;                   // everything before it is known to be on disk
+  std::string tail_;                  // the records behind it, one after the other
+  size_t tail_begin_ = 0;             // what is before that is forgotten
+  std::string keys_at_seal_;          // KEYs of the ids bound at sealed_; the last of an id counts
   uint32_t largest_id_ = 0;
 };
 

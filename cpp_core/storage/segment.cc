@@ -145,16 +145,16 @@ Status SegmentReader::Bytes(uint64_t position, std::string_view* bytes) {
   const uint64_t offset = OffsetOf(position);
   const uint64_t left = file_bytes_ - std::min(offset, file_bytes_);
   const uint64_t wanted = std::min<uint64_t>(kMaxRecordBytes, left);
-  const bool inside =
-      offset >= window_offset_ && offset + wanted <= window_offset_ + window_.size();
+  const bool inside = window_ != nullptr && offset >= window_offset_ &&
+                      offset + wanted <= window_offset_ + window_bytes_;
   if (!inside) {
-    window_.resize(std::min<uint64_t>(kWindowBytes, left));
-    size_t got = 0;
-    FLINT_RETURN_IF_ERROR(file_->Read(offset, window_.data(), window_.size(), &got));
-    window_.resize(got);
+    if (window_ == nullptr) window_ = std::make_unique_for_overwrite<char[]>(kWindowBytes);
+    window_bytes_ = 0;
+    FLINT_RETURN_IF_ERROR(
+        file_->Read(offset, window_.get(), std::min<uint64_t>(kWindowBytes, left), &window_bytes_));
     window_offset_ = offset;
   }
-  *bytes = std::string_view(window_).substr(offset - window_offset_);
+  *bytes = std::string_view(window_.get(), window_bytes_).substr(offset - window_offset_);
   return Status();
 }
 

@@ -61,7 +61,7 @@ class SegmentReader {
   // view is good until the next call.
   Status Bytes(uint64_t position, std::string_view* bytes);
   // For a file that is being written: the next Bytes reads it again.
-  void DropWindow() { window_.clear(); }
+  void DropWindow() { window_.reset(); }
   // Reads up to `size` bytes from `position`.
   Status Read(uint64_t position, size_t size, std::string* bytes);
 
@@ -77,8 +77,9 @@ class SegmentReader {
   StartPayload start_;
   uint64_t first_sequence_ = 0;
   uint64_t file_bytes_ = 0;
-  std::string window_;
+  std::unique_ptr<char[]> window_;
   uint64_t window_offset_ = 0;
+  size_t window_bytes_ = 0;
 };
 
 }  // namespace flint
