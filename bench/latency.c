@@ -3,14 +3,16 @@
  *
  *   quiet    one key, segments so large that none ends
  *   rotate   one key, segments of 8 MiB
- *   still    one key, after EVENTS events have been written, each round in a new directory
- *   compact  the same while they are compacted; as many checks as the compaction takes
+ *   still    one key, after EVENTS events have been written and compacted, each round in a new
+ *            directory
+ *   compact  the same while they are compacted; as many checks as that takes
  *   grown    keys that have counters, each round in a new directory
  *   growing  the same keys when they come for the first time, while the table grows
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <unistd.h>
 
 #include "side.h"
 
@@ -136,11 +138,20 @@ static void run_in_one_directory(const char* directory, uint64_t segment_bytes) 
   must(flint_limiter_close(&limiter, NULL), "close");
 }
 
-static void run_round(flint_limiter* limiter, const char* scenario, uint64_t calls,
-                      uint64_t events) {
+/* Writes so many events and opens the directory again. Without a snapshot the log begins at the
+ * first of them, and opening starts to compact all. */
+static flint_limiter* reopen_after(flint_limiter* limiter, const char* directory, uint64_t events) {
+  check_untimed(limiter, events, false);
+  must(flint_limiter_close(&limiter, NULL), "close");
+  char snapshot[8192];
+  snprintf(snapshot, sizeof snapshot, "%s/flint.snapshot", directory);
+  unlink(snapshot);
+  return open_limiter(directory, FLINT_LIMITER_SYNC_BATCH, 0);
+}
+
+static void run_round(flint_limiter* limiter, const char* scenario, uint64_t calls) {
   counted all;
   if (strcmp(scenario, "compact") == 0) {
-    check_untimed(limiter, events, false);
     compaction running;
     running.limiter = limiter;
     atomic_init(&running.done, false);
@@ -148,7 +159,7 @@ static void run_round(flint_limiter* limiter, const char* scenario, uint64_t cal
     all = time_checks(limiter, MOST_SAMPLES, false, &running.done);
     pthread_join(running.thread, NULL);
   } else if (strcmp(scenario, "still") == 0) {
-    check_untimed(limiter, events, false);
+    must(flint_limiter_compact(limiter, 0, NULL), "compact");
     all = time_checks(limiter, calls, false, NULL);
   } else {
     if (strcmp(scenario, "grown") == 0) check_untimed(limiter, calls, true);
@@ -173,7 +184,10 @@ int main(int argc, char** argv) {
     flint_limiter* limiter = open_limiter(directory, FLINT_LIMITER_SYNC_BATCH, 0);
     configure(limiter, FLINT_LIMITER_KIND_TEMPLATE, "user:");
     configure(limiter, FLINT_LIMITER_KIND_EXACT, ONE_KEY);
-    run_round(limiter, scenario, calls, strtoull(argv[3], NULL, 10));
+    if (strcmp(scenario, "compact") == 0 || strcmp(scenario, "still") == 0) {
+      limiter = reopen_after(limiter, directory, strtoull(argv[3], NULL, 10));
+    }
+    run_round(limiter, scenario, calls);
     must(flint_limiter_close(&limiter, NULL), "close");
   }
   return 0;

@@ -60,14 +60,18 @@ def allow_all(bench: Bench) -> Sequence[Outcome]:
     ]
 
 
-def reopen(bench: Bench) -> Outcome:
-    with opened(*both(bench, "Reopen", events=bench.size(EVENTS))) as sides:
-        ours, theirs = alternate(sides, [1, 1], bench.long_rounds)
-    return faster(ours, theirs, ("Flint", OLD))
+def reopening(replay: bool) -> Callable[[Bench], Outcome]:
+    def run(bench: Bench) -> Outcome:
+        work = both(bench, "Reopen", events=bench.size(EVENTS), replay=replay)
+        with opened(*work) as sides:
+            ours, theirs = alternate(sides, [1, 1], bench.long_rounds)
+        return faster(ours, theirs, ("Flint", OLD))
+
+    return run
 
 
 def compact(bench: Bench) -> Outcome:
-    with opened(*both(bench, "Reopen", events=bench.size(EVENTS), compact=True)) as sides:
+    with opened(*both(bench, "Compact", events=bench.size(EVENTS))) as sides:
         ours, theirs = alternate(sides, [1, 1], bench.longest_rounds)
     return faster(ours, theirs, ("Flint", OLD))
 
@@ -103,10 +107,17 @@ CASES = [
     ),
     case(
         "reopen",
-        "reopening a log of 1,000,000 events written in batch mode",
+        "reopening after 1,000,000 events in batch mode, compacted as they came",
         "flint-limiter 0.2.1",
         at_least(50),
-        reopen,
+        reopening(replay=False),
+    ),
+    case(
+        "replay",
+        "reopening a log of 1,000,000 events, none of them compacted",
+        "flint-limiter 0.2.1",
+        at_least(50),
+        reopening(replay=True),
     ),
     case("compact", "compaction of 1,000,000 events", "flint-limiter 0.2.1", at_least(50), compact),
     Case(

@@ -74,6 +74,26 @@ def test_the_rows_have_names_of_their_own() -> None:
     assert len(names) == len(set(names)) > 20
 
 
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [("Reopen", {"replay": False}), ("Reopen", {"replay": True}), ("Compact", {})],
+)
+def test_a_log_is_read_from_its_first_event_if_wanted(
+    bench: Any, target: str, options: dict[str, bool], tmp_path: Path
+) -> None:
+    events = 2000
+    side = getattr(bench("targets_log"), target)(str(tmp_path), events=events, **options)
+    with flint.Limiter(str(side.written)) as limiter:
+        limiter.compact()
+    with flint.Limiter.open_readonly(str(side.written)) as limiter:
+        assert limiter.info()["recovered_records"] < events
+    for _ in range(2):
+        seen = side.run(1)
+        assert seen["ns"] > 0
+        assert seen["allowed"] == events
+        assert not side.copy.exists()
+
+
 def test_a_peer_that_is_not_there_is_not_run(bench: Any) -> None:
     harness, report = bench("harness"), bench("report")
     spec = harness.Spec("row", "work", "a peer", harness.at_least(2))
