@@ -88,8 +88,8 @@ Log::Result Engine::BindKey(Counter* counter) {
   key.config = *counter->config;
   key.kind = counter->kind;
   key.key = counter->key();
-  if (counter->parent != nullptr) {
-    key.prefix_bytes = static_cast<uint32_t>(counter->parent->prefix.size());
+  if (counter->parent() != nullptr) {
+    key.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
   }
   return log_->AppendKey(key, &counter->binding);
 }

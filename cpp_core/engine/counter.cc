@@ -56,7 +56,7 @@ Counter* Counter::Create(std::string_view key, uint32_t hash) {
 }
 
 void Counter::Destroy(Counter* counter) {
-  if (counter->parent == nullptr) delete counter->config;
+  if (counter->kind != LimitKind::kCounter) delete counter->config;
   counter->~Counter();
   ::operator delete(counter);
 }

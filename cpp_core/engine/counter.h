@@ -12,6 +12,14 @@
 
 namespace flint {
 
+struct Template;
+
+// A template's configuration, which leads those that have it to the template.
+struct TemplateConfig : LimitConfig {
+  explicit TemplateConfig(const LimitConfig& config) : LimitConfig(config) {}
+  Template* owner = nullptr;
+};
+
 // A limit for every key under a prefix. What its forgotten counters had counted moves here, from
 // any shard, hence the atomics.
 struct Template {
@@ -21,7 +29,7 @@ struct Template {
   Totals Absorbed() const;
 
   const std::string prefix;
-  const LimitConfig* config = nullptr;  // the newest; owned by TemplateSet
+  const TemplateConfig* config = nullptr;  // the newest; owned by TemplateSet
   std::atomic<uint64_t> counters{0};
   std::atomic<uint64_t> allowed{0};
   std::atomic<uint64_t> denied{0};
@@ -36,10 +44,9 @@ struct Template {
 // The key's bytes follow the object. Guarded by its shard's lock.
 struct Counter {
   State state;
-  const LimitConfig* config;  // a template's, or owned when there is no parent
+  const LimitConfig* config;  // of a kCounter its template's, otherwise owned
   Totals totals;
   Log::Binding binding;
-  Template* parent;
   uint32_t hash;            // low half of the key's hash
   uint32_t template_epoch;  // the template changes it has been through
   uint16_t key_bytes;
@@ -48,6 +55,11 @@ struct Counter {
   LimitKind kind;
 
   std::string_view key() const { return {reinterpret_cast<const char*>(this + 1), key_bytes}; }
+  // Null unless it is a kCounter.
+  Template* parent() const {
+    return kind == LimitKind::kCounter ? static_cast<const TemplateConfig*>(config)->owner
+                                       : nullptr;
+  }
   // Forgotten when fresh, unlike an exact limit.
   bool ephemeral() const { return kind != LimitKind::kExact; }
   bool Forgettable(int64_t now_ns) const { return ephemeral() && IsFresh(*config, state, now_ns); }

@@ -1,5 +1,6 @@
 #include "engine/counter_table.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace flint {
@@ -7,8 +8,10 @@ namespace {
 
 constexpr size_t kFirstSlots = 8;
 
-// At most 7 of 8 slots are used; under 1 of 8 the table shrinks.
+// At most 7 of 8 slots are used; under 1 of 8 the table shrinks. It grows by half, since doubling
+// would leave more than half of the slots empty at times.
 bool TooFull(size_t size, size_t slots) { return size * 8 > slots * 7; }
+size_t Larger(size_t slots) { return slots + slots / 2; }
 bool TooEmpty(size_t size, size_t slots) { return slots > kFirstSlots && size * 8 < slots; }
 
 }  // namespace
@@ -21,7 +24,7 @@ CounterTable::~CounterTable() {
 
 Counter* CounterTable::Insert(uint64_t hash, CounterPointer counter) {
   if (slots_.empty()) Layout(kFirstSlots);
-  if (TooFull(size_ + 1, slots_.size())) Layout(slots_.size() * 2);
+  if (TooFull(size_ + 1, slots_.size())) Layout(Larger(slots_.size()));
   Counter* inserted = counter.release();
   Place(Tag(hash) | reinterpret_cast<uint64_t>(inserted));
   ++size_;
@@ -29,9 +32,8 @@ Counter* CounterTable::Insert(uint64_t hash, CounterPointer counter) {
 }
 
 void CounterTable::Place(uint64_t slot) {
-  const size_t mask = slots_.size() - 1;
-  size_t i = Address(slot)->hash & mask;
-  while (slots_[i] != 0) i = (i + 1) & mask;
+  size_t i = Home(Address(slot)->hash);
+  while (slots_[i] != 0) i = Next(i);
   slots_[i] = slot;
 }
 
@@ -46,20 +48,18 @@ void CounterTable::Layout(size_t slots) {
 
 // Closes the gap by moving back what had to probe past it, so there are no tombstones.
 void CounterTable::Erase(Counter* counter) {
-  const size_t mask = slots_.size() - 1;
-  size_t gap = counter->hash & mask;
-  while (Address(slots_[gap]) != counter) gap = (gap + 1) & mask;
+  size_t gap = Home(counter->hash);
+  while (Address(slots_[gap]) != counter) gap = Next(gap);
   slots_[gap] = 0;
-  for (size_t i = (gap + 1) & mask; slots_[i] != 0; i = (i + 1) & mask) {
-    const size_t home = Address(slots_[i])->hash & mask;
-    if (((i - home) & mask) < ((i - gap) & mask)) continue;
+  for (size_t i = Next(gap); slots_[i] != 0; i = Next(i)) {
+    if (Distance(Home(Address(slots_[i])->hash), i) < Distance(gap, i)) continue;
     slots_[gap] = slots_[i];
     slots_[i] = 0;
     gap = i;
   }
   Counter::Destroy(counter);
   --size_;
-  if (TooEmpty(size_, slots_.size())) Layout(slots_.size() / 2);
+  if (TooEmpty(size_, slots_.size())) Layout(std::max(kFirstSlots, slots_.size() / 2));
 }
 
 void CounterTable::Swap(CounterTable* other) {

@@ -20,9 +20,8 @@ class CounterTable {
 
   Counter* Find(uint64_t hash, std::string_view key) const {
     if (slots_.empty()) return nullptr;
-    const size_t mask = slots_.size() - 1;
     const uint64_t tag = Tag(hash);
-    for (size_t i = static_cast<uint32_t>(hash) & mask; slots_[i] != 0; i = (i + 1) & mask) {
+    for (size_t i = Home(static_cast<uint32_t>(hash)); slots_[i] != 0; i = Next(i)) {
       if ((slots_[i] & ~kAddressMask) != tag) continue;
       Counter* counter = Address(slots_[i]);
       if (counter->key() == key) return counter;
@@ -46,10 +45,16 @@ class CounterTable {
   static constexpr uint64_t kAddressMask = (uint64_t{1} << kTagShift) - 1;
   static Counter* Address(uint64_t slot) { return reinterpret_cast<Counter*>(slot & kAddressMask); }
   static uint64_t Tag(uint64_t hash) { return (hash >> 32) << kTagShift; }
+  size_t Home(uint32_t hash) const { return uint64_t{hash} * slots_.size() >> 32; }
+  size_t Next(size_t slot) const { return slot + 1 == slots_.size() ? 0 : slot + 1; }
+  // How many slots further on, around the end.
+  size_t Distance(size_t from, size_t to) const {
+    return to >= from ? to - from : to + slots_.size() - from;
+  }
   void Layout(size_t slots);
   void Place(uint64_t slot);
 
-  std::vector<uint64_t> slots_;  // 0: empty; a power of two of them, or none
+  std::vector<uint64_t> slots_;  // 0: empty
   size_t size_ = 0;
   uint32_t layouts_ = 0;
 };

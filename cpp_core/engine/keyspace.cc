@@ -29,8 +29,8 @@ uint64_t Keyspace::Hash(std::string_view key) const {
 }
 
 void Keyspace::CountAdded(const Counter& counter) {
-  if (counter.parent != nullptr) {
-    counter.parent->counters.fetch_add(1, std::memory_order_relaxed);
+  if (counter.parent() != nullptr) {
+    counter.parent()->counters.fetch_add(1, std::memory_order_relaxed);
   } else {
     limits_.fetch_add(1, std::memory_order_relaxed);
   }
@@ -38,10 +38,10 @@ void Keyspace::CountAdded(const Counter& counter) {
 
 void Keyspace::CountGone(const Counter& counter) {
   if (counter.ephemeral()) keys_.fetch_sub(1, std::memory_order_relaxed);
-  if (counter.parent == nullptr) {
+  if (counter.parent() == nullptr) {
     limits_.fetch_sub(1, std::memory_order_relaxed);
   } else {
-    counter.parent->counters.fetch_sub(1, std::memory_order_relaxed);
+    counter.parent()->counters.fetch_sub(1, std::memory_order_relaxed);
   }
 }
 
@@ -76,7 +76,6 @@ Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view k
                                  Template* parent) {
   CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
   counter->kind = LimitKind::kCounter;
-  counter->parent = parent;
   counter->config = parent->config;
   return Add(shard, hash, std::move(counter));
 }
@@ -196,16 +195,15 @@ void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
   if (counter->Forgettable(at_ns)) Forget(counter);
   counter->state = Migrate(*counter->config, counter->state, config, at_ns);
   CountGone(*counter);
-  if (counter->parent == nullptr) delete counter->config;
+  if (counter->kind != LimitKind::kCounter) delete counter->config;
   counter->config = made.release();
-  counter->parent = nullptr;
   counter->kind = LimitKind::kExact;
   counter->binding = Log::Binding{};
   CountAdded(*counter);
 }
 
 void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
-  if (counter->parent != nullptr) Forget(counter);
+  if (counter->parent() != nullptr) Forget(counter);
   Erase(shard, counter);
 }
 
@@ -312,8 +310,8 @@ Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
       line.key = counter->key();
       line.kind = counter->kind;
       line.config = *counter->config;
-      if (counter->parent != nullptr) {
-        line.prefix_bytes = static_cast<uint32_t>(counter->parent->prefix.size());
+      if (counter->parent() != nullptr) {
+        line.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
       }
       line.totals = counter->totals;
       line.state = &counter->state;

@@ -100,7 +100,7 @@ void Engine::AddTotals(std::vector<LimitStatus>* page) {
           !keyspace_.templates().CatchUp(counter)) {
         continue;
       }
-      const auto found = templates.find(counter->parent->prefix);
+      const auto found = templates.find(counter->parent()->prefix);
       if (found == templates.end()) continue;
       AddWithWallTimes(counter->totals, now_ns, found->second);
       if (!counter->Forgettable(now_ns)) ++found->second->counters;
@@ -139,7 +139,7 @@ Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* statu
       if (parent != nullptr && CheckKey(key).ok()) {
         imagined.reset(Counter::Create(key, 0));
         imagined->kind = LimitKind::kCounter;
-        imagined->config = new LimitConfig(*parent->config);
+        imagined->config = parent->config;
         counter = imagined.get();
       }
       if (counter == nullptr) {

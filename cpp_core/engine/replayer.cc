@@ -63,7 +63,7 @@ Status Replayer::ApplyKey(const Record& record) {
   const bool same =
       counter != nullptr && counter->kind == key.kind &&
       (key.kind == LimitKind::kInline ? counter->config->SameAs(key.config)
-                                      : counter->parent->prefix.size() == key.prefix_bytes);
+                                      : counter->parent()->prefix.size() == key.prefix_bytes);
   if (!same) {
     if (counter != nullptr && !counter->ephemeral()) return Nonsense("a key with another limit");
     counter = Replace(key, hash, counter);

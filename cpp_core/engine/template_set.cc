@@ -26,12 +26,13 @@ Template* TemplateSet::Find(std::string_view prefix) const {
 
 Template* TemplateSet::Configure(std::string_view prefix, const LimitConfig& config,
                                  int64_t at_ns) {
-  auto made = std::make_unique<LimitConfig>(config);
+  auto made = std::make_unique<TemplateConfig>(config);
   Template* subject = Find(prefix);
   if (subject == nullptr) {
     subject = templates_.emplace(prefix, std::make_unique<Template>(prefix)).first->second.get();
     IndexLengths();
   }
+  made->owner = subject;
   Change change{Kind::kConfigured, at_ns, subject, made.get(), nullptr, nullptr};
   change.old_config.reset(std::exchange(subject->config, made.release()));
   Note(std::move(change));
@@ -62,26 +63,25 @@ void TemplateSet::IndexLengths() {
 }
 
 bool TemplateSet::GoThroughChanges(Counter* counter) const {
-  if (counter->parent != nullptr) {
+  if (counter->parent() != nullptr) {
     for (size_t i = journal_.size() - (epoch_ - counter->template_epoch); i < journal_.size();
          ++i) {
       const Change& change = journal_[i];
       const std::string& prefix = change.subject->prefix;
       if (!counter->key().starts_with(prefix)) continue;
-      const bool own = change.subject == counter->parent;
+      const bool own = change.subject == counter->parent();
       if (change.kind == Kind::kRemoved && own) return false;
       const bool takes_over =
-          change.kind == Kind::kConfigured && prefix.size() >= counter->parent->prefix.size();
+          change.kind == Kind::kConfigured && prefix.size() >= counter->parent()->prefix.size();
       if (!takes_over && !(change.kind == Kind::kReset && own)) continue;
       if (change.kind == Kind::kReset || IsFresh(*counter->config, counter->state, change.at_ns)) {
         Forget(counter);
       }
       if (!takes_over) continue;
       counter->state = Migrate(*counter->config, counter->state, *change.config, change.at_ns);
+      counter->parent()->counters.fetch_sub(1, std::memory_order_relaxed);
       counter->config = change.config;
-      counter->parent->counters.fetch_sub(1, std::memory_order_relaxed);
-      counter->parent = change.subject;
-      counter->parent->counters.fetch_add(1, std::memory_order_relaxed);
+      counter->parent()->counters.fetch_add(1, std::memory_order_relaxed);
       counter->binding = Log::Binding{};
     }
   }
@@ -90,7 +90,7 @@ bool TemplateSet::GoThroughChanges(Counter* counter) const {
 }
 
 void Forget(Counter* counter) {
-  if (counter->parent != nullptr) counter->parent->Absorb(counter->totals);
+  if (counter->parent() != nullptr) counter->parent()->Absorb(counter->totals);
   counter->totals = Totals{};
   counter->state = State();
 }

@@ -53,9 +53,9 @@ class TemplateSet {
     Kind kind;
     int64_t at_ns;
     Template* subject;
-    const LimitConfig* config;
+    const TemplateConfig* config;
     // Kept alive until every counter is through this change.
-    std::unique_ptr<const LimitConfig> old_config;
+    std::unique_ptr<const TemplateConfig> old_config;
     std::unique_ptr<Template> removed;
   };
   bool GoThroughChanges(Counter* counter) const;
