@@ -39,15 +39,15 @@ class Target:
 
 
 class Loop(Target):
-    """Calls `allow` with one key after another."""
+    """Calls `allow` with one key after another; what it takes as a key may be several."""
 
     chunk = CHUNK
 
-    def __init__(self, allow: Callable[[str], Any], keys: Sequence[str]) -> None:
+    def __init__(self, allow: Callable[[Any], Any], keys: Sequence[Any]) -> None:
         super().__init__()
         self.allow = allow
         # Neither copies nor touches the keys before their turn.
-        self.keys: Iterator[str] = itertools.chain.from_iterable(itertools.repeat(keys))
+        self.keys: Iterator[Any] = itertools.chain.from_iterable(itertools.repeat(keys))
 
     def before(self) -> None:
         """Called before each round."""

@@ -135,10 +135,10 @@ class AllowAll(Flint):
         super().__init__(str(self.directory / str(self.number)))
         write_events(self.limiter, self.events)
         self.limiter.flush()
-        three = KEYS[:3]
-        allow, allow_all = self.limiter.allow, self.limiter.allow_all
-        call = (lambda _key: allow_all(three)) if self.together else allow
-        Loop.__init__(self, call, KEYS[:1])
+        if self.together:
+            Loop.__init__(self, self.limiter.allow_all, [KEYS[:3]])
+        else:
+            Loop.__init__(self, self.limiter.allow, KEYS[:1])
         self.versions = named()
 
     def run(self, calls: int) -> dict[str, Any]:

@@ -38,9 +38,7 @@ int32_t Report(Code code, const Status::Detail* detail, std::string_view message
   return static_cast<int32_t>(code);
 }
 
-int32_t ReportStatus(const Status& status, flint_limiter_error* error) {
-  if (status.ok()) [[likely]]
-    return FLINT_LIMITER_OK;
+int32_t ReportFailure(const Status& status, flint_limiter_error* error) {
   const Status::Detail* const detail = status.detail();
   std::string_view message = flint::CodeSentence(status.code());
   if (detail != nullptr) message = detail->message;
@@ -52,7 +50,10 @@ int32_t ReportStatus(const Status& status, flint_limiter_error* error) {
 template <typename Body>
 int32_t Guard(flint_limiter_error* error, const Body& body) {
   try {
-    return ReportStatus(body(), error);
+    const Status status = body();
+    if (status.ok()) [[likely]]
+      return FLINT_LIMITER_OK;
+    return ReportFailure(status, error);
   } catch (const std::bad_alloc&) {
     return Report(Code::kNoMemory, nullptr, flint::CodeSentence(Code::kNoMemory), error);
   } catch (const std::length_error&) {  // a count so large that its size overflows

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <thread>
 
+#include "base/check_path.h"
+
 namespace flint {
 
 // A mutex for what is held for moments, as shards and the log's append side are: taken in one
@@ -18,7 +20,7 @@ class Mutex {
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
 
-  void lock() {
+  FLINT_CHECK_PATH void lock() {
     if (!try_lock()) [[unlikely]]
       LockSlowly();
   }

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <span>
 
+#include "base/check_path.h"
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
 #include "engine/key.h"
@@ -31,9 +32,9 @@ bool Engine::WouldWaitForDisk(const Flags& flags) const {
   return flags.no_wait && !flags.no_sync && options_.log.always && log_ != nullptr;
 }
 
-Status Engine::Resolve(Shard& shard, uint64_t hash, const Item& item,
-                       const LimitConfig* inline_config, int64_t now_ns, Keyspace::Room* room,
-                       Counter** counter) {
+FLINT_CHECK_PATH Status Engine::Resolve(Shard& shard, uint64_t hash, const Item& item,
+                                        const LimitConfig* inline_config, int64_t now_ns,
+                                        Keyspace::Room* room, Counter** counter) {
   Counter* const found = keyspace_.Find(shard, hash, item.key);
   if (found == nullptr || found->kind == LimitKind::kInline) [[unlikely]] {
     return ResolveOther(shard, hash, item, inline_config, now_ns, room, found, counter);
@@ -94,8 +95,8 @@ Log::Result Engine::BindKey(Counter* counter) {
   return log_->AppendKey(key, &counter->binding);
 }
 
-Log::Result Engine::RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                                uint64_t* ticket) {
+FLINT_CHECK_PATH Log::Result Engine::RecordAllow(Shard& shard, Counter* counter, int64_t now_ns,
+                                                 uint64_t cost, uint64_t* ticket) {
   PrepareAdmit(*counter->config, counter->state, now_ns);
   *ticket = 0;
   if (log_ != nullptr) {
@@ -201,8 +202,8 @@ Log::Result Engine::FlushAllMerged() {
 
 // ---- One key -----------------------------------------------------------------------------------
 
-void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
-                      Decision* decision) {
+FLINT_CHECK_PATH void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost,
+                                       bool allowed, Decision* decision) {
   const LimitConfig& config = *counter.config;
   decision->algorithm = config.algorithm;
   decision->cost = cost;
@@ -213,9 +214,10 @@ void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost, boo
   decision->retry_after_ns = allowed ? 0 : RetryAfterNs(config, counter.state, now_ns, cost);
 }
 
-Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
-                           const LimitConfig* inline_config, Keyspace::Room* room,
-                           Decision* decision, Log::Result* result) {
+FLINT_CHECK_PATH Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item,
+                                            const Flags& flags, const LimitConfig* inline_config,
+                                            Keyspace::Room* room, Decision* decision,
+                                            Log::Result* result) {
   // Read under the lock: what is decided later is not decided as of earlier.
   const int64_t now_ns = clock_.Now();
   keyspace_.SweepAsUsed(shard, now_ns);

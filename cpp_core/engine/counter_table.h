@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/check_path.h"
 #include "engine/counter.h"
 
 namespace flint {
@@ -18,7 +19,7 @@ class CounterTable {
   CounterTable(const CounterTable&) = delete;
   CounterTable& operator=(const CounterTable&) = delete;
 
-  Counter* Find(uint64_t hash, std::string_view key) const {
+  FLINT_CHECK_PATH Counter* Find(uint64_t hash, std::string_view key) const {
     if (slots_.empty()) return nullptr;
     const uint64_t tag = Tag(hash);
     for (size_t i = Home(static_cast<uint32_t>(hash)); slots_[i] != 0; i = Next(i)) {

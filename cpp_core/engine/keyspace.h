@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/check_path.h"
 #include "base/mutex.h"
 #include "engine/counter.h"
 #include "engine/counter_table.h"
@@ -75,7 +76,7 @@ class Keyspace {
   const TemplateSet& templates() const { return templates_; }
 
   // The counter of a key, up to date with the templates; null when there is none.
-  Counter* Find(Shard& shard, uint64_t hash, std::string_view key) {
+  FLINT_CHECK_PATH Counter* Find(Shard& shard, uint64_t hash, std::string_view key) {
     Counter* const counter = shard.table.Find(hash, key);
     if (counter == nullptr || templates_.CatchUp(counter)) [[likely]]
       return counter;
@@ -106,7 +107,7 @@ class Keyspace {
   Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen);
 
   // The changes that records tell of.
-  void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
+  FLINT_CHECK_PATH void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
     if (counter->Forgettable(at_ns)) Forget(counter);
     Admit(*counter->config, counter->state, at_ns, cost);
     Totals& totals = counter->totals;

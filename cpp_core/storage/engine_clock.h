@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/check_path.h"
 #include "base/clock.h"
 #include "storage/record.h"
 
@@ -22,7 +23,7 @@ class EngineClock {
     floor_ns_.store(engine_ns, std::memory_order_relaxed);
   }
 
-  int64_t Now() {
+  FLINT_CHECK_PATH int64_t Now() {
     const int64_t now_ns = Follow(is_system_ ? Clock::SystemBootNs() : clock_->BootNs());
     // The system's boot clock cannot go back, so the common case touches no shared memory.
     return monotonic_ ? now_ns : NotBefore(now_ns);
@@ -32,7 +33,7 @@ class EngineClock {
 
   // The wall clock's time at a moment of engine time not long ago. A step of the wall clock is seen
   // after a millisecond, so that a check reads one clock and not two.
-  int64_t WallAt(int64_t engine_ns) {
+  FLINT_CHECK_PATH int64_t WallAt(int64_t engine_ns) {
     if (!monotonic_) return clock_->WallNs();
     const int64_t read_at_ns = wall_read_at_ns_.load(std::memory_order_relaxed);
     if (engine_ns - read_at_ns > kWallAgeNs || engine_ns < read_at_ns) [[unlikely]] {

@@ -11,6 +11,8 @@
 #include <exception>
 #include <utility>
 
+#include "base/check_path.h"
+
 namespace flint {
 namespace {
 
@@ -73,12 +75,12 @@ void Log::Run() { background_ = std::thread(&Log::Background, this); }
 
 // ---- Appending ---------------------------------------------------------------------------------
 
-bool Log::FitsSegment(uint32_t length) const {
+FLINT_CHECK_PATH bool Log::FitsSegment(uint32_t length) const {
   const uint64_t data_bytes = active_->header.capacity - kSegmentHeaderBytes;
   return head_ + length + kSegmentReserveBytes <= active_->start + data_bytes;
 }
 
-Log::Result Log::Reserve(uint32_t length) {
+FLINT_CHECK_PATH Log::Result Log::Reserve(uint32_t length) {
   if (closed_) [[unlikely]]
     return Result::kClosed;
   if (poisoned_.load(std::memory_order_relaxed)) [[unlikely]]
@@ -98,7 +100,7 @@ Log::Result Log::Reserve(uint32_t length) {
 
 // For what a caller waits with until it may be lost with the power. A denial has used nothing and
 // is no safer in memory, so it is recorded in any case.
-Log::Result Log::ReserveBounded(uint32_t length) {
+FLINT_CHECK_PATH Log::Result Log::ReserveBounded(uint32_t length) {
   if (events_ - events_synced_ >= options_.max_unsynced_events && head_ > durable()) [[unlikely]]
     return Result::kUnsynced;
   return Reserve(length);
@@ -128,7 +130,7 @@ void Log::Switch() {
   EmitClock();
 }
 
-void Log::Advance(uint32_t length, uint32_t crc) {
+FLINT_CHECK_PATH void Log::Advance(uint32_t length, uint32_t crc) {
   head_ += length;
   ++sequence_;
   crc_ = crc;
@@ -176,7 +178,7 @@ void Log::EmitClock() {
   Emit(RecordType::kClock, 0, 0, Encode(ClockPayload{pair, clock_->Boot()}));
 }
 
-void Log::CountEvent(bool* wake) {
+FLINT_CHECK_PATH void Log::CountEvent(bool* wake) {
   ++events_;
   const uint64_t used = head_ - active_->start;
   if (background_idle_) {
@@ -195,7 +197,7 @@ void Log::CountEvent(bool* wake) {
 void Log::Wake() { sem_post(&wake_); }
 
 // A record that is not in the ring's file does not outlive the process, so it does not count.
-Log::Result Log::Appended(bool wake) {
+FLINT_CHECK_PATH Log::Result Log::Appended(bool wake) {
   if (wake) Wake();
   if (!ring_->failed()) [[likely]]
     return Result::kOk;
