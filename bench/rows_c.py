@@ -5,27 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import peers
-from harness import Bench, Outcome, Side, at_least, case, compare
+from harness import SHOWN, Bench, Outcome, Side, at_least, case, compare
 
 
-def check(bench: Bench, threads: int = 1) -> Callable[[], Side]:
-    program, directory = peers.c_program("check"), bench.place("check")
+DECISION_ONLY = 4  # FLINT_LIMITER_DECISION_ONLY
+
+
+def check(
+    bench: Bench, threads: int = 1, flags: int = 0, memory: bool = False
+) -> Callable[[], Side]:
+    program = peers.c_program("check")
+    directory = ":memory:" if memory else bench.place("check")
     what = "Flint" if threads == 1 else f"Flint, {threads} threads"
-    return lambda: Side(what, [program, directory, str(threads)])
+    return lambda: Side(what, [program, directory, str(threads), str(flags)])
 
 
-def beside_floor(bench: Bench) -> Outcome:
-    program = peers.c_program("floor")
-    return compare(bench, check(bench), lambda: Side("hash, clock, copy", [program]))
+def floor() -> Side:
+    return Side("hash, clock, copy", [peers.c_program("floor")])
+
+
+def beside_floor(flags: int) -> Callable[[Bench], Outcome]:
+    return lambda bench: compare(bench, check(bench, flags=flags), floor)
 
 
 def two_threads(bench: Bench) -> Outcome:
     return compare(bench, check(bench, 2), check(bench))
 
 
-def beside_governor(bench: Bench) -> Outcome:
-    program = peers.governor()
-    return compare(bench, check(bench), lambda: Side("governor", [program]))
+def beside_governor(memory: bool) -> Callable[[Bench], Outcome]:
+    def run(bench: Bench) -> Outcome:
+        program = peers.governor()
+        ours = check(bench, flags=DECISION_ONLY, memory=memory)
+        return compare(bench, ours, lambda: Side("governor", [program]))
+
+    return run
 
 
 CASES = [
@@ -34,20 +47,34 @@ CASES = [
         "`flint_limiter_check` from C, batch mode",
         "a program that hashes the key, reads the clock and copies 40 bytes",
         at_least(0.3),
-        beside_floor,
+        beside_floor(0),
+    ),
+    case(
+        "c-decision",
+        "the same, asking for the decision alone",
+        "the same program",
+        SHOWN,
+        beside_floor(DECISION_ONLY),
     ),
     case(
         "c-two-threads",
-        "the same from 2 threads on 2 cores, different keys",
+        "`flint_limiter_check` from 2 threads on 2 cores, different keys",
         "1 thread",
         at_least(1.7),
         two_threads,
     ),
     case(
         "c-governor",
-        "the same from 1 thread",
-        "governor 0.10, keyed (Rust, in memory)",
+        "the same from 1 thread, asking for the decision alone",
+        "governor 0.10, keyed (Rust, in memory), which tells no more",
         at_least(0.5),
-        beside_governor,
+        beside_governor(memory=False),
+    ),
+    case(
+        "c-governor-memory",
+        "the same in memory",
+        "governor 0.10, keyed",
+        SHOWN,
+        beside_governor(memory=True),
     ),
 ]
