@@ -7,7 +7,6 @@ from collections.abc import Callable
 import peers
 from harness import SHOWN, Bench, Outcome, Side, at_least, case, compare
 
-
 DECISION_ONLY = 4  # FLINT_LIMITER_DECISION_ONLY
 
 
