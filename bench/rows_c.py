@@ -27,8 +27,8 @@ def beside_floor(flags: int) -> Callable[[Bench], Outcome]:
     return lambda bench: compare(bench, check(bench, flags=flags), floor)
 
 
-def two_threads(bench: Bench) -> Outcome:
-    return compare(bench, check(bench, 2), check(bench))
+def two_threads(memory: bool) -> Callable[[Bench], Outcome]:
+    return lambda bench: compare(bench, check(bench, 2, memory=memory), check(bench, memory=memory))
 
 
 def beside_governor(memory: bool) -> Callable[[Bench], Outcome]:
@@ -60,11 +60,18 @@ CASES = [
         "`flint_limiter_check` from 2 threads on 2 cores, different keys",
         "1 thread",
         at_least(1.7),
-        two_threads,
+        two_threads(memory=False),
+    ),
+    case(
+        "c-two-threads-memory",
+        "the same in memory, where threads share nothing but the processor",
+        "1 thread",
+        SHOWN,
+        two_threads(memory=True),
     ),
     case(
         "c-governor",
-        "the same from 1 thread, asking for the decision alone",
+        "the same in batch mode from 1 thread, asking for the decision alone",
         "governor 0.10, keyed (Rust, in memory), which tells no more",
         at_least(0.5),
         beside_governor(memory=False),
