@@ -16,7 +16,7 @@
 // Between the public header's structures and the engine's types: sizes, bounds and names.
 namespace flint {
 
-// Whether a structure is there and as large as the caller's version of the header has it.
+// Whether a structure is there and at least as large as this version of the header has it.
 template <typename T>
 Status CheckStruct(const T* structure, const char* name) {
   if (structure != nullptr && structure->struct_size >= sizeof(T)) [[likely]]

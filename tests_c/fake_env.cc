@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -9,6 +10,8 @@ namespace flint {
 namespace {
 
 constexpr uint64_t kSectorBytes = 512;
+constexpr uint64_t kBlockBytes = 4096;
+constexpr uint64_t kAnywhere = UINT64_MAX;
 
 uint64_t SectorsOf(uint64_t bytes) { return (bytes + kSectorBytes - 1) / kSectorBytes; }
 
@@ -68,6 +71,12 @@ struct FakeEnv::Inode {
     if (offset + size > current.size()) Resize(offset + size);
     if (size > 0) std::memcpy(current.data() + offset, data, size);
     MarkDirty(offset, offset + size);
+  }
+
+  // Writes the blocks of these bytes as they are.
+  void RewriteBlocks(uint64_t from, uint64_t to) {
+    const uint64_t end = (to + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+    MarkDirty(from - from % kBlockBytes, std::min<uint64_t>(end, current.size()));
   }
 
   void WriteSector(uint64_t i) {
@@ -131,8 +140,11 @@ class FakeEnv::FakeFile final : public File {
     return Status();
   }
 
+  void ExpectAppends(uint64_t end) override { appended_ = end; }
+
   Status Write(uint64_t offset, const void* data, size_t size) override {
     const Call call = env_->Enter(Op::kWrite, path_);
+    if (appended_ != kAnywhere && offset != appended_) std::abort();  // it had been promised
     uint64_t possible = size;
     int error = writable_ ? call.error : EBADF;
     if (error != 0) {
@@ -142,7 +154,12 @@ class FakeEnv::FakeFile final : public File {
       possible = inode_->current.size() > offset ? inode_->current.size() - offset : 0;
     }
     if (possible > 0) inode_->Write(offset, data, possible);
-    return error == 0 ? Status() : Failure(error, "cannot write ");
+    if (error != 0) return Failure(error, "cannot write ");
+    if (appended_ != kAnywhere) {
+      appended_ = offset + size;
+      inode_->RewriteBlocks(offset, appended_);
+    }
+    return Status();
   }
 
   Status Reserve(uint64_t size, bool) override {
@@ -194,6 +211,7 @@ class FakeEnv::FakeFile final : public File {
   const std::string path_;
   const InodePtr inode_;
   const bool writable_;
+  uint64_t appended_ = kAnywhere;  // where the next write is to begin
 };
 
 class FakeEnv::FakeStore final : public StoreFile {

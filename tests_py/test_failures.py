@@ -384,7 +384,7 @@ CASES = {
     ),
     "log_cut_live": Case(
         "`flint.aof` is cut short under a limiter",
-        "`truncate` to 4,096 bytes; closed, opened",
+        "`truncate` to 4,096 bytes, of more than a block behind that; closed, opened",
         "until it is closed it goes on deciding; opening then changes nothing",
         "CorruptionError",
         "flint.aof is missing or empty",

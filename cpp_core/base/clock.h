@@ -27,7 +27,7 @@ class Clock {
   static const Clock* System();
   // What its BootNs tells.
   static int64_t SystemBootNs() {
-    timespec now;
+    timespec now{};
     clock_gettime(CLOCK_BOOTTIME, &now);
     return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
   }

@@ -31,7 +31,8 @@ class File {
   virtual Status Size(uint64_t* size) = 0;
   // From now on the file is only appended to, by one thread at a time, and nothing is read from it:
   // each Write begins where the one before ended, the first at `end`, and what follows is zeros.
-  // Lets a file go past the page cache, which makes a sync after each short write faster.
+  // Lets a file go past the page cache, which makes a sync after each short write faster; what
+  // was written before and what follows in the same block is then written again as it is.
   virtual void ExpectAppends(uint64_t /*end*/) {}
   virtual Status SyncData() = 0;  // fdatasync
   virtual Status Sync() = 0;      // fsync

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -10,10 +11,10 @@ namespace flint {
 
 // A mutex for what is held for moments, as shards and the log's append side are: taken in one
 // atomic step and left by a plain store. Whoever finds it held looks again for about as long as it
-// is usually held, and then from time to time, so that nobody has to be woken by whoever leaves it,
-// for whom looking whether somebody sleeps would cost as much as all the rest. (std::mutex does
-// look, and goes to sleep at once: two threads which append all the time then spend it in the
-// system.) Not recursive; any thread; no order among waiters.
+// is usually held, and then from time to time, more and more seldom, so that nobody has to be woken
+// by whoever leaves it, for whom looking whether somebody sleeps would cost as much as all the
+// rest. (std::mutex does look, and goes to sleep at once: two threads which append all the time
+// then spend it in the system.) Not recursive; any thread; no order among waiters.
 class Mutex {
  public:
   Mutex() = default;
@@ -29,7 +30,8 @@ class Mutex {
 
  private:
   static constexpr int kLooks = 200;
-  static constexpr std::chrono::microseconds kNap{50};
+  static constexpr std::chrono::microseconds kShortestNap{50};
+  static constexpr std::chrono::microseconds kLongestNap{1000};
 
   static void Pause() {
 #if defined(__x86_64__)
@@ -40,12 +42,12 @@ class Mutex {
   }
 
   [[gnu::noinline]] void LockSlowly() {
-    while (true) {
+    for (auto nap = kShortestNap;; nap = std::min(2 * nap, kLongestNap)) {
       for (int look = 0; look < kLooks; ++look) {
         if (!held_.load(std::memory_order_relaxed) && try_lock()) return;
         Pause();
       }
-      std::this_thread::sleep_for(kNap);
+      std::this_thread::sleep_for(nap);
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 namespace flint {
@@ -59,11 +60,12 @@ class PosixFile final : public File {
   }
 
   void ExpectAppends(uint64_t end) override {
-    auto blocks = std::make_unique<Blocks>();
+    std::unique_ptr<Blocks> blocks(new (std::nothrow) Blocks());
     const uint64_t used = end % kBlockBytes;
     uint64_t size = 0;
     size_t got = 0;
-    if (!Size(&size).ok() || !Read(end - used, blocks->bytes, used, &got).ok() || got != used) {
+    if (blocks == nullptr || !Size(&size).ok() ||
+        !Read(end - used, blocks->bytes, used, &got).ok() || got != used) {
       return;
     }
     if (!SetDirect(true)) return;
@@ -135,7 +137,11 @@ class PosixFile final : public File {
     std::memcpy(blocks_->bytes + (appended_ - from), data, size);
     const ssize_t n = RetryInterrupted(
         [&] { return pwrite(fd(), blocks_->bytes, bytes, static_cast<off_t>(from)); });
-    if (n < 0 && errno != EINVAL) return Failure("cannot write ");
+    if (n < 0 && errno != EINVAL) {
+      const Status failure = Failure("cannot write ");
+      StopDirect();  // the block in memory is no longer the one in the file
+      return failure;
+    }
     if (n != static_cast<ssize_t>(bytes)) return Status();
     const uint64_t done = used - used % kBlockBytes;
     if (done > 0) {

@@ -542,7 +542,8 @@ Status Engine::CheckDifferent(std::span<const Item> items, const Parts& parts) {
   for (size_t i = 0; i < order.size(); ++i) {
     for (size_t j = i; j-- > 0 && parts.all[order[j]].hash == parts.all[order[i]].hash;) {
       if (items[order[j]].key != items[order[i]].key) continue;
-      twice = std::min<size_t>(twice, std::max(order[i], order[j]));
+      twice = std::min<size_t>(twice, order[i]);
+      break;
     }
   }
   if (twice == items.size()) return Status();
@@ -563,8 +564,12 @@ Status Engine::ReadItems(std::span<const Item> items, Parts* parts) {
     part.shard = &keyspace_.ShardOf(part.hash);
     parts->order[i] = static_cast<uint32_t>(i);
   }
-  std::sort(parts->order.begin(), parts->order.end(),
-            [parts](uint32_t a, uint32_t b) { return parts->all[a].hash < parts->all[b].hash; });
+  const auto before = [parts](uint32_t a, uint32_t b) {
+    const uint64_t hash_a = parts->all[a].hash;
+    const uint64_t hash_b = parts->all[b].hash;
+    return hash_a != hash_b ? hash_a < hash_b : a < b;
+  };
+  std::sort(parts->order.begin(), parts->order.end(), before);
   return CheckDifferent(items, *parts);
 }
 

@@ -1,10 +1,25 @@
 #include "engine/template_set.h"
 
 #include <algorithm>
-#include <set>
+#include <functional>
 #include <utility>
 
 namespace flint {
+
+// Room for a change in the journal, made before anything is changed: behind that, memory must not
+// be needed. Given back if it was not used.
+class TemplateSet::JournalRoom {
+ public:
+  explicit JournalRoom(std::deque<Change>* journal) : journal_(journal) { journal->emplace_back(); }
+  ~JournalRoom() {
+    if (journal_->back().subject == nullptr) journal_->pop_back();
+  }
+  JournalRoom(const JournalRoom&) = delete;
+  JournalRoom& operator=(const JournalRoom&) = delete;
+
+ private:
+  std::deque<Change>* const journal_;
+};
 
 TemplateSet::~TemplateSet() {
   for (const auto& entry : templates_) delete entry.second->config;
@@ -27,11 +42,9 @@ Template* TemplateSet::Find(std::string_view prefix) const {
 Template* TemplateSet::Configure(std::string_view prefix, const LimitConfig& config,
                                  int64_t at_ns) {
   auto made = std::make_unique<TemplateConfig>(config);
+  const JournalRoom room(&journal_);
   Template* subject = Find(prefix);
-  if (subject == nullptr) {
-    subject = templates_.emplace(prefix, std::make_unique<Template>(prefix)).first->second.get();
-    IndexLengths();
-  }
+  if (subject == nullptr) subject = Add(prefix);
   made->owner = subject;
   Change change{Kind::kConfigured, at_ns, subject, made.get(), nullptr, nullptr};
   change.old_config.reset(std::exchange(subject->config, made.release()));
@@ -40,26 +53,36 @@ Template* TemplateSet::Configure(std::string_view prefix, const LimitConfig& con
 }
 
 void TemplateSet::Remove(Template* removed, int64_t at_ns) {
+  const JournalRoom room(&journal_);
   auto node = templates_.extract(removed->prefix);
   Change change{Kind::kRemoved, at_ns, removed, nullptr, nullptr, std::move(node.mapped())};
   change.old_config.reset(removed->config);
-  IndexLengths();
+  const size_t length = removed->prefix.size();
+  const auto as_long = [length](const auto& entry) { return entry.first.size() == length; };
+  if (std::none_of(templates_.begin(), templates_.end(), as_long)) {
+    std::erase(prefix_lengths_, length);
+  }
   Note(std::move(change));
 }
 
 void TemplateSet::Reset(Template* reset, int64_t at_ns) {
+  const JournalRoom room(&journal_);
   Note(Change{Kind::kReset, at_ns, reset, nullptr, nullptr, nullptr});
 }
 
+// In the room that has been made for it.
 void TemplateSet::Note(Change change) {
-  journal_.push_back(std::move(change));
+  journal_.back() = std::move(change);
   ++epoch_;
 }
 
-void TemplateSet::IndexLengths() {
-  std::set<size_t, std::greater<>> lengths;
-  for (const auto& entry : templates_) lengths.insert(entry.first.size());
-  prefix_lengths_.assign(lengths.begin(), lengths.end());
+Template* TemplateSet::Add(std::string_view prefix) {
+  const auto at = std::lower_bound(prefix_lengths_.begin(), prefix_lengths_.end(), prefix.size(),
+                                   std::greater<>());
+  if (at == prefix_lengths_.end() || *at != prefix.size()) {
+    prefix_lengths_.insert(at, prefix.size());  // no harm if there is no memory for the rest
+  }
+  return templates_.emplace(prefix, std::make_unique<Template>(prefix)).first->second.get();
 }
 
 bool TemplateSet::GoThroughChanges(Counter* counter) const {

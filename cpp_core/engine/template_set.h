@@ -50,17 +50,18 @@ class TemplateSet {
  private:
   enum class Kind : uint8_t { kConfigured, kRemoved, kReset };
   struct Change {
-    Kind kind;
-    int64_t at_ns;
-    Template* subject;
-    const TemplateConfig* config;
+    Kind kind{};
+    int64_t at_ns = 0;
+    Template* subject = nullptr;
+    const TemplateConfig* config = nullptr;
     // Kept alive until every counter is through this change.
     std::unique_ptr<const TemplateConfig> old_config;
     std::unique_ptr<Template> removed;
   };
   bool GoThroughChanges(Counter* counter) const;
   void Note(Change change);
-  void IndexLengths();
+  class JournalRoom;
+  Template* Add(std::string_view prefix);
 
   std::map<std::string, std::unique_ptr<Template>, std::less<>> templates_;
   std::vector<size_t> prefix_lengths_;  // distinct, longest first

@@ -328,6 +328,18 @@ void Log::SyncSoon() {
 
 // ---- Draining ----------------------------------------------------------------------------------
 
+// Leaves the role, which has been taken, also when there is no memory for what is done in it.
+class Log::DrainRole {
+ public:
+  explicit DrainRole(Log* log) : log_(log) {}
+  ~DrainRole() { log_->LeaveDrainRole(); }
+  DrainRole(const DrainRole&) = delete;
+  DrainRole& operator=(const DrainRole&) = delete;
+
+ private:
+  Log* const log_;
+};
+
 void Log::TakeDrainRole() {
   std::unique_lock<std::mutex> lock(wait_mutex_);
   drain_changed_.wait(lock, [this] { return !draining_; });
@@ -374,8 +386,8 @@ Status Log::WritePart(const Part& part) {
     FLINT_RETURN_IF_ERROR(part.segment->file->Write(offset, bytes.data(), bytes.size()));
     digest_.Update(bytes.data(), bytes.size());
     at += bytes.size();
+    written_.store(at, std::memory_order_release);  // what the digest covers, whatever comes next
   }
-  written_.store(part.end, std::memory_order_release);
   return Status();
 }
 
@@ -405,9 +417,13 @@ Status Log::WaitForRing() {
     }
     draining_ = true;
   }
-  const Part part = NextPart();
-  Status status = WritePart(part);
-  LeaveDrainRole();
+  Part part;
+  Status status;
+  {
+    const DrainRole role(this);
+    part = NextPart();
+    status = WritePart(part);
+  }
   if (!status.ok()) {
     Poison(status);
     return status;
@@ -479,17 +495,12 @@ Status Log::SyncPart() {
   Part part;
   SealPayload seal;
   bool sealed = false;
-  Status status;
-  try {
+  {
+    const DrainRole role(this);
     part = NextPart();
-    status = WritePart(part);
-    if (status.ok()) sealed = TakeSeal(part, &seal);
-  } catch (...) {
-    LeaveDrainRole();
-    throw;
+    FLINT_RETURN_IF_ERROR(WritePart(part));
+    sealed = TakeSeal(part, &seal);
   }
-  LeaveDrainRole();
-  FLINT_RETURN_IF_ERROR(status);
   if (part.end > durable()) {
     FLINT_RETURN_IF_ERROR(part.segment->file->SyncData());
     FinishSync(part, sealed, seal);

@@ -186,6 +186,7 @@ class Log {
   void Wake();
   void SyncSoon();
 
+  class DrainRole;
   void TakeDrainRole();
   void LeaveDrainRole();
   // In the drain role.

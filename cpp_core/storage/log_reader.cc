@@ -23,7 +23,8 @@ Status ExplainForeignLog(Env* env, const std::string& directory, const Status& s
 }
 
 struct Found {
-  std::vector<std::unique_ptr<SegmentReader>> readers;
+  std::vector<std::unique_ptr<SegmentReader>> readers;  // by number, oldest first
+  std::vector<uint64_t> numbers;  // theirs, also of those that have been taken out
   bool has_log_name = false;
 };
 
@@ -69,6 +70,7 @@ void DropSecondNames(Found* found) {
            a->header().generation == b->header().generation;
   };
   readers.erase(std::unique(readers.begin(), readers.end(), same), readers.end());
+  for (const auto& reader : readers) found->numbers.push_back(reader->header().number);
 }
 
 Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) {
@@ -87,13 +89,14 @@ Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) 
   return Status();
 }
 
-// Moves the segment that START names out of `readers`; null when it is not there.
-std::unique_ptr<SegmentReader> TakePrevious(const SegmentReader& reader,
-                                            std::vector<std::unique_ptr<SegmentReader>>* readers) {
+// Moves the segment that START names out of `found`; null when it is not there.
+std::unique_ptr<SegmentReader> TakePrevious(const SegmentReader& reader, Found* found) {
   const StartPayload& start = reader.start();
-  for (auto& candidate : *readers) {
+  const std::vector<uint64_t>& numbers = found->numbers;
+  auto at = std::lower_bound(numbers.begin(), numbers.end(), start.previous_segment);
+  for (; at != numbers.end() && *at == start.previous_segment; ++at) {
+    auto& candidate = found->readers[static_cast<size_t>(at - numbers.begin())];
     if (candidate != nullptr && candidate->started() &&
-        candidate->header().number == start.previous_segment &&
         candidate->header().generation == start.previous_generation) {
       return std::move(candidate);
     }
@@ -152,26 +155,29 @@ Status FindLogPath(Env* env, const std::string& directory, const Covered& covere
     return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing")
         .At(kLogName, 0, 0);
   }
-  path->segments.push_back(std::move(*newest));
+  path->segments.push_back(std::move(*newest));  // newest first, until all are there
   while (true) {
-    const StartPayload& start = path->segments.front()->start();
+    const SegmentReader& oldest = *path->segments.back();
+    const StartPayload& start = oldest.start();
     if (start.previous_segment == 0 || start.position <= covered.position) break;
-    std::unique_ptr<SegmentReader> previous = TakePrevious(*path->segments.front(), &readers);
+    std::unique_ptr<SegmentReader> previous = TakePrevious(oldest, &found);
     if (previous == nullptr) {
       return Status(Code::kCorruption,
                     directory + ": log segment number " + std::to_string(start.previous_segment) +
                         (covered.present ? " is missing or damaged"
                                          : " or the snapshot is missing or damaged"))
-          .At(path->segments.front()->name(), 0, path->segments.front()->first_sequence());
+          .At(oldest.name(), 0, oldest.first_sequence());
     }
-    path->segments.insert(path->segments.begin(), std::move(previous));
+    path->segments.push_back(std::move(previous));
   }
+  std::reverse(path->segments.begin(), path->segments.end());
   FLINT_RETURN_IF_ERROR(CheckJoin(*path->segments.front(), covered));
   for (const SegmentReader* oldest = path->segments.front().get(); oldest != nullptr;) {
-    std::unique_ptr<SegmentReader> previous = TakePrevious(*oldest, &readers);
+    std::unique_ptr<SegmentReader> previous = TakePrevious(*oldest, &found);
     oldest = previous.get();
-    if (previous != nullptr) path->history.insert(path->history.begin(), std::move(previous));
+    if (previous != nullptr) path->history.push_back(std::move(previous));
   }
+  std::reverse(path->history.begin(), path->history.end());
   for (auto& reader : readers) {
     if (reader != nullptr) path->others.push_back(std::move(reader));
   }
@@ -221,6 +227,8 @@ Status LogStream::EnterNext() {
 }
 
 Status LogStream::ReadHere(Record* record, bool* found) {
+  // A record that led here may have been the last of the segment before.
+  if (index_ > 0) path_->segments[index_ - 1]->DropWindow();
   FLINT_RETURN_IF_ERROR(mutable_segment()->Bytes(position_, &ahead_));
   *found = ParseRecord(ahead_, crc_, generation_, sequence_ + 1, position_, record);
   if (*found || ring_ == nullptr || !at_last_segment()) return Status();

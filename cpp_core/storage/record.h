@@ -122,6 +122,7 @@ uint32_t BuildRecord(char* to, uint32_t previous_crc, uint64_t generation, uint6
 // The same for a payload that stands in its place behind the header already.
 uint32_t FinishRecord(char* to, uint32_t previous_crc, uint64_t generation, uint64_t sequence,
                       RecordType type, uint8_t flags, uint32_t id, size_t payload_bytes);
+
 // An admission or a denial of one key, which has no flags, in words: what BuildRecord makes of it,
 // without going through memory.
 struct EventRecord {

@@ -149,10 +149,12 @@ Status SegmentReader::Bytes(uint64_t position, std::string_view* bytes) {
                       offset + wanted <= window_offset_ + window_bytes_;
   if (!inside) {
     if (window_ == nullptr) window_ = std::make_unique_for_overwrite<char[]>(kWindowBytes);
-    window_bytes_ = 0;
+    window_bytes_ = 0;  // if reading fails there is none
+    size_t got = 0;
     FLINT_RETURN_IF_ERROR(
-        file_->Read(offset, window_.get(), std::min<uint64_t>(kWindowBytes, left), &window_bytes_));
+        file_->Read(offset, window_.get(), std::min<uint64_t>(kWindowBytes, left), &got));
     window_offset_ = offset;
+    window_bytes_ = got;
   }
   *bytes = std::string_view(window_.get(), window_bytes_).substr(offset - window_offset_);
   return Status();

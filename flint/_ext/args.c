@@ -65,6 +65,15 @@ bool args_text(const char* name, PyObject* value, const char** data, Py_ssize_t*
   return false;
 }
 
+PyObject* args_item(PyObject* dict, PyObject* name) {
+#ifdef Py_GIL_DISABLED
+  PyObject* item; /* another thread may take it out of the dict at any moment */
+  return PyDict_GetItemRef(dict, name, &item) < 0 ? NULL : item;
+#else
+  return Py_XNewRef(PyDict_GetItemWithError(dict, name));
+#endif
+}
+
 /* An exact int for anything with __index__ but a bool, or NULL with nothing set. A new reference;
  * NULL with an exception set if __index__ fails. */
 static PyObject* as_integer(PyObject* value) {

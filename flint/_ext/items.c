@@ -49,9 +49,9 @@ static const char item_forms[] = "a key, (key, cost), [key, cost] or {'key': key
 
 /* New references to the key and (NULL if not given) the cost of a dict. */
 static bool dict_parts(ModuleState* state, PyObject* item, PyObject** key, PyObject** cost) {
-  *key = Py_XNewRef(PyDict_GetItemWithError(item, state->names[NAME_key]));
+  *key = args_item(item, state->names[NAME_key]);
   if (*key == NULL && PyErr_Occurred()) return false;
-  *cost = Py_XNewRef(PyDict_GetItemWithError(item, state->names[NAME_cost]));
+  *cost = args_item(item, state->names[NAME_cost]);
   if (*cost == NULL && PyErr_Occurred()) return false;
   if (*key != NULL && PyDict_Size(item) == (*cost == NULL ? 1 : 2)) return true;
   error_argument(PyExc_ValueError, "item", item_forms, item);

@@ -75,7 +75,7 @@ static bool dict_parts(ModuleState* state, PyObject* limit, PyObject** parts) {
                                        NAME_burst, NAME_template, NAME_per_ns};
   Py_ssize_t found = 0;
   for (int i = 0; i < PARTS; i++) {
-    parts[i] = Py_XNewRef(PyDict_GetItemWithError(limit, state->names[names[i]]));
+    parts[i] = args_item(limit, state->names[names[i]]);
     if (parts[i] == NULL && PyErr_Occurred()) return false;
     found += parts[i] != NULL;
   }

@@ -203,6 +203,8 @@ bool args_parse(ModuleState* state, const Signature* signature, PyObject* const*
                 Py_ssize_t given, PyObject* keywords, PyObject** values);
 /* The UTF-8 of a str, which belongs to the str. */
 bool args_text(const char* name, PyObject* value, const char** data, Py_ssize_t* size);
+/* A new reference to what a dict has under `name`; NULL if nothing, or with an exception set. */
+PyObject* args_item(PyObject* dict, PyObject* name);
 /* An integer (never a bool) from `low` to `high`. */
 bool args_quantity(const char* name, PyObject* value, uint64_t low, uint64_t high, uint64_t* out);
 bool args_int64(const char* name, PyObject* value, int64_t low, int64_t high, int64_t* out);
