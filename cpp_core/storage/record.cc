@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kSealCheckedBytes = 80;
 constexpr size_t kConfiguredBytes = 40;  // and the key
+constexpr size_t kKeyBytes = 40;         // likewise
 
 void PutPair(std::string* to, const ClockPair& pair) {
   Put64(to, static_cast<uint64_t>(pair.engine_ns));
@@ -165,6 +166,7 @@ bool Decode(std::string_view payload, DenyPayload* deny) {
 
 std::string Encode(const KeyPayload& key) {
   std::string to;
+  to.reserve(kKeyBytes + key.key.size());
   PutConfig(&to, key.config);
   Put8(&to, static_cast<uint8_t>(key.kind));
   Put16(&to, 0);
