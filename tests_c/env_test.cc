@@ -811,7 +811,7 @@ TEST_F(PosixEnvTest, AppendsUseTheCacheWhereItCannotBePassed) {
   file->ExpectAppends(0);
   std::vector<int> errors = {0, EINVAL, 0, 0};
   pwrite_hook = [&, call = size_t{0}](int) mutable { return errors.at(call++); };
-  for (const size_t at : {0, 3, 6}) ASSERT_TRUE(file->Write(at, "abc", 3).ok());
+  for (const size_t at : {0u, 3u, 6u}) ASSERT_TRUE(file->Write(at, "abc", 3).ok());
   pwrite_hook = [](int) { return EIO; };
   EXPECT_EQ(file->Write(9, "d", 1).message(),
             "cannot write " + Path("file") + ": Input/output error");

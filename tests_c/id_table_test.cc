@@ -38,19 +38,19 @@ TEST_F(IdTableTest, FindsWhatIsBoundWhateverTheNumbers) {
 TEST_F(IdTableTest, ACounterTakesAllItsIdsAlong) {
   Counter* const one = Make();
   Counter* const other = Make();
-  for (const uint32_t id : {1, 3, 5}) table_.Bind(id, one);
-  for (const uint32_t id : {2, 4}) table_.Bind(id, other);
+  for (const uint32_t id : {1u, 3u, 5u}) table_.Bind(id, one);
+  for (const uint32_t id : {2u, 4u}) table_.Bind(id, other);
   table_.Bind(5, other);
   table_.Unbind(one);
-  for (const uint32_t id : {1, 3}) EXPECT_EQ(table_.Find(id), nullptr);
-  for (const uint32_t id : {2, 4, 5}) EXPECT_EQ(table_.Find(id), other);
+  for (const uint32_t id : {1u, 3u}) EXPECT_EQ(table_.Find(id), nullptr);
+  for (const uint32_t id : {2u, 4u, 5u}) EXPECT_EQ(table_.Find(id), other);
   // From now on the other way is known as well.
   table_.Bind(1, one);
   table_.Bind(1, one);
   table_.Bind(2, one);
   table_.Unbind(other);
-  for (const uint32_t id : {1, 2}) EXPECT_EQ(table_.Find(id), one);
-  for (const uint32_t id : {3, 4, 5}) EXPECT_EQ(table_.Find(id), nullptr);
+  for (const uint32_t id : {1u, 2u}) EXPECT_EQ(table_.Find(id), one);
+  for (const uint32_t id : {3u, 4u, 5u}) EXPECT_EQ(table_.Find(id), nullptr);
   table_.Unbind(one);
   for (uint32_t id = 0; id < 8; ++id) EXPECT_EQ(table_.Find(id), nullptr);
 }

@@ -540,8 +540,9 @@ Status Engine::CheckDifferent(std::span<const Item> items, const Parts& parts) {
   const auto& order = parts.order;
   size_t twice = items.size();
   for (size_t i = 0; i < order.size(); ++i) {
-    for (size_t j = i; j-- > 0 && parts.all[order[j]].hash == parts.all[order[i]].hash;) {
-      if (items[order[j]].key != items[order[i]].key) continue;
+    const uint64_t hash = parts.all[order[i]].hash;
+    for (size_t j = i; j > 0 && parts.all[order[j - 1]].hash == hash; --j) {
+      if (items[order[j - 1]].key != items[order[i]].key) continue;
       twice = std::min<size_t>(twice, order[i]);
       break;
     }
