@@ -133,6 +133,8 @@ def test_a_rise_of_instructions_is_refused(bench: Any, seen: float, passes: bool
 
 def test_the_readme_shows_the_newest_results(bench: Any) -> None:
     report = bench("report")
+    if not report.RESULTS.exists():
+        pytest.skip("what was measured is not part of a source distribution")
     newest = report.newest()
     readme = (ROOT / "README.md").read_text("utf-8")
     assert report.readme_with(readme, report.readme_table(newest)) == readme
