@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -167,6 +168,40 @@ TEST(Full, DenialsThatFindNoRoomTogetherAreFlushed) {
   machine.LosePower(Loss::kDropAll);
   machine.Open();
   EXPECT_EQ(StatusOf(machine.engine.get(), "t:", kTemplate).totals.denied, denied);
+}
+
+// Whoever makes room finds no memory for it, while the disk holds up the background thread's sync.
+TEST(Full, RoomCanBeMadeAfterMemoryWasShort) {
+  Machine machine(false);
+  machine.ring_bytes = 1 << 12;
+  machine.Open();
+  Engine* engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(100'000'000)).ok());
+  Gate disk;
+  disk.Close();
+  bool thrown = false;
+  machine.env->SetHook([&, self = std::this_thread::get_id()](Op op, const std::string&) {
+    if (std::this_thread::get_id() != self) {
+      if (op == Op::kSyncData) disk.Pass();
+    } else if (op == Op::kWrite && !thrown) {
+      thrown = true;
+      throw std::bad_alloc();
+    }
+  });
+  uint64_t allowed = 0;
+  for (int i = 0; i < 1000 || !thrown; ++i) {
+    try {
+      if (Allowed(engine, "key")) ++allowed;
+    } catch (const std::bad_alloc&) {
+      EXPECT_TRUE(thrown);
+    }
+  }
+  disk.Open();
+  ASSERT_TRUE(engine->Flush().ok());
+  machine.env->SetHook(nullptr);
+  machine.LosePower(Loss::kDropAll);
+  machine.Open();
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, allowed);
 }
 
 TEST(Full, ASegmentMakesCallersWaitForTheNext) {

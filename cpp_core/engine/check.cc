@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <memory_resource>
-#include <numeric>
 #include <span>
 
 #include "base/check_path.h"
