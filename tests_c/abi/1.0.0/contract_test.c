@@ -1,4 +1,5 @@
-/* contract_test.c - every promise of flint_limiter.h, from the outside.
+/* contract_test.c - every promise of flint_limiter.h 1.0.0, from the outside. It stays as it was
+ * with that version, and so does the header beside it, which it is compiled with.
  *
  * A C99 program that includes nothing of Flint but the public header and links nothing but the
  * library. `contract_test` runs everything, `contract_test Fork List` the tests so named. */

@@ -1,0 +1,544 @@
+/* flint_limiter.h - the C interface of Flint, a persistent rate limiter that lives inside the
+ * program that uses it.
+ *
+ * What Flint is not for: one limit shared by several machines (use a server that they all reach),
+ * several processes writing one data directory at the same time (the second open fails with
+ * FLINT_LIMITER_LOCKED), and counting that may be forgotten at exit (":memory:" does that, but any
+ * counter does too).
+ *
+ * Conventions
+ *  1. Functions return a status code, FLINT_LIMITER_OK (0) or one of the codes below. A denial is
+ *     a result, not an error. Released values never change meaning.
+ *  2. Strings are a pointer and a length in bytes; they need no terminating zero and may contain
+ *     one. Flint keeps no pointer after a call returns.
+ *  3. Keys are 1 to 65,535 bytes of UTF-8 and not all white space.
+ *  4. Structures start with `struct_size`, which the caller sets to sizeof the structure it was
+ *     compiled with; Flint neither reads nor writes beyond it, so they can grow. Arrays are passed
+ *     with a stride for the same reason. Fill a structure with zeros before setting its fields.
+ *  5. Quantities (rate, burst, cost, per_ns) are 1 to 2^62, and a cost is at most the burst. What
+ *     lies outside is refused with FLINT_LIMITER_INVALID_ARGUMENT before anything is written.
+ *  6. Times end in `_ns` and are nanoseconds; points in time count from 1970-01-01 UTC.
+ *  7. Every function but flint_limiter_close may be called from any thread at any time.
+ *     flint_limiter_close must be the last call on a handle.
+ *  8. `error` may be NULL; otherwise it is filled when the function does not return OK, and left
+ *     alone when it does.
+ *  9. After fork() a child can use its parent's limiter for nothing: every call returns
+ *     FLINT_LIMITER_FORKED, and flint_limiter_close only nulls the handle.
+ * 10. There are no callbacks but the clock.
+ *
+ * 11. On a limiter that was opened for reading only, what would change something returns READ_ONLY.
+ *
+ * Unless a function says otherwise it exists since version 1.0.
+ */
+#ifndef FLINT_LIMITER_H
+#define FLINT_LIMITER_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(FLINT_LIMITER_BUILD)
+#define FLINT_LIMITER_API __attribute__((visibility("default")))
+#else
+#define FLINT_LIMITER_API
+#endif
+
+/* ---- Status codes -------------------------------------------------------------------------- */
+
+#define FLINT_LIMITER_OK 0
+#define FLINT_LIMITER_INVALID_ARGUMENT 1 /* the message names it, its value and what is allowed */
+#define FLINT_LIMITER_NOT_CONFIGURED 2   /* no limit or template covers the key */
+#define FLINT_LIMITER_LOCKED 3           /* another limiter has the directory open */
+#define FLINT_LIMITER_PERMISSION 4       /* the system refuses access to a file */
+#define FLINT_LIMITER_UNSUPPORTED 5      /* the file system cannot lock, or the format is newer */
+#define FLINT_LIMITER_IO 6               /* the system reports an error for a file */
+#define FLINT_LIMITER_DISK_FULL 7        /* no room to record the change; nothing has changed */
+#define FLINT_LIMITER_CORRUPTION 8       /* the directory is damaged; see the error's position */
+#define FLINT_LIMITER_CLOSED 9           /* flint_limiter_shutdown has been called */
+#define FLINT_LIMITER_FORKED 10          /* the limiter belongs to the parent process */
+#define FLINT_LIMITER_WOULD_BLOCK 11     /* NO_WAIT was given and the call would wait */
+#define FLINT_LIMITER_TIMEOUT 12         /* the time given to flint_limiter_wait is over */
+#define FLINT_LIMITER_POISONED 13        /* an earlier write or sync failed; reads still work */
+#define FLINT_LIMITER_NO_MEMORY 14       /* there is not enough memory for the call */
+#define FLINT_LIMITER_INTERNAL 15        /* a defect of Flint; please report the message */
+#define FLINT_LIMITER_HISTORY_GONE 16    /* the cursor lies before the history that is kept */
+#define FLINT_LIMITER_TABLE_FULL 17      /* a new key, and max_keys of them are in use */
+#define FLINT_LIMITER_READ_ONLY 18       /* the limiter was opened for reading only */
+
+/* ---- Other constants ----------------------------------------------------------------------- */
+
+#define FLINT_LIMITER_TOKEN_BUCKET 1
+#define FLINT_LIMITER_GCRA 2
+#define FLINT_LIMITER_LEAKY_BUCKET 3
+#define FLINT_LIMITER_FIXED_WINDOW_COUNTER 4
+#define FLINT_LIMITER_SLIDING_WINDOW_LOG 5
+#define FLINT_LIMITER_SLIDING_WINDOW_COUNTER 6
+
+#define FLINT_LIMITER_SYNC_ALWAYS 0 /* admissions are on disk before they are answered */
+#define FLINT_LIMITER_SYNC_BATCH 1  /* answered when they survive kill -9; synced soon after */
+
+/* What a check is answered that cannot be decided, because of DISK_FULL, POISONED, IO, NO_MEMORY or
+ * TABLE_FULL; the other two are counted in flint_limiter_info.undecided. */
+#define FLINT_LIMITER_ON_ERROR_RAISE 0 /* the status code */
+#define FLINT_LIMITER_ON_ERROR_ALLOW 1 /* OK, allowed and `undecided`; nothing is counted */
+#define FLINT_LIMITER_ON_ERROR_DENY 2  /* OK, not allowed and `undecided`, to retry in 1 s */
+
+/* What becomes of a key that is new when max_keys are in use. Those with nothing in use any more
+ * are forgotten first in any case. */
+#define FLINT_LIMITER_WHEN_FULL_REFUSE 0 /* TABLE_FULL */
+#define FLINT_LIMITER_WHEN_FULL_EVICT 1  /* it takes the place of one that is nearly full again */
+
+#define FLINT_LIMITER_MAPPED_AUTO 0  /* the ring is mapped, with a guard against SIGBUS */
+#define FLINT_LIMITER_MAPPED_NEVER 1 /* it is written by system calls; no signal is handled */
+
+#define FLINT_LIMITER_KIND_EXACT 0    /* one key */
+#define FLINT_LIMITER_KIND_TEMPLATE 1 /* every key that starts with a prefix */
+#define FLINT_LIMITER_KIND_COUNTER 2  /* in listings: a key's own counter under a template */
+#define FLINT_LIMITER_KIND_INLINE 3   /* in listings: configured by a check, forgotten when fresh */
+
+/* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
+#define FLINT_LIMITER_NO_WAIT 1 /* WOULD_BLOCK, with nothing changed, instead of waiting */
+/* Return before the change is on disk, with its ticket. Its sync starts when somebody waits for it,
+ * here or by flint_limiter_wait, and at the latest after flush_every_ms. */
+#define FLINT_LIMITER_NO_SYNC 2
+#define FLINT_LIMITER_DECISION_ONLY 4 /* fill only `allowed`, `undecided` and `ticket` */
+#define FLINT_LIMITER_IF_ABSENT 8     /* configure only keys that have no limit yet */
+#define FLINT_LIMITER_ALL_COUNTERS 16 /* list and top: include the counters under templates */
+/* Deny, and record that, whatever the limit says: for a caller who waited in a line of your own and
+ * gives up. flint_limiter_check only. */
+#define FLINT_LIMITER_REFUSE 32
+
+#define FLINT_LIMITER_BY_DENIED 0
+#define FLINT_LIMITER_BY_ALLOWED 1
+#define FLINT_LIMITER_BY_DENIED_COST 2
+#define FLINT_LIMITER_BY_ALLOWED_COST 3
+
+/* What opening a directory of Flint 0.1 or 0.2 met: bits of flint_limiter_info.warnings. */
+#define FLINT_LIMITER_WARNING_CLAMPED 1 /* limits or costs beyond today's bounds */
+/* The log was shorter than the snapshot said, as a crash in that version's compaction leaves it; it
+ * was replayed from its start. */
+#define FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD 2
+#define FLINT_LIMITER_WARNING_TORN_LEGACY 4 /* an unfinished last line was left out */
+
+/* Types of flint_limiter_event. */
+#define FLINT_LIMITER_EVENT_LIMIT_CONFIGURED 5
+#define FLINT_LIMITER_EVENT_LIMIT_REMOVED 6
+#define FLINT_LIMITER_EVENT_ALLOW 8
+#define FLINT_LIMITER_EVENT_ALLOW_ALL 9
+#define FLINT_LIMITER_EVENT_DENY 10
+#define FLINT_LIMITER_EVENT_RESET 11
+
+#define FLINT_LIMITER_NEWEST_FIRST 1 /* a flag of flint_limiter_history_query */
+
+#define FLINT_LIMITER_MAX_KEY_BYTES 65535
+#define FLINT_LIMITER_MAX_ITEMS 1024       /* of one flint_limiter_check_all */
+#define FLINT_LIMITER_MIN_TEXT_BYTES 65536 /* of the text buffer of list and top */
+
+/* ---- Structures ---------------------------------------------------------------------------- */
+
+typedef struct flint_limiter flint_limiter; /* opaque */
+
+/* What went wrong. `segment`, `offset` and `sequence` are set for FLINT_LIMITER_CORRUPTION. */
+typedef struct flint_limiter_error {
+  uint32_t struct_size;
+  int32_t code;
+  int32_t system_errno; /* 0 when the system had no part in it */
+  uint32_t reserved;
+  uint64_t offset;
+  uint64_t sequence;
+  char segment[64];   /* file name, zero-terminated */
+  char message[1024]; /* UTF-8 unless it shows a path that is not; zero-terminated, cut at a
+                         character if it must be */
+} flint_limiter_error;
+
+/* A clock: nanoseconds since 1970, 0 to 2^62. It stands for the wall clock and the boot clock, may
+ * run on any thread under Flint's locks, and must neither block nor call Flint. */
+typedef int64_t (*flint_limiter_clock)(void* argument);
+
+/* How to open. All zeros are the defaults. */
+typedef struct flint_limiter_options {
+  uint32_t struct_size;
+  uint32_t sync;               /* FLINT_LIMITER_SYNC_ALWAYS or _BATCH */
+  uint64_t flush_every_events; /* batch: a sync starts after so many; 1 to 2^32, 0 means 100 */
+  uint64_t flush_every_ms;     /* and at the latest after this; 1 to 3,600,000, 0 means 100 */
+  uint64_t segment_bytes;      /* largest log segment; 256 KiB to 1 GiB, 0 means 8 MiB in always
+                                  mode and 64 MiB in batch mode */
+  uint64_t ring_bytes;         /* 256 KiB to 64 MiB, a power of two, 0 means 1 MiB */
+  flint_limiter_clock clock;   /* NULL means the system's clocks */
+  void* clock_argument;
+  uint64_t max_unsynced_events; /* batch: with so many records not on disk an admission waits;
+                                   0: no bound. Then no more admissions and changes can be
+                                   lost with the power; denials do not wait */
+  uint64_t max_downtime_ns;     /* the most time that passes for the limits while the directory is
+                                   not open; 0: however long that was */
+  uint64_t history_max_bytes;   /* of segments kept for history alone; 0 means 256 MiB, 1 none */
+  uint64_t history_max_age_ns;  /* and their age; 0: however old */
+  uint64_t max_keys;            /* counters under templates and inline limits; 0: no bound */
+  uint32_t when_full;           /* FLINT_LIMITER_WHEN_FULL_... */
+  uint32_t on_error;            /* FLINT_LIMITER_ON_ERROR_... */
+  uint32_t mapped;              /* FLINT_LIMITER_MAPPED_... */
+  uint32_t sync_denials;        /* 1: in always mode a denial too is answered when it is on disk */
+} flint_limiter_options;
+
+/* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. */
+typedef struct flint_limiter_config {
+  uint32_t struct_size;
+  uint32_t kind;      /* FLINT_LIMITER_KIND_EXACT or _TEMPLATE; ignored inline */
+  const char* key;    /* ignored inline */
+  uint64_t key_bytes; /* ignored inline */
+  uint64_t rate;
+  uint64_t per_ns;
+  uint64_t burst;     /* 0 means rate; the window algorithms allow nothing else */
+  uint32_t algorithm; /* FLINT_LIMITER_TOKEN_BUCKET ... */
+  uint32_t reserved;
+} flint_limiter_config;
+
+/* A decision. */
+typedef struct flint_limiter_result {
+  uint32_t struct_size;
+  uint32_t allowed; /* 1 or 0 */
+  uint32_t algorithm;
+  uint32_t undecided; /* 1: on_error has answered */
+  uint64_t cost;
+  uint64_t limit;          /* burst of the buckets, rate of the windows */
+  uint64_t remaining;      /* whole units that would still be admitted */
+  int64_t reset_at_ns;     /* when the limit is full again (windows: see the algorithm) */
+  uint64_t reset_after_ns; /* the same, from now; rounded up */
+  uint64_t retry_after_ns; /* until this cost would be admitted; 0 when it is; rounded up */
+  uint64_t ticket;         /* for flint_limiter_wait: durable when that returns OK */
+} flint_limiter_result;
+
+/* One of the checks that flint_limiter_check_all makes together. */
+typedef struct flint_limiter_item {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* key;
+  uint64_t key_bytes;
+  uint64_t cost;
+} flint_limiter_item;
+
+/* A limit and what has happened to it. A template's totals and stamps include all its counters'.
+ * Stamps are 0 when the thing has never happened. */
+typedef struct flint_limiter_status_info {
+  uint32_t struct_size;
+  uint32_t kind;
+  const char* key; /* list and top: in the caller's text buffer; status: NULL */
+  uint64_t key_bytes;
+  uint64_t rate;
+  uint64_t per_ns;
+  uint64_t burst;
+  uint32_t algorithm;
+  uint32_t reserved;
+  uint64_t remaining; /* a template: its burst */
+  int64_t reset_at_ns;
+  uint64_t total_allowed;
+  uint64_t total_denied;
+  uint64_t total_allowed_cost;
+  uint64_t total_denied_cost;
+  int64_t last_allowed_at_ns;
+  int64_t last_denied_at_ns;
+  int64_t last_reset_at_ns;
+  uint64_t counters; /* a template: how many counters it has now; otherwise 0 */
+} flint_limiter_status_info;
+
+/* What opening found and what the log holds now. */
+typedef struct flint_limiter_info {
+  uint32_t struct_size;
+  uint32_t sync;
+  uint64_t recovered_records;      /* replayed from the log when it was opened */
+  uint64_t recovered_ring_records; /* of these, found only in the ring: a process had died */
+  uint64_t torn_bytes;             /* cut from the log's end when it was opened, kept aside */
+  uint64_t snapshot_limits;        /* read from the snapshot when it was opened */
+  uint64_t limits;                 /* exact and inline limits and templates now */
+  uint64_t counters;               /* counters under templates now */
+  uint64_t log_bytes;              /* in segments now, headers included */
+  uint64_t segments;
+  uint64_t snapshot_bytes; /* 0: there is none */
+  uint64_t sequence;       /* of the last record */
+  uint64_t appended;       /* the newest ticket */
+  uint64_t durable;        /* the newest ticket that is on disk */
+  uint64_t syncs;          /* of the log since it was opened */
+  uint64_t directory_mode; /* permission bits; 0 for ":memory:" */
+  int64_t engine_time_ns;
+  uint64_t converted_events; /* from a directory of Flint 0.1 or 0.2, when it was opened */
+  uint64_t warnings;         /* FLINT_LIMITER_WARNING_... */
+  uint64_t undecided;        /* checks that on_error answered, since it was opened */
+  uint64_t evicted;          /* keys in use that made room for others, since it was opened */
+  uint64_t compactions;      /* since it was opened */
+  uint64_t compaction_failures;
+  uint64_t compaction_done_bytes;  /* of the one that is running */
+  uint64_t compaction_total_bytes; /* of the one that is running; 0: none is */
+  uint64_t history_bytes;          /* in segments kept for history alone */
+  uint64_t damaged_history;        /* such segments that could not be read when it was opened */
+  uint64_t read_only;              /* 1: opened by flint_limiter_open_readonly */
+} flint_limiter_info;
+
+/* What flint_limiter_doctor found. */
+typedef struct flint_limiter_doctor_report {
+  uint32_t struct_size;
+  uint32_t snapshot_exists;  /* 1 or 0 */
+  uint64_t limits;           /* exact and inline limits and templates */
+  uint64_t counters;         /* under templates */
+  uint64_t records;          /* in the log behind the snapshot */
+  uint64_t ring_records;     /* of these, found only in the ring: a process died, or is writing */
+  uint64_t history_events;   /* events in all segments */
+  uint64_t segments;         /* of the log behind the snapshot */
+  uint64_t history_segments; /* before it */
+  uint64_t log_bytes;        /* in all segments */
+  uint64_t snapshot_bytes;
+  uint64_t seals;          /* whose SHA-256 was computed and compared */
+  uint64_t torn_bytes;     /* that the next opening would cut from the end and keep aside */
+  uint64_t directory_mode; /* permission bits */
+} flint_limiter_doctor_report;
+
+/* Which events flint_limiter_history returns. All zeros are all of them, oldest first. */
+typedef struct flint_limiter_history_query {
+  uint32_t struct_size;
+  uint32_t flags; /* NEWEST_FIRST */
+  uint32_t kind;  /* of the key: EXACT (any but a template's prefix) or TEMPLATE */
+  uint32_t reserved;
+  int64_t since_ns; /* wall clock, inclusive */
+  int64_t until_ns; /* exclusive; 0 means without end */
+  uint64_t cursor;  /* 0: the first page; then the `next_cursor` of the page before */
+} flint_limiter_history_query;
+
+/* Something that was recorded. Every item of an ALLOW_ALL is an event of its own; they share their
+ * sequence number and stand together on one page. */
+typedef struct flint_limiter_event {
+  uint32_t struct_size;
+  uint32_t type; /* FLINT_LIMITER_EVENT_... */
+  uint64_t sequence;
+  int64_t at_ns;       /* wall clock; of merged denials, the last's */
+  int64_t first_at_ns; /* of merged denials, the first's */
+  uint64_t count;      /* how many denials were merged; otherwise 1 */
+  uint64_t cost;       /* of all of them; 0 for changes of limits */
+  const char* key;     /* in the caller's text buffer */
+  uint64_t key_bytes;
+  uint32_t kind;      /* FLINT_LIMITER_KIND_... */
+  uint32_t algorithm; /* of the key's limit, as the next three; LIMIT_REMOVED, RESET: 0 */
+  uint64_t rate;
+  uint64_t per_ns;
+  uint64_t burst;
+  uint32_t item_index; /* ALLOW_ALL: which of its item_count items; otherwise 0 of 1 */
+  uint32_t item_count;
+} flint_limiter_event;
+
+/* ---- Open and close ------------------------------------------------------------------------ */
+
+/* Opens the data directory at `path`, creating it (mode 0700) and its parents if needed, and
+ * recovers what an earlier process left. The path ":memory:" keeps everything in memory. `options`
+ * may be NULL. On success `*limiter` must later be given to flint_limiter_close; otherwise it is
+ * set to NULL. Errors: INVALID_ARGUMENT, LOCKED, PERMISSION, UNSUPPORTED, IO, DISK_FULL,
+ * CORRUPTION, NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
+                                             const flint_limiter_options* options,
+                                             flint_limiter** limiter, flint_limiter_error* error);
+
+/* Opens a directory that another process may be writing, as it stands now: takes no lock and
+ * creates, changes and deletes nothing. flint_limiter_status, _list, _top, _peek, _history (of what
+ * has left the ring) and _get_info work; what would change something returns READ_ONLY. Time passes
+ * for its limits as it does for the writer's. `options` may be NULL; its clock and max_downtime_ns
+ * are used. Errors: INVALID_ARGUMENT, PERMISSION, UNSUPPORTED (also for a directory of Flint 0.1 or
+ * 0.2, which opening for writing converts), IO (also where there is no directory), CORRUPTION,
+ * NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_open_readonly(const char* path, uint64_t path_bytes,
+                                                      const flint_limiter_options* options,
+                                                      flint_limiter** limiter,
+                                                      flint_limiter_error* error);
+
+/* Brings a limiter of flint_limiter_open_readonly up to what its directory holds now: reads what
+ * has come since, or everything where the log goes on in another segment. On an error its state is
+ * that of some moment in between. Errors: those of flint_limiter_open_readonly, CLOSED, FORKED;
+ * INVALID_ARGUMENT for any other limiter. */
+FLINT_LIMITER_API int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error);
+
+/* Verifies a data directory, which may be in use, without a lock and without writing: every record
+ * against the chain, every seal's SHA-256, the snapshot's, that no segment is missing, and that the
+ * records make sense. `report` is filled as far as it came in any case. Returns CORRUPTION for the
+ * first damage, with its place in `error`; otherwise the directory is sound. Errors: as for
+ * flint_limiter_open_readonly. Takes time in proportion to the files, and memory to the limits. */
+FLINT_LIMITER_API int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
+                                               flint_limiter_doctor_report* report,
+                                               flint_limiter_error* error);
+
+/* Makes every later call return CLOSED and ends every call that is waiting: with CLOSED, or with OK
+ * when what it waits for has come to be. Waits until no call is running; what was answered is on
+ * disk when it returns OK. The handle must still be closed. */
+FLINT_LIMITER_API int32_t flint_limiter_shutdown(flint_limiter* limiter,
+                                                 flint_limiter_error* error);
+
+/* Shuts down, unlocks the directory, frees the limiter and sets `*limiter` to NULL. Accepts NULL
+ * and a pointer to NULL. Returns what flint_limiter_shutdown returned (OK if that had been called);
+ * the limiter is freed in any case. */
+FLINT_LIMITER_API int32_t flint_limiter_close(flint_limiter** limiter, flint_limiter_error* error);
+
+/* ---- Limits -------------------------------------------------------------------------------- */
+
+/* Configures a limit. With the values it has already, nothing changes and nothing is written. With
+ * others, the change takes effect now and what was used (rounded up to whole units, at most the
+ * new burst) counts as used now. A template gives every key under its prefix a counter of its own;
+ * the longest matching template wins, and an exact limit wins over every template.
+ * `flags`: IF_ABSENT, NO_SYNC, NO_WAIT. `ticket` may be NULL; it is set to 0 when nothing was
+ * written and what was found is on disk. Errors: INVALID_ARGUMENT, DISK_FULL, POISONED, CLOSED,
+ * FORKED, WOULD_BLOCK, NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_limit(flint_limiter* limiter,
+                                              const flint_limiter_config* config, uint32_t flags,
+                                              uint64_t* ticket, flint_limiter_error* error);
+
+/* Configures `count` limits, `stride` bytes apart, with one wait for the disk. All are checked
+ * before the first takes effect; a crash, or an error other than INVALID_ARGUMENT (WOULD_BLOCK
+ * included), may keep the first of them only, in order. */
+FLINT_LIMITER_API int32_t flint_limiter_limit_many(flint_limiter* limiter,
+                                                   const flint_limiter_config* configs,
+                                                   uint64_t count, uint64_t stride, uint32_t flags,
+                                                   uint64_t* ticket, flint_limiter_error* error);
+
+/* Deletes a limit; deleting a template deletes its counters. `kind` is EXACT (which also deletes
+ * an inline limit or one counter under a template) or TEMPLATE. Errors: NOT_CONFIGURED and those
+ * of flint_limiter_limit. `flags`: NO_SYNC, NO_WAIT. */
+FLINT_LIMITER_API int32_t flint_limiter_remove(flint_limiter* limiter, const char* key,
+                                               uint64_t key_bytes, uint32_t kind, uint32_t flags,
+                                               uint64_t* ticket, flint_limiter_error* error);
+
+/* Forgets what was used: the full burst is available again. Totals stay. EXACT takes any key that
+ * has a limit or a counter; TEMPLATE resets all counters of the template. Errors and flags as for
+ * flint_limiter_remove. */
+FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter* limiter, const char* key,
+                                              uint64_t key_bytes, uint32_t kind, uint32_t flags,
+                                              uint64_t* ticket, flint_limiter_error* error);
+
+/* ---- Decisions ----------------------------------------------------------------------------- */
+
+/* Decides whether `cost` units may be used under `key` now, and counts them if so. In always mode
+ * an admission is answered when it is on disk; threads that arrive together share a sync. A denial
+ * uses up nothing and is answered at once. `inline_config` may be NULL; otherwise it is the limit
+ * of a key that has none, forgotten again when fresh (it must be valid even if it is not used).
+ * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY, REFUSE. Errors: INVALID_ARGUMENT, NOT_CONFIGURED,
+ * DISK_FULL, POISONED, TABLE_FULL, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone
+ * then. With on_error some of these are answered instead. After POISONED from an admission in
+ * always mode it is unknown whether a later open will count it. */
+FLINT_LIMITER_API int32_t flint_limiter_check(flint_limiter* limiter, const char* key,
+                                              uint64_t key_bytes, uint64_t cost, uint32_t flags,
+                                              const flint_limiter_config* inline_config,
+                                              flint_limiter_result* result,
+                                              flint_limiter_error* error);
+
+/* Whether flint_limiter_check would admit `cost` now, and when it would otherwise, changing and
+ * recording nothing: `remaining` and `reset_at_ns` are as they stand, without the cost. */
+FLINT_LIMITER_API int32_t flint_limiter_peek(flint_limiter* limiter, const char* key,
+                                             uint64_t key_bytes, uint64_t cost, uint32_t flags,
+                                             const flint_limiter_config* inline_config,
+                                             flint_limiter_result* result,
+                                             flint_limiter_error* error);
+
+/* Decides 1 to FLINT_LIMITER_MAX_ITEMS items with different keys, of at most 65,535 bytes in all,
+ * together: all are counted, in one record, or none. `results` has room for `count`. When one is
+ * denied, the results up to and including it are filled, `*denied_index` is its index and only its
+ * denial is recorded; otherwise all are filled and `*denied_index` is `count`. `results[0].ticket`
+ * covers all. Flags (but REFUSE) and errors as for
+ * flint_limiter_check. */
+FLINT_LIMITER_API int32_t flint_limiter_check_all(flint_limiter* limiter,
+                                                  const flint_limiter_item* items, uint64_t count,
+                                                  uint64_t item_stride, uint32_t flags,
+                                                  flint_limiter_result* results,
+                                                  uint64_t result_stride, uint64_t* denied_index,
+                                                  flint_limiter_error* error);
+
+/* ---- Reading ------------------------------------------------------------------------------- */
+
+/* One limit. `kind` is EXACT (any key that has a limit or a counter of its own now, or that a
+ * template covers) or TEMPLATE. Errors: INVALID_ARGUMENT, NOT_CONFIGURED, CLOSED, FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_status(flint_limiter* limiter, const char* key,
+                                               uint64_t key_bytes, uint32_t kind,
+                                               flint_limiter_status_info* status,
+                                               flint_limiter_error* error);
+
+/* A page of limits in order of key bytes, then kind. For the first page `after` is NULL; then it
+ * is the last key and `after_kind` the last kind of the page before. Up to `capacity` entries,
+ * `stride` bytes apart; their keys are copied to `text`, of at least FLINT_LIMITER_MIN_TEXT_BYTES.
+ * `*count` 0 means the end. The page is not one moment's: limits may change between and within
+ * pages. `flags`: ALL_COUNTERS. */
+FLINT_LIMITER_API int32_t flint_limiter_list(flint_limiter* limiter, const char* after,
+                                             uint64_t after_bytes, uint32_t after_kind,
+                                             uint32_t flags, flint_limiter_status_info* entries,
+                                             uint64_t capacity, uint64_t stride, char* text,
+                                             uint64_t text_bytes, uint64_t* count,
+                                             flint_limiter_error* error);
+
+/* The `capacity` keys with the largest total, largest first; those with 0 are left out. Exact and
+ * inline limits and, with ALL_COUNTERS, the counters under templates. `by`: FLINT_LIMITER_BY_*.
+ * Returns fewer when their keys fill `text`. */
+FLINT_LIMITER_API int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
+                                            flint_limiter_status_info* entries, uint64_t capacity,
+                                            uint64_t stride, char* text, uint64_t text_bytes,
+                                            uint64_t* count, flint_limiter_error* error);
+
+FLINT_LIMITER_API int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
+                                                 flint_limiter_error* error);
+
+/* A page of what has been recorded, read from the log's files: everything before the call that is
+ * still kept. With `key` only events that name it (an ALLOW_ALL then comes with all its items). Up
+ * to `capacity` events, `stride` bytes apart; their keys are copied to `text`, of at least
+ * FLINT_LIMITER_MIN_TEXT_BYTES. `*count` 0 means that there is nothing more, now; `*next_cursor` is
+ * where to go on. Sequence numbers of a sync that a crash cut off may be used again. Errors:
+ * INVALID_ARGUMENT (also when an ALLOW_ALL alone is larger than the page; 1,024 entries hold any of
+ * this version's), HISTORY_GONE, UNSUPPORTED (":memory:"), CORRUPTION, IO, CLOSED, FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_history(flint_limiter* limiter, const char* key,
+                                                uint64_t key_bytes,
+                                                const flint_limiter_history_query* query,
+                                                flint_limiter_event* events, uint64_t capacity,
+                                                uint64_t stride, char* text, uint64_t text_bytes,
+                                                uint64_t* count, uint64_t* next_cursor,
+                                                flint_limiter_error* error);
+
+/* ---- Durability ---------------------------------------------------------------------------- */
+
+/* Waits until everything that was appended before the call is on disk. Errors: POISONED, CLOSED,
+ * FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_flush(flint_limiter* limiter, flint_limiter_error* error);
+
+/* Waits until `ticket` is on disk, at most `timeout_ns` (0: not at all; UINT64_MAX: without end).
+ * A caller that waits may have to do the syncing, which it then finishes however long that takes.
+ * When the time is over, with 0 at once, a thread of the limiter goes on syncing: that is what an
+ * event loop calls for the newest ticket that it waits for.
+ * Errors: TIMEOUT, POISONED, CLOSED, FORKED, INVALID_ARGUMENT (a ticket that was never given
+ * out). */
+FLINT_LIMITER_API int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket,
+                                             uint64_t timeout_ns, flint_limiter_error* error);
+
+/* The newest ticket that is on disk. */
+FLINT_LIMITER_API int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
+                                                flint_limiter_error* error);
+
+/* Sets `*fd` to an eventfd that becomes readable whenever flint_limiter_durable advances, when the
+ * log fails (flint_limiter_wait then returns POISONED) and when the limiter is shut down: what an
+ * event loop waits on for tickets of NO_SYNC. Read it to clear it, then ask flint_limiter_durable.
+ * It belongs to the limiter: flint_limiter_unwatch closes it, as does flint_limiter_close. Errors:
+ * UNSUPPORTED (":memory:"), IO, CLOSED, FORKED. */
+FLINT_LIMITER_API int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* fd,
+                                              flint_limiter_error* error);
+FLINT_LIMITER_API int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd,
+                                                flint_limiter_error* error);
+
+/* Replaces the log written so far by a snapshot, built from the files and held against the state in
+ * memory. Checks go on meanwhile; flint_limiter_get_info tells how far it is. It also starts by
+ * itself when the log has outgrown the snapshot. `flags`: NO_WAIT only starts it. Errors:
+ * PERMISSION, IO, DISK_FULL, CORRUPTION, POISONED, CLOSED, FORKED, NO_MEMORY. */
+FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags,
+                                                flint_limiter_error* error);
+
+/* ---- About the library --------------------------------------------------------------------- */
+
+/* "1.0.0"; static. */
+FLINT_LIMITER_API const char* flint_limiter_version(void);
+
+/* A sentence for a status code, "unknown status" for others; static. */
+FLINT_LIMITER_API const char* flint_limiter_code_text(int32_t code);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FLINT_LIMITER_H */
