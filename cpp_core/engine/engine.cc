@@ -6,10 +6,11 @@
 #include "engine/engine_internal.h"
 #include "engine/fork_registry.h"
 #include "engine/reading.h"
+#include "engine/replayer.h"
 
 namespace flint {
 
-// Opening, closing, compaction. Decisions are in check.cc, limits in limits.cc, reading in
+// Opening, closing, files. Decisions are in check.cc, limits in limits.cc, reading in
 // listing.cc.
 
 Engine::Engine(std::string directory, Options options)
@@ -49,8 +50,10 @@ Status Engine::OpenDirectory() {
   FLINT_RETURN_IF_ERROR(env->Mode(directory_, &opened_.directory_mode));
   FLINT_RETURN_IF_ERROR(ConvertLegacy(env, directory_, &opened_.legacy));
 
-  SnapshotHead head;
-  FLINT_RETURN_IF_ERROR(LoadSnapshot(&keyspace_, &head, &opened_.snapshot_limits));
+  LoadedSnapshot loaded;
+  FLINT_RETURN_IF_ERROR(LoadSnapshot(env, directory_, &keyspace_, &loaded));
+  const SnapshotHead& head = loaded.head;
+  opened_.snapshot_limits = loaded.limits;
   Replayer replayer(&keyspace_);
   replayer.SawTime(head.last_ns);
   Recovery recovery(env, directory_, head, clock_.Boot());
@@ -58,9 +61,10 @@ Status Engine::OpenDirectory() {
   FLINT_RETURN_IF_ERROR(recovery.Replay(&replayer, &report));
   clock_.StartAt(report.fresh ? clock_.WallNs()
                               : EngineTimeAtOpen(report.clock, replayer.last_time_ns()));
-  covered_position_.store(head.covered.position);
-  segments_since_snapshot_.store(recovery.segments());
-  for (const HistorySegment& segment : recovery.history()) history_.push_back(segment);
+  kept_ = std::make_unique<KeptSegments>(
+      env, directory_, &clock_,
+      KeptSegments::Bounds{options_.history_max_bytes, options_.history_max_age_ns});
+  kept_->Add(recovery.history());
   opened_.recovered_records = report.records;
   opened_.damaged_history = report.damaged_history;
   opened_.recovered_ring_records = report.ring_records;
@@ -69,31 +73,25 @@ Status Engine::OpenDirectory() {
   Log::Start start;
   FLINT_RETURN_IF_ERROR(
       recovery.TakeOver(options_.log, ClockPayload{clock_.Pair(), clock_.Boot()}, &start));
-  log_ = std::make_unique<Log>(env, directory_, options_.log, &clock_, std::move(start));
+  StartLog(std::move(start), head.covered, loaded.bytes, recovery.segments());
+  return kept_->Trim();
+}
+
+void Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
+                      uint64_t segments) {
+  log_ = std::make_unique<Log>(options_.env, directory_, options_.log, &clock_, std::move(start));
+  compactor_ = std::make_unique<Compactor>(options_.env, directory_, log_.get(), &keyspace_,
+                                           &clock_, kept_.get());
+  compactor_->StartFrom(covered, snapshot_bytes, segments);
   log_->set_before_sync([this] {
     // What finds no room stays merged until the next sync, which has to come.
     if (FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
   });
-  log_->set_on_rotated([this] { OnRotated(); });
-  log_->set_on_synced([this] { CompactIfWorth(); });
-  log_->set_make_room([this] { return DropOldestHistory(false); });
+  log_->set_on_rotated([this] { compactor_->OnRotated(); });
+  log_->set_on_synced([this] { compactor_->StartIfWorth(); });
+  log_->set_make_room([this] { return kept_->DropOldest(); });
   log_->Run();
-  CompactIfWorth();
-  return TrimHistory();
-}
-
-Status Engine::LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits) {
-  bool exists = false;
-  uint64_t bytes = 0;
-  FLINT_RETURN_IF_ERROR(ReadSnapshot(
-      options_.env, directory_, &exists, head,
-      [&](const SnapshotLimit& limit, State state) {
-        ++*limits;
-        return keyspace->Restore(limit, std::move(state));
-      },
-      &bytes));
-  snapshot_bytes_.store(bytes);
-  return Status();
+  compactor_->StartIfWorth();
 }
 
 // Time has gone on since the last pair by the boot clock if the machine has not been restarted,
@@ -147,7 +145,7 @@ Status Engine::Shutdown() {
   if (log_ != nullptr) {
     status = FlushWithMerged();
     log_->StopAppending();
-    StopCompactor();
+    compactor_->Stop();
     const Status closed = log_->Close();
     if (status.ok()) status = closed;
   }
@@ -204,6 +202,29 @@ Status Engine::Unwatch(int fd) {
   return log_ == nullptr ? Status() : log_->Unwatch(fd);
 }
 
+// ---- Files -------------------------------------------------------------------------------------
+
+Status Engine::Compact(const Flags& flags) {
+  FLINT_RETURN_IF_ERROR(CheckUsable());
+  if (log_ == nullptr) return Status();
+  const Running running(this);
+  FLINT_RETURN_IF_ERROR(log_->poison());
+  const uint64_t wanted = compactor_->Start();
+  return flags.no_wait ? Status() : compactor_->Await(wanted);
+}
+
+// What happened so far is brought to the segments first; the rest is reading files, so it goes on
+// when the log can no longer be written.
+Status Engine::History(const HistoryQuery& query, HistoryPage* page) {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  const Running running(this);
+  if (read_only_) return ReadHistory(options_.env, directory_, query, page);
+  if (log_ == nullptr) return Status(Code::kUnsupported, "in memory no history is kept");
+  Status status = log_->Flush();
+  if (!status.ok() && status.code() != Code::kPoisoned) return status;
+  return ReadHistory(options_.env, directory_, query, page);
+}
+
 Status Engine::GetInfo(Info* info) {
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
@@ -220,14 +241,12 @@ Status Engine::GetInfo(Info* info) {
   if (read_only_) return GetReadOnlyInfo(info);
   if (log_ == nullptr) return Status();
   info->always = options_.log.always;
-  info->compactions = compactions_.load();
-  info->compaction_failures = compaction_failures_.load();
-  info->compaction_done_bytes = compaction_done_bytes_.load();
-  info->compaction_total_bytes = compaction_total_bytes_.load();
-  {
-    const std::lock_guard<std::mutex> lock(history_mutex_);
-    for (const HistorySegment& segment : history_) info->history_bytes += segment.bytes;
-  }
+  const Compactor::Counts compactions = compactor_->counts();
+  info->compactions = compactions.compactions;
+  info->compaction_failures = compactions.failures;
+  info->compaction_done_bytes = compactions.done_bytes;
+  info->compaction_total_bytes = compactions.total_bytes;
+  info->history_bytes = kept_->bytes();
   info->log = log_->counts();
   return CountFiles(info);
 }

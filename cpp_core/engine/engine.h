@@ -3,7 +3,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <initializer_list>
 #include <memory>
 #include <memory_resource>
@@ -11,11 +10,12 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/env.h"
+#include "engine/compactor.h"
+#include "engine/kept_segments.h"
 #include "engine/keyspace.h"
 #include "storage/engine_clock.h"
 #include "storage/history.h"
@@ -195,7 +195,8 @@ class Engine {
   Engine(std::string directory, Options options);
 
   Status OpenDirectory();
-  Status LoadSnapshot(Keyspace* keyspace, SnapshotHead* head, uint64_t* limits);
+  void StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
+                uint64_t segments);
   int64_t EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const;
   // For changes; the check path looks at one flag.
   Status CheckUsable() const {
@@ -306,26 +307,17 @@ class Engine {
 
   Status GetReadOnlyInfo(Info* info);
   Status CountFiles(Info* info) const;
-  bool WorthCompacting();
-  void OnRotated();
-  void CompactIfWorth();
-  uint64_t StartCompaction();
-  void RunCompactor();
-  void StopCompactor();
-  Status CompactOnce();
-  Status ReplayForSnapshot(LogPath* path, Keyspace* keyspace, SnapshotHead* head,
-                           int64_t* last_time_ns);
-  Status CheckAgainstLive(Keyspace* built);
-  bool DropOldestHistory(bool only_if_due);
-  Status TrimHistory();
 
   const std::string directory_;
   Options options_;
   EngineClock clock_;
   std::unique_ptr<DirectoryLock> lock_;
   Keyspace keyspace_;
-  std::unique_ptr<Log> log_;  // null in memory
-  Info opened_;               // what opening found
+  // Null in memory.
+  std::unique_ptr<KeptSegments> kept_;
+  std::unique_ptr<Compactor> compactor_;  // outlives the log's thread, which calls it
+  std::unique_ptr<Log> log_;
+  Info opened_;  // what opening found
   bool read_only_ = false;
   std::mutex refresh_mutex_;
   std::unique_ptr<Reading> reading_;  // with refresh_mutex_, and to change it all shards' locks
@@ -342,26 +334,6 @@ class Engine {
   std::mutex running_mutex_;
   std::condition_variable running_changed_;
   uint64_t running_ = 0;
-
-  // Compactions are numbered as they begin; the thread starts with the first.
-  std::mutex compact_mutex_;
-  std::condition_variable compact_changed_;
-  std::thread compactor_;
-  bool compactor_stop_ = false;
-  uint64_t compact_wanted_ = 0;
-  uint64_t compact_begun_ = 0;
-  uint64_t compact_ended_ = 0;
-  Status compact_status_;  // of the last that ended
-  std::atomic<uint64_t> compactions_{0};
-  std::atomic<uint64_t> compaction_failures_{0};
-  std::atomic<uint64_t> compaction_done_bytes_{0};
-  std::atomic<uint64_t> compaction_total_bytes_{0};
-  std::atomic<uint64_t> covered_position_{0};
-  std::atomic<uint64_t> snapshot_bytes_{0};
-  std::atomic<uint64_t> segments_since_snapshot_{0};
-
-  std::mutex history_mutex_;
-  std::deque<HistorySegment> history_;  // oldest first
 };
 
 }  // namespace flint

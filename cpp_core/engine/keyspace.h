@@ -13,9 +13,9 @@
 #include "base/mutex.h"
 #include "engine/counter.h"
 #include "engine/counter_table.h"
-#include "engine/id_table.h"
 #include "engine/template_set.h"
-#include "storage/recovery.h"
+#include "storage/record.h"
+#include "storage/snapshot.h"
 
 namespace flint {
 
@@ -156,35 +156,6 @@ class Keyspace {
   std::atomic<uint64_t> keys_{0};    // what max_keys_ bounds
   uint64_t max_keys_ = 0;
   std::vector<unsigned char> hash_secret_;
-};
-
-// Replays a log's records into a keyspace. One thread, nobody else uses the keyspace.
-class Replayer final : public RecordSink {
- public:
-  explicit Replayer(Keyspace* keyspace) : keyspace_(keyspace) {}
-  Status Apply(const Record& record) override;
-  // What has been replayed is in another keyspace now.
-  void MoveTo(Keyspace* keyspace) { keyspace_ = keyspace; }
-  // The largest time any record told of.
-  int64_t last_time_ns() const { return last_time_ns_; }
-  void SawTime(int64_t at_ns);
-
- private:
-  // Apart, so that most records need not prepare for what few do.
-  [[gnu::noinline]] Status ApplyOther(const Record& record);
-  Status ApplyKey(const Record& record);
-  Status ApplyConfigured(const Record& record);
-  Status ApplyKeyed(const Record& record);
-  Status ApplyAllow(const Record& record);
-  Status ApplyAllowAll(const Record& record);
-  Status ApplyDeny(const Record& record);
-  Status Admit(uint32_t id, int64_t at_ns, uint64_t cost);
-  Counter* Bound(uint32_t id);
-  Counter* Replace(const KeyPayload& key, uint64_t hash, Counter* standing);
-
-  Keyspace* keyspace_;
-  IdTable bound_;  // of the current segment
-  int64_t last_time_ns_ = 0;
 };
 
 }  // namespace flint

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/env.h"
 #include "engine/keyspace.h"
+#include "engine/replayer.h"
 #include "storage/recovery.h"
 
 namespace flint {

@@ -1,6 +1,7 @@
-#include <algorithm>
+#include "engine/replayer.h"
 
-#include "engine/keyspace.h"
+#include <algorithm>
+#include <utility>
 
 namespace flint {
 namespace {
@@ -8,6 +9,15 @@ namespace {
 Status Nonsense(const char* what) { return Status(Code::kCorruption, what); }
 
 }  // namespace
+
+Status LoadSnapshot(Env* env, const std::string& directory, Keyspace* keyspace,
+                    LoadedSnapshot* loaded) {
+  const auto add = [&](const SnapshotLimit& limit, State state) {
+    ++loaded->limits;
+    return keyspace->Restore(limit, std::move(state));
+  };
+  return ReadSnapshot(env, directory, &loaded->exists, &loaded->head, add, &loaded->bytes);
+}
 
 void Replayer::SawTime(int64_t at_ns) { last_time_ns_ = std::max(last_time_ns_, at_ns); }
 
