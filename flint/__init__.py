@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flint._native import Result
 from flint._native import version as __version__
-from flint._types import (
+from flint._surface.types import (
     Algorithm,
     CheckAllDict,
     DamageDict,

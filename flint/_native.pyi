@@ -1,27 +1,28 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, Final, Literal, NoReturn, Self, SupportsIndex, final
 
 from typing_extensions import disjoint_base
 
-from flint._arguments import Duration
-from flint._types import (
+from flint._local.options import Options
+from flint._surface.arguments import Duration
+from flint._surface.types import (
     Algorithm,
     CheckAllDict,
     InfoDict,
     Item,
     LimitDict,
-    Mapped,
-    OnError,
     StatusDict,
     Sync,
     Total,
-    WhenFull,
 )
 
 version: Final[str]
 gil_table: Final[dict[str, Literal["HELD", "HELD_FIRST", "RELEASED"]]]
 
 def examine(path: str, /) -> dict[str, Any]: ...
+def set_errors(errors: ModuleType, /) -> None: ...
+def set_per_to_ns(function: Callable[[Duration], int], /) -> None: ...
 
 @disjoint_base
 class LimiterBase:
@@ -66,35 +67,15 @@ class LimiterBase:
     def check_all(self, items: Iterable[Item]) -> CheckAllDict: ...
     def status(self, key: str, template: bool | None = None) -> StatusDict | None: ...
     def top(self, by: Total = "denied", limit: SupportsIndex = 20) -> list[StatusDict]: ...
-    def remove(self, key: str, template: bool | None = None) -> None: ...
-    def reset(self, key: str, template: bool | None = None) -> None: ...
+    def _remove(self, key: str, template: bool | None = None) -> None: ...
+    def _reset(self, key: str, template: bool | None = None) -> None: ...
     def info(self) -> InfoDict: ...
     def flush(self) -> None: ...
     def compact(self, *, wait: bool = True) -> None: ...
     def refresh(self) -> None: ...
     def close(self) -> None: ...
     def __reduce__(self) -> NoReturn: ...
-    def _open(
-        self,
-        data_dir: str,
-        read_only: bool,
-        sync: Sync,
-        flush_every_ms: SupportsIndex,
-        flush_every_events: SupportsIndex,
-        segment_bytes: SupportsIndex | None,
-        ring_bytes: SupportsIndex | None,
-        clock: Clock | None,
-        max_unsynced_events: SupportsIndex | None,
-        max_downtime_ns: SupportsIndex | None,
-        history_max_bytes: SupportsIndex | None,
-        history_max_age_ns: SupportsIndex | None,
-        max_keys: SupportsIndex | None,
-        when_full: WhenFull,
-        on_error: OnError,
-        mapped: Mapped,
-        sync_denials: bool,
-        /,
-    ) -> None: ...
+    def _open(self, data_dir: str, read_only: bool, options: Options, /) -> None: ...
     def _limit(
         self,
         key: str,

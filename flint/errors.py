@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import sys
+
+from flint import _native
+
 __all__ = [
     "ClosedError",
     "CorruptionError",
@@ -126,3 +130,6 @@ class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has alw
 
 class FlintWarning(UserWarning):
     """Flint works, but something about its surroundings deserves a look."""
+
+
+_native.set_errors(sys.modules[__name__])

@@ -6,13 +6,13 @@ import weakref
 from typing import TYPE_CHECKING
 
 from flint import _native
-from flint._arguments import MAX_NS, seconds_to_ns
+from flint._surface.arguments import MAX_NS, seconds_to_ns
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-    from flint._acquire import Lines
-    from flint._arguments import Seconds
+    from flint._surface.arguments import Seconds
+    from flint._surface.line import Lines
 
 __all__ = ["ManualClock"]
 

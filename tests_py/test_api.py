@@ -900,7 +900,7 @@ for flint, limiter in [(first, first_limiter), (second, second_limiter)]:
 def test_import_is_light(run_python: Callable[..., str]) -> None:
     script = """
 import sys, flint
-print(sorted({"asyncio", "inspect", "fractions", "decimal"} & set(sys.modules)))
+print(sorted({"argparse", "asyncio", "inspect", "fractions", "decimal"} & set(sys.modules)))
 """
     assert run_python(script) == "[]\n"
 

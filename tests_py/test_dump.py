@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flint import CorruptionError, Limiter
-from flint._dump import dump
+from flint._local.dump import dump
 from flint.testing import ManualClock
 
 EPOCH_S = 1_700_000_000

@@ -2,6 +2,9 @@
 
 tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage,
 algorithms -> base
+
+Within flint/: limiter -> _local (a place) -> _surface (what every place has in common) -> errors ->
+flint/_ext.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ MAY_INCLUDE = {
     "capi": ["capi", *ENGINE],
     "flint/_ext": ["flint/_ext", "capi"],
     "tests_c": ["tests_c", "capi", *ENGINE],
+    "tests_c/contract": ["tests_c/contract", "capi"],
+    "tests_c/abi/1.0.0": ["tests_c/abi/1.0.0"],
     "examples": ["capi"],
     "bench": ["bench", "capi"],
 }
@@ -35,6 +40,21 @@ PYTHON_HEADERS = re.compile(r"Python\.h|pyconfig\.h|structmember\.h")
 FILE_HEADERS = re.compile(r"fcntl\.h|dirent\.h|sys/(?!eventfd).*|fstream|filesystem")
 # A wait may be timed by std::chrono::steady_clock; what is decided and recorded may not.
 READS_A_CLOCK = re.compile(r"system_clock|\b(clock_gettime|gettimeofday|timespec_get|time)\(")
+
+
+# For each part of the Python package, which other parts it may import. `flint` is its __init__.
+SURFACE = {"_native", "errors", "_surface"}
+MAY_IMPORT = {
+    "errors": {"_native"},
+    "_surface": SURFACE,
+    "_local": {*SURFACE, "_local"},
+    "limiter": {*SURFACE, "_local"},
+    "testing": SURFACE,
+    "flint": {*SURFACE, "limiter"},
+    "_config": {"flint"},
+}
+# What imports a module from C.
+IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")
 
 
 def sources(directory: str) -> list[Path]:
@@ -66,6 +86,32 @@ def imported(path: Path) -> set[str]:
             names.add(node.module or "")
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package_modules() -> dict[str, Path]:
+    return {module_name(path): path for path in sorted((ROOT / "flint").rglob("*.py"))}
+
+
+def part_of(module: str) -> str:
+    """The part of the package to which a module belongs."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imported_modules(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules of the package that one of its files imports, at its top, inside functions or for
+    type checkers alone."""
+    known = {*modules, "flint._native"}
+    names = imported(path)
+    submodules = {name for name in names & known if "." in name}
+    # `from flint import limiter` names the package too, and means the module alone.
+    means_package = "flint" in names and not any(name.count(".") == 1 for name in submodules)
+    return submodules | ({"flint"} if means_package else set())
 
 
 def test_every_directory_has_a_rule() -> None:
@@ -113,6 +159,30 @@ def test_base_is_the_only_door_to_files_and_time(directory: str) -> None:
         for _, name in includes(path):
             assert not FILE_HEADERS.fullmatch(name), f"{path} includes {name}"
         assert not READS_A_CLOCK.search(path.read_text("utf-8")), f"{path} reads a clock"
+
+
+def test_the_extension_imports_no_python() -> None:
+    for path in sources("flint/_ext"):
+        found = IMPORTS_IN_C.findall(path.read_text("utf-8"))
+        assert not found, f"{path}: {found}"
+
+
+def test_imports_point_down() -> None:
+    modules = package_modules()
+    assert {part_of(module) for module in modules} == set(MAY_IMPORT)
+    for module, path in modules.items():
+        parts = {part_of(name) for name in imported_modules(path, modules)}
+        assert parts <= MAY_IMPORT[part_of(module)], path
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = package_modules()
+    left = {name: imported_modules(path, modules) for name, path in modules.items()}
+    left["flint._native"] = set()
+    while ready := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in ready:
+            del left[name]
+    assert not left, "these import each other"
 
 
 def test_the_package_needs_only_the_standard_library() -> None:

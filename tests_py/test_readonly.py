@@ -263,7 +263,7 @@ def test_nothing_is_created_or_changed(filled: Path, clock: ManualClock) -> None
 def test_a_directory_that_may_only_be_read(filled: Path) -> None:
     """As another user if this is root, who may write everywhere."""
     script = """
-import os, sys, flint, flint._history
+import os, sys, flint, flint._local.history
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

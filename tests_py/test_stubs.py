@@ -46,8 +46,8 @@ REVEALED = [
     "flint.limiter.Limiter",
     "bool",
     "float",
-    "flint._types.ItemResultDict",
-    "flint._types.StatusDict",
+    "flint._surface.types.ItemResultDict",
+    "flint._surface.types.StatusDict",
     "int",
     "def (x: int) -> str",
 ]

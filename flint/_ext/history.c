@@ -1,4 +1,4 @@
-/* history.c - pages of what has been recorded. flint/_history.py makes dicts of them. */
+/* history.c - pages of what has been recorded. flint/_local/history.py makes dicts of them. */
 #include "native.h"
 
 #define AS_LIMITER(object) ((LimiterObject*)(object))

@@ -3,110 +3,31 @@
 
 #define AS_LIMITER(object) ((LimiterObject*)(object))
 
-const char* const sync_names[] = {"always", "batch", NULL};
-
 /* ---- Open ---------------------------------------------------------------------------------- */
 
-static const char* const full_names[] = {"refuse", "evict", NULL};
-static const char* const error_names[] = {"raise", "allow", "deny", NULL};
-static const char* const mapped_names[] = {"auto", "never", NULL};
-
-enum {
-  OPEN_PATH,
-  OPEN_READ_ONLY,
-  OPEN_SYNC,
-  OPEN_EVERY_MS,
-  OPEN_EVERY_EVENTS,
-  OPEN_SEGMENT,
-  OPEN_RING,
-  OPEN_CLOCK,
-  OPEN_UNSYNCED,
-  OPEN_DOWNTIME,
-  OPEN_HISTORY_BYTES,
-  OPEN_HISTORY_AGE,
-  OPEN_KEYS,
-  OPEN_WHEN_FULL,
-  OPEN_ON_ERROR,
-  OPEN_MAPPED,
-  OPEN_SYNC_DENIALS,
-  OPEN_VALUES
-};
-
-/* A number that None leaves to the engine. */
-static bool optional(const char* name, PyObject* value, uint64_t low, uint64_t high,
-                     uint64_t* out) {
-  return value == Py_None || args_quantity(name, value, low, high, out);
-}
-
-static bool read_clock(ModuleState* state, PyObject* clock, flint_limiter_options* options) {
-  if (clock == Py_None) return true;
-  if (!PyObject_TypeCheck(clock, state->clock_type)) {
-    error_argument(PyExc_TypeError, "clock", "a flint.testing.ManualClock or None", clock);
-    return false;
-  }
-  options->clock = clock_read;
-  options->clock_argument = clock;
-  return true;
-}
-
-/* What to do when something is scarce or fails. */
-static bool read_failure_options(PyObject* const* args, flint_limiter_options* options) {
-  bool sync_denials;
-  if (!optional("max_unsynced_events", args[OPEN_UNSYNCED], 1, UINT64_C(1) << 32,
-                &options->max_unsynced_events) ||
-      !optional("max_downtime", args[OPEN_DOWNTIME], 1, FLINT_MAX_QUANTITY,
-                &options->max_downtime_ns) ||
-      !optional("history_max_bytes", args[OPEN_HISTORY_BYTES], 0, FLINT_MAX_QUANTITY,
-                &options->history_max_bytes) ||
-      !optional("history_max_age", args[OPEN_HISTORY_AGE], 1, FLINT_MAX_QUANTITY,
-                &options->history_max_age_ns) ||
-      !optional("max_keys", args[OPEN_KEYS], 1, FLINT_MAX_QUANTITY, &options->max_keys) ||
-      !args_word("when_full", args[OPEN_WHEN_FULL], full_names, &options->when_full) ||
-      !args_word("on_error", args[OPEN_ON_ERROR], error_names, &options->on_error) ||
-      !args_word("mapped", args[OPEN_MAPPED], mapped_names, &options->mapped) ||
-      !args_bool("sync_denials", args[OPEN_SYNC_DENIALS], &sync_denials)) {
-    return false;
-  }
-  /* To the engine 0 is the default, and one byte is less than any segment. */
-  bool no_history = args[OPEN_HISTORY_BYTES] != Py_None && options->history_max_bytes == 0;
-  if (no_history) options->history_max_bytes = 1;
-  options->sync_denials = sync_denials;
-  return true;
-}
-
-static bool read_options(ModuleState* state, PyObject* const* args,
-                         flint_limiter_options* options) {
-  return read_clock(state, args[OPEN_CLOCK], options) &&
-         args_word("sync", args[OPEN_SYNC], sync_names, &options->sync) &&
-         args_quantity("flush_every_ms", args[OPEN_EVERY_MS], 1, 3600000,
-                       &options->flush_every_ms) &&
-         args_quantity("flush_every_events", args[OPEN_EVERY_EVENTS], 1, UINT64_C(1) << 32,
-                       &options->flush_every_events) &&
-         optional("segment_bytes", args[OPEN_SEGMENT], 256 << 10, 1 << 30,
-                  &options->segment_bytes) &&
-         optional("ring_bytes", args[OPEN_RING], 256 << 10, 64 << 20, &options->ring_bytes) &&
-         read_failure_options(args, options);
-}
-
-/* Opens `path` for a limiter in PHASE_OPENING. */
-static bool open_handle(LimiterObject* self, PyObject* const* args) {
-  flint_limiter_options options = {.struct_size = sizeof options};
-  bool read_only;
-  if (!args_bool("read_only", args[OPEN_READ_ONLY], &read_only)) return false;
-  if (!read_options(self->state, args, &options)) return false;
-  PyObject* path = PyUnicode_EncodeFSDefault(args[OPEN_PATH]);
-  if (path == NULL) return false;
-  flint_limiter* handle = NULL;
-  flint_limiter_error error;
-  error_init(&error);
+/* Opens a directory. */
+static int32_t open_path(PyObject* path, bool read_only, const flint_limiter_options* options,
+                         flint_limiter** handle, flint_limiter_error* error) {
   int32_t code;
   const char* bytes = PyBytes_AsString(path);
   uint64_t size = (uint64_t)PyBytes_Size(path);
   if (read_only) {
-    CALL_RELEASED(code, flint_limiter_open_readonly, bytes, size, &options, &handle, &error);
+    CALL_RELEASED(code, flint_limiter_open_readonly, bytes, size, options, handle, error);
   } else {
-    CALL_RELEASED(code, flint_limiter_open, bytes, size, &options, &handle, &error);
+    CALL_RELEASED(code, flint_limiter_open, bytes, size, options, handle, error);
   }
+  return code;
+}
+
+/* Opens `data_dir` for a limiter in PHASE_OPENING. Takes the reference to `clock` when it does. */
+static bool open_handle(LimiterObject* self, PyObject* data_dir, bool read_only,
+                        const flint_limiter_options* options, PyObject* clock) {
+  PyObject* path = PyUnicode_EncodeFSDefault(data_dir);
+  if (path == NULL) return false;
+  flint_limiter* handle = NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  int32_t code = open_path(path, read_only, options, &handle, &error);
   Py_DECREF(path);
   if (code != FLINT_LIMITER_OK) {
     error_raise(self->state, code, &error, NULL);
@@ -114,9 +35,9 @@ static bool open_handle(LimiterObject* self, PyObject* const* args) {
   }
   PyObject* old_clock = self->clock;
   PyObject* old_data_dir = self->data_dir;
-  self->clock = args[OPEN_CLOCK] == Py_None ? NULL : Py_NewRef(args[OPEN_CLOCK]);
-  self->data_dir = Py_NewRef(args[OPEN_PATH]);
-  self->sync = options.sync;
+  self->clock = clock;
+  self->data_dir = Py_NewRef(data_dir);
+  self->sync = options->sync;
   self->owner = getpid();
   self->handle = handle;
   Py_XDECREF(old_clock);
@@ -124,19 +45,25 @@ static bool open_handle(LimiterObject* self, PyObject* const* args) {
   return true;
 }
 
-/* _open(data_dir, read_only, options in the order of the enumeration above) */
+/* _open(data_dir, read_only, options) */
 static PyObject* limiter_open(PyObject* op, PyObject* const* args, Py_ssize_t given) {
   LimiterObject* self = AS_LIMITER(op);
-  if (given != OPEN_VALUES || !PyUnicode_Check(args[OPEN_PATH])) {
-    PyErr_SetString(PyExc_TypeError, "_open() takes a str and all options");
+  if (given != 3 || !PyUnicode_Check(args[0]) || !PyDict_Check(args[2])) {
+    PyErr_SetString(PyExc_TypeError, "_open() takes a str, a bool and a dict");
     return NULL;
   }
+  bool read_only;
+  if (!args_bool("read_only", args[1], &read_only)) return NULL;
   int expected = PHASE_CLOSED;
   if (!atomic_compare_exchange_strong(&self->phase, &expected, PHASE_OPENING)) {
     PyErr_SetString(PyExc_RuntimeError, "the limiter is open already");
     return NULL;
   }
-  bool opened = open_handle(self, args);
+  flint_limiter_options options = {.struct_size = sizeof options};
+  PyObject* clock = NULL;
+  bool opened = options_read(self->state, args[2], &options, &clock) &&
+                open_handle(self, args[0], read_only, &options, clock);
+  if (!opened) Py_XDECREF(clock);
   atomic_store(&self->phase, opened ? PHASE_OPEN : PHASE_CLOSED);
   if (!opened) return NULL;
   Py_RETURN_NONE;
@@ -490,8 +417,8 @@ static PyMethodDef limiter_methods[] = {
     KEYWORD_METHOD("check_all", limiter_check_all, CHECK_ALL_DOC),
     KEYWORD_METHOD("status", limiter_status, STATUS_DOC),
     KEYWORD_METHOD("top", limiter_top, TOP_DOC),
-    KEYWORD_METHOD("remove", limiter_remove, REMOVE_DOC),
-    KEYWORD_METHOD("reset", limiter_reset, RESET_DOC),
+    KEYWORD_METHOD("_remove", limiter_remove, REMOVE_DOC),
+    KEYWORD_METHOD("_reset", limiter_reset, RESET_DOC),
     {"info", limiter_info, METH_NOARGS, INFO_DOC},
     {"flush", limiter_flush, METH_NOARGS, FLUSH_DOC},
     KEYWORD_METHOD("compact", limiter_compact, COMPACT_DOC),

@@ -69,17 +69,13 @@
   "by is 'denied', 'allowed', 'denied_cost' or 'allowed_cost'; limit is 1 to 65,536. Keys\n" \
   "under templates are included, templates themselves and totals of 0 are not."
 
-#define REMOVE_DOC                                                                           \
-  "remove($self, /, key, template=None)\n--\n\n"                                             \
-  "Delete a limit; deleting a template deletes its counters. Returns when that is on disk\n" \
-  "(sync='always') or safe from a kill (sync='batch').\n"                                    \
-  "\n" TEMPLATE_RULE "Raises NotConfiguredError if there is none."
+#define REMOVE_DOC                                \
+  "_remove($self, /, key, template=None)\n--\n\n" \
+  "Delete a limit; deleting a template deletes its counters."
 
-#define RESET_DOC                                                                                \
-  "reset($self, /, key, template=None)\n--\n\n"                                                  \
-  "Forget what was used: the full burst is available again. Totals stay. Resetting a template\n" \
-  "resets all its counters.\n"                                                                   \
-  "\n" TEMPLATE_RULE "Raises NotConfiguredError if there is nothing to reset."
+#define RESET_DOC                                \
+  "_reset($self, /, key, template=None)\n--\n\n" \
+  "Forget what was used of a limit, or of all counters of a template."
 
 #define INFO_DOC                                                                                  \
   "info($self, /)\n--\n\n"                                                                        \
@@ -114,10 +110,9 @@
   "forked child. Raises what the last sync met, and the limiter is closed all the same."
 
 #define OPEN_DOC                                                                                 \
-  "_open($self, data_dir, read_only, sync, flush_every_ms, flush_every_events, segment_bytes,\n" \
-  "      ring_bytes, clock, max_unsynced_events, max_downtime_ns, history_max_bytes,\n"          \
-  "      history_max_age_ns, max_keys, when_full, on_error, mapped, sync_denials, /)\n--\n\n"    \
-  "Open. What has a default in the engine may be None."
+  "_open($self, data_dir, read_only, options, /)\n--\n\n"                                        \
+  "Open. options is a dict of those of flint.Limiter, lengths of time in nanoseconds. What is\n" \
+  "left out, or a number that is None, is the engine's default."
 
 #define LIMIT_DOC                                                                      \
   "_limit($self, key, template, rate, per_ns, burst, algorithm, if_absent, /)\n--\n\n" \

@@ -192,7 +192,7 @@ typedef struct {
 
 static bool target_read(LimiterObject* self, const char* function, PyObject* const* args,
                         Py_ssize_t given, PyObject* keywords, Target* target) {
-  const Signature signature = {function, 2, 1, 1, {NAME_key, NAME_template}};
+  const Signature signature = {function, 2, 2, 1, {NAME_key, NAME_template}};
   PyObject** values = target->values;
   return args_parse(self->state, &signature, args, given, keywords, values) &&
          args_target(values[0], values[1] ? values[1] : Py_None, &target->key, &target->size,
@@ -203,7 +203,7 @@ PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given,
                          PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Target target;
-  if (!target_read(self, "remove", args, given, keywords, &target)) return NULL;
+  if (!target_read(self, "_remove", args, given, keywords, &target)) return NULL;
   flint_limiter_error error;
   error_init(&error);
   int32_t code;
@@ -215,7 +215,7 @@ PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given,
 PyObject* limiter_reset(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Target target;
-  if (!target_read(self, "reset", args, given, keywords, &target)) return NULL;
+  if (!target_read(self, "_reset", args, given, keywords, &target)) return NULL;
   flint_limiter_error error;
   error_init(&error);
   int32_t code;

@@ -29,21 +29,31 @@ static bool intern_names(ModuleState* state) {
   return true;
 }
 
-static bool import_python_parts(ModuleState* state) {
-  PyObject* arguments = PyImport_ImportModule("flint._arguments");
-  if (arguments == NULL) return false;
-  state->per_to_ns = PyObject_GetAttrString(arguments, "per_to_ns");
-  Py_DECREF(arguments);
-  if (state->per_to_ns == NULL) return false;
-  PyObject* errors = PyImport_ImportModule("flint.errors");
-  if (errors == NULL) return false;
-  bool ok = true;
-#define FLINT_ERROR_CLASS(code, name) \
-  ok = ok && (state->errors[code] = PyObject_GetAttrString(errors, #name)) != NULL;
+/* Stores a new reference in `*slot`. */
+static void replace(PyObject** slot, PyObject* value) {
+  PyObject* old = *slot;
+  *slot = value;
+  Py_XDECREF(old);
+}
+
+/* set_errors(module): its exception classes are those that are raised for status codes. */
+static PyObject* set_errors(PyObject* module, PyObject* errors) {
+  ModuleState* state = state_of(module);
+#define FLINT_ERROR_CLASS(code, name)                       \
+  {                                                         \
+    PyObject* type = PyObject_GetAttrString(errors, #name); \
+    if (type == NULL) return NULL;                          \
+    replace(&state->errors[code], type);                    \
+  }
   FLINT_ERROR_CLASSES(FLINT_ERROR_CLASS)
 #undef FLINT_ERROR_CLASS
-  Py_DECREF(errors);
-  return ok;
+  Py_RETURN_NONE;
+}
+
+/* set_per_to_ns(function): it reads the `per` of a limit. */
+static PyObject* set_per_to_ns(PyObject* module, PyObject* function) {
+  replace(&state_of(module)->per_to_ns, Py_NewRef(function));
+  Py_RETURN_NONE;
 }
 
 /* gil_table: what each call into the library does with Python's lock, for the tests. */
@@ -62,7 +72,7 @@ static bool add_gil_table(PyObject* module) {
 
 static int module_exec(PyObject* module) {
   ModuleState* state = state_of(module);
-  bool ok = intern_names(state) && import_python_parts(state) && add_gil_table(module) &&
+  bool ok = intern_names(state) && add_gil_table(module) &&
             add_type(module, &limiter_type_spec, &state->limiter_type) &&
             add_type(module, &result_type_spec, &state->result_type) &&
             add_type(module, &clock_type_spec, &state->clock_type) &&
@@ -105,6 +115,12 @@ static PyModuleDef_Slot module_slots[] = {
 static PyMethodDef module_methods[] = {
     {"examine", examine, METH_O,
      "examine($module, path, /)\n--\n\nVerify a data directory; see flint.doctor."},
+    {"set_errors", set_errors, METH_O,
+     "set_errors($module, errors, /)\n--\n\n"
+     "Raise the exception classes of a module that has those of flint.errors."},
+    {"set_per_to_ns", set_per_to_ns, METH_O,
+     "set_per_to_ns($module, function, /)\n--\n\n"
+     "Read the per of limits by a function that returns nanoseconds."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -64,7 +64,8 @@
   X(last_allowed_at)    \
   X(last_denied_at)     \
   X(last_reset_at)      \
-  X(wait)
+  X(wait)               \
+  X(clock)
 
 enum {
 #define FLINT_NAME(name) NAME_##name,
@@ -73,7 +74,7 @@ enum {
       NAME_COUNT
 };
 
-/* Status code, class in flint/errors.py (MemoryError and ValueError are Python's own). */
+/* Status code, class that set_errors is given (MemoryError and ValueError are Python's own). */
 #define FLINT_ERROR_CLASSES(X)                        \
   X(FLINT_LIMITER_NOT_CONFIGURED, NotConfiguredError) \
   X(FLINT_LIMITER_LOCKED, LockedError)                \
@@ -99,7 +100,7 @@ typedef struct {
   PyObject* names[NAME_COUNT];
   PyObject* algorithms[FLINT_ALGORITHMS + 1]; /* by the header's constants; [0] is NULL */
   PyObject* errors[FLINT_ERROR_CODES];        /* by status code; NULL where there is no class */
-  PyObject* per_to_ns;                        /* flint._arguments.per_to_ns */
+  PyObject* per_to_ns;                        /* what set_per_to_ns was given, or NULL */
 } ModuleState;
 
 /* ---- Objects ------------------------------------------------------------------------------- */
@@ -221,6 +222,12 @@ bool args_config(ModuleState* state, PyObject* const* values, flint_limiter_conf
  * `*given` says whether there is one. */
 bool args_inline(ModuleState* state, PyObject* const* values, flint_limiter_config* config,
                  bool* given);
+
+/* ---- options.c ----------------------------------------------------------------------------- */
+
+/* Every option of a dict into `options`. `*clock` is a new reference or NULL, also on failure. */
+bool options_read(ModuleState* state, PyObject* given, flint_limiter_options* options,
+                  PyObject** clock);
 
 /* ---- time.c -------------------------------------------------------------------------------- */
 

@@ -77,7 +77,7 @@ static PyObject* status_dict(ModuleState* state, const flint_limiter_status_info
 
 PyObject* limiter_status(PyObject* op, PyObject* const* args, Py_ssize_t given,
                          PyObject* keywords) {
-  static const Signature signature = {"status", 2, 1, 1, {NAME_key, NAME_template}};
+  static const Signature signature = {"status", 2, 2, 1, {NAME_key, NAME_template}};
   LimiterObject* self = AS_LIMITER(op);
   PyObject* values[2];
   if (!args_parse(self->state, &signature, args, given, keywords, values)) return NULL;

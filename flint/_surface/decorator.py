@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ParamSpec, SupportsIndex, TypeVar
 
-    from flint._arguments import Duration
     from flint._native import Result
-    from flint._types import Algorithm
-    from flint.limiter import Limiter
+    from flint._surface.aio import AsyncSurface
+    from flint._surface.arguments import Duration
+    from flint._surface.types import Algorithm
 
     Parameters = ParamSpec("Parameters")
     Returned = TypeVar("Returned")
@@ -28,7 +28,7 @@ class RateLimit:
 
     def __init__(
         self,
-        limiter: Limiter,
+        limiter: AsyncSurface,
         key: str | Callable[..., str],
         rate: SupportsIndex,
         per: Duration,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, SupportsIndex, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
-    from flint._arguments import Duration
+    from flint._surface.arguments import Duration
 
 Algorithm: TypeAlias = Literal[
     "token_bucket",

@@ -21,14 +21,14 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flint import _native
-from flint._arguments import MAX_NS, seconds_to_ns
+from flint._surface.arguments import MAX_NS, seconds_to_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import SupportsIndex, TypeAlias
 
-    from flint._arguments import Seconds
-    from flint.limiter import Limiter
+    from flint._surface.arguments import Seconds
+    from flint._surface.protocol import Place
 
     # A decision and its ticket.
     Decided: TypeAlias = tuple[_native.Result, int]
@@ -60,7 +60,7 @@ class Waiter:
 
 
 class Lines:
-    """The lines of one limiter. Any thread may call anything here; nothing here waits."""
+    """The lines of one place. Any thread may call anything here; nothing here waits."""
 
     def __init__(self, clock: _native.Clock | None) -> None:
         self._clock = clock
@@ -73,14 +73,14 @@ class Lines:
 
     def join(
         self,
-        limiter: Limiter,
+        place: Place,
         key: str,
         cost: SupportsIndex,
         timeout: Seconds | None,
         sleeper: Sleeper,
     ) -> Waiter:
         """Stand in line. Raises what `check` raises for bad arguments."""
-        asked = limiter.peek(key, cost)
+        asked = place.peek(key, cost)
         deadline_ns = None
         if timeout is not None:
             deadline_ns = self._now_ns() + seconds_to_ns("timeout", timeout, 0, MAX_NS)
@@ -117,17 +117,17 @@ class Lines:
                     if place == 0 or late:
                         waiter.sleeper.wake()
 
-    def step(self, limiter: Limiter, waiter: Waiter) -> Decided | Pause | None:
+    def step(self, place: Place, waiter: Waiter) -> Decided | Pause | None:
         """The decision about a waiter if it is time for one, else how long to sleep; None if the
         decision has to wait for a lock or for room in the log, and the caller shall check."""
         left_ns = self._left_ns(waiter)
-        asked = limiter.peek(waiter.key, waiter.cost)
+        asked = place.peek(waiter.key, waiter.cost)
         refused = left_ns is not None and (left_ns == 0 or asked.retry_after_ns > left_ns)
         units_ahead = self._units_ahead(waiter)
         if asked and refused and units_ahead > 0:
-            return _refuse(limiter, waiter, asked, units_ahead)
+            return _refuse(place, waiter, asked, units_ahead)
         if refused or (asked and units_ahead == 0):
-            return limiter._check_now(waiter.key, waiter.cost)
+            return place._check_now(waiter.key, waiter.cost)
         return self._pause(asked.retry_after_ns if units_ahead == 0 else left_ns)
 
     def settles(self, waiter: Waiter, result: _native.Result) -> bool:
@@ -165,12 +165,12 @@ def _units_before(waiter: Waiter, line: Iterable[Waiter]) -> int:
     return units
 
 
-def _refuse(limiter: Limiter, waiter: Waiter, asked: _native.Result, units_ahead: int) -> Decided:
+def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: int) -> Decided:
     """Record a denial. The result's `retry_after` also counts those before the waiter."""
-    decided = limiter._refuse_now(waiter.key, waiter.cost)
+    decided = place._refuse_now(waiter.key, waiter.cost)
     while decided is None:  # another thread holds a lock, which is a matter of moments
         time.sleep(0)
-        decided = limiter._refuse_now(waiter.key, waiter.cost)
+        decided = place._refuse_now(waiter.key, waiter.cost)
     all_units = min(units_ahead + waiter.cost, asked.limit)
     result = _native.Result(
         asked.key,
@@ -180,7 +180,7 @@ def _refuse(limiter: Limiter, waiter: Waiter, asked: _native.Result, units_ahead
         asked.remaining,
         asked.reset_at_ns,
         asked.reset_after_ns,
-        limiter.peek(waiter.key, all_units).retry_after_ns,
+        place.peek(waiter.key, all_units).retry_after_ns,
         asked.algorithm,
     )
     return result, decided[1]
@@ -201,23 +201,22 @@ class _ThreadSleeper:
 
 
 def acquire(
-    limiter: Limiter, key: str, cost: SupportsIndex, timeout: Seconds | None
+    place: Place, lines: Lines, key: str, cost: SupportsIndex, timeout: Seconds | None
 ) -> _native.Result:
     """`Limiter.acquire`."""
     sleeper = _ThreadSleeper()
-    lines = limiter._lines
-    waiter = lines.join(limiter, key, cost, timeout, sleeper)
+    waiter = lines.join(place, key, cost, timeout, sleeper)
     try:
         while True:
-            step = lines.step(limiter, waiter)
+            step = lines.step(place, waiter)
             if isinstance(step, Pause):
                 sleeper.sleep(step)
                 continue
-            result, ticket = step or (limiter.check(waiter.key, waiter.cost), 0)
+            result, ticket = step or (place.check(waiter.key, waiter.cost), 0)
             if lines.settles(waiter, result):
                 break
     finally:
         lines.leave(waiter)
     if ticket:
-        limiter._wait_durable(ticket)
+        place._wait_durable(ticket)
     return result

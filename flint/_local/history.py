@@ -6,21 +6,21 @@ import operator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
-from flint._arguments import refusal, seconds_to_ns
+from flint._surface.arguments import refusal, seconds_to_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flint._arguments import Seconds
     from flint._native import LimiterBase
-    from flint._types import HistoryDict
+    from flint._surface.arguments import Seconds
+    from flint._surface.types import HistoryDict
 
     Moment: TypeAlias = datetime | Seconds
 
 # Items: more than the largest event can have.
 _PAGE = 16384
 
-_TYPES = {
+TYPES = {
     5: "LIMIT_CONFIGURED",
     6: "LIMIT_REMOVED",
     8: "ALLOW",
@@ -52,7 +52,7 @@ def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
     """The dict of one event from its items, which are as the extension returns them."""
     _, number, at, first_at, count, cost, key, kind, *numbers = items[0]
     rate, per_ns, burst, algorithm, _, _ = numbers
-    name = _TYPES[number]
+    name = TYPES[number]
     if name == "ALLOW_ALL":
         shown = [{"key": item[6], "cost": item[5]} for item in items]
         return {"type": name, "items": shown, "at": at}

@@ -1,16 +1,16 @@
-"""Arguments that Python reads before the extension does: lengths of time, the data directory, and
-the limits of `limit_many`. Every error names the parameter, its value and what is allowed."""
+"""Arguments that Python reads before the extension does: lengths of time, and the limits of
+`limit_many`. Every error names the parameter, its value and what is allowed."""
 
 from __future__ import annotations
 
 import functools
 import operator
-import os
 import re
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
+
+from flint import _native
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     Duration: TypeAlias = str | timedelta | Seconds
 
 MAX_NS = 2**62
-MEMORY = ":memory:"
 
 _NS_PER_SECOND = 1_000_000_000
 _UNITS_NS = {
@@ -123,23 +122,11 @@ def period_ns(per: Duration | None, per_ns: SupportsIndex | None) -> SupportsInd
     raise TypeError("either per or per_ns must be given, and not both")
 
 
-def absolute_path(data_dir: str | os.PathLike[str]) -> str:
-    """The path of a data directory, wherever the program goes later; `":memory:"` as it is."""
-    path: object = data_dir.__fspath__() if isinstance(data_dir, os.PathLike) else data_dir
-    if not isinstance(path, str):
-        raise TypeError(refusal("data_dir", "a str or a path-like object of str", data_dir))
-    if path == MEMORY:
-        return path
-    try:
-        usable = path != "" and b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        usable = False
-    if not usable:
-        raise ValueError(refusal("data_dir", "a path of the file system or ':memory:'", path))
-    return str(Path(path).absolute())
-
-
 def check_limits(limits: object) -> None:
     """What holds the limits of limit_many; the extension reads the limits themselves."""
     if isinstance(limits, (str, bytes, dict)) or not isinstance(limits, Iterable):
         raise TypeError(refusal("limits", "a list or other iterable of limits", limits))
+
+
+# The extension calls it for the limits of `check` and `limit_many`.
+_native.set_per_to_ns(per_to_ns)

@@ -23,14 +23,14 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from flint import _history
+from flint._local import history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
     from flint._native import LimiterBase
-    from flint._types import StatusDict
+    from flint._surface.types import StatusDict
 
 _EXACT, _TEMPLATE, _COUNTER = range(3)
 _NS_PER_MS = 1_000_000
@@ -100,7 +100,7 @@ class _Dump:
 
     def lines(self, items: list[tuple[Any, ...]]) -> Iterator[str]:
         _, number, at, first_at, count, cost, key, kind, *config = items[0][:12]
-        name = _history._TYPES[number]
+        name = history.TYPES[number]
         self.last_at = at = at if at > _START_OF_TIME[:4] else _START_OF_TIME
         if name == "LIMIT_CONFIGURED":
             yield self._configure(at, key, kind, tuple(config))
@@ -178,7 +178,7 @@ def dump(limiter: LimiterBase, file: TextIO) -> int:
     but that opens, and is converted, with the same limits, history and totals."""
     state = _Dump(limiter._list(False))
     count = 0
-    events = _history.recorded(limiter, None, None, False, 0, 0)
+    events = history.recorded(limiter, None, None, False, 0, 0)
     for items in events:
         for line in state.lines(items):
             file.write(line)

@@ -1,0 +1,60 @@
+"""The calls of a place, offered by an open data directory. The extension has most of them."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import weakref
+from typing import TYPE_CHECKING
+
+from flint import _native
+from flint._local.tickets import wait_durable
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from flint._local.options import Options
+    from flint._local.watcher import Watcher
+
+# Those that interpreter exit finds open. Keys are ids: a limiter need not be hashable.
+_open_places: weakref.WeakValueDictionary[int, LocalPlace] = weakref.WeakValueDictionary()
+_no_watchers: weakref.WeakValueDictionary[AbstractEventLoop, Watcher] = (
+    weakref.WeakValueDictionary()
+)
+
+
+@atexit.register
+def _close_all() -> None:
+    with contextlib.ExitStack() as stack:  # closes the rest when one raises
+        for reference in _open_places.valuerefs():
+            place = reference()
+            if place is not None:
+                stack.callback(place.close)
+
+
+class LocalPlace(_native.LimiterBase):
+    """A data directory, or the memory of this process."""
+
+    _watchers = _no_watchers
+
+    def _open_directory(self, path: str, read_only: bool, options: Options) -> None:
+        self._open(path, read_only, options)
+        self._watchers = weakref.WeakValueDictionary()
+        _open_places[id(self)] = self
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            for reference in self._watchers.valuerefs():
+                watcher = reference()
+                if watcher is not None:
+                    watcher.wake()
+
+    def _wait_durable(self, ticket: int) -> None:
+        wait_durable(self, ticket)
+
+    async def _await_durable(self, ticket: int) -> None:
+        from flint._local.watcher import durable
+
+        await durable(self, self._watchers, ticket)

@@ -1,0 +1,123 @@
+"""The calls that a program makes and waits for."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING
+
+from flint._surface.arguments import check_limits, period_ns
+from flint._surface.line import Lines, acquire
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
+
+    from flint._native import Result
+    from flint._surface.arguments import Duration, Seconds
+    from flint._surface.protocol import Limits, Place
+    from flint._surface.types import Algorithm, StatusDict
+
+    Parameters = ParamSpec("Parameters")
+    Returned = TypeVar("Returned")
+    # Inside the class, `list` is the method.
+    StatusList: TypeAlias = list[StatusDict]
+else:
+    Place = object
+
+
+class SyncSurface(Place):
+    """What is made of the calls of a place."""
+
+    # Nobody waits for a limiter that has never been open; the others have their own.
+    _lines = Lines(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def limit(
+        self,
+        key: str,
+        *,
+        rate: SupportsIndex,
+        per: Duration | None = None,
+        per_ns: SupportsIndex | None = None,
+        algorithm: Algorithm = "token_bucket",
+        burst: SupportsIndex | None = None,
+        template: bool | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        """Configure a limit: `rate` units per `per`, and up to `burst` (the rate by default) at
+        once.
+
+        `per` is digits with ms, s, m, h or d (`"500ms"`, `"1h"`; bare digits are seconds), a
+        timedelta, or a number of seconds; `per_ns` is nanoseconds instead. `rate`, `burst` and the
+        period in nanoseconds are integers from 1 to 2**62. The window algorithms take no burst.
+
+        A trailing `*` of `key` makes a template: every key that begins with what stands before it
+        gets a counter of its own, under the longest template that fits, unless it has a limit of
+        its own. `template=False` takes the `*` literally; `template=True` makes a template of a
+        key without it.
+
+        With the values it has already, nothing changes and nothing is written. With others the
+        change takes effect now and keeps what was used. `if_absent=True` leaves a limit that
+        exists as it is. With `sync="always"` it is on disk when this returns.
+        """
+        self._limit(key, template, rate, period_ns(per, per_ns), burst, algorithm, if_absent)
+        self._lines.look_again()
+
+    def limit_many(self, limits: Limits, *, if_absent: bool = False) -> None:
+        """Configure any number of limits with one wait for the disk.
+
+        Each is a dict of `limit`'s parameters, `{"key": "api:*", "rate": 100, "per": "1m"}` (with
+        `per_ns`, `algorithm`, `burst` and `template` if wanted), or a tuple or list `(key, rate,
+        per)`, `(key, rate, per, algorithm)` or `(key, rate, per, algorithm, burst)`. All are
+        checked before the first takes effect.
+        """
+        check_limits(limits)
+        self._limit_many(limits, if_absent)
+        self._lines.look_again()
+
+    def remove(self, key: str, template: bool | None = None) -> None:
+        """Delete a limit; deleting a template deletes its counters. Returns when that is on disk
+        (`sync="always"`) or safe from a kill (`sync="batch"`). `template` is as for `status`.
+        Raises NotConfiguredError if there is none, also in those who wait for it."""
+        self._remove(key, template)
+        self._lines.look_again()
+
+    def reset(self, key: str, template: bool | None = None) -> None:
+        """Forget what was used: the full burst is available again. Totals stay. Resetting a
+        template resets all its counters. `template` is as for `status`. Raises NotConfiguredError
+        if there is nothing to reset."""
+        self._reset(key, template)
+        self._lines.look_again()
+
+    def acquire(self, key: str, cost: SupportsIndex = 1, timeout: Seconds | None = None) -> Result:
+        """Wait until `cost` units may be used under `key`, count them, and return the Result, which
+        is true; or a false one when `timeout` seconds (by default there is no end) are over, at
+        once if they would not be enough.
+
+        Callers of `acquire` and `aacquire` in this process are served first come, first served for
+        each key, whatever they cost; `check` and its like do not queue. One admission or one denial
+        is recorded. (When units that somebody else took had seemed to be there, that is one denial
+        more.) A call that an exception ends while it waits uses up nothing.
+
+        Time is that of the limiter's clock: with a ManualClock everybody sleeps until it is moved.
+        Errors are those of `check`, and ClosedError when the limiter is closed meanwhile.
+        """
+        return acquire(self, self._lines, key, cost, timeout)
+
+    def list(self, *, counters: bool = False) -> StatusList:
+        """Return the `status` of every limit and template, in order of their keys; with `counters`
+        also of every key that has a counter under a template now. Limits that change meanwhile may
+        be shown before or after their change."""
+        entries = self._list(counters)
+        entries.sort(key=operator.itemgetter("key", "template"))
+        return entries
