@@ -449,7 +449,8 @@ FLINT_LIMITER_API int32_t flint_limiter_check_all(flint_limiter* limiter,
 /* ---- Reading ------------------------------------------------------------------------------- */
 
 /* One limit. `kind` is EXACT (any key that has a limit or a counter of its own now, or that a
- * template covers) or TEMPLATE. Errors: INVALID_ARGUMENT, NOT_CONFIGURED, CLOSED, FORKED. */
+ * template covers) or TEMPLATE, whose totals take time in proportion to all counters. Errors:
+ * INVALID_ARGUMENT, NOT_CONFIGURED, CLOSED, FORKED. */
 FLINT_LIMITER_API int32_t flint_limiter_status(flint_limiter* limiter, const char* key,
                                                uint64_t key_bytes, uint32_t kind,
                                                flint_limiter_status_info* status,
@@ -459,7 +460,14 @@ FLINT_LIMITER_API int32_t flint_limiter_status(flint_limiter* limiter, const cha
  * is the last key and `after_kind` the last kind of the page before. Up to `capacity` entries,
  * `stride` bytes apart; their keys are copied to `text`, of at least FLINT_LIMITER_MIN_TEXT_BYTES.
  * `*count` 0 means the end. The page is not one moment's: limits may change between and within
- * pages. `flags`: ALL_COUNTERS. */
+ * pages. A limit that is there from the first page to the last is in exactly one of them; one that
+ * comes meanwhile may be missing, and a template's totals may be those of when the listing began.
+ * `flags`: ALL_COUNTERS.
+ *
+ * The first page takes time in proportion to all limits and counters, and so does about every
+ * eighth part of a listing of very many; other pages take time in proportion to what they return.
+ * Up to an eighth of the keys are held in memory until the listing has been read to its end, or a
+ * call of flint_limiter_list or flint_limiter_get_info comes 10 seconds later. */
 FLINT_LIMITER_API int32_t flint_limiter_list(flint_limiter* limiter, const char* after,
                                              uint64_t after_bytes, uint32_t after_kind,
                                              uint32_t flags, flint_limiter_status_info* entries,
@@ -469,7 +477,8 @@ FLINT_LIMITER_API int32_t flint_limiter_list(flint_limiter* limiter, const char*
 
 /* The `capacity` keys with the largest total, largest first; those with 0 are left out. Exact and
  * inline limits and, with ALL_COUNTERS, the counters under templates. `by`: FLINT_LIMITER_BY_*.
- * Returns fewer when their keys fill `text`. */
+ * Returns fewer when their keys fill `text`. Takes time in proportion to all limits and counters.
+ */
 FLINT_LIMITER_API int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
                                             flint_limiter_status_info* entries, uint64_t capacity,
                                             uint64_t stride, char* text, uint64_t text_bytes,

@@ -10,8 +10,7 @@
 
 namespace flint {
 
-// Opening, closing, files. Decisions are in check.cc, limits in limits.cc, reading in
-// listing.cc.
+// Opening, closing, reading, files. Decisions are in check.cc, limits in limits.cc.
 
 Engine::Engine(std::string directory, Options options)
     : directory_(std::move(directory)), options_(std::move(options)), clock_(options_.clock) {}
@@ -161,6 +160,32 @@ void Engine::AbandonInChild() {
   if (lock_ != nullptr) lock_->AbandonInChild();
 }
 
+// ---- Reading -----------------------------------------------------------------------------------
+
+Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  const Running running(this);
+  return listing_.StatusOf(kind, key, status);
+}
+
+Status Engine::List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
+                    size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page) {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  const Running running(this);
+  Listing::Position position;
+  if (after != nullptr) position = {*after, after_kind};
+  listing_.Page(after == nullptr ? nullptr : &position, {flags.all_counters, capacity, key_bytes},
+                page);
+  return Status();
+}
+
+Status Engine::Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top) {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  const Running running(this);
+  listing_.Top(by, {flags.all_counters, capacity, 0}, top);
+  return Status();
+}
+
 // ---- Durability --------------------------------------------------------------------------------
 
 Status Engine::Flush() {
@@ -238,6 +263,7 @@ Status Engine::GetInfo(Info* info) {
   info->undecided = undecided_.load(std::memory_order_relaxed);
   info->evicted = evicted_.load(std::memory_order_relaxed);
   info->engine_time_ns = clock_.Now();
+  listing_.GiveUpOldRuns();
   if (read_only_) return GetReadOnlyInfo(info);
   if (log_ == nullptr) return Status();
   info->always = options_.log.always;

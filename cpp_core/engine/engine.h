@@ -17,6 +17,7 @@
 #include "engine/compactor.h"
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
+#include "engine/listing.h"
 #include "storage/engine_clock.h"
 #include "storage/history.h"
 #include "storage/legacy.h"
@@ -87,15 +88,8 @@ class Engine {
     uint64_t ticket = 0;
   };
 
-  struct LimitStatus {
-    LimitKind kind = LimitKind::kExact;
-    std::string key;
-    LimitConfig config;
-    uint64_t remaining = 0;
-    int64_t reset_at_ns = 0;
-    Totals totals;
-    uint64_t counters = 0;
-  };
+  using LimitStatus = flint::LimitStatus;
+  using TopBy = flint::TopBy;
 
   struct Info {
     bool always = false;
@@ -122,8 +116,6 @@ class Engine {
     int64_t engine_time_ns = 0;
     LegacyReport legacy;  // of opening
   };
-
-  enum class TopBy { kDenied, kAllowed, kDeniedCost, kAllowedCost };
 
   // An empty `directory` keeps everything in memory.
   static Status Open(const std::string& directory, Options options,
@@ -158,6 +150,7 @@ class Engine {
     return CheckAll(std::span<const Item>(items.begin(), items.size()), flags, decisions, denied);
   }
 
+  // What these cost is said in listing.h.
   Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status);
   // The next limits in order of key, then kind, behind `after` (null: from the start); at most
   // `capacity` with keys of at most `key_bytes` together.
@@ -254,8 +247,6 @@ class Engine {
   Status FlushWithMerged();
   void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
                 Decision* decision);
-  int64_t WallFromEngine(int64_t engine_ns, int64_t now_ns) const;
-  void FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const;
 
   struct Part;
   struct Parts;
@@ -298,13 +289,6 @@ class Engine {
   // A change is asked for without waiting, and can only be answered after a sync.
   bool WouldWaitForDisk(const Flags& flags) const;
 
-  // Reading. A template's counters are spread over all shards.
-  struct Listed;
-  void Collect(const Flags& flags, const Listed& wanted, std::vector<LimitStatus>* page);
-  void AddTotals(std::vector<LimitStatus>* page);
-  void AddWithWallTimes(Totals totals, int64_t now_ns, LimitStatus* status) const;
-  void FillTemplate(const Template& subject, LimitStatus* status) const;
-
   Status GetReadOnlyInfo(Info* info);
   Status CountFiles(Info* info) const;
 
@@ -313,6 +297,7 @@ class Engine {
   EngineClock clock_;
   std::unique_ptr<DirectoryLock> lock_;
   Keyspace keyspace_;
+  Listing listing_{&keyspace_, &clock_};
   // Null in memory.
   std::unique_ptr<KeptSegments> kept_;
   std::unique_ptr<Compactor> compactor_;  // outlives the log's thread, which calls it

@@ -1,234 +1,423 @@
+#include "engine/listing.h"
+
 #include <algorithm>
 #include <functional>
 #include <tuple>
+#include <unordered_map>
 #include <utility>
 
-#include "engine/engine.h"
-#include "engine/engine_internal.h"
 #include "engine/key.h"
 
-// Reading limits: one, a page in order, the largest. Each shard is locked by itself, so what is
-// read is not one moment's.
 namespace flint {
 namespace {
 
+constexpr uint64_t kRunShare = 8;      // of the keys, one in so many
+constexpr size_t kKeyBytesInRun = 64;  // for each key, on average
+constexpr size_t kMaxRuns = 4;         // listings that go on side by side
+constexpr int64_t kMaxRunAgeNs = 10'000'000'000;
+
+using Position = Listing::Position;
+
 // By key, then kind.
-bool ComesBefore(std::string_view key_a, LimitKind kind_a, std::string_view key_b,
-                 LimitKind kind_b) {
-  return std::tie(key_a, kind_a) < std::tie(key_b, kind_b);
+bool ComesBefore(const Position& a, const Position& b) {
+  return std::tie(a.key, a.kind) < std::tie(b.key, b.kind);
 }
 
-uint64_t Total(const Totals& totals, Engine::TopBy by) {
+struct Name {
+  std::string key;
+  LimitKind kind;
+
+  Position position() const { return {key, kind}; }
+};
+
+Position PositionOf(const LimitStatus& status) { return {status.key, status.kind}; }
+
+struct HashText {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+
+uint64_t Total(const Totals& totals, TopBy by) {
   switch (by) {
-    case Engine::TopBy::kDenied:
+    case TopBy::kDenied:
       return totals.denied;
-    case Engine::TopBy::kAllowed:
+    case TopBy::kAllowed:
       return totals.allowed;
-    case Engine::TopBy::kDeniedCost:
+    case TopBy::kDeniedCost:
       return totals.denied_cost;
-    case Engine::TopBy::kAllowedCost:
+    case TopBy::kAllowedCost:
       return totals.allowed_cost;
   }
   return 0;
 }
 
-}  // namespace
-
-// What a walk over the limits is looking for: those that `wants` in order of `before`, of which
-// the first `capacity` are kept.
-struct Engine::Listed {
-  size_t capacity;
-  bool templates;
-  std::function<bool(std::string_view key, LimitKind kind, const Totals& totals)> wants;
-  std::function<bool(const LimitStatus& a, const LimitStatus& b)> before;
-};
-
-int64_t Engine::WallFromEngine(int64_t engine_ns, int64_t now_ns) const {
-  if (engine_ns == kNever) return 0;
-  return std::max<int64_t>(clock_.WallNs() - (now_ns - engine_ns), 0);
+Status NotConfigured(std::string_view key, const char* mark) {
+  return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key) + mark);
 }
 
-void Engine::FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const {
+}  // namespace
+
+// What templates and their counters have counted together, with stamps of the wall clock.
+struct Listing::TemplateSums {
+  struct Sum {
+    Totals totals;
+    uint64_t counters = 0;
+  };
+
+  void Begin(std::string_view prefix) {
+    Totals& totals = of[std::string(prefix)].totals;
+    totals.last_allowed_ns = totals.last_denied_ns = totals.last_reset_ns = 0;
+  }
+
+  std::unordered_map<std::string, Sum, HashText, std::equal_to<>> of;
+};
+
+// The names that follow a position, in order, and what their templates had counted when it was
+// made.
+struct Listing::SortedRun {
+  bool Covers(const Position& after) const {
+    const bool behind_start = from_start || !ComesBefore(after, from.position());
+    return behind_start && (to_end || ComesBefore(after, names.back().position()));
+  }
+  bool OlderThan(uint64_t age_ns, int64_t now_ns) const {
+    return static_cast<uint64_t>(now_ns - begun_ns) > age_ns;
+  }
+
+  // While it is made: names come in any order, and those that it has no room for go again.
+  bool Wants(const Position& name) const {
+    return (from_start || ComesBefore(from.position(), name)) &&
+           (to_end || ComesBefore(name, names[kept - 1].position()));
+  }
+  void Add(const Position& name) {
+    names.push_back({std::string(name.key), name.kind});
+    key_bytes += name.key.size();
+  }
+  bool MuchTooLarge() const {
+    return names.size() > 2 * max_names || key_bytes > 2 * max_names * kKeyBytesInRun;
+  }
+  void SortAndTrim() {
+    std::sort(names.begin(), names.end(),
+              [](const Name& a, const Name& b) { return ComesBefore(a.position(), b.position()); });
+    kept = 0;
+    key_bytes = 0;
+    while (kept < names.size() && kept < max_names && key_bytes <= max_names * kKeyBytesInRun) {
+      key_bytes += names[kept++].key.size();
+    }
+    if (kept == names.size()) return;
+    to_end = false;
+    names.resize(kept);
+  }
+
+  uint64_t number = 0;
+  int64_t begun_ns = 0;
+  bool all_counters = false;
+  bool from_start = true;
+  Name from{};  // or behind this
+  bool to_end = true;
+  std::vector<Name> names;
+  TemplateSums templates;
+
+  size_t max_names = 0;
+  size_t kept = 0;
+  size_t key_bytes = 0;
+};
+
+// ---- One limit ---------------------------------------------------------------------------------
+
+int64_t Listing::WallFromEngine(int64_t engine_ns, int64_t now_ns) const {
+  if (engine_ns == kNever) return 0;
+  return std::max<int64_t>(clock_->WallNs() - (now_ns - engine_ns), 0);
+}
+
+Totals Listing::WithWallTimes(Totals totals, int64_t now_ns) const {
+  totals.last_allowed_ns = WallFromEngine(totals.last_allowed_ns, now_ns);
+  totals.last_denied_ns = WallFromEngine(totals.last_denied_ns, now_ns);
+  totals.last_reset_ns = WallFromEngine(totals.last_reset_ns, now_ns);
+  return totals;
+}
+
+void Listing::FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* status) const {
   const LimitConfig& config = *counter.config;
   status->kind = counter.kind;
   status->key = counter.key();
   status->config = config;
   status->remaining = Remaining(config, counter.state, now_ns);
   const uint64_t reset_after_ns = ResetAfterNs(config, counter.state, now_ns);
-  const auto wall_ns = static_cast<uint64_t>(clock_.WallNs());
+  const auto wall_ns = static_cast<uint64_t>(clock_->WallNs());
   status->reset_at_ns =
       static_cast<int64_t>(std::min<uint64_t>(wall_ns + reset_after_ns, INT64_MAX));
   status->totals = counter.Forgettable(now_ns) ? Totals{} : counter.totals;
-  status->totals.last_allowed_ns = WallFromEngine(status->totals.last_allowed_ns, now_ns);
-  status->totals.last_denied_ns = WallFromEngine(status->totals.last_denied_ns, now_ns);
-  status->totals.last_reset_ns = WallFromEngine(status->totals.last_reset_ns, now_ns);
+  status->totals = WithWallTimes(status->totals, now_ns);
 }
 
-// Without totals: AddTotals adds them.
-void Engine::FillTemplate(const Template& subject, LimitStatus* status) const {
+// Without totals, which are its counters' too.
+void Listing::FillTemplate(const Template& subject, LimitStatus* status) const {
   status->kind = LimitKind::kTemplate;
   status->key = subject.prefix;
   status->config = *subject.config;
   status->remaining = subject.config->burst;
-  status->reset_at_ns = clock_.WallNs();
-  status->totals.last_allowed_ns = 0;
-  status->totals.last_denied_ns = 0;
-  status->totals.last_reset_ns = 0;
+  status->reset_at_ns = clock_->WallNs();
 }
 
-void Engine::AddWithWallTimes(Totals totals, int64_t now_ns, LimitStatus* status) const {
-  totals.last_allowed_ns = WallFromEngine(totals.last_allowed_ns, now_ns);
-  totals.last_denied_ns = WallFromEngine(totals.last_denied_ns, now_ns);
-  totals.last_reset_ns = WallFromEngine(totals.last_reset_ns, now_ns);
-  Merge(&status->totals, totals);
+Status Listing::StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
+  return kind == LimitKind::kTemplate ? StatusOfTemplate(key, status) : StatusOfKey(key, status);
 }
 
-// What the templates' counters have counted, and then what they have absorbed: counters that come
-// to know here that they have been reset move their totals meanwhile.
-void Engine::AddTotals(std::vector<LimitStatus>* page) {
-  std::unordered_map<std::string_view, LimitStatus*> templates;
-  for (LimitStatus& status : *page) {
-    if (status.kind == LimitKind::kTemplate) templates[status.key] = &status;
+Status Listing::StatusOfKey(std::string_view key, LimitStatus* status) {
+  const uint64_t hash = keyspace_->Hash(key);
+  Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  const std::lock_guard<Mutex> lock(shard.mutex);
+  const int64_t now_ns = clock_->Now();
+  Counter* counter = keyspace_->Find(shard, hash, key);
+  if (counter != nullptr && counter->Forgettable(now_ns)) counter = nullptr;
+  const Template* parent = counter == nullptr ? keyspace_->templates().Match(key) : nullptr;
+  CounterPointer imagined;
+  if (parent != nullptr && CheckKey(key).ok()) {
+    imagined.reset(Counter::Create(key, 0));
+    imagined->kind = LimitKind::kCounter;
+    imagined->config = parent->config;
+    counter = imagined.get();
   }
-  if (templates.empty()) return;
-  for (Shard& shard : keyspace_.shards()) {
-    const std::lock_guard<Mutex> lock(shard.mutex);
-    const int64_t now_ns = clock_.Now();
-    for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
-      Counter* counter = shard.table.at(slot);
-      if (counter == nullptr || counter->kind != LimitKind::kCounter ||
-          !keyspace_.templates().CatchUp(counter)) {
-        continue;
-      }
-      const auto found = templates.find(counter->parent()->prefix);
-      if (found == templates.end()) continue;
-      AddWithWallTimes(counter->totals, now_ns, found->second);
-      if (!counter->Forgettable(now_ns)) ++found->second->counters;
-    }
-  }
-  const std::lock_guard<Mutex> lock(keyspace_.shards()[0].mutex);
-  const int64_t now_ns = clock_.Now();
-  for (const auto& [prefix, status] : templates) {
-    const Template* subject = keyspace_.templates().Find(prefix);
-    if (subject != nullptr) AddWithWallTimes(subject->Absorbed(), now_ns, status);
-  }
+  if (counter == nullptr) return NotConfigured(key, "");
+  *status = LimitStatus();
+  FillStatus(*counter, now_ns, status);
+  return Status();
 }
 
-Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
-  const Running running(this);
-  const uint64_t hash = keyspace_.Hash(key);
-  Shard& shard = keyspace_.ShardOf(hash);
-  std::vector<LimitStatus> found(1);
+Status Listing::StatusOfTemplate(std::string_view prefix, LimitStatus* status) {
+  LimitStatus found;
   {
-    const std::lock_guard<Mutex> lock(shard.mutex);
-    FLINT_RETURN_IF_ERROR(CheckReadable());
-    const int64_t now_ns = clock_.Now();
-    const TemplateSet& templates = keyspace_.templates();
-    if (kind == LimitKind::kTemplate) {
-      const Template* subject = templates.Find(key);
-      if (subject == nullptr) {
-        return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key) + "*");
-      }
-      FillTemplate(*subject, &found[0]);
-    } else {
-      Counter* counter = keyspace_.Find(shard, hash, key);
-      if (counter != nullptr && counter->Forgettable(now_ns)) counter = nullptr;
-      const Template* parent = counter == nullptr ? templates.Match(key) : nullptr;
-      CounterPointer imagined;
-      if (parent != nullptr && CheckKey(key).ok()) {
-        imagined.reset(Counter::Create(key, 0));
-        imagined->kind = LimitKind::kCounter;
-        imagined->config = parent->config;
-        counter = imagined.get();
-      }
-      if (counter == nullptr) {
-        return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
-      }
-      FillStatus(*counter, now_ns, &found[0]);
-    }
+    const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+    const Template* subject = keyspace_->templates().Find(prefix);
+    if (subject == nullptr) return NotConfigured(prefix, "*");
+    FillTemplate(*subject, &found);
   }
-  AddTotals(&found);
-  *status = std::move(found[0]);
+  TemplateSums sums;
+  sums.Begin(prefix);
+  for (Keyspace::Shard& shard : keyspace_->shards()) {
+    WalkShard(shard,
+              [&](const Counter& counter, int64_t now_ns) { Count(counter, now_ns, &sums); });
+  }
+  AddAbsorbed(&sums);
+  *status = std::move(found);
+  status->totals = sums.of.begin()->second.totals;
+  status->counters = sums.of.begin()->second.counters;
   return Status();
 }
 
-void Engine::Collect(const Flags& flags, const Listed& wanted, std::vector<LimitStatus>* page) {
-  // A heap whose top is the one to go when a better one comes.
-  const auto keep = [&](LimitStatus status) {
-    if (page->size() == wanted.capacity) {
-      if (!wanted.before(status, page->front())) return;
-      std::pop_heap(page->begin(), page->end(), wanted.before);
-      page->pop_back();
-    }
-    page->push_back(std::move(status));
-    std::push_heap(page->begin(), page->end(), wanted.before);
-  };
-  bool templates = wanted.templates;
-  for (Shard& shard : keyspace_.shards()) {
-    const std::lock_guard<Mutex> lock(shard.mutex);
-    const int64_t now_ns = clock_.Now();
-    if (std::exchange(templates, false)) {
-      for (const auto& entry : keyspace_.templates().all()) {
-        if (!wanted.wants(entry.first, LimitKind::kTemplate, Totals{})) continue;
-        LimitStatus status;
-        FillTemplate(*entry.second, &status);
-        keep(std::move(status));
-      }
-    }
-    for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
-      Counter* counter = shard.table.at(slot);
-      if (counter == nullptr || (counter->kind == LimitKind::kCounter && !flags.all_counters) ||
-          !keyspace_.templates().CatchUp(counter) || counter->Forgettable(now_ns) ||
-          !wanted.wants(counter->key(), counter->kind, counter->totals)) {
-        continue;
-      }
-      LimitStatus status;
-      FillStatus(*counter, now_ns, &status);
-      keep(std::move(status));
-    }
+// ---- Walking over the table --------------------------------------------------------------------
+
+// Calls `visit` for each counter. Those that come to know here that their template has been reset
+// move their totals meanwhile.
+template <typename Visit>
+void Listing::WalkShard(Keyspace::Shard& shard, const Visit& visit) {
+  const std::lock_guard<Mutex> lock(shard.mutex);
+  const int64_t now_ns = clock_->Now();
+  for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
+    Counter* const counter = shard.table.at(slot);
+    if (counter != nullptr && keyspace_->templates().CatchUp(counter)) visit(*counter, now_ns);
   }
-  std::sort_heap(page->begin(), page->end(), wanted.before);
+  slots_seen_.fetch_add(shard.table.slots(), std::memory_order_relaxed);
 }
 
-Status Engine::List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
-                    size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
-  const Running running(this);
-  Listed wanted{capacity, true, nullptr, nullptr};
-  wanted.wants = [&](std::string_view key, LimitKind kind, const Totals&) {
-    return after == nullptr || ComesBefore(*after, after_kind, key, kind);
-  };
-  wanted.before = [](const LimitStatus& a, const LimitStatus& b) {
-    return ComesBefore(a.key, a.kind, b.key, b.kind);
-  };
-  page->clear();
-  if (capacity > 0) Collect(flags, wanted, page);
-  size_t bytes = 0;
-  size_t fitting = 0;
-  while (fitting < page->size() && bytes + (*page)[fitting].key.size() <= key_bytes) {
-    bytes += (*page)[fitting++].key.size();
-  }
-  page->resize(fitting);
-  AddTotals(page);
-  return Status();
+// Adds a counter to its template.
+void Listing::Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) const {
+  if (counter.parent() == nullptr) return;
+  const auto found = sums->of.find(counter.parent()->prefix);
+  if (found == sums->of.end()) return;
+  Merge(&found->second.totals, WithWallTimes(counter.totals, now_ns));
+  if (!counter.Forgettable(now_ns)) ++found->second.counters;
 }
 
-Status Engine::Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
-  const Running running(this);
-  Listed wanted{capacity, false, nullptr, nullptr};
-  wanted.wants = [by](std::string_view, LimitKind, const Totals& totals) {
-    return Total(totals, by) > 0;
-  };
-  wanted.before = [by](const LimitStatus& a, const LimitStatus& b) {
+// And then what the templates have absorbed.
+void Listing::AddAbsorbed(TemplateSums* sums) {
+  const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+  const int64_t now_ns = clock_->Now();
+  for (auto& [prefix, sum] : sums->of) {
+    const Template* const subject = keyspace_->templates().Find(prefix);
+    if (subject != nullptr) Merge(&sum.totals, WithWallTimes(subject->Absorbed(), now_ns));
+  }
+}
+
+void Listing::Top(TopBy by, const Wanted& wanted, std::vector<LimitStatus>* top) {
+  top->clear();
+  if (wanted.capacity == 0) return;
+  const auto before = [by](const LimitStatus& a, const LimitStatus& b) {
     const uint64_t of_a = Total(a.totals, by);
     const uint64_t of_b = Total(b.totals, by);
-    return of_a > of_b || (of_a == of_b && ComesBefore(a.key, a.kind, b.key, b.kind));
+    return of_a > of_b || (of_a == of_b && ComesBefore(PositionOf(a), PositionOf(b)));
   };
-  top->clear();
-  if (capacity > 0) Collect(flags, wanted, top);
-  return Status();
+  // A heap whose top is the one to go when a better one comes.
+  const auto consider = [&](const Counter& counter, int64_t now_ns) {
+    if ((counter.kind == LimitKind::kCounter && !wanted.all_counters) ||
+        Total(counter.totals, by) == 0 || counter.Forgettable(now_ns)) {
+      return;
+    }
+    LimitStatus status;
+    FillStatus(counter, now_ns, &status);
+    if (top->size() == wanted.capacity) {
+      if (!before(status, top->front())) return;
+      std::pop_heap(top->begin(), top->end(), before);
+      top->pop_back();
+    }
+    top->push_back(std::move(status));
+    std::push_heap(top->begin(), top->end(), before);
+  };
+  for (Keyspace::Shard& shard : keyspace_->shards()) WalkShard(shard, consider);
+  std::sort_heap(top->begin(), top->end(), before);
+}
+
+// ---- Sorted runs -------------------------------------------------------------------------------
+
+// The run that tells what comes behind `after`, made if there is none.
+std::shared_ptr<const Listing::SortedRun> Listing::RunBehind(const Position* after,
+                                                             bool all_counters) {
+  GiveUpOldRuns();
+  if (after != nullptr) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = std::find_if(runs_.begin(), runs_.end(), [&](const auto& run) {
+      return run->all_counters == all_counters && run->Covers(*after);
+    });
+    if (found != runs_.end()) {
+      std::rotate(found, found + 1, runs_.end());
+      return runs_.back();
+    }
+  }
+  const std::shared_ptr<SortedRun> run = BeginRun(after, all_counters);
+  ReadRun(run.get());
+  Keep(run);
+  return run;
+}
+
+// A listing that begins is shown everything that is there, so it takes no part in what has been
+// read before, and neither do the pages that follow.
+std::shared_ptr<Listing::SortedRun> Listing::BeginRun(const Position* after, bool all_counters) {
+  auto run = std::make_shared<SortedRun>();
+  run->all_counters = all_counters;
+  run->begun_ns = clock_->Now();
+  if (after != nullptr) {
+    run->from_start = false;
+    run->from = {std::string(after->key), after->kind};
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  run->number = ++runs_begun_;
+  if (after == nullptr) {
+    first_valid_[all_counters] = run->number;
+    std::erase_if(runs_, [&](const auto& old) { return old->all_counters == all_counters; });
+  }
+  return run;
+}
+
+void Listing::ReadRun(SortedRun* run) {
+  {
+    const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+    const uint64_t keys = keyspace_->limits() + keyspace_->counters();
+    run->max_names = std::max<size_t>(fewest_keys_in_run_, keys / kRunShare);
+    for (const auto& entry : keyspace_->templates().all()) {
+      const Position name{entry.first, LimitKind::kTemplate};
+      if (!run->Wants(name)) continue;
+      run->Add(name);
+      run->templates.Begin(entry.first);
+    }
+  }
+  const auto consider = [&](const Counter& counter, int64_t now_ns) {
+    Count(counter, now_ns, &run->templates);
+    const bool hidden = counter.kind == LimitKind::kCounter && !run->all_counters;
+    const Position name{counter.key(), counter.kind};
+    if (!hidden && !counter.Forgettable(now_ns) && run->Wants(name)) run->Add(name);
+  };
+  for (Keyspace::Shard& shard : keyspace_->shards()) {
+    WalkShard(shard, consider);
+    if (run->MuchTooLarge()) run->SortAndTrim();
+  }
+  run->SortAndTrim();
+  AddAbsorbed(&run->templates);
+}
+
+void Listing::Keep(std::shared_ptr<const SortedRun> run) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (run->number < first_valid_[run->all_counters]) return;
+  if (runs_.size() == kMaxRuns) runs_.erase(runs_.begin());
+  runs_.push_back(std::move(run));
+}
+
+void Listing::GiveUpOldRuns() {
+  const int64_t now_ns = clock_->Now();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase_if(runs_, [&](const auto& run) { return run->OlderThan(kMaxRunAgeNs, now_ns); });
+}
+
+size_t Listing::keys_held() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  size_t keys = 0;
+  for (const auto& run : runs_) keys += run->names.size();
+  return keys;
+}
+
+// ---- Pages -------------------------------------------------------------------------------------
+
+void Listing::Page(const Position* after, const Wanted& wanted, std::vector<LimitStatus>* page) {
+  page->clear();
+  if (wanted.capacity == 0) return;
+  std::shared_ptr<const SortedRun> run = RunBehind(after, wanted.all_counters);
+  while (FillPage(*run, after, wanted, page) && !run->to_end) {
+    const std::shared_ptr<const SortedRun> before = std::move(run);
+    const Position end = before->names.back().position();
+    run = RunBehind(&end, wanted.all_counters);
+  }
+  if (!page->empty()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::erase(runs_, run);
+}
+
+// Whether there is room for more than the run has.
+bool Listing::FillPage(const SortedRun& run, const Position* after, const Wanted& wanted,
+                       std::vector<LimitStatus>* page) {
+  size_t key_bytes = 0;
+  for (const LimitStatus& status : *page) key_bytes += status.key.size();
+  const auto is_shown = [&](const Position& name) {
+    if (!page->empty()) return !ComesBefore(PositionOf(page->back()), name);
+    return after != nullptr && !ComesBefore(*after, name);
+  };
+  auto name = run.names.begin();
+  if (after != nullptr) {
+    name = std::upper_bound(name, run.names.end(), *after, [](const Position& a, const Name& b) {
+      return ComesBefore(a, b.position());
+    });
+  }
+  for (; name != run.names.end(); ++name) {
+    if (page->size() == wanted.capacity) return false;
+    LimitStatus status;
+    // A limit that has changed its kind since has changed its place too.
+    if (!Lookup(run, name->position(), &status) || is_shown(PositionOf(status))) continue;
+    key_bytes += status.key.size();
+    if (key_bytes > wanted.key_bytes) return false;
+    page->push_back(std::move(status));
+  }
+  return page->size() < wanted.capacity;
+}
+
+// False when it is not there any more.
+bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* status) {
+  if (name.kind == LimitKind::kTemplate) {
+    const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+    const Template* const subject = keyspace_->templates().Find(name.key);
+    if (subject == nullptr) return false;
+    FillTemplate(*subject, status);
+    const TemplateSums::Sum& sum = run.templates.of.find(name.key)->second;
+    status->totals = sum.totals;
+    status->counters = sum.counters;
+    return true;
+  }
+  const uint64_t hash = keyspace_->Hash(name.key);
+  Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  const std::lock_guard<Mutex> lock(shard.mutex);
+  const int64_t now_ns = clock_->Now();
+  const Counter* const counter = keyspace_->Find(shard, hash, name.key);
+  if (counter == nullptr || counter->Forgettable(now_ns)) return false;
+  if (counter->kind == LimitKind::kCounter && !run.all_counters) return false;
+  FillStatus(*counter, now_ns, status);
+  return true;
 }
 
 }  // namespace flint

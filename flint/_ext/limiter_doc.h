@@ -58,16 +58,18 @@
   "Its entries are key, rate, per_millis (whole milliseconds; per_ns is exact), algorithm,\n"    \
   "remaining, reset_at, total_allowed, total_denied, total_allowed_cost, total_denied_cost,\n"   \
   "last_allowed_at, last_denied_at, last_reset_at (RFC 3339, '+00:00', or None if never),\n"     \
-  "burst, per_ns and template. A template's totals include all its counters'.\n"                 \
+  "burst, per_ns and template. A template's totals include all its counters', so reading them\n" \
+  "takes time in proportion to all counters.\n"                                                  \
   "\n" TEMPLATE_RULE                                                                             \
   "Reading changes nothing. Raises TypeError, ValueError, ClosedError or ForkedError."
 
-#define TOP_DOC                                                                              \
-  "top($self, /, by='denied', limit=20)\n--\n\n"                                             \
-  "Return status dicts of the keys with the largest total, largest first.\n"                 \
-  "\n"                                                                                       \
-  "by is 'denied', 'allowed', 'denied_cost' or 'allowed_cost'; limit is 1 to 65,536. Keys\n" \
-  "under templates are included, templates themselves and totals of 0 are not."
+#define TOP_DOC                                                                               \
+  "top($self, /, by='denied', limit=20)\n--\n\n"                                              \
+  "Return status dicts of the keys with the largest total, largest first.\n"                  \
+  "\n"                                                                                        \
+  "by is 'denied', 'allowed', 'denied_cost' or 'allowed_cost'; limit is 1 to 65,536. Keys\n"  \
+  "under templates are included, templates themselves and totals of 0 are not. It looks at\n" \
+  "every limit and counter."
 
 #define REMOVE_DOC                                \
   "_remove($self, /, key, template=None)\n--\n\n" \

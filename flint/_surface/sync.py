@@ -117,7 +117,8 @@ class SyncSurface(Place):
     def list(self, *, counters: bool = False) -> StatusList:
         """Return the `status` of every limit and template, in order of their keys; with `counters`
         also of every key that has a counter under a template now. Limits that change meanwhile may
-        be shown before or after their change."""
+        be shown before or after their change. Takes time in proportion to all limits and counters,
+        shown or not."""
         entries = self._list(counters)
         entries.sort(key=operator.itemgetter("key", "template"))
         return entries
