@@ -147,9 +147,9 @@ Status ReadConfig(const flint_limiter_config& from, LimitConfig* to) {
   return Status(Code::kInternal, "an unknown kind of configuration error");
 }
 
-Status ReadLimit(const flint_limiter_config* from, Engine::Limit* to) {
+Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Engine::Limit* to) {
   flint_limiter_config config;
-  FLINT_RETURN_IF_ERROR(ReadStruct(from, "config", &config));
+  FLINT_RETURN_IF_ERROR(ReadStruct(from, "config", &config, stride));
   FLINT_RETURN_IF_ERROR(ReadKind(config.kind, &to->kind));
   FLINT_RETURN_IF_ERROR(ReadKey(config.key, config.key_bytes, &to->key));
   return ReadConfig(config, &to->config);
@@ -178,13 +178,13 @@ Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
   return Status();
 }
 
-Status CheckStride(uint64_t stride, uint64_t least, const char* name) {
+Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name) {
   if (stride >= least && stride % 8 == 0) return Status();
   return OutOfBounds(name, stride, "sizeof the structure");
 }
 
-void WriteOtherDecision(const Engine::Decision& from, bool decision_only,
-                        flint_limiter_result* to) {
+void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to,
+                        uint64_t stride) {
   if (decision_only) {
     to->allowed = from.allowed ? 1 : 0;
     to->undecided = from.undecided ? 1 : 0;
@@ -193,10 +193,11 @@ void WriteOtherDecision(const Engine::Decision& from, bool decision_only,
   }
   flint_limiter_result result{};
   FillResult(from, &result);
-  WriteStruct(result, to);
+  WriteStruct(result, to, stride);
 }
 
-void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to) {
+void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to,
+                 uint64_t stride) {
   flint_limiter_status_info status{};
   status.kind = static_cast<uint32_t>(from.kind);
   status.key = key;
@@ -215,7 +216,7 @@ void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter
   status.last_denied_at_ns = from.totals.last_denied_ns;
   status.last_reset_at_ns = from.totals.last_reset_ns;
   status.counters = from.counters;
-  WriteStruct(status, to);
+  WriteStruct(status, to, stride);
 }
 
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
@@ -308,7 +309,7 @@ void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, u
     }
     event.item_index = static_cast<uint32_t>(i);
     event.item_count = static_cast<uint32_t>(from.items.size());
-    WriteStruct(event, At(to, stride, i));
+    WriteStruct(event, At(to, stride, i), stride);
     text += item.key.size();
   }
 }

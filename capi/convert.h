@@ -16,10 +16,32 @@
 // Between the public header's structures and the engine's types: sizes, bounds and names.
 namespace flint {
 
-// Whether a structure is there and at least as large as this version of the header has it.
+// The size that a structure had in its first version: that of every version's callers at least.
+template <typename T>
+inline constexpr size_t kFirstSize = 0;
+
+#define FLINT_FIRST_SIZE(type, last_field, size_with_64_bits)                       \
+  template <>                                                                       \
+  inline constexpr size_t kFirstSize<type> =                                        \
+      offsetof(type, last_field) + sizeof(static_cast<type*>(nullptr)->last_field); \
+  static_assert(sizeof(void*) != 8 || kFirstSize<type> == (size_with_64_bits))
+
+FLINT_FIRST_SIZE(flint_limiter_options, sync_denials, 112);
+FLINT_FIRST_SIZE(flint_limiter_config, reserved, 56);
+FLINT_FIRST_SIZE(flint_limiter_result, ticket, 72);
+FLINT_FIRST_SIZE(flint_limiter_item, cost, 32);
+FLINT_FIRST_SIZE(flint_limiter_status_info, counters, 136);
+FLINT_FIRST_SIZE(flint_limiter_info, read_only, 216);
+FLINT_FIRST_SIZE(flint_limiter_doctor_report, directory_mode, 104);
+FLINT_FIRST_SIZE(flint_limiter_history_query, cursor, 40);
+FLINT_FIRST_SIZE(flint_limiter_event, item_count, 104);
+#undef FLINT_FIRST_SIZE
+
+// Whether a structure is there and at least as large as in its first version.
 template <typename T>
 Status CheckStruct(const T* structure, const char* name) {
-  if (structure != nullptr && structure->struct_size >= sizeof(T)) [[likely]]
+  static_assert(kFirstSize<T> != 0);
+  if (structure != nullptr && structure->struct_size >= kFirstSize<T>) [[likely]]
     return Status();
   if (structure == nullptr) return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
   return Status(Code::kInvalidArgument, std::string(name) + ".struct_size is " +
@@ -27,23 +49,33 @@ Status CheckStruct(const T* structure, const char* name) {
                                             "; set it to sizeof the structure");
 }
 
+// How much of the caller's structure both sides know. `stride` is how far the next one is from it.
 template <typename T>
-Status ReadStruct(const T* from, const char* name, T* to) {
+size_t CommonBytes(const T& structure, uint64_t stride) {
+  return std::min<uint64_t>({structure.struct_size, stride, sizeof(T)});
+}
+
+inline constexpr uint64_t kAlone = UINT64_MAX;  // the stride of what is no array
+
+// Takes what the caller has set; fields that it does not know are zero.
+template <typename T>
+Status ReadStruct(const T* from, const char* name, T* to, uint64_t stride = kAlone) {
   FLINT_RETURN_IF_ERROR(CheckStruct(from, name));
-  std::memcpy(to, from, sizeof(T));
+  const size_t common = CommonBytes(*from, stride);
+  if (common == sizeof(T)) [[likely]] {
+    *to = *from;
+    return Status();
+  }
+  *to = T{};
+  std::memcpy(static_cast<void*>(to), from, common);
   return Status();
 }
 
 // Fills as much of the caller's structure as it knows of.
 template <typename T>
-void WriteStruct(const T& from, T* to) {
+void WriteStruct(const T& from, T* to, uint64_t stride = kAlone) {
   const uint32_t struct_size = to->struct_size;
-  if (struct_size == sizeof(T)) [[likely]] {
-    *to = from;
-    to->struct_size = struct_size;
-    return;
-  }
-  std::memcpy(static_cast<void*>(to), &from, std::min<size_t>(struct_size, sizeof(T)));
+  std::memcpy(static_cast<void*>(to), &from, CommonBytes(*to, stride));
   to->struct_size = struct_size;
 }
 
@@ -69,14 +101,19 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
 // Rate, per, burst and algorithm.
 Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);
 // And kind and key.
-Status ReadLimit(const flint_limiter_config* from, Engine::Limit* to);
+Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Engine::Limit* to);
 Status ReadKind(uint32_t kind, LimitKind* to);
 Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to);
 // `*to` is as it was made.
 inline Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
   return flags == 0 ? Status() : ReadSomeFlags(flags, allowed, to);
 }
-Status CheckStride(uint64_t stride, uint64_t least, const char* name);
+Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name);
+// An array's stride is at least the size that its structure had in its first version.
+template <typename T>
+Status CheckStride(uint64_t stride, const char* name) {
+  return CheckStrideOf(stride, kFirstSize<T>, name);
+}
 
 // All but struct_size.
 inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
@@ -91,16 +128,18 @@ inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
   to->retry_after_ns = from.retry_after_ns;
   to->ticket = from.ticket;
 }
-void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to);
+void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to,
+                        uint64_t stride);
 inline void WriteDecision(const Engine::Decision& from, bool decision_only,
-                          flint_limiter_result* to) {
-  if (!decision_only && to->struct_size == sizeof(*to)) [[likely]] {
+                          flint_limiter_result* to, uint64_t stride = kAlone) {
+  if (!decision_only && CommonBytes(*to, stride) == sizeof(*to)) [[likely]] {
     FillResult(from, to);
   } else {
-    WriteOtherDecision(from, decision_only, to);
+    WriteOtherDecision(from, decision_only, to, stride);
   }
 }
-void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to);
+void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to,
+                 uint64_t stride = kAlone);
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
 void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to);

@@ -29,6 +29,8 @@ constexpr uint32_t kEndFlags = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
 constexpr uint32_t kCheckFlags =
     FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_DECISION_ONLY;
 constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
+// The stride of one limit, however large its caller knows it.
+constexpr uint64_t kOneConfig = UINT64_MAX & ~uint64_t{7};
 constexpr char kMemoryPath[] = ":memory:";
 
 // Allocates nothing: this may be where the lack of memory is reported.
@@ -93,7 +95,8 @@ inline int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter, const
                            const flint_limiter_config* inline_config, flint_limiter_result* result,
                            flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    if (result == nullptr || result->struct_size < sizeof(*result)) [[unlikely]] {
+    if (result == nullptr || result->struct_size < flint::kFirstSize<flint_limiter_result>)
+        [[unlikely]] {
       return flint::CheckStruct(result, "result");
     }
     Engine::Flags read;
@@ -175,7 +178,7 @@ void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_statu
   for (const Engine::LimitStatus& status : page) {
     if (used + status.key.size() > text_bytes) return;
     std::memcpy(text + used, status.key.data(), status.key.size());
-    flint::WriteStatus(status, text + used, flint::At(entries, stride, (*count)++));
+    flint::WriteStatus(status, text + used, flint::At(entries, stride, (*count)++), stride);
     used += status.key.size();
   }
 }
@@ -189,7 +192,7 @@ Status CheckPage(const char* name, const Entry* entries, uint64_t capacity, uint
     return Status(Code::kInvalidArgument,
                   "text_bytes is " + std::to_string(text_bytes) + "; it must be at least 65,536");
   }
-  FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(Entry), "stride"));
+  FLINT_RETURN_IF_ERROR(flint::CheckStride<Entry>(stride, "stride"));
   for (uint64_t i = 0; i < capacity; ++i) {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(entries, stride, i), name));
   }
@@ -246,7 +249,7 @@ int32_t flint_limiter_close(flint_limiter** limiter, flint_limiter_error* error)
 
 int32_t flint_limiter_limit(flint_limiter* limiter, const flint_limiter_config* config,
                             uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
-  return flint_limiter_limit_many(limiter, config, 1, sizeof(*config), flags, ticket, error);
+  return flint_limiter_limit_many(limiter, config, 1, kOneConfig, flags, ticket, error);
 }
 
 int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_config* configs,
@@ -255,10 +258,10 @@ int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_con
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kChangeFlags, &read));
-    FLINT_RETURN_IF_ERROR(flint::CheckStride(stride, sizeof(*configs), "stride"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_config>(stride, "stride"));
     std::vector<Engine::Limit> limits(count);
     for (uint64_t i = 0; i < count; ++i) {
-      FLINT_RETURN_IF_ERROR(flint::ReadLimit(flint::At(configs, stride, i), &limits[i]));
+      FLINT_RETURN_IF_ERROR(flint::ReadLimit(flint::At(configs, stride, i), stride, &limits[i]));
     }
     uint64_t last = 0;
     FLINT_RETURN_IF_ERROR(engine->ConfigureMany(limits, read, &last));
@@ -302,8 +305,8 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     if (denied_index == nullptr) return NullArgument("denied_index");
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
-    FLINT_RETURN_IF_ERROR(flint::CheckStride(item_stride, sizeof(*items), "item_stride"));
-    FLINT_RETURN_IF_ERROR(flint::CheckStride(result_stride, sizeof(*results), "result_stride"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_item>(item_stride, "item_stride"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_result>(result_stride, "result_stride"));
     if (count > FLINT_LIMITER_MAX_ITEMS) {
       return Status(Code::kInvalidArgument,
                     "items has " + std::to_string(count) + " entries; 1 to 1,024 are allowed");
@@ -313,7 +316,8 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     std::pmr::vector<Engine::Item> wanted(count, &arena);
     for (uint64_t i = 0; i < count; ++i) {
       flint_limiter_item item;
-      FLINT_RETURN_IF_ERROR(flint::ReadStruct(flint::At(items, item_stride, i), "items", &item));
+      FLINT_RETURN_IF_ERROR(
+          flint::ReadStruct(flint::At(items, item_stride, i), "items", &item, item_stride));
       FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &wanted[i].key));
       wanted[i].cost = item.cost;
       FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(results, result_stride, i), "results"));
@@ -322,7 +326,8 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     size_t denied = 0;
     FLINT_RETURN_IF_ERROR(engine->CheckAll(wanted, read, decisions.data(), &denied));
     for (uint64_t i = 0; i < count && i <= denied; ++i) {
-      flint::WriteDecision(decisions[i], read.decision_only, flint::At(results, result_stride, i));
+      flint::WriteDecision(decisions[i], read.decision_only, flint::At(results, result_stride, i),
+                           result_stride);
     }
     *denied_index = denied;
     return Status();
@@ -462,8 +467,12 @@ int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags, flint_limi
   });
 }
 
-const char* flint_limiter_version(void) { return "1.0.0"; }
+const char* flint_limiter_version(void) { return "1.1.0"; }
 
 const char* flint_limiter_code_text(int32_t code) {
   return flint::CodeSentence(static_cast<Code>(code));
+}
+
+const char* flint_limiter_code_name(int32_t code) {
+  return flint::CodeName(static_cast<Code>(code));
 }

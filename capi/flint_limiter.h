@@ -14,7 +14,11 @@
  *  3. Keys are 1 to 65,535 bytes of UTF-8 and not all white space.
  *  4. Structures start with `struct_size`, which the caller sets to sizeof the structure it was
  *     compiled with; Flint neither reads nor writes beyond it, so they can grow. Arrays are passed
- *     with a stride for the same reason. Fill a structure with zeros before setting its fields.
+ *     with a stride, a multiple of 8, for the same reason. Fill a structure with zeros before
+ *     setting its fields. A structure, or a stride, that is smaller than in its first version is
+ * refused with INVALID_ARGUMENT. Fields that a caller does not know count as zero, and are not
+ *     filled. Fields that Flint does not know are ignored, and left alone: a program that needs a
+ *     field of a later version than it was given asks flint_limiter_version first.
  *  5. Quantities (rate, burst, cost, per_ns) are 1 to 2^62, and a cost is at most the burst. What
  *     lies outside is refused with FLINT_LIMITER_INVALID_ARGUMENT before anything is written.
  *  6. Times end in `_ns` and are nanoseconds; points in time count from 1970-01-01 UTC.
@@ -28,7 +32,7 @@
  *
  * 11. On a limiter that was opened for reading only, what would change something returns READ_ONLY.
  *
- * Unless a function says otherwise it exists since version 1.0.
+ * What says nothing else exists since version 1.0.
  */
 #ifndef FLINT_LIMITER_H
 #define FLINT_LIMITER_H
@@ -540,11 +544,15 @@ FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t
 
 /* ---- About the library --------------------------------------------------------------------- */
 
-/* "1.0.0"; static. */
+/* "1.1.0"; static. */
 FLINT_LIMITER_API const char* flint_limiter_version(void);
 
 /* A sentence for a status code, "unknown status" for others; static. */
 FLINT_LIMITER_API const char* flint_limiter_code_text(int32_t code);
+
+/* The name of a status code as it stands above, without FLINT_LIMITER_ ("LOCKED"); "UNKNOWN" for
+ * others; static. Since 1.1. */
+FLINT_LIMITER_API const char* flint_limiter_code_name(int32_t code);
 
 #ifdef __cplusplus
 }

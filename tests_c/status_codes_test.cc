@@ -17,12 +17,13 @@ struct CodeFacts {
   Code code;
   int32_t value;         // in the list
   int32_t public_value;  // in the header
+  const char* name;
   const char* sentence;
 };
 
 constexpr CodeFacts kCodes[] = {
 #define FLINT_CODE_FACTS(name, c_name, value, sentence) \
-  {Code::name, value, FLINT_LIMITER_##c_name, sentence},
+  {Code::name, value, FLINT_LIMITER_##c_name, #c_name, sentence},
     FLINT_STATUS_CODES(FLINT_CODE_FACTS)
 #undef FLINT_CODE_FACTS
 };
@@ -38,6 +39,7 @@ TEST(StatusCodes, AreToldInTheSameWords) {
   for (const CodeFacts& facts : kCodes) {
     EXPECT_STREQ(flint_limiter_code_text(facts.public_value), facts.sentence);
     EXPECT_STREQ(CodeSentence(facts.code), facts.sentence);
+    EXPECT_STREQ(flint_limiter_code_name(facts.public_value), facts.name);
     if (facts.code != Code::kOk) {
       EXPECT_EQ(Status(facts.code, "words").message(), "words");
     }
@@ -59,6 +61,7 @@ TEST(StatusCodes, NoOtherValueIsKnown) {
   for (int32_t value = -1000; value <= 1000; ++value) {
     const bool known = std::string(flint_limiter_code_text(value)) != "unknown status";
     EXPECT_EQ(known, values.count(value) == 1) << value;
+    EXPECT_EQ(known, std::string(flint_limiter_code_name(value)) != "UNKNOWN") << value;
   }
 }
 

@@ -1,7 +1,8 @@
 """The C ABI is the committed one, tests_c/abi/flint_limiter.abi, for 64-bit machines: for each
 structure of the header its size and its fields with their offsets and sizes, for each constant its
-value, and the symbols of the library. What a release has listed stays: structures grow at their
-end, constants and symbols are added.
+value, and the symbols of the library with their version nodes. The lists of versions that have been
+released lie in a directory each. What they have listed stays: structures grow at their end,
+constants and symbols are added.
 
 When something has been added, `python tests_py/test_abi.py` prints the new list for the package
 that it imports.
@@ -88,6 +89,45 @@ def test_the_abi_is_the_committed_one() -> None:
     assert actual_list() == LIST.read_text("utf-8").splitlines()
 
 
+def parse(lines: list[str]) -> tuple[dict[str, list[str]], dict[str, int], set[str]]:
+    """The structures' fields, the structures' sizes, and everything else of a list."""
+    fields: dict[str, list[str]] = {}
+    sizes: dict[str, int] = {}
+    others: set[str] = set()
+    for line in lines:
+        if line.startswith("  "):
+            fields[next(reversed(fields))].append(line)
+        elif line.startswith("struct "):
+            _, name, size = line.split()
+            fields[name], sizes[name] = [], int(size)
+        else:
+            others.add(line)
+    return fields, sizes, others
+
+
+@pytest.mark.parametrize(
+    "released", sorted(LIST.parent.glob("*/*.abi")), ids=lambda p: p.parent.name
+)
+def test_what_was_released_stays(released: Path) -> None:
+    fields, sizes, others = parse(released.read_text("utf-8").splitlines())
+    fields_now, sizes_now, others_now = parse(actual_list())
+    assert others <= others_now
+    for name, its in fields.items():
+        assert fields_now[name][: len(its)] == its
+        assert sizes_now[name] >= sizes[name]
+
+
+def test_the_first_sizes_are_those_of_the_first_version() -> None:
+    """What the library refuses as too small, against the list of the version that came first."""
+    text = (ROOT / "capi" / "convert.h").read_text("utf-8")
+    first = dict(re.findall(r"^FLINT_FIRST_SIZE\((\w+), \w+, (\d+)\);", text, re.MULTILINE))
+    listed: dict[str, int] = {}
+    for released in sorted(LIST.parent.glob("*/*.abi"), reverse=True):
+        listed |= parse(released.read_text("utf-8").splitlines())[1]
+    del listed["flint_limiter_error"]  # of any size
+    assert {name: int(size) for name, size in first.items() if name in listed} == listed
+
+
 def test_nothing_of_the_header_is_overlooked() -> None:
     text = header()
     assert len(structures()) == text.count("uint32_t struct_size;") > 0
@@ -102,8 +142,16 @@ def test_nothing_of_the_header_is_overlooked() -> None:
 
 def test_every_function_is_exported_and_nothing_else() -> None:
     exported = {symbol.split("@")[0] for symbol in symbols()}
-    assert exported == {f"T {name}" for name in functions()} | {"A FLINT_LIMITER_1.0"}
+    nodes = {"A FLINT_LIMITER_1.0", "A FLINT_LIMITER_1.1"}
+    assert exported == {f"T {name}" for name in functions()} | nodes
     assert all(name.startswith("flint_limiter_") for name in functions())
+
+
+def test_each_symbol_is_listed_with_its_version() -> None:
+    text = (ROOT / "capi" / "flint_limiter.map").read_text("utf-8")
+    listed = re.findall(r"^    (\w+);$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(functions())
+    assert re.findall(r"^ +.*\*.*$", text, re.MULTILINE) == ["    *;"]  # what is local
 
 
 def test_the_installed_header_is_the_projects() -> None:

@@ -35,6 +35,17 @@ const char* CodeSentence(Code code) {
   return "unknown status";
 }
 
+const char* CodeName(Code code) {
+  switch (code) {
+#define FLINT_CODE_CASE(name, c_name, value, sentence) \
+  case Code::name:                                     \
+    return #c_name;
+    FLINT_STATUS_CODES(FLINT_CODE_CASE)
+#undef FLINT_CODE_CASE
+  }
+  return "UNKNOWN";
+}
+
 Status Status::FromErrno(int system_errno, const std::string& what) {
   return FromErrno(CodeOfErrno(system_errno), system_errno, what);
 }

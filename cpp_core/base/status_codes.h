@@ -33,6 +33,7 @@ enum class Code : int32_t {
 #undef FLINT_DEFINE_CODE
 };
 
-const char* CodeSentence(Code code);
+const char* CodeSentence(Code code);  // "unknown status" for others
+const char* CodeName(Code code);      // "LOCKED"; "UNKNOWN" for others
 
 }  // namespace flint

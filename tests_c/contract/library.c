@@ -5,8 +5,17 @@
 #include "support.h"
 
 static void Version(void) {
-  CHECK(strcmp(flint_limiter_version(), "1.0.0") == 0);
+  CHECK(strcmp(flint_limiter_version(), "1.1.0") == 0);
   CHECK(flint_limiter_version() == flint_limiter_version());
+}
+
+static void CodeName(void) {
+  CHECK(strcmp(flint_limiter_code_name(FLINT_LIMITER_OK), "OK") == 0);
+  CHECK(strcmp(flint_limiter_code_name(FLINT_LIMITER_LOCKED), "LOCKED") == 0);
+  CHECK(strcmp(flint_limiter_code_name(FLINT_LIMITER_WOULD_BLOCK), "WOULD_BLOCK") == 0);
+  CHECK(flint_limiter_code_name(7) == flint_limiter_code_name(7));
+  CHECK(strcmp(flint_limiter_code_name(-1), "UNKNOWN") == 0);
+  CHECK(strcmp(flint_limiter_code_name(INT32_MAX), "UNKNOWN") == 0);
 }
 
 static void CodeText(void) {
@@ -23,6 +32,7 @@ static void CodeText(void) {
 
 const Test library_tests[] = {
     TEST(Version),
+    TEST(CodeName),
     TEST(CodeText),
     {NULL, NULL},
 };

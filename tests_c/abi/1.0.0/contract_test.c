@@ -1,5 +1,6 @@
 /* contract_test.c - every promise of flint_limiter.h 1.0.0, from the outside. It stays as it was
- * with that version, and so does the header beside it, which it is compiled with.
+ * with that version, and so does the header beside it, which it is compiled with. Only the version
+ * that the library says it has may be a later one.
  *
  * A C99 program that includes nothing of Flint but the public header and links nothing but the
  * library. `contract_test` runs everything, `contract_test Fork List` the tests so named. */
@@ -650,7 +651,7 @@ static void CallEveryFunction(flint_limiter* limiter, int32_t expected, const ch
 /* ---- About the library ----------------------------------------------------------------------- */
 
 static void Version(void) {
-  CHECK(strcmp(flint_limiter_version(), "1.0.0") == 0);
+  CHECK(strncmp(flint_limiter_version(), "1.", 2) == 0);
   CHECK(flint_limiter_version() == flint_limiter_version());
 }
 
