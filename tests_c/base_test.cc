@@ -1,10 +1,15 @@
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <ctime>
+#include <functional>
+#include <new>
 #include <random>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +19,7 @@
 #include "base/crc32c.h"
 #include "base/sha256.h"
 #include "base/status.h"
+#include "base/thread.h"
 #include "fake_clock.h"
 
 namespace flint {
@@ -309,6 +315,99 @@ TEST(ClockTest, FakeClockShowsWhatItIsTold) {
   EXPECT_EQ(clock.BootNs(), 0);
   clock.SetMonotonic(false);
   EXPECT_FALSE(clock.monotonic());
+}
+
+// ---- Threads -----------------------------------------------------------------------------------
+
+void NothingEscapes(const Status& status) { ADD_FAILURE() << status.message(); }
+
+TEST(ThreadTest, HasItsNameAndNoneOfTheProgramsSignals) {
+  char name[16] = "";
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  Thread thread;
+  EXPECT_FALSE(thread.started());
+  ASSERT_TRUE(thread
+                  .Start(
+                      "flint-test",
+                      [&] {
+                        pthread_getname_np(pthread_self(), name, sizeof(name));
+                        pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+                      },
+                      NothingEscapes)
+                  .ok());
+  EXPECT_TRUE(thread.started());
+  thread.Join();
+  EXPECT_FALSE(thread.started());
+  EXPECT_STREQ(name, "flint-test");
+  for (const int taken : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) {
+    EXPECT_FALSE(sigismember(&blocked, taken)) << taken;
+  }
+  for (const int program : {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGALRM, SIGUSR1, SIGPIPE, SIGPROF}) {
+    EXPECT_TRUE(sigismember(&blocked, program)) << program;
+  }
+}
+
+TEST(ThreadTest, StartingOneLeavesTheCallersSignalsAlone) {
+  sigset_t before;
+  sigset_t after;
+  pthread_sigmask(SIG_BLOCK, nullptr, &before);
+  Thread thread;
+  ASSERT_TRUE(thread
+                  .Start(
+                      "flint-test", [] {}, NothingEscapes)
+                  .ok());
+  pthread_sigmask(SIG_BLOCK, nullptr, &after);
+  thread.Join();
+  thread.Join();
+  for (int number = 1; number < 32; ++number) {
+    EXPECT_EQ(sigismember(&after, number), sigismember(&before, number)) << number;
+  }
+}
+
+TEST(ThreadTest, WhatEscapesItIsHandedOver) {
+  const auto escaping = [](const std::function<void()>& run) {
+    Status escaped;
+    Thread thread;
+    EXPECT_TRUE(
+        thread.Start("flint-test", run, [&](const Status& status) { escaped = status; }).ok());
+    thread.Join();
+    return escaped;
+  };
+  EXPECT_TRUE(escaping([] {}).ok());
+  EXPECT_EQ(escaping([] { throw std::bad_alloc(); }).code(), Code::kNoMemory);
+  const Status error = escaping([] { throw std::runtime_error("as it happened"); });
+  EXPECT_EQ(error.code(), Code::kInternal);
+  EXPECT_EQ(error.message(), "as it happened");
+  EXPECT_EQ(escaping([] { throw 5; }).code(), Code::kInternal);  // NOLINT
+}
+
+// Without memory for its stack the system refuses a thread as it does one too many.
+TEST(ThreadTest, OneThatCannotBeMadeIsAnErrorThatSaysWhatRanOut) {
+  pthread_attr_t before;
+  pthread_attr_t too_large;
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  ASSERT_EQ(pthread_attr_init(&too_large), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&too_large, size_t{1} << 60), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&too_large), 0);
+  Thread thread;
+  const Status status = thread.Start(
+      "flint-test", [] {}, NothingEscapes);
+  ASSERT_EQ(pthread_setattr_default_np(&before), 0);
+  pthread_attr_destroy(&too_large);
+  pthread_attr_destroy(&before);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.detail()->system_errno, EAGAIN);
+  EXPECT_EQ(status.message(),
+            "cannot start the thread flint-test; no more threads can be made (a limit of the user, "
+            "`ulimit -u`, of the container, pids.max, or of memory): Resource temporarily "
+            "unavailable");
+  EXPECT_FALSE(thread.started());
+  ASSERT_TRUE(thread
+                  .Start(
+                      "flint-test", [] {}, NothingEscapes)
+                  .ok());
+  thread.Join();
 }
 
 }  // namespace

@@ -36,6 +36,7 @@ class [[nodiscard]] Status {
   static Status WouldBlock() { return Status(Code::kWouldBlock); }
   static Status Closed() { return Status(Code::kClosed); }
   static Status TableFull() { return Status(Code::kTableFull); }
+  static Status NoMemory() { return Status(Code::kNoMemory); }
 
   // The system's error of another status.
   Status& WithErrnoOf(const Status& other) {

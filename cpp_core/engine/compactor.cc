@@ -39,6 +39,16 @@ void Compactor::StartFrom(const Covered& covered, uint64_t snapshot_bytes, uint6
   segments_since_snapshot_.store(segments);
 }
 
+Status Compactor::StartThread() {
+  return thread_.Start(
+      "flint-compactor", [this] { Run(); },
+      [this](const Status&) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        stop_.store(true);
+        changed_.notify_all();
+      });
+}
+
 bool Compactor::Worth() const {
   const uint64_t log_bytes = log_->counts().appended - covered_position_.load();
   const uint64_t bound = std::max(kLeastBytes, kTimesSnapshot * snapshot_bytes_.load());
@@ -62,7 +72,6 @@ void Compactor::StartIfWorth() {
 uint64_t Compactor::Start() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (stop_.load()) return wanted_;
-  if (!thread_.joinable()) thread_ = std::thread(&Compactor::Run, this);
   // One that is running may have begun before what the caller wants covered was written.
   wanted_ = begun_ + 1;
   changed_.notify_all();
@@ -106,7 +115,7 @@ void Compactor::Stop() {
     stop_.store(true);
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  thread_.Join();
 }
 
 Compactor::Counts Compactor::counts() const {

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
-#include <thread>
 
 #include "base/env.h"
+#include "base/thread.h"
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
 #include "storage/engine_clock.h"
@@ -48,6 +48,9 @@ class Compactor {
   // anything else.
   void StartFrom(const Covered& covered, uint64_t snapshot_bytes, uint64_t segments);
 
+  // Starts the thread: at opening, when a failure can still be told to somebody.
+  Status StartThread();
+
   // A segment has been rotated.
   void OnRotated();
   // Starts a compaction if the log has outgrown the snapshot and none is running or wanted.
@@ -77,10 +80,10 @@ class Compactor {
   EngineClock* const clock_;
   KeptSegments* const kept_;
 
-  // Compactions are numbered as they begin; the thread starts with the first.
+  // Compactions are numbered as they begin.
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::thread thread_;
+  Thread thread_;
   uint64_t wanted_ = 0;
   uint64_t begun_ = 0;
   uint64_t ended_ = 0;

@@ -72,12 +72,13 @@ Status Engine::OpenDirectory() {
   Log::Start start;
   FLINT_RETURN_IF_ERROR(
       recovery.TakeOver(options_.log, ClockPayload{clock_.Pair(), clock_.Boot()}, &start));
-  StartLog(std::move(start), head.covered, loaded.bytes, recovery.segments());
+  FLINT_RETURN_IF_ERROR(
+      StartLog(std::move(start), head.covered, loaded.bytes, recovery.segments()));
   return kept_->Trim();
 }
 
-void Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
-                      uint64_t segments) {
+Status Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
+                        uint64_t segments) {
   log_ = std::make_unique<Log>(options_.env, directory_, options_.log, &clock_, std::move(start));
   compactor_ = std::make_unique<Compactor>(options_.env, directory_, log_.get(), &keyspace_,
                                            &clock_, kept_.get());
@@ -89,8 +90,10 @@ void Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snapsho
   log_->set_on_rotated([this] { compactor_->OnRotated(); });
   log_->set_on_synced([this] { compactor_->StartIfWorth(); });
   log_->set_make_room([this] { return kept_->DropOldest(); });
-  log_->Run();
+  FLINT_RETURN_IF_ERROR(compactor_->StartThread());
+  FLINT_RETURN_IF_ERROR(log_->Run());
   compactor_->StartIfWorth();
+  return Status();
 }
 
 // Time has gone on since the last pair by the boot clock if the machine has not been restarted,

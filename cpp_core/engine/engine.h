@@ -188,8 +188,8 @@ class Engine {
   Engine(std::string directory, Options options);
 
   Status OpenDirectory();
-  void StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
-                uint64_t segments);
+  Status StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
+                  uint64_t segments);
   int64_t EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const;
   // For changes; the check path looks at one flag.
   Status CheckUsable() const {

@@ -71,7 +71,10 @@ Log::~Log() {
   for (const int fd : watchers_) close(fd);
 }
 
-void Log::Run() { background_ = std::thread(&Log::Background, this); }
+Status Log::Run() {
+  return background_.Start(
+      "flint-log", [this] { Background(); }, [this](const Status& status) { Poison(status); });
+}
 
 // ---- Appending ---------------------------------------------------------------------------------
 
@@ -771,10 +774,9 @@ Status Log::PrepareNext() {
 }
 
 void Log::StopBackground() {
-  if (!background_.joinable()) return;
   stop_.store(true, std::memory_order_relaxed);
   Wake();
-  background_.join();
+  background_.Join();
 }
 
 // ---- Rotating and closing ----------------------------------------------------------------------

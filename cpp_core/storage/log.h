@@ -11,11 +11,11 @@
 #include <mutex>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/env.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "storage/engine_clock.h"
 #include "storage/record.h"
 #include "storage/ring.h"
@@ -108,8 +108,8 @@ class Log {
   void set_on_synced(std::function<void()> hook) { on_synced_ = std::move(hook); }
   // Called when there is no space for the next segment; true if it has made some.
   void set_make_room(std::function<bool()> hook) { make_room_ = std::move(hook); }
-  // Starts the background thread.
-  void Run();
+  // Starts the background thread; without it the log must not be used.
+  Status Run();
 
   Result AppendAllow(const Binding& binding, int64_t time_ns, uint64_t cost, uint64_t* ticket);
   Result AppendDeny(const Binding& binding, const DenyPayload& deny, uint64_t* ticket);
@@ -278,7 +278,7 @@ class Log {
 
   // The background thread.
   sem_t wake_;
-  std::thread background_;
+  Thread background_;
   std::atomic<bool> stop_{false};
   uint64_t events_seen_ = 0;
   int64_t events_seen_at_ns_ = 0;
