@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,9 @@ class ManualClock(_native.Clock):
     """
 
     def __init__(self, epoch_s: Seconds) -> None:
-        self.watched_by: weakref.WeakSet[Lines] = weakref.WeakSet()
+        # Replaced, never changed, so that a thread may walk through them while another adds one.
+        self._watching: tuple[weakref.ref[Lines], ...] = ()
+        self._lock = threading.Lock()
         self.set(epoch_s)
 
     def set(self, epoch_s: Seconds) -> None:
@@ -54,8 +57,16 @@ class ManualClock(_native.Clock):
         self._moved()
 
     def _moved(self) -> None:
-        for lines in list(self.watched_by):
-            lines.look_again()
+        for reference in self._watching:
+            lines = reference()
+            if lines is not None:
+                lines.look_again()
+
+    def _watch(self, lines: Lines) -> None:
+        """Let those who wait in a limiter's lines look at the clock when it moves."""
+        with self._lock:
+            kept = (reference for reference in self._watching if reference() is not None)
+            self._watching = (*kept, weakref.ref(lines))
 
     @property
     def epoch(self) -> float:

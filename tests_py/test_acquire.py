@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 import flint
 from flint import Limiter
+from flint._surface import line
 from flint.testing import ManualClock
 
 DEADLINE_S = 60
@@ -75,7 +78,7 @@ class Callers:
         return self.finished
 
 
-@contextmanager
+@contextlib.contextmanager
 def callers(limiter: Limiter) -> Iterator[Callers]:
     started = Callers(limiter)
     yield started
@@ -316,6 +319,157 @@ def test_a_thousand_waiters_in_a_loop(limiter: Limiter, clock: ManualClock) -> N
         assert number == place
         assert at == pytest.approx(started + units / 10)
     assert totals(limiter, "api") == (1_001, 0)
+
+
+def work_of_one_more(limiter: Limiter, waiting: int) -> int:
+    """Lines of Python that run in Flint, and comparisons of waiters, for one who arrives behind so
+    many and leaves from their middle, and for one that gives up behind them."""
+    count = 0
+
+    def compare(self: object, other: object) -> bool:
+        nonlocal count
+        count += 1
+        return self is other
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal count
+        if "flint" not in frame.f_code.co_filename:
+            return None
+        count += event == "line"
+        return trace
+
+    async def main() -> None:
+        nonlocal count
+        tasks = [asyncio.ensure_future(limiter.aacquire("api")) for _ in range(waiting)]
+        await settle()
+        task = asyncio.ensure_future(limiter.aacquire("api"))
+        await settle()
+        tasks += [asyncio.ensure_future(limiter.aacquire("api")) for _ in range(waiting)]
+        await settle()
+        count = 0
+        sys.settrace(trace)
+        last = asyncio.ensure_future(limiter.aacquire("api"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await settle()
+        sys.settrace(None)
+        assert in_line(limiter, "api") == 2 * waiting + 1
+        last.cancel()
+        for waiter in tasks:
+            waiter.cancel()
+        await settle()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line.Waiter, "__eq__", compare)
+        patch.setattr(line.Waiter, "__hash__", object.__hash__)
+        asyncio.run(main())
+    return count
+
+
+def test_who_waits_costs_the_next_one_nothing(limiter: Limiter) -> None:
+    limiter.limit("api", rate=1, per="1h")
+    assert limiter.allow("api")
+    few, many = work_of_one_more(limiter, 8), work_of_one_more(limiter, 2_048)
+    assert many <= few + 8 * 10  # a few lines for each doubling
+    assert in_line(limiter, "api") == 0
+
+
+def test_what_those_before_cost_is_known_whoever_has_left(
+    limiter: Limiter, clock: ManualClock
+) -> None:
+    limiter.limit("api", rate=100, per="100s", burst=100)
+    assert limiter.allow("api", 100)
+    generator = random.Random(2)
+    expected: list[tuple[asyncio.Task[flint.Result], int]] = []
+
+    async def main() -> None:
+        for _ in range(1_000):
+            cost = generator.randint(1, 3)
+            expected.append((asyncio.ensure_future(limiter.aacquire("api", cost)), cost))
+            await asyncio.sleep(0)
+            if generator.random() < 0.97:
+                task, _ = expected.pop(generator.randrange(len(expected)))
+                task.cancel()
+                await asyncio.sleep(0)
+        units = sum(cost for _, cost in expected)
+        assert 10 < units < 100
+        clock.advance(units - 0.5)  # enough for all but the last of these, one after the other
+        result = await limiter.aacquire("api", timeout=0)
+        assert not result
+        admitted = [await task for task, _ in expected[:-1]]
+        assert all(admitted)
+        expected[-1][0].cancel()
+
+    asyncio.run(main())
+    assert totals(limiter, "api") == (len(expected), 1)
+
+
+# ---- Time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waits_in", ["thread", "loop"])
+def test_the_time_goes_on_while_the_machine_sleeps(
+    monkeypatch: pytest.MonkeyPatch, waits_in: str
+) -> None:
+    """Simulated: the clock that counts the sleep is an hour ahead of the other from now on."""
+    slept_ns = 0
+    real = time.clock_gettime_ns
+
+    def clock_gettime_ns(clock: int) -> int:
+        return real(clock) + (slept_ns if clock == time.CLOCK_BOOTTIME else 0)
+
+    monkeypatch.setattr(time, "clock_gettime_ns", clock_gettime_ns)
+    monkeypatch.setattr(line, "_LONGEST_SLEEP_S", 0.01, raising=False)
+    limiter = Limiter(":memory:")
+    limiter.limit("api", rate=1, per="1d")
+    assert limiter.allow("api")
+
+    def wait(timeout: int) -> flint.Result:
+        if waits_in == "thread":
+            return limiter.acquire("api", timeout=timeout)
+        return asyncio.run(limiter.aacquire("api", timeout=timeout))
+
+    with ThreadPoolExecutor(2) as executor, contextlib.closing(limiter):
+        # Of the first in line nothing is known before its units are there, in a day.
+        first = executor.submit(wait, 2 * 86_400)
+        wait_until(lambda: in_line(limiter, "api") == 1)
+        second = executor.submit(wait, 2 * 86_400)
+        wait_until(lambda: in_line(limiter, "api") == 2)
+        slept_ns = 3 * 86_400 * 10**9
+        assert not second.result(DEADLINE_S)
+        assert not first.result(DEADLINE_S)
+        assert totals(limiter, "api") == (1, 2)
+
+
+def test_a_manual_clock_moves_while_limiters_are_opened(clock: ManualClock) -> None:
+    """What was seen was "Set changed size during iteration", and nobody was woken."""
+    limiter = Limiter(":memory:", clock=clock)
+    limiter.limit("api", rate=1, per="1m")
+    assert limiter.allow("api")
+    opened: list[Limiter] = []
+    over = threading.Event()
+    interval = sys.getswitchinterval()
+
+    def open_limiters() -> None:
+        while not over.is_set():
+            opened[:] = [*opened[-100:], Limiter(":memory:", clock=clock)]
+
+    try:
+        sys.setswitchinterval(1e-6)
+        with callers(limiter) as threads:
+            threads.start()
+            opening = threading.Thread(target=open_limiters)
+            opening.start()
+            try:
+                for _ in range(1_500):
+                    clock.advance(0.001)
+            finally:
+                over.set()
+                opening.join()
+                clock.advance(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert [bool(result) for _, result in threads.finished] == [True]
 
 
 def test_a_hundred_waiting_threads(limiter: Limiter, clock: ManualClock) -> None:

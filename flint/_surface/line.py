@@ -5,9 +5,12 @@ sleeps until its cost would be admitted, and then makes the one check that count
 that is denied (a `check` beside the line took the units) it sleeps again. The others sleep until
 they are first. So the order is strict, whatever the costs, and nobody polls.
 
-A waiter sleeps by its own means, an event of its thread or a future of its loop, and never with a
+A waiter sleeps by its own means, in a queue of its thread or a future of its loop, and never with a
 lock held. It looks again when it becomes first, when its time is over, when limits change, when the
 limiter is closed, and, where the time is that of a ManualClock, when that is moved.
+
+Time goes on while the machine sleeps, but the clock by which threads and loops sleep stands. So who
+is first looks at both every few seconds, and wakes the others if they have moved apart.
 
 A refusal is recorded by the same one check. Only who gives up behind others while there are units
 enough for it is refused in another way, since a check would take what they wait for.
@@ -15,16 +18,18 @@ enough for it is refused in another way, since a check would take what they wait
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flint import _native
 from flint._surface.arguments import MAX_NS, seconds_to_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from typing import SupportsIndex, TypeAlias
 
     from flint._surface.arguments import Seconds
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     Decided: TypeAlias = tuple[_native.Result, int]
 
 _NS_PER_SECOND = 1_000_000_000
+# For who is first in line.
+_LONGEST_SLEEP_S = 10.0
 
 
 class Pause(NamedTuple):
@@ -59,17 +66,73 @@ class Waiter:
         self.sleeper = sleeper
 
 
+class Line:
+    """Those who wait for one key, in their order. What is done for one of them takes time in
+    proportion to the logarithm of their number, at most."""
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[Waiter, int] = OrderedDict()
+        # A Fenwick tree of the costs by place: entry i is the sum of as many places up to i as its
+        # lowest bit says. Places of those who have left cost 0.
+        self._sums = [0]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._places)
+
+    def __contains__(self, waiter: Waiter) -> bool:
+        return waiter in self._places
+
+    def first(self) -> Waiter:
+        return next(iter(self._places))
+
+    def append(self, waiter: Waiter) -> None:
+        place = len(self._sums)
+        units = waiter.cost
+        bit = 1
+        while not place & bit:
+            units += self._sums[place - bit]
+            bit <<= 1
+        self._sums.append(units)
+        self._places[waiter] = place
+
+    def remove(self, waiter: Waiter) -> None:
+        place = self._places.pop(waiter)
+        if len(self._sums) > 2 * len(self._places) + 64:
+            waiters = list(self._places)
+            self._places.clear()
+            self._sums = [0]
+            for other in waiters:
+                self.append(other)
+            return
+        while place < len(self._sums):
+            self._sums[place] -= waiter.cost
+            place += place & -place
+
+    def units_before(self, waiter: Waiter) -> int:
+        """The cost of those who stand before it."""
+        place = self._places[waiter] - 1
+        units = 0
+        while place > 0:
+            units += self._sums[place]
+            place -= place & -place
+        return units
+
+
 class Lines:
-    """The lines of one place. Any thread may call anything here; nothing here waits."""
+    """The lines of one limiter. Any thread may call anything here; nothing here waits."""
 
     def __init__(self, clock: _native.Clock | None) -> None:
         self._clock = clock
-        # Reentrant, since a coroutine that the garbage collector ends leaves its line.
-        self._lock = threading.RLock()
-        self._lines: dict[str, deque[Waiter]] = {}
-        watched_by = getattr(clock, "watched_by", None)
-        if watched_by is not None:
-            watched_by.add(self)
+        self._lock = threading.Lock()
+        self._lines: dict[str, Line] = {}
+        self._leaving: deque[Waiter] = deque()
+        self._stood_ns = _standstill_ns()
+        watch = getattr(clock, "_watch", None)
+        if watch is not None:
+            watch(self)
 
     def join(
         self,
@@ -85,31 +148,22 @@ class Lines:
         if timeout is not None:
             deadline_ns = self._now_ns() + seconds_to_ns("timeout", timeout, 0, MAX_NS)
         waiter = Waiter(asked.key, asked.cost, deadline_ns, sleeper)
-        with self._lock:
+        with self._alone():
             line = self._lines.get(waiter.key)
             if line is None:
-                self._lines[waiter.key] = deque([waiter])
-            else:
-                line.append(waiter)
+                line = self._lines[waiter.key] = Line()
+            line.append(waiter)
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up and wake who is first then."""
-        with self._lock:
-            line = self._lines.get(waiter.key)
-            if line is None or waiter not in line:
-                return  # it had been taken for one that never runs again
-            was_first = line[0] is waiter
-            line.remove(waiter)
-            while was_first and line and not line[0].sleeper.wake():
-                line.popleft()
-            if not line:
-                del self._lines[waiter.key]
+        self._leaving.append(waiter)
+        self._let_leave()
 
     def look_again(self) -> None:
         """Wake those who are first, and those whose time is over. When the first of a line cannot
         go on (the limiter is closed, the limit gone) it leaves, and the next finds the same."""
-        with self._lock:
+        with self._alone():
             now_ns = self._now_ns()
             for line in list(self._lines.values()):
                 for place, waiter in enumerate(list(line)):
@@ -123,12 +177,20 @@ class Lines:
         left_ns = self._left_ns(waiter)
         asked = place.peek(waiter.key, waiter.cost)
         refused = left_ns is not None and (left_ns == 0 or asked.retry_after_ns > left_ns)
-        units_ahead = self._units_ahead(waiter)
-        if asked and refused and units_ahead > 0:
+        with self._alone():
+            line = self._lines[waiter.key]
+            first = line.first() is waiter
+            units_ahead = 0 if first else line.units_before(waiter)
+        if asked and refused and not first:
             return _refuse(place, waiter, asked, units_ahead)
-        if refused or (asked and units_ahead == 0):
+        if refused or (asked and first):
             return place._check_now(waiter.key, waiter.cost)
-        return self._pause(asked.retry_after_ns if units_ahead == 0 else left_ns)
+        if self._clock is not None:
+            return Pause(None)
+        if not first:
+            return Pause(_seconds(left_ns))
+        self._look_after_standstill()
+        return Pause(min(asked.retry_after_ns / _NS_PER_SECOND, _LONGEST_SLEEP_S))
 
     def settles(self, waiter: Waiter, result: _native.Result) -> bool:
         """Whether a waiter's decision ends its wait: always, unless there is time for another."""
@@ -137,32 +199,60 @@ class Lines:
         return bool(result) or late
 
     def _now_ns(self) -> int:
-        return time.monotonic_ns() if self._clock is None else self._clock.now_ns
+        return _boot_ns() if self._clock is None else self._clock.now_ns
 
     def _left_ns(self, waiter: Waiter) -> int | None:
         if waiter.deadline_ns is None:
             return None
         return max(0, waiter.deadline_ns - self._now_ns())
 
-    def _pause(self, ns: int | None) -> Pause:
-        if ns is None or self._clock is not None:
-            return Pause(None)
-        return Pause(min(ns / _NS_PER_SECOND, threading.TIMEOUT_MAX))
+    def _look_after_standstill(self) -> None:
+        stood_ns = _standstill_ns()
+        if stood_ns - self._stood_ns >= _NS_PER_SECOND:
+            self._stood_ns = stood_ns
+            self.look_again()
 
-    def _units_ahead(self, waiter: Waiter) -> int:
-        """The cost of those who stand before it; 0 when it is first."""
-        with self._lock:
-            line = self._lines.get(waiter.key, deque())
-            return _units_before(waiter, line)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._let_leave()
+
+    def _let_leave(self) -> None:
+        """Remove those who are leaving. A coroutine that the garbage collector ends leaves at any
+        moment, perhaps while its thread is in here; then who has the lock does this for it."""
+        while self._leaving and self._lock.acquire(blocking=False):
+            try:
+                while self._leaving:
+                    self._remove(self._leaving.popleft())
+            finally:
+                self._lock.release()
+
+    def _remove(self, waiter: Waiter) -> None:
+        line = self._lines.get(waiter.key)
+        if line is None or waiter not in line:
+            return  # it had been taken for one that never runs again
+        was_first = line.first() is waiter
+        line.remove(waiter)
+        while was_first and line and not line.first().sleeper.wake():
+            line.remove(line.first())
+        if not line:
+            del self._lines[waiter.key]
 
 
-def _units_before(waiter: Waiter, line: Iterable[Waiter]) -> int:
-    units = 0
-    for other in line:
-        if other is waiter:
-            break
-        units += other.cost
-    return units
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _standstill_ns() -> int:
+    """For how long the machine has slept since it was started."""
+    return _boot_ns() - time.monotonic_ns()
+
+
+def _seconds(ns: int | None) -> float | None:
+    return None if ns is None else min(ns / _NS_PER_SECOND, threading.TIMEOUT_MAX)
 
 
 def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: int) -> Decided:
@@ -188,16 +278,20 @@ def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: in
 
 class _ThreadSleeper:
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Unlike an Event it may be told while its thread is inside it, by the garbage collector.
+        self._told: SimpleQueue[None] = SimpleQueue()
 
     def wake(self) -> bool:
-        self._event.set()
+        self._told.put(None)
         return True
 
     def sleep(self, pause: Pause) -> None:
         """Until woken, also if that was since the sleep before."""
-        self._event.wait(pause.seconds)
-        self._event.clear()
+        with contextlib.suppress(Empty):
+            self._told.get(timeout=pause.seconds)
+        with contextlib.suppress(Empty):
+            while True:
+                self._told.get_nowait()
 
 
 def acquire(
