@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from flint._local.doctor import WORLD_WRITABLE, doctor
 from flint._local.options import MEMORY, Options, absolute_path, optional_ns
 from flint._local.place import LocalPlace
-from flint._surface.line import Lines
 from flint._surface.surface import Surface
 from flint.errors import FlintWarning, UnsupportedError
 
@@ -118,7 +117,7 @@ class Limiter(LocalPlace, Surface):
             "sync_denials": sync_denials,
         }
         self._open_directory(path, False, options)
-        self._lines = Lines(clock)
+        self._begin(clock)
         info = self.info()
         if info["directory_mode"] & WORLD_WRITABLE:
             self._warn(
@@ -157,7 +156,7 @@ class Limiter(LocalPlace, Surface):
         }
         limiter = cls.__new__(cls)
         limiter._open_directory(path, True, options)
-        limiter._lines = Lines(clock)
+        limiter._begin(clock)
         if limiter.info()["damaged_history"]:
             limiter._warn(_DAMAGED_HISTORY.format(path=path))
         return limiter

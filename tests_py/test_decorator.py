@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import pickle
@@ -52,12 +53,49 @@ def test_the_function_keeps_its_face(limiter: Limiter) -> None:
     assert wrapped.__wrapped__ is add  # type: ignore[attr-defined]
 
 
-def test_a_str_key_is_configured_once_and_literally(limiter: Limiter) -> None:
+def test_a_str_key_is_literal_and_left_alone_only_where_asked(limiter: Limiter) -> None:
     limiter.limit("mine", rate=1, per="1m")
-    limiter.rate_limit("mine", rate=50, per="1h")
-    limiter.rate_limit("star*", rate=3, per="1m", burst=4)
+    limiter.rate_limit("mine", rate=50, per="1h", if_absent=True)
+    limiter.rate_limit("star*", rate=3, per="1m", burst=4, if_absent=True)
     shown = [(entry["key"], entry["template"], entry["burst"]) for entry in limiter.list()]
     assert shown == [("mine", False, 1), ("star*", False, 4)]
+
+
+def test_the_next_deployment_changes_the_limit(data_dir: Path, clock: ManualClock) -> None:
+    """What was used counts on; that this is no first opening is nothing to warn of."""
+
+    def deploy(rate: int) -> list[int]:
+        with Limiter(data_dir, clock=clock) as limiter:
+
+            @limiter.rate_limit("job", rate=rate, per="1h")
+            def job() -> int:
+                return limiter.peek("job").remaining
+
+            left = []
+            with contextlib.suppress(RateLimitExceeded):
+                for _ in range(3):
+                    left.append(job())
+            return left
+
+    assert deploy(5) == [4, 3, 2]
+    assert deploy(10) == [6, 5, 4]
+    assert deploy(7) == [0]
+
+
+def test_places_that_disagree_are_warned_of(limiter: Limiter) -> None:
+    limiter.limit("a", rate=1, per="1m")
+    with pytest.warns(flint.FlintWarning, match="'a' to 50 per 3600 s .*; elsewhere .* 1 per 60 s"):
+        limiter.rate_limit("a", rate=50, per="1h")
+    with pytest.warns(flint.FlintWarning, match="'a' to 50 per 3600 s, burst 60"):
+        limiter.rate_limit("a", rate=50, per="1h", burst=60)
+    limiter.rate_limit("a", rate=50, per="60m", burst=60)
+    limiter.rate_limit("a", rate=7, per="1h", if_absent=True)
+    limiter.remove("a")
+    limiter.rate_limit("a", rate=7, per="1h")
+    limiter.limit("a", rate=8, per="1h")  # a change that the program makes while it runs
+    status = limiter.status("a")
+    assert status is not None
+    assert status["rate"] == 8
 
 
 def test_one_decorator_for_two_functions(limiter: Limiter) -> None:
@@ -101,7 +139,18 @@ def test_methods(limiter: Limiter) -> None:
         def keyed(self, x: int) -> int:
             return x
 
+        @limiter.rate_limit("above static", rate=1, per="1m")
+        @staticmethod
+        def above_static(x: int) -> int:
+            return x
+
+        @limiter.rate_limit(lambda cls, x: f"{cls.name}:{x}:above", rate=1, per="1m")
+        @classmethod
+        def above_class(cls, x: int) -> tuple[str, int]:
+            return cls.name, x
+
     service = Service()
+    assert (service.above_static(1), Service.above_class(2)) == (1, ("service", 2))
     assert service.method(1) == ("service", 1)
     assert Service.of_class() == "service"
     assert Service.static(7) == 7
@@ -111,6 +160,8 @@ def test_methods(limiter: Limiter) -> None:
         lambda: service.of_class(),
         lambda: service.static(1),
         lambda: service.keyed(1),
+        lambda: Service.above_static(1),
+        lambda: service.above_class(2),
     ):
         with pytest.raises(RateLimitExceeded):
             call()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from flint.errors import RateLimitExceeded
+from flint.errors import FlintWarning, RateLimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ class RateLimit:
         algorithm: Algorithm,
         cost: SupportsIndex,
         burst: SupportsIndex | None,
+        if_absent: bool,
     ) -> None:
         self._limiter = limiter
         self._key = key
@@ -46,6 +48,7 @@ class RateLimit:
             self._config = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
             limiter.peek(_PROBE, cost, **self._config)
         else:
+            before = limiter._declared.get(key)
             limiter.limit(
                 key,
                 rate=rate,
@@ -53,9 +56,17 @@ class RateLimit:
                 algorithm=algorithm,
                 burst=burst,
                 template=False,
-                if_absent=True,
+                if_absent=if_absent,
             )
             limiter.peek(key, cost)
+            now = limiter._declared.get(key)
+            if before != now and before is not None:
+                warnings.warn(
+                    f"rate_limit has set the limit of {key!r} to {now}; elsewhere this program "
+                    f"had set it to {before}. What was set last holds",
+                    FlintWarning,
+                    stacklevel=3,
+                )
 
     def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """The key of one call of the function."""
@@ -89,6 +100,8 @@ def decorate(
     """The function behind its limit."""
     import inspect  # slow to load, and needed only here
 
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(decorate(limit, function.__func__))
     if not callable(function):
         raise TypeError(f"rate_limit decorates functions and other callables, not {function!r}")
     if inspect.isasyncgenfunction(function):

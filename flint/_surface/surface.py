@@ -29,19 +29,24 @@ class Surface(AsyncSurface):
         algorithm: Algorithm = "token_bucket",
         cost: SupportsIndex = 1,
         burst: SupportsIndex | None = None,
+        if_absent: bool = False,
     ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
         """Return a decorator that lets a function be called only within a limit.
 
         Each call takes `cost` units; when they are not there, `RateLimitExceeded` is raised and the
-        function is not called. A str `key` is configured now, unless it has a limit already, and
-        taken literally. A callable `key` is called with the function's arguments and returns the
-        key of the call; such limits are forgotten when nothing is used any more.
+        function is not called. A str `key` is taken literally and configured now, as by `limit`:
+        new values take effect and what was used counts on; `if_absent=True` leaves a limit that
+        exists as it is. Warns (FlintWarning) when this program has set the same limit to other
+        values elsewhere. A callable `key` is called with the function's arguments and returns the
+        key of the call; such limits are forgotten when nothing is used any more, and have the
+        values of the call that began them until then.
 
-        Works on functions, methods, generator functions (checked when called, not when iterated),
-        coroutine functions and asynchronous generator functions (checked without blocking the event
-        loop, when awaited and when first iterated), and keeps the function's signature.
+        Works on functions, methods (above or below `@staticmethod` and `@classmethod`), generator
+        functions (checked when called, not when iterated), coroutine functions and asynchronous
+        generator functions (checked without blocking the event loop, when awaited and when first
+        iterated), and keeps the function's signature.
         """
         from flint._surface.decorator import RateLimit, decorate
 
-        limit = RateLimit(self, key, rate, per, algorithm, cost, burst)
+        limit = RateLimit(self, key, rate, per, algorithm, cost, burst, if_absent)
         return lambda function: decorate(limit, function)

@@ -6,13 +6,14 @@ import operator
 from typing import TYPE_CHECKING
 
 from flint._surface.arguments import check_limits, period_ns
+from flint._surface.declared import Declared
 from flint._surface.line import Lines, acquire
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
 
-    from flint._native import Result
+    from flint._native import Clock, Result
     from flint._surface.arguments import Duration, Seconds
     from flint._surface.protocol import Limits, Place
     from flint._surface.types import Algorithm, StatusDict
@@ -30,6 +31,12 @@ class SyncSurface(Place):
 
     # Nobody waits for a limiter that has never been open; the others have their own.
     _lines = Lines(None)
+    _declared = Declared()
+
+    def _begin(self, clock: Clock | None) -> None:
+        """To be called when the place is open."""
+        self._lines = Lines(clock)
+        self._declared = Declared()
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +77,11 @@ class SyncSurface(Place):
         change takes effect now and keeps what was used. `if_absent=True` leaves a limit that
         exists as it is. With `sync="always"` it is on disk when this returns.
         """
-        self._limit(key, template, rate, period_ns(per, per_ns), burst, algorithm, if_absent)
+        per_in_ns = period_ns(per, per_ns)
+        self._limit(key, template, rate, per_in_ns, burst, algorithm, if_absent)
+        is_template = template or (template is None and key.endswith("*"))
+        if not is_template and not if_absent:
+            self._declared.note(key, rate, per_in_ns, burst, algorithm)
         self._lines.look_again()
 
     def limit_many(self, limits: Limits, *, if_absent: bool = False) -> None:
@@ -90,6 +101,7 @@ class SyncSurface(Place):
         (`sync="always"`) or safe from a kill (`sync="batch"`). `template` is as for `status`.
         Raises NotConfiguredError if there is none, also in those who wait for it."""
         self._remove(key, template)
+        self._declared.forget(key)
         self._lines.look_again()
 
     def reset(self, key: str, template: bool | None = None) -> None:
