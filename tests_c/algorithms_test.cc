@@ -506,9 +506,9 @@ TEST(SlidingLog, AdmitAfterPrepareAdmitMovesNoMemory) {
   ASSERT_TRUE(Check(config, state, 0, 1));
   for (int64_t now_ns = 1; now_ns < 500; ++now_ns) {
     PrepareAdmit(config, state, now_ns);
-    const SlidingLog::Entry* const before = &state.log->entry(0);
+    const void* const before = state.log->memory();
     Admit(config, state, now_ns, 1);
-    ASSERT_EQ(&state.log->entry(0), before);
+    ASSERT_EQ(state.log->memory(), before);
   }
 }
 
@@ -545,6 +545,49 @@ TEST(SlidingLog, HoldsAtMost2To20Entries) {
   EXPECT_TRUE(Check(config, state, per_ns + 2, 1));
   EXPECT_EQ(state.log->size(), kMaxSlidingLogEntries);
   EXPECT_TRUE(IsFresh(config, state, 2 * per_ns + 2));
+}
+
+// Whatever has been looked for in it.
+TEST(SlidingLog, AFullOneIsSearchedByHalving) {
+  SlidingLog log;
+  for (uint32_t i = 0; i < kMaxSlidingLogEntries; ++i) log.Append(i, 1);
+  for (const uint32_t wanted :
+       {0u, 1u, 77'777u, kMaxSlidingLogEntries - 1, kMaxSlidingLogEntries}) {
+    int looks = 0;
+    const uint32_t found = log.FirstWhere([&](uint32_t i) {
+      ++looks;
+      return i >= wanted;
+    });
+    EXPECT_EQ(found, wanted);
+    EXPECT_LE(looks, 21);
+  }
+}
+
+// The sums that are kept go round at 2^64.
+TEST(SlidingLog, AnswersAsOneThatAddsUpEntryByEntry) {
+  std::mt19937_64 random(20'260'725);
+  for (const uint64_t rate : {uint64_t{1'000}, kMaxQuantity}) {
+    const LimitConfig config = Config(Algorithm::kSlidingWindowLog, rate, 1'000);
+    const int64_t per_ns = 1'000;
+    State state;
+    std::vector<SlidingLog::Entry> model;
+    for (int64_t now_ns = 0; now_ns < 50'000; now_ns += static_cast<int64_t>(random() % 5)) {
+      std::erase_if(model, [&](const auto& entry) { return entry.at_ns <= now_ns - per_ns; });
+      uint64_t sum = 0;
+      for (const SlidingLog::Entry& entry : model) sum += entry.cost;
+      const uint64_t cost = 1 + random() % (rate / 100);
+      uint64_t retry_after_ns = 0;
+      uint64_t left = sum;
+      for (size_t i = 0; i < model.size() && left + rate / 2 > rate; ++i) {
+        left -= model[i].cost;
+        retry_after_ns = static_cast<uint64_t>(per_ns - (now_ns - model[i].at_ns));
+      }
+      ASSERT_EQ(RetryAfterNs(config, state, now_ns, rate / 2), retry_after_ns) << now_ns;
+      ASSERT_EQ(Remaining(config, state, now_ns), rate - sum);
+      ASSERT_EQ(Check(config, state, now_ns, cost), sum + cost <= rate);
+      if (sum + cost <= rate) model.push_back({now_ns, cost});
+    }
+  }
 }
 
 TEST(States, MovingLeavesNothingBehind) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -8,9 +9,10 @@
 
 namespace flint {
 
-// The admissions of one counter, oldest first, with the sum of their costs: a ring that grows by
-// doubling. Not thread-safe. The caller keeps its bounds: times never go back, and the sum of
-// costs is at most 2^62.
+// The admissions of one counter, oldest first: a ring that grows by doubling. With each is kept the
+// sum of all costs up to it, so that the sum over any run of entries is one subtraction, and what
+// is looked for is found by halving. Not thread-safe. The caller keeps its bounds: times never go
+// back, and the sum of the costs that are here is at most 2^62.
 class SlidingLog {
  public:
   struct Entry {
@@ -19,32 +21,60 @@ class SlidingLog {
   };
 
   uint32_t size() const { return size_; }
-  uint64_t sum() const { return sum_; }
-  const Entry& entry(uint32_t i) const { return ring_[(first_ + i) & (capacity_ - 1)]; }
+  // Of all costs, and of the first `count`.
+  uint64_t sum() const { return SumOf(size_); }
+  uint64_t SumOf(uint32_t count) const { return count == 0 ? 0 : At(count - 1).up_to - dropped_; }
+  int64_t at_ns(uint32_t i) const { return At(i).at_ns; }
+  Entry entry(uint32_t i) const { return {At(i).at_ns, SumOf(i + 1) - SumOf(i)}; }
+  // Changes when the entries move in memory.
+  const void* memory() const { return ring_.get(); }
+
+  // The first i for which `is(i)`, or size(). Where it is true for one it is for all behind it.
+  template <typename Is>
+  uint32_t FirstWhere(const Is& is) const {
+    uint32_t first = 0;
+    uint32_t end = size_;
+    while (first < end) {
+      const uint32_t middle = first + (end - first) / 2;
+      if (is(middle)) {
+        end = middle;
+      } else {
+        first = middle + 1;
+      }
+    }
+    return first;
+  }
 
   // Whether an admission at this time joins the newest entry instead of needing one of its own.
-  bool Joins(int64_t at_ns) const { return size_ > 0 && entry(size_ - 1).at_ns == at_ns; }
+  bool Joins(int64_t at_ns) const { return size_ > 0 && At(size_ - 1).at_ns == at_ns; }
   // Makes the next Append at this time allocate nothing.
   void MakeRoom(int64_t at_ns) {
     if (size_ == capacity_ && !Joins(at_ns)) Grow();
   }
   void Append(int64_t at_ns, uint64_t cost) {
     MakeRoom(at_ns);
-    if (!Joins(at_ns)) ring_[(first_ + size_++) & (capacity_ - 1)] = {at_ns, 0};
-    ring_[(first_ + size_ - 1) & (capacity_ - 1)].cost += cost;
-    sum_ += cost;
+    const uint64_t up_to = dropped_ + sum() + cost;
+    if (!Joins(at_ns)) ++size_;
+    ring_[(first_ + size_ - 1) & (capacity_ - 1)] = {at_ns, up_to};
   }
-  void DropOldest() {
-    sum_ -= entry(0).cost;
-    first_ = (first_ + 1) & (capacity_ - 1);
-    --size_;
+  // At most size().
+  void DropOldest(uint32_t count) {
+    dropped_ += SumOf(count);
+    first_ = (first_ + count) & (capacity_ - 1);
+    size_ -= count;
   }
 
  private:
+  struct Stored {
+    int64_t at_ns;
+    uint64_t up_to;  // the sum of all costs ever up to this one, modulo 2^64
+  };
+
+  const Stored& At(uint32_t i) const { return ring_[(first_ + i) & (capacity_ - 1)]; }
   void Grow() {
     const uint32_t capacity = capacity_ == 0 ? kFirstCapacity : 2 * capacity_;
-    auto ring = std::make_unique_for_overwrite<Entry[]>(capacity);
-    for (uint32_t i = 0; i < size_; ++i) ring[i] = entry(i);
+    auto ring = std::make_unique_for_overwrite<Stored[]>(capacity);
+    for (uint32_t i = 0; i < size_; ++i) ring[i] = At(i);
     ring_ = std::move(ring);
     capacity_ = capacity;
     first_ = 0;
@@ -52,11 +82,11 @@ class SlidingLog {
 
   static constexpr uint32_t kFirstCapacity = 4;
 
-  std::unique_ptr<Entry[]> ring_;
+  std::unique_ptr<Stored[]> ring_;
   uint32_t capacity_ = 0;  // 0 or a power of two
   uint32_t first_ = 0;
   uint32_t size_ = 0;
-  uint64_t sum_ = 0;
+  uint64_t dropped_ = 0;  // the sum of all costs that are not here any more, modulo 2^64
 };
 
 // The exact sum of what was admitted in (now - per, now], plus `cost`, is at most `rate`: over any
@@ -101,20 +131,26 @@ struct SlidingWindowLog {
 
   static uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
     const Live live = LiveAt(config, state, now_ns);
-    return live.count == 0 ? 0 : LeavesAfterNs(config, state.log->entry(live.first), now_ns);
+    return live.count == 0 ? 0 : LeavesAfterNs(config, state.log->at_ns(live.first), now_ns);
   }
 
-  // When enough of the oldest entries have left.
+  // When enough of the oldest entries have left: until the sum fits, and there is room for one
+  // more.
   static uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns,
                                uint64_t cost) {
-    Live live = LiveAt(config, state, now_ns);
-    uint64_t retry_after_ns = 0;
-    while (live.count > 0 && !Fits(config, *state.log, live, now_ns, cost)) {
-      const SlidingLog::Entry& oldest = state.log->entry(live.first);
-      retry_after_ns = LeavesAfterNs(config, oldest, now_ns);
-      live = {live.first + 1, live.count - 1, live.sum - oldest.cost};
+    const Live live = LiveAt(config, state, now_ns);
+    if (live.count == 0 || Fits(config, *state.log, live, now_ns, cost)) return 0;
+    const SlidingLog& log = *state.log;
+    uint32_t last = live.first;  // of those that have to leave
+    if (live.sum + cost > config.rate) {
+      const uint64_t too_much = live.sum + cost - config.rate;
+      const uint64_t gone = log.sum() - live.sum;
+      last = log.FirstWhere([&](uint32_t i) { return log.SumOf(i + 1) >= gone + too_much; });
     }
-    return retry_after_ns;
+    if (live.count >= kMaxSlidingLogEntries && !log.Joins(now_ns)) {
+      last = std::max(last, live.first + live.count - kMaxSlidingLogEntries);
+    }
+    return LeavesAfterNs(config, log.at_ns(last), now_ns);
   }
 
   static bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
@@ -129,29 +165,31 @@ struct SlidingWindowLog {
     uint64_t sum;
   };
 
-  static bool Expired(const LimitConfig& config, const SlidingLog::Entry& entry, int64_t now_ns) {
-    return static_cast<uint64_t>(now_ns - entry.at_ns) >= config.per_ns;
+  static bool Expired(const LimitConfig& config, int64_t at_ns, int64_t now_ns) {
+    return at_ns <= now_ns - static_cast<int64_t>(config.per_ns);
   }
 
-  static uint64_t LeavesAfterNs(const LimitConfig& config, const SlidingLog::Entry& entry,
-                                int64_t now_ns) {
-    return config.per_ns - static_cast<uint64_t>(now_ns - entry.at_ns);
+  static uint64_t LeavesAfterNs(const LimitConfig& config, int64_t at_ns, int64_t now_ns) {
+    return config.per_ns - static_cast<uint64_t>(now_ns - at_ns);
+  }
+
+  // How many have left the window. Mostly none.
+  static uint32_t CountExpired(const LimitConfig& config, const SlidingLog& log, int64_t now_ns) {
+    if (log.size() == 0 || !Expired(config, log.at_ns(0), now_ns)) return 0;
+    return log.FirstWhere([&](uint32_t i) { return !Expired(config, log.at_ns(i), now_ns); });
   }
 
   static void DropExpired(const LimitConfig& config, State& state, int64_t now_ns) {
-    SlidingLog* log = state.log.get();
-    while (log && log->size() > 0 && Expired(config, log->entry(0), now_ns)) log->DropOldest();
+    if (!state.log) return;
+    const uint32_t expired = CountExpired(config, *state.log, now_ns);
+    if (expired > 0) state.log->DropOldest(expired);
   }
 
   static Live LiveAt(const LimitConfig& config, const State& state, int64_t now_ns) {
     if (!state.log) return {0, 0, 0};
-    Live live = {0, state.log->size(), state.log->sum()};
-    while (live.count > 0 && Expired(config, state.log->entry(live.first), now_ns)) {
-      live.sum -= state.log->entry(live.first).cost;
-      ++live.first;
-      --live.count;
-    }
-    return live;
+    const SlidingLog& log = *state.log;
+    const uint32_t expired = CountExpired(config, log, now_ns);
+    return {expired, log.size() - expired, log.sum() - log.SumOf(expired)};
   }
 
   static bool Fits(const LimitConfig& config, const SlidingLog& log, const Live& live,
