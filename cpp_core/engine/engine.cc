@@ -10,10 +10,16 @@
 
 namespace flint {
 
-// Opening, closing, reading, files. Decisions are in check.cc, limits in limits.cc.
+// Opening, closing, reading, files. Decisions are in decide.cc and check_all.cc, limits in
+// limits.cc.
 
 Engine::Engine(std::string directory, Options options)
-    : directory_(std::move(directory)), options_(std::move(options)), clock_(options_.clock) {}
+    : directory_(std::move(directory)),
+      options_(std::move(options)),
+      clock_(options_.clock),
+      recorder_(&keyspace_, options_.sync_denials),
+      room_maker_({options_.max_keys, options_.when_full == WhenFull::kEvict}, &keyspace_,
+                  &recorder_, &clock_, &unusable_) {}
 
 Engine::~Engine() {
   UnregisterForFork(this);
@@ -80,12 +86,13 @@ Status Engine::OpenDirectory() {
 Status Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
                         uint64_t segments) {
   log_ = std::make_unique<Log>(options_.env, directory_, options_.log, &clock_, std::move(start));
+  recorder_.set_log(log_.get());
   compactor_ = std::make_unique<Compactor>(options_.env, directory_, log_.get(), &keyspace_,
                                            &clock_, kept_.get());
   compactor_->StartFrom(covered, snapshot_bytes, segments);
   log_->set_before_sync([this] {
     // What finds no room stays merged until the next sync, which has to come.
-    if (FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
+    if (recorder_.FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
   });
   log_->set_on_rotated([this] { compactor_->OnRotated(); });
   log_->set_on_synced([this] { compactor_->StartIfWorth(); });
@@ -124,11 +131,11 @@ Status Engine::WhyUnusable() const {
 
 // Merged denials that find no room wait for it; a full disk may keep them out.
 Status Engine::FlushWithMerged() {
-  Log::Result result = FlushAllMerged();
+  Log::Result result = recorder_.FlushAllMerged();
   while (result == Log::Result::kRingFull || result == Log::Result::kSegmentFull ||
          result == Log::Result::kUnsynced) {
     FLINT_RETURN_IF_ERROR(log_->WaitForRoom(result));
-    result = FlushAllMerged();
+    result = recorder_.FlushAllMerged();
   }
   return log_->Flush();
 }
@@ -264,7 +271,7 @@ Status Engine::GetInfo(Info* info) {
     info->counters = keyspace_.counters();
   }
   info->undecided = undecided_.load(std::memory_order_relaxed);
-  info->evicted = evicted_.load(std::memory_order_relaxed);
+  info->evicted = recorder_.evicted();
   info->engine_time_ns = clock_.Now();
   listing_.GiveUpOldRuns();
   if (read_only_) return GetReadOnlyInfo(info);

@@ -18,6 +18,8 @@
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
 #include "engine/listing.h"
+#include "engine/recorder.h"
+#include "engine/room_maker.h"
 #include "storage/engine_clock.h"
 #include "storage/history.h"
 #include "storage/legacy.h"
@@ -144,7 +146,10 @@ class Engine {
               Decision* decision);
   // `decisions` has room for all; those up to and including `*denied` are filled.
   Status CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
-                  size_t* denied);
+                  size_t* denied) {
+    if (options_.on_error == OnError::kRaise) return DecideAll(items, flags, decisions, denied);
+    return CheckAllOrAnswer(items, flags, decisions, denied);
+  }
   Status CheckAll(std::initializer_list<Item> items, const Flags& flags, Decision* decisions,
                   size_t* denied) {
     return CheckAll(std::span<const Item>(items.begin(), items.size()), flags, decisions, denied);
@@ -202,9 +207,9 @@ class Engine {
 
   // Under the shard's lock.
   Status Resolve(Shard& shard, uint64_t hash, const Item& item, const LimitConfig* inline_config,
-                 int64_t now_ns, Keyspace::Room* room, Counter** counter);
+                 int64_t now_ns, Keyspace::Places* places, Counter** counter);
   Status ResolveOther(Shard& shard, uint64_t hash, const Item& item,
-                      const LimitConfig* inline_config, int64_t now_ns, Keyspace::Room* room,
+                      const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
                       Counter* found, Counter** counter);
   Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                 Decision* decision);
@@ -214,53 +219,31 @@ class Engine {
   Status Deciding(const Call& call, bool* undecided);
   Status CheckOrAnswer(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                        Decision* decision);
+  Status CheckAllOrAnswer(std::span<const Item> items, const Flags& flags, Decision* decisions,
+                          size_t* denied);
   Status AnswerUndecided(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                          Decision* decision);
-  Status MakeRoom(const Flags& flags, Keyspace::Room* room);
-  Status TableFull() const;
-  Shard& NextShardToClear();
-  bool ChooseVictim(const Flags& flags, std::string* key, bool* missed);
-  Status Evict(const Flags& flags, Keyspace::Room* room);
-  Log::Result RecordEviction(Shard& shard, Counter* counter);
+  Status MakeRoom(const Flags& flags, Keyspace::Places* places);
   static bool CostFits(const LimitConfig& config, uint64_t cost) {
     return cost >= 1 && cost <= config.burst;
   }
   static Status WrongCost(const LimitConfig& config, const Item& item);
-  static bool Lock(Mutex* mutex, bool no_wait) {
-    if (no_wait) return mutex->try_lock();
-    mutex->lock();
-    return true;
-  }
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
-                     const LimitConfig* inline_config, Keyspace::Room* room, Decision* decision,
+                     const LimitConfig* inline_config, Keyspace::Places* places, Decision* decision,
                      Log::Result* result);
-  Log::Result RecordAllow(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                          uint64_t* ticket);
-  Log::Result RecordDeny(Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                         uint64_t* ticket);
-  void MergeDeny(Shard& shard, Counter* counter, const DenyPayload& deny);
-  Log::Result AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket);
-  Log::Result BindKey(Counter* counter);
-  Log::Result FlushMerged(Shard& shard, Counter* counter);
-  Log::Result FlushMerged(Shard& shard);
-  Log::Result FlushAllMerged();
   Status FlushWithMerged();
   void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
                 Decision* decision);
 
-  struct Part;
-  struct Parts;
-  class PartLocks;
-  static Status CheckDifferent(std::span<const Item> items, const Parts& parts);
-  Status ReadItems(std::span<const Item> items, Parts* parts);
-  Status CheckAllLocked(std::span<const Item> items, std::span<Part> parts, const Flags& flags,
-                        Arena* arena, Keyspace::Room* room, Decision* decisions, size_t* denied,
+  struct Claims;
+  class ClaimLocks;
+  static Status CheckDifferent(std::span<const Item> items, const Claims& claims);
+  Status ReadItems(std::span<const Item> items, Claims* claims);
+  Status CheckAllLocked(std::span<const Item> items, std::span<Claim> claims, const Flags& flags,
+                        Arena* arena, Keyspace::Places* places, Decision* decisions, size_t* denied,
                         Log::Result* result);
-  Status TakeRoomForAll(std::span<const Item> items, std::span<const Part> parts,
-                        Keyspace::Room* room);
-  Log::Result RecordAllowAll(std::span<const Part> parts, std::span<const Item> items,
-                             int64_t now_ns, Arena* arena, uint64_t* ticket);
-  Log::Result BindStale(std::span<const Part> parts);
+  Status TakePlacesForAll(std::span<const Item> items, std::span<const Claim> claims,
+                          Keyspace::Places* places);
 
   // A change of a limit: `attempt` is made again for as long as the log has no room.
   template <typename Attempt>
@@ -276,8 +259,6 @@ class Engine {
                   Log::Result* result);
   Status EndTemplate(RecordType type, std::string_view prefix, const Flags& flags, uint64_t* ticket,
                      Log::Result* result);
-  Log::Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
-  uint64_t UnsyncedChange() const;
   Status AfterAppend(Log::Result result, const Flags& flags);
   Status AwaitTicket(uint64_t ticket, const Flags& flags) {
     if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync || flags.no_wait) {
@@ -298,6 +279,8 @@ class Engine {
   std::unique_ptr<DirectoryLock> lock_;
   Keyspace keyspace_;
   Listing listing_{&keyspace_, &clock_};
+  Recorder recorder_;
+  RoomMaker room_maker_;
   // Null in memory.
   std::unique_ptr<KeptSegments> kept_;
   std::unique_ptr<Compactor> compactor_;  // outlives the log's thread, which calls it
@@ -310,11 +293,7 @@ class Engine {
   std::atomic<bool> closed_{false};
   std::atomic<bool> forked_{false};
   std::atomic<bool> unusable_{false};  // closed, forked or read only
-  std::atomic<uint32_t> shards_with_merged_{0};
-  std::atomic<uint64_t> last_change_ticket_{0};  // of a limit
   std::atomic<uint64_t> undecided_{0};
-  std::atomic<uint64_t> evicted_{0};
-  std::atomic<size_t> next_shard_to_clear_{0};
 
   std::mutex running_mutex_;
   std::condition_variable running_changed_;

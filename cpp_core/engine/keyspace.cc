@@ -53,13 +53,13 @@ bool Keyspace::TakeKey() {
   return false;
 }
 
-bool Keyspace::Room::Take(size_t wanted) {
+bool Keyspace::Places::Take(size_t wanted) {
   wanted_ = wanted;
   while (held_ < wanted && keyspace_->TakeKey()) ++held_;
   return held_ >= wanted;
 }
 
-void Keyspace::Room::TakeOver() {
+void Keyspace::Places::TakeOver() {
   keyspace_->CountKey();
   ++held_;
 }

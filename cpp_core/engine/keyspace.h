@@ -29,6 +29,12 @@ class Keyspace {
   static constexpr size_t kShards = 256;
 
   struct alignas(64) Shard {
+    bool Lock(bool no_wait) {
+      if (no_wait) return mutex.try_lock();
+      mutex.lock();
+      return true;
+    }
+
     Mutex mutex;
     CounterTable table;
     // Denials beyond the first few of a sync interval, to be recorded as one.
@@ -40,15 +46,15 @@ class Keyspace {
     size_t sweep_slot = 0;
   };
 
-  // Room for keys that are new: taken before they are created, and given back if they are not.
-  class Room {
+  // Places for keys that are new: taken before they are created, and given back if they are not.
+  class Places {
    public:
-    explicit Room(Keyspace* keyspace) : keyspace_(keyspace) {}
-    ~Room() {
+    explicit Places(Keyspace* keyspace) : keyspace_(keyspace) {}
+    ~Places() {
       if (held_ > 0) keyspace_->keys_.fetch_sub(held_, std::memory_order_relaxed);
     }
-    Room(const Room&) = delete;
-    Room& operator=(const Room&) = delete;
+    Places(const Places&) = delete;
+    Places& operator=(const Places&) = delete;
 
     // Whether it holds so many by now; what it has got it keeps.
     bool Take(size_t wanted);
@@ -83,9 +89,9 @@ class Keyspace {
     Erase(shard, counter);
     return nullptr;
   }
-  // Room for a key whatever the bound: of one that is there already.
+  // A place for a key whatever the bound: of one that is there already.
   void CountKey() { keys_.fetch_add(1, std::memory_order_relaxed); }
-  // Their room has been taken.
+  // Their places have been taken.
   Counter* CreateCounter(Shard& shard, uint64_t hash, std::string_view key, Template* parent);
   Counter* CreateInline(Shard& shard, uint64_t hash, std::string_view key,
                         const LimitConfig& config);

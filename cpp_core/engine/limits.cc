@@ -19,42 +19,26 @@ Status Engine::Change(const Flags& flags, uint64_t* ticket, const Attempt& attem
   }
 }
 
-// Under the lock of what is changed, so that whoever finds it changed also finds the ticket.
-Log::Result Engine::Append(RecordType type, std::string_view payload, uint64_t* ticket) {
-  if (log_ == nullptr) return Log::Result::kOk;
-  const Log::Result result = log_->Append(type, payload, ticket);
-  uint64_t newest = last_change_ticket_.load();
-  while (newest < *ticket && !last_change_ticket_.compare_exchange_weak(newest, *ticket)) {
-  }
-  return result;
-}
-
-// For who finds a limit as it should be: the change that made it so may not be on disk yet.
-uint64_t Engine::UnsyncedChange() const {
-  const uint64_t newest = last_change_ticket_.load();
-  return log_ == nullptr || log_->durable() >= newest ? 0 : newest;
-}
-
 Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* ticket,
                               Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(limit.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+  if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
   Counter* counter = keyspace_.Find(shard, hash, limit.key);
   if (counter != nullptr && counter->kind == LimitKind::kExact &&
       (flags.if_absent || counter->config->SameAs(limit.config))) {
-    *ticket = UnsyncedChange();
+    *ticket = recorder_.UnsyncedChange();
     return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
-  if (counter != nullptr) *result = FlushMerged(shard, counter);
+  if (counter != nullptr) *result = recorder_.FlushMerged(shard, counter);
   if (*result != Log::Result::kOk) return Status();
-  *result =
-      Append(RecordType::kLimitConfigured,
-             EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key}), ticket);
+  *result = recorder_.RecordChange(
+      RecordType::kLimitConfigured,
+      EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key}), ticket);
   if (*result != Log::Result::kOk) return Status();
   keyspace_.ConfigureExact(shard, hash, limit.key, limit.config, now_ns);
   return Status();
@@ -67,18 +51,18 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Template* standing = keyspace_.templates().Find(limit.key);
   if (standing != nullptr && (flags.if_absent || standing->config->SameAs(limit.config))) {
-    *ticket = UnsyncedChange();
+    *ticket = recorder_.UnsyncedChange();
     return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
-    *result = FlushMerged(shard);
+    *result = recorder_.FlushMerged(shard);
     if (*result != Log::Result::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
-  *result =
-      Append(RecordType::kLimitConfigured,
-             EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key}), ticket);
+  *result = recorder_.RecordChange(
+      RecordType::kLimitConfigured,
+      EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key}), ticket);
   if (*result != Log::Result::kOk) return Status();
   keyspace_.ConfigureTemplate(limit.key, limit.config, now_ns);
   return Status();
@@ -114,7 +98,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flag
                         Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
-  if (!Lock(&shard.mutex, flags.no_wait)) return Status::WouldBlock();
+  if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
@@ -126,12 +110,12 @@ Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flag
     return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = FlushMerged(shard, counter);
+  *result = recorder_.FlushMerged(shard, counter);
   if (*result != Log::Result::kOk) return Status();
   LimitPayload payload;
   payload.time_ns = now_ns;
   payload.key = key;
-  *result = Append(type, EncodeKeyed(payload), ticket);
+  *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
   if (*result != Log::Result::kOk) return Status();
   if (type == RecordType::kReset) {
     keyspace_.ResetExact(counter, now_ns);
@@ -152,7 +136,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const Flags
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
-    *result = FlushMerged(shard);
+    *result = recorder_.FlushMerged(shard);
     if (*result != Log::Result::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
@@ -160,7 +144,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const Flags
   payload.time_ns = now_ns;
   payload.kind = LimitKind::kTemplate;
   payload.key = prefix;
-  *result = Append(type, EncodeKeyed(payload), ticket);
+  *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
   if (*result != Log::Result::kOk) return Status();
   if (type == RecordType::kReset) {
     keyspace_.ResetTemplate(subject, now_ns);

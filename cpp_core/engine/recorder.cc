@@ -1,0 +1,176 @@
+#include "engine/recorder.h"
+
+#include <mutex>
+#include <vector>
+
+namespace flint {
+namespace {
+
+// Of a key's denials between two syncs so many are recorded one by one, the rest as one.
+constexpr uint8_t kDenialsOneByOne = 16;
+constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
+
+}  // namespace
+
+Log::Result Recorder::BindKey(Counter* counter) {
+  KeyPayload key;
+  key.config = *counter->config;
+  key.kind = counter->kind;
+  key.key = counter->key();
+  if (counter->parent() != nullptr) {
+    key.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
+  }
+  return log_->AppendKey(key, &counter->binding);
+}
+
+// ---- Admissions --------------------------------------------------------------------------------
+
+Log::Result Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns,
+                                     std::pmr::memory_resource* memory, uint64_t* ticket) {
+  *ticket = 0;
+  for (const Claim& claim : claims) {
+    PrepareAdmit(*claim.counter->config, claim.counter->state, now_ns);
+  }
+  if (log_ != nullptr) {
+    std::pmr::vector<Log::Share> shares(claims.size(), memory);
+    for (size_t i = 0; i < claims.size(); ++i) {
+      const Claim& claim = claims[i];
+      shares[i] = {&claim.counter->binding, claim.cost};
+      if (claim.shard->merged.empty() || !claim.counter->Forgettable(now_ns)) continue;
+      const Log::Result flushed = FlushMerged(*claim.shard, claim.counter);
+      if (flushed != Log::Result::kOk) return flushed;
+    }
+    Log::Result result = log_->AppendAllowAll(shares, now_ns, ticket);
+    while (result == Log::Result::kNeedKey) {
+      result = BindStale(claims);
+      if (result == Log::Result::kOk) result = log_->AppendAllowAll(shares, now_ns, ticket);
+    }
+    if (result != Log::Result::kOk) return result;
+  }
+  for (const Claim& claim : claims) keyspace_->Admitted(claim.counter, now_ns, claim.cost);
+  return Log::Result::kOk;
+}
+
+// Gives an id in the active segment to every key that has none there. A segment holds all keys of
+// one call and their record, so this ends.
+Log::Result Recorder::BindStale(std::span<const Claim> claims) {
+  const uint32_t active = log_->active_segment();
+  for (const Claim& claim : claims) {
+    if (claim.counter->binding.segment == active) continue;
+    const Log::Result result = BindKey(claim.counter);
+    if (result != Log::Result::kOk) return result;
+  }
+  return Log::Result::kOk;
+}
+
+// ---- Denials -----------------------------------------------------------------------------------
+
+Log::Result Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket) {
+  Log::Result result = log_->AppendDeny(counter->binding, deny, ticket);
+  while (result == Log::Result::kNeedKey) {
+    result = BindKey(counter);
+    if (result == Log::Result::kOk) result = log_->AppendDeny(counter->binding, deny, ticket);
+  }
+  return result;
+}
+
+Log::Result Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
+                                 uint64_t cost, uint64_t* ticket) {
+  const DenyPayload deny{now_ns, cost, 1, now_ns};
+  if (log_ != nullptr && sync_denials_) {
+    const Log::Result result = AppendDeny(counter, deny, ticket);
+    if (result != Log::Result::kOk) return result;
+  }
+  keyspace_->Denied(counter, deny);
+  if (log_ != nullptr && !sync_denials_) MergeDeny(shard, counter, deny);
+  return Log::Result::kOk;
+}
+
+// Appends it, or adds it to those that are recorded as one.
+void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny) {
+  const auto interval = static_cast<uint16_t>(log_->sync_count());
+  if (counter->deny_interval != interval) {
+    counter->deny_interval = interval;
+    counter->deny_count = 0;
+  }
+  if (counter->deny_count < kDenialsOneByOne) {
+    ++counter->deny_count;
+    uint64_t ticket = 0;
+    if (AppendDeny(counter, deny, &ticket) == Log::Result::kOk) return;
+  }
+  const auto [entry, first] = shard.merged.try_emplace(counter, deny);
+  if (!first) {
+    DenyPayload& merged = entry->second;
+    merged.count += 1;
+    merged.cost = SaturatingAdd(merged.cost, deny.cost);
+    merged.time_ns = deny.time_ns;
+    if (merged.count >= kMergedAtMost && FlushMerged(shard, counter) == Log::Result::kOk) return;
+  }
+  if (!shard.has_merged.exchange(true, std::memory_order_relaxed)) {
+    shards_with_merged_.fetch_add(1, std::memory_order_relaxed);
+    log_->ExpectEvent();
+  }
+}
+
+Log::Result Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter) {
+  const auto found = shard.merged.find(counter);
+  if (found == shard.merged.end()) return Log::Result::kOk;
+  uint64_t ticket = 0;
+  const Log::Result result = AppendDeny(counter, found->second, &ticket);
+  if (result == Log::Result::kOk) shard.merged.erase(found);
+  return result;
+}
+
+Log::Result Recorder::FlushMerged(Keyspace::Shard& shard) {
+  while (!shard.merged.empty()) {
+    const Log::Result result = FlushMerged(shard, shard.merged.begin()->first);
+    if (result != Log::Result::kOk) return result;
+  }
+  if (shard.has_merged.exchange(false, std::memory_order_relaxed)) {
+    shards_with_merged_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  return Log::Result::kOk;
+}
+
+// Runs before each sync.
+Log::Result Recorder::FlushAllMerged() {
+  if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return Log::Result::kOk;
+  for (Keyspace::Shard& shard : keyspace_->shards()) {
+    if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
+    const std::lock_guard<Mutex> lock(shard.mutex);
+    const Log::Result result = FlushMerged(shard);
+    if (result != Log::Result::kOk) return result;
+  }
+  return Log::Result::kOk;
+}
+
+// ---- Changes of limits -------------------------------------------------------------------------
+
+Log::Result Recorder::RecordChange(RecordType type, std::string_view payload, uint64_t* ticket) {
+  if (log_ == nullptr) return Log::Result::kOk;
+  const Log::Result result = log_->Append(type, payload, ticket);
+  uint64_t newest = last_change_ticket_.load();
+  while (newest < *ticket && !last_change_ticket_.compare_exchange_weak(newest, *ticket)) {
+  }
+  return result;
+}
+
+uint64_t Recorder::UnsyncedChange() const {
+  const uint64_t newest = last_change_ticket_.load();
+  return log_ == nullptr || log_->durable() >= newest ? 0 : newest;
+}
+
+// What is fresh by now was never there: replay does not know it any more.
+Log::Result Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns) {
+  Log::Result result = FlushMerged(shard, counter);
+  if (result != Log::Result::kOk || counter->Forgettable(now_ns)) return result;
+  LimitPayload payload;
+  payload.time_ns = now_ns;
+  payload.key = counter->key();
+  uint64_t ticket = 0;
+  result = RecordChange(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
+  if (result == Log::Result::kOk) evicted_.fetch_add(1, std::memory_order_relaxed);
+  return result;
+}
+
+}  // namespace flint

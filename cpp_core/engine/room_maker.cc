@@ -1,0 +1,84 @@
+#include "engine/room_maker.h"
+
+#include <mutex>
+
+namespace flint {
+namespace {
+
+constexpr size_t kKeysToChooseFrom = 16;
+
+}  // namespace
+
+Status RoomMaker::MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places,
+                           Log::Result* result) {
+  if (!places->possible()) return TableFull();
+  const int64_t now_ns = clock_->Now();
+  bool missed = false;
+  for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
+    Keyspace::Shard& shard = NextShardToClear();
+    if (!shard.Lock(no_wait)) {
+      missed = true;
+      continue;
+    }
+    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    if (keyspace_->ForgetOne(shard, now_ns) && places->Take(places->held() + 1)) return Status();
+  }
+  if (!options_.evict) return missed ? Status::WouldBlock() : TableFull();
+  return may_evict ? Evict(no_wait, places, result) : Status::WouldBlock();
+}
+
+Keyspace::Shard& RoomMaker::NextShardToClear() {
+  const size_t index = next_shard_to_clear_.fetch_add(1, std::memory_order_relaxed);
+  return keyspace_->shards()[index % Keyspace::kShards];
+}
+
+Status RoomMaker::TableFull() const {
+  return Status(Code::kTableFull,
+                "a new key finds " + std::to_string(options_.max_keys) +
+                    " keys in use, as many as max_keys allows; raise it, or evict when full");
+}
+
+// The key that would be fresh first of a few, from as many shards as it takes to find a few.
+bool RoomMaker::ChooseVictim(bool no_wait, std::string* key, bool* missed) {
+  bool found = false;
+  uint64_t least_ns = 0;
+  size_t seen = 0;
+  for (size_t tries = 0; tries < Keyspace::kShards && seen < kKeysToChooseFrom; ++tries) {
+    Keyspace::Shard& shard = NextShardToClear();
+    if (!shard.Lock(no_wait)) {
+      *missed = true;
+      continue;
+    }
+    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    uint64_t left_ns = 0;
+    const Counter* const counter = keyspace_->LeastUsed(shard, clock_->Now(), &left_ns, &seen);
+    if (counter == nullptr || (found && left_ns >= least_ns)) continue;
+    found = true;
+    least_ns = left_ns;
+    *key = counter->key();
+  }
+  return found;
+}
+
+// The place of the one that goes is handed on.
+Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, Log::Result* result) {
+  bool missed = false;
+  std::string key;
+  while (ChooseVictim(no_wait, &key, &missed)) {
+    const uint64_t hash = keyspace_->Hash(key);
+    Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+    if (!shard.Lock(no_wait)) return Status::WouldBlock();
+    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    if (unusable_->load(std::memory_order_relaxed)) return Status();  // the caller sees it too
+    Counter* const counter = keyspace_->Find(shard, hash, key);
+    if (counter == nullptr || !counter->ephemeral()) continue;
+    *result = recorder_->RecordEviction(shard, counter, clock_->Now());
+    if (*result != Log::Result::kOk) return Status();
+    places->TakeOver();
+    keyspace_->RemoveExact(shard, counter);
+    return Status();
+  }
+  return missed ? Status::WouldBlock() : TableFull();
+}
+
+}  // namespace flint

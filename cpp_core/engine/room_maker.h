@@ -1,0 +1,53 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "engine/keyspace.h"
+#include "engine/recorder.h"
+#include "storage/engine_clock.h"
+
+namespace flint {
+
+// Finds a place for a key that is new when as many as may be remembered are there: fresh counters
+// go first, then, if it may evict, the one that would be fresh first of a few. No lock is held
+// between its steps, so what becomes free may go to others; `places` is what they cannot take.
+class RoomMaker {
+ public:
+  struct Options {
+    uint64_t max_keys = 0;
+    bool evict = false;
+  };
+
+  // `unusable`: nothing may be recorded any more.
+  RoomMaker(const Options& options, Keyspace* keyspace, Recorder* recorder, EngineClock* clock,
+            const std::atomic<bool>* unusable)
+      : options_(options),
+        keyspace_(keyspace),
+        recorder_(recorder),
+        clock_(clock),
+        unusable_(unusable) {}
+  RoomMaker(const RoomMaker&) = delete;
+  RoomMaker& operator=(const RoomMaker&) = delete;
+
+  // One more place than `places` holds. kWouldBlock where it would wait for a lock, or evict and
+  // may not now. When the log does not take an eviction, `*result` says so and nobody went: the
+  // caller waits for the log and asks again.
+  Status MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places, Log::Result* result);
+
+ private:
+  Keyspace::Shard& NextShardToClear();
+  bool ChooseVictim(bool no_wait, std::string* key, bool* missed);
+  Status Evict(bool no_wait, Keyspace::Places* places, Log::Result* result);
+  Status TableFull() const;
+
+  const Options options_;
+  Keyspace* const keyspace_;
+  Recorder* const recorder_;
+  EngineClock* const clock_;
+  const std::atomic<bool>* const unusable_;
+  std::atomic<size_t> next_shard_to_clear_{0};
+};
+
+}  // namespace flint
