@@ -37,9 +37,11 @@ from flint.errors import (
     ClosedError,
     CorruptionError,
     DiskFullError,
+    FlintConnectionError,
     FlintError,
     FlintOSError,
     FlintPermissionError,
+    FlintServerError,
     FlintWarning,
     ForkedError,
     HistoryGoneError,
@@ -56,14 +58,17 @@ from flint.limiter import Limiter, doctor
 __all__ = [
     "Algorithm",
     "CheckAllDict",
+    "CheckResult",
     "ClosedError",
     "CorruptionError",
     "DamageDict",
     "DiskFullError",
     "DoctorDict",
+    "FlintConnectionError",
     "FlintError",
     "FlintOSError",
     "FlintPermissionError",
+    "FlintServerError",
     "FlintWarning",
     "ForkedError",
     "HistoryConfigDict",
@@ -84,6 +89,7 @@ __all__ = [
     "RateLimitExceeded",
     "ReadOnlyError",
     "Result",
+    "SharedCheckResult",
     "StatusDict",
     "Sync",
     "TableFullError",
@@ -95,6 +101,10 @@ __all__ = [
     "get_include",
     "get_library_dir",
 ]
+
+# Their names in Flint 0.2.
+CheckResult = Result
+SharedCheckResult = Result
 
 
 def get_include() -> str:

@@ -1,5 +1,7 @@
 """Flint's exceptions. `FlintError` is the root of all but the two that every Python program knows:
-`ValueError` and `TypeError` for bad arguments, raised before anything is counted or written."""
+`ValueError` and `TypeError` for bad arguments, raised before anything is counted or written.
+
+What Flint 0.2 raised as a RuntimeError is one still."""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ __all__ = [
     "ClosedError",
     "CorruptionError",
     "DiskFullError",
+    "FlintConnectionError",
     "FlintError",
     "FlintOSError",
     "FlintPermissionError",
+    "FlintServerError",
     "FlintWarning",
     "ForkedError",
     "HistoryGoneError",
@@ -25,6 +29,8 @@ __all__ = [
     "TableFullError",
     "UnsupportedError",
 ]
+
+_SHOWN_CHARACTERS = 120  # of a key, as in the extension
 
 
 class FlintError(Exception):
@@ -47,11 +53,11 @@ class ForkedError(FlintError, RuntimeError):
     """The limiter belongs to the parent of this forked process; open one here."""
 
 
-class UnsupportedError(FlintError):
+class UnsupportedError(FlintError, RuntimeError):
     """The file system cannot lock, or a newer Flint wrote the directory."""
 
 
-class FlintOSError(FlintError, OSError):
+class FlintOSError(FlintError, OSError, RuntimeError):
     """The system reported an error for a file; `errno` holds its number if there is one."""
 
 
@@ -68,7 +74,7 @@ class PoisonedError(FlintOSError):
     again. Reading goes on. Whether an admission that fails so is counted then is unknown."""
 
 
-class CorruptionError(FlintError):
+class CorruptionError(FlintError, RuntimeError):
     """The data directory is damaged. `segment`, `offset` and `sequence` say where: the file's name,
     the byte in it and the number of the record."""
 
@@ -97,35 +103,65 @@ class ReadOnlyError(FlintError):
     """The limiter was opened by `Limiter.open_readonly`, and the call would change something."""
 
 
+class FlintServerError(FlintError, RuntimeError):
+    """A Flint server has answered that it cannot do what was asked: `status` and `message`."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"Flint server error {self.status}: {self.message}"
+
+
+class FlintConnectionError(FlintError, RuntimeError):
+    """A Flint server could not be reached."""
+
+
 class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has always had
     """A decorated function was not called because its limit is used up.
 
     `key`, `cost`, `remaining`, `reset_at` and `algorithm` are those of the `Result`; `retry_after`
-    is the time in seconds until the same cost would be admitted.
+    is the time in seconds until the same cost would be admitted. A program may also raise one of
+    its own with nothing but a message; then they are empty or 0.
     """
 
     def __init__(
         self,
         key: str,
-        cost: int,
-        remaining: int,
-        reset_at: str,
-        algorithm: str,
-        retry_after: float,
+        cost: int | None = None,
+        remaining: int = 0,
+        reset_at: str = "",
+        algorithm: str = "",
+        retry_after: float = 0.0,
     ) -> None:
-        super().__init__(key, cost, remaining, reset_at, algorithm, retry_after)
-        self.key = key
-        self.cost = cost
+        if cost is None:
+            super().__init__(key)
+        else:
+            super().__init__(key, cost, remaining, reset_at, algorithm, retry_after)
+        self.key = "" if cost is None else key
+        self.cost = cost or 0
         self.remaining = remaining
         self.reset_at = reset_at
         self.algorithm = algorithm
         self.retry_after = retry_after
 
     def __str__(self) -> str:
+        if len(self.args) == 1:
+            return str(self.args[0])
         return (
-            f"rate limit exceeded for {self.key}: "
+            f"rate limit exceeded for {_shown(self.key)}: "
             f"cost {self.cost}, {self.remaining} left, retry after {self.retry_after:.6g} s"
         )
+
+
+def _shown(key: str) -> str:
+    """A key for people: what cannot be printed is escaped, and the end of a long one left out."""
+    start = key[:_SHOWN_CHARACTERS]
+    if not start.isprintable():
+        start = repr(start)[1:-1]
+    return start if len(key) <= _SHOWN_CHARACTERS else start + "..."
 
 
 class FlintWarning(UserWarning):

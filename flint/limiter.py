@@ -6,7 +6,15 @@ import warnings
 from typing import TYPE_CHECKING
 
 from flint._local.doctor import WORLD_WRITABLE, doctor
-from flint._local.options import MEMORY, Options, absolute_path, optional_ns
+from flint._local.options import (
+    MEMORY,
+    MOST_FLUSH_EVENTS,
+    MOST_FLUSH_MS,
+    Options,
+    absolute_path,
+    flush_bound,
+    optional_ns,
+)
 from flint._local.place import LocalPlace
 from flint._surface.surface import Surface
 from flint.errors import FlintWarning, UnsupportedError
@@ -45,7 +53,8 @@ class Limiter(LocalPlace, Surface):
     `data_dir` (a str or path-like, never bytes) is created, readable by its owner alone, with its
     parents; `":memory:"` keeps everything in memory. `sync` says when an admission is answered:
     `"always"` when it is on disk, `"batch"` when it survives the death of the process; a sync then
-    starts after `flush_every_events` (1 to 2**32) records or `flush_every_ms` (1 to 3,600,000).
+    starts after `flush_every_events` (1 to 2**32) records or `flush_every_ms` (1 to 3,600,000; with
+    `"always"` others are brought into these ranges).
     `max_unsynced_events` makes admissions wait while so many records are not on disk: no more
     admissions than that can be lost with the power. `sync_denials` makes denials wait for the disk
     too, with `"always"`. `segment_bytes` (256 KiB to 1 GiB) and `ring_bytes` (256 KiB to 64 MiB, a
@@ -101,8 +110,8 @@ class Limiter(LocalPlace, Surface):
         path = absolute_path(data_dir)
         options: Options = {
             "sync": sync,
-            "flush_every_ms": flush_every_ms,
-            "flush_every_events": flush_every_events,
+            "flush_every_ms": flush_bound(sync, flush_every_ms, MOST_FLUSH_MS),
+            "flush_every_events": flush_bound(sync, flush_every_events, MOST_FLUSH_EVENTS),
             "segment_bytes": segment_bytes,
             "ring_bytes": ring_bytes,
             "clock": clock,

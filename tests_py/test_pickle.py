@@ -31,6 +31,9 @@ EXCEPTIONS: list[flint.FlintError] = [
     errors.HistoryGoneError("message"),
     errors.TableFullError("message"),
     errors.ReadOnlyError("message"),
+    errors.FlintServerError(503, "message"),
+    errors.FlintConnectionError("message"),
+    errors.RateLimitExceeded("message"),
     errors.RateLimitExceeded("api", 2, 1, "2023-11-14T22:14:20+00:00", "gcra", 0.5),
 ]
 

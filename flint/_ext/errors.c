@@ -1,7 +1,8 @@
 /* errors.c - status codes and bad arguments as Python exceptions. */
 #include "native.h"
 
-#define SHOWN_CHARACTERS 60 /* of a str */
+#define SHOWN_CHARACTERS 60      /* of a str */
+#define SHOWN_KEY_CHARACTERS 120 /* as in flint/errors.py */
 #define SHOWN_REPR_CHARACTERS 120
 
 /* repr(value), shortened; a placeholder where that fails, so that the error about the value wins.
@@ -57,11 +58,37 @@ static PyObject* message_text(int32_t code, const flint_limiter_error* error) {
   return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "backslashreplace");
 }
 
+/* A key for people: what cannot be printed is escaped, and the end of a long one left out. A new
+ * reference. */
+static PyObject* shown_key(PyObject* key) {
+  const bool is_long = PyUnicode_GetLength(key) > SHOWN_KEY_CHARACTERS;
+  PyObject* start = PyUnicode_Substring(key, 0, SHOWN_KEY_CHARACTERS);
+  if (start == NULL) return NULL;
+  PyObject* printable = PyObject_CallMethod(start, "isprintable", NULL);
+  PyObject* text = NULL;
+  if (printable == Py_True) {
+    text = Py_NewRef(start);
+  } else if (printable != NULL) {
+    PyObject* quoted = PyObject_Repr(start);
+    if (quoted != NULL) text = PyUnicode_Substring(quoted, 1, PyUnicode_GetLength(quoted) - 1);
+    Py_XDECREF(quoted);
+  }
+  Py_XDECREF(printable);
+  Py_DECREF(start);
+  if (text == NULL || !is_long) return text;
+  PyObject* cut = PyUnicode_FromFormat("%U...", text);
+  Py_DECREF(text);
+  return cut;
+}
+
 /* The arguments of the exception class for `code`. A new reference. */
 static PyObject* exception_arguments(int32_t code, const flint_limiter_error* error,
                                      PyObject* key) {
   if (code == FLINT_LIMITER_NOT_CONFIGURED && key != NULL) {
-    PyObject* text = PyUnicode_FromFormat("limit is not configured: %U", key);
+    PyObject* name = shown_key(key);
+    if (name == NULL) return NULL;
+    PyObject* text = PyUnicode_FromFormat("limit is not configured: %U", name);
+    Py_DECREF(name);
     return text == NULL ? NULL : Py_BuildValue("(N)", text);
   }
   PyObject* text = message_text(code, error);

@@ -94,27 +94,60 @@ static bool item_read(ModuleState* state, PyObject* item, PyObject** key, flint_
   return ok;
 }
 
-/* Fills `batch` from any iterable but a str or a dict, which are items themselves. */
-static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
-  if (PyUnicode_Check(items) || PyDict_Check(items)) {
-    error_argument(PyExc_TypeError, "items", "a list or other iterable of items", items);
-    return false;
-  }
-  PyObject* all = PySequence_Tuple(items);
-  if (all == NULL) {
+static void refuse_items(PyObject* items) {
+  error_argument(PyExc_TypeError, "items", "a list or other iterable of items", items);
+}
+
+/* What an iterable gives, up to one item more than a call may have. */
+static PyObject* read_iterable(PyObject* items) {
+  PyObject* iterator = PyObject_GetIter(items);
+  if (iterator == NULL) {
     if (PyErr_ExceptionMatches(PyExc_TypeError) && !PyIter_Check(items)) {
       PyErr_Clear();
-      error_argument(PyExc_TypeError, "items", "a list or other iterable of items", items);
+      refuse_items(items);
     }
-    return false;
+    return NULL;
   }
+  PyObject* list = PyList_New(0);
+  PyObject* item = NULL;
+  while (list != NULL && PyList_Size(list) <= FLINT_LIMITER_MAX_ITEMS &&
+         (item = PyIter_Next(iterator)) != NULL) {
+    if (PyList_Append(list, item) < 0) Py_CLEAR(list);
+    Py_DECREF(item);
+  }
+  Py_DECREF(iterator);
+  if (list == NULL || !PyErr_Occurred()) return list;
+  Py_DECREF(list);
+  return NULL;
+}
+
+/* The items as a tuple. Reading one can run Python code, which can change a list but no tuple. */
+static PyObject* all_items(PyObject* items) {
+  if (PyUnicode_Check(items) || PyDict_Check(items)) {
+    refuse_items(items);
+    return NULL;
+  }
+  PyObject* all = NULL;
+  bool is_sequence = PyTuple_Check(items) || PyList_Check(items);
+  PyObject* read = is_sequence ? Py_NewRef(items) : read_iterable(items);
+  if (read != NULL) all = PySequence_Tuple(read);
+  Py_XDECREF(read);
+  if (all == NULL) return NULL;
   Py_ssize_t count = PyTuple_Size(all);
-  bool ok = count >= 1 && count <= FLINT_LIMITER_MAX_ITEMS;
-  if (!ok) {
-    PyErr_Format(PyExc_ValueError, "items must hold 1 to %d items, not %zd",
-                 FLINT_LIMITER_MAX_ITEMS, count);
-  }
-  ok = ok && batch_allocate(batch, count);
+  if (count >= 1 && count <= FLINT_LIMITER_MAX_ITEMS) return all;
+  Py_DECREF(all);
+  const char* more = is_sequence || count == 0 ? "" : " or more";
+  PyErr_Format(PyExc_ValueError, "items must hold 1 to %d items, not %zd%s",
+               FLINT_LIMITER_MAX_ITEMS, count, more);
+  return NULL;
+}
+
+/* Fills `batch` from any iterable but a str or a dict, which are items themselves. */
+static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
+  PyObject* all = all_items(items);
+  if (all == NULL) return false;
+  Py_ssize_t count = PyTuple_Size(all);
+  bool ok = batch_allocate(batch, count);
   for (Py_ssize_t i = 0; ok && i < count; i++) {
     Entry* entry = &batch->entries[i];
     entry->result.struct_size = sizeof entry->result;

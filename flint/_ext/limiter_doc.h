@@ -47,9 +47,11 @@
   "\n"                                                                                           \
   "Errors are those of check. Safe to call from any thread."
 
-#define TEMPLATE_RULE                                                                          \
-  "A trailing '*' of key means the template; template=False takes it literally. (Calls that\n" \
-  "decide always take it literally: their keys may come from clients.)\n"
+#define TEMPLATE_RULE                                                                              \
+  "A trailing '*' of key means the template; template=False takes it literally, as is done when\n" \
+  "only a limit of exactly that name is there. (Calls that decide always take it literally: "      \
+  "their\n"                                                                                        \
+  "keys may come from clients.)\n"
 
 #define STATUS_DOC                                                                               \
   "status($self, /, key, template=None)\n--\n\n"                                                 \
@@ -67,7 +69,7 @@
   "top($self, /, by='denied', limit=20)\n--\n\n"                                              \
   "Return status dicts of the keys with the largest total, largest first.\n"                  \
   "\n"                                                                                        \
-  "by is 'denied', 'allowed', 'denied_cost' or 'allowed_cost'; limit is 1 to 65,536. Keys\n"  \
+  "by is 'denied', 'allowed', 'denied_cost' or 'allowed_cost'; limit is 0 to 65,536. Keys\n"  \
   "under templates are included, templates themselves and totals of 0 are not. It looks at\n" \
   "every limit and counter."
 

@@ -182,21 +182,29 @@ PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t giv
 
 /* ---- Removing and resetting ---------------------------------------------------------------- */
 
-/* The arguments of remove and reset. */
-typedef struct {
-  PyObject* values[2];
-  const char* key;
-  uint64_t size;
-  uint32_t kind;
-} Target;
-
-static bool target_read(LimiterObject* self, const char* function, PyObject* const* args,
-                        Py_ssize_t given, PyObject* keywords, Target* target) {
+bool target_read(LimiterObject* self, const char* function, PyObject* const* args, Py_ssize_t given,
+                 PyObject* keywords, Target* target) {
   const Signature signature = {function, 2, 2, 1, {NAME_key, NAME_template}};
   PyObject** values = target->values;
   return args_parse(self->state, &signature, args, given, keywords, values) &&
          args_target(values[0], values[1] ? values[1] : Py_None, &target->key, &target->size,
                      &target->kind);
+}
+
+bool target_take_literally(LimiterObject* self, Target* target) {
+  PyObject* template = target->values[1];
+  bool is_asked_for = template != NULL && template != Py_None;
+  if (target->kind != FLINT_LIMITER_KIND_TEMPLATE || is_asked_for) return false;
+  flint_limiter_status_info status = {.struct_size = sizeof status};
+  int32_t code;
+  uint64_t size = target->size + 1;
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_status, target->key, size,
+                        FLINT_LIMITER_KIND_EXACT, &status, NULL);
+  bool is_own = status.kind == FLINT_LIMITER_KIND_EXACT || status.kind == FLINT_LIMITER_KIND_INLINE;
+  if (code != FLINT_LIMITER_OK || !is_own) return false;
+  target->size = size;
+  target->kind = FLINT_LIMITER_KIND_EXACT;
+  return true;
 }
 
 PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given,
@@ -205,10 +213,12 @@ PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given,
   Target target;
   if (!target_read(self, "_remove", args, given, keywords, &target)) return NULL;
   flint_limiter_error error;
-  error_init(&error);
   int32_t code;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_remove, target.key, target.size, target.kind, 0,
-                        NULL, &error);
+  do {
+    error_init(&error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_remove, target.key, target.size, target.kind, 0,
+                          NULL, &error);
+  } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
   return none_or_raise(self, code, &error, target.values[0]);
 }
 
@@ -217,9 +227,11 @@ PyObject* limiter_reset(PyObject* op, PyObject* const* args, Py_ssize_t given, P
   Target target;
   if (!target_read(self, "_reset", args, given, keywords, &target)) return NULL;
   flint_limiter_error error;
-  error_init(&error);
   int32_t code;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_reset, target.key, target.size, target.kind, 0,
-                        NULL, &error);
+  do {
+    error_init(&error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_reset, target.key, target.size, target.kind, 0,
+                          NULL, &error);
+  } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
   return none_or_raise(self, code, &error, target.values[0]);
 }

@@ -241,6 +241,23 @@ double time_seconds_up(uint64_t ns);
 /* A result for `key` whose fields are still to be filled. */
 ResultObject* result_new(ModuleState* state, PyObject* key);
 
+/* ---- limits.c ------------------------------------------------------------------------------ */
+
+/* The limit that status, remove or reset is about. */
+typedef struct {
+  PyObject* values[2]; /* key and template, which may be NULL */
+  const char* key;
+  uint64_t size;
+  uint32_t kind;
+} Target;
+
+bool target_read(LimiterObject* self, const char* function, PyObject* const* args, Py_ssize_t given,
+                 PyObject* keywords, Target* target);
+/* For a template that is not there: if it was taken for one only because of its `*`, and there is a
+ * limit of exactly that name (Flint 0.2 knew no templates), the target is that limit from now on.
+ */
+bool target_take_literally(LimiterObject* self, Target* target);
+
 /* ---- Methods of LimiterBase outside limiter.c: items.c, limits.c, status.c ------------------ */
 
 PyObject* limiter_allow_all(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);

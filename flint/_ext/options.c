@@ -6,8 +6,9 @@ static const char* const full_names[] = {"refuse", "evict", NULL};
 static const char* const error_names[] = {"raise", "allow", "deny", NULL};
 static const char* const mapped_names[] = {"auto", "never", NULL};
 
-/* How the value of an option is read. None leaves any but a word and a flag to the engine. */
-enum { OPTION_NUMBER, OPTION_WORD, OPTION_FLAG };
+/* How the value of an option is read: a power is one of two. None leaves any but a word and a flag
+ * to the engine. */
+enum { OPTION_NUMBER, OPTION_POWER, OPTION_WORD, OPTION_FLAG };
 
 /* One option of _open. */
 typedef struct {
@@ -24,6 +25,8 @@ typedef struct {
   (uint8_t)sizeof((flint_limiter_options*)NULL)->field, offsetof(flint_limiter_options, field)
 #define NUMBER(name, field, low, high) \
   { name, OPTION_NUMBER, FIELD_OF(field), low, high, NULL }
+#define POWER(name, field, low, high) \
+  { name, OPTION_POWER, FIELD_OF(field), low, high, NULL }
 #define WORD(name, field, words) \
   { name, OPTION_WORD, FIELD_OF(field), 0, 0, words }
 #define FLAG(name, field) \
@@ -35,7 +38,7 @@ static const Option open_options[] = {
     NUMBER("flush_every_ms", flush_every_ms, 1, 3600000),
     NUMBER("flush_every_events", flush_every_events, 1, UINT64_C(1) << 32),
     NUMBER("segment_bytes", segment_bytes, 256 << 10, 1 << 30),
-    NUMBER("ring_bytes", ring_bytes, 256 << 10, 64 << 20),
+    POWER("ring_bytes", ring_bytes, 256 << 10, 64 << 20),
     NUMBER("max_unsynced_events", max_unsynced_events, 1, UINT64_C(1) << 32),
     NUMBER("max_downtime", max_downtime_ns, 1, FLINT_MAX_QUANTITY),
     NUMBER("history_max_bytes", history_max_bytes, 0, FLINT_MAX_QUANTITY),
@@ -64,6 +67,10 @@ static bool read_value(const Option* option, PyObject* value, uint64_t* number) 
     default:
       if (value == Py_None) return true;
       if (!args_quantity(option->name, value, option->low, option->high, number)) return false;
+      if (option->kind == OPTION_POWER && (*number & (*number - 1)) != 0) {
+        error_argument(PyExc_ValueError, option->name, "a power of two", value);
+        return false;
+      }
       /* To the engine 0 is the default. Where 0 bytes are asked for, 1 is as little as any. */
       if (*number == 0) *number = 1;
       return true;

@@ -77,22 +77,20 @@ static PyObject* status_dict(ModuleState* state, const flint_limiter_status_info
 
 PyObject* limiter_status(PyObject* op, PyObject* const* args, Py_ssize_t given,
                          PyObject* keywords) {
-  static const Signature signature = {"status", 2, 2, 1, {NAME_key, NAME_template}};
   LimiterObject* self = AS_LIMITER(op);
-  PyObject* values[2];
-  if (!args_parse(self->state, &signature, args, given, keywords, values)) return NULL;
-  const char* key;
-  uint64_t size;
-  uint32_t kind;
-  if (!args_target(values[0], values[1] ? values[1] : Py_None, &key, &size, &kind)) return NULL;
+  Target target;
+  if (!target_read(self, "status", args, given, keywords, &target)) return NULL;
   flint_limiter_status_info status = {.struct_size = sizeof status};
   flint_limiter_error error;
-  error_init(&error);
   int32_t code;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_status, key, size, kind, &status, &error);
+  do {
+    error_init(&error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_status, target.key, target.size, target.kind,
+                          &status, &error);
+  } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
   if (code == FLINT_LIMITER_NOT_CONFIGURED) Py_RETURN_NONE;
-  if (code == FLINT_LIMITER_OK) return status_dict(self->state, &status, values[0]);
-  error_raise(self->state, code, &error, values[0]);
+  if (code == FLINT_LIMITER_OK) return status_dict(self->state, &status, target.values[0]);
+  error_raise(self->state, code, &error, target.values[0]);
   return NULL;
 }
 
@@ -225,8 +223,11 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
   uint32_t by = FLINT_LIMITER_BY_DENIED;
   uint64_t limit = 20;
   if (values[0] != NULL && !args_word("by", values[0], totals, &by)) return NULL;
-  if (values[1] != NULL && !args_quantity("limit", values[1], 1, TOP_MOST, &limit)) return NULL;
-  return top_list(self, by, limit);
+  if (values[1] != NULL && !args_quantity("limit", values[1], 0, TOP_MOST, &limit)) return NULL;
+  PyObject* list = top_list(self, by, limit == 0 ? 1 : limit);
+  if (limit > 0 || list == NULL) return list;
+  Py_DECREF(list);
+  return PyList_New(0);
 }
 
 /* ---- Info ---------------------------------------------------------------------------------- */

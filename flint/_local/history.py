@@ -6,7 +6,7 @@ import operator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
-from flint._surface.arguments import refusal, seconds_to_ns
+from flint._surface.arguments import refusal, scaled_to_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,10 @@ TYPES = {
 }
 _TEMPLATE = 1
 _LATEST_NS = 2**63 - 1
+_MOMENTS = (
+    "a datetime with a time zone or a number of seconds since 1970, from 0 to 9223372036 (the year "
+    "2262)"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,8 +44,17 @@ def _moment_ns(name: str, moment: Moment | None) -> int:
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
             raise ValueError(refusal(name, "a datetime with a time zone", moment))
-        return max((moment - _EPOCH) // timedelta(microseconds=1) * 1000, 0)
-    return seconds_to_ns(name, moment, 0, _LATEST_NS)
+        ns: int | None = max((moment - _EPOCH) // timedelta(microseconds=1) * 1000, 0)
+    else:
+        try:
+            ns = scaled_to_ns(moment)
+        except (ValueError, OverflowError):
+            ns = -1
+    if ns is None:
+        raise TypeError(refusal(name, _MOMENTS, moment))
+    if not 0 <= ns <= _LATEST_NS:
+        raise ValueError(refusal(name, _MOMENTS, moment))
+    return ns
 
 
 def _shown(key: str, kind: int) -> str:
@@ -140,4 +153,7 @@ def history(
         found.append(event)
         if len(found) == most:
             break
+    if not found and template is None and key is not None and key.endswith("*"):
+        # No template, then; perhaps a limit of exactly that name.
+        return history(limiter, key, False, newest_first, since, until, most)
     return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex, TypedDict
 
 from flint._surface.arguments import duration_ns, refusal
+from flint.errors import FlintOSError
 
 if TYPE_CHECKING:
     from flint._native import Clock
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from flint._surface.types import Mapped, OnError, Sync, WhenFull
 
 MEMORY = ":memory:"
+MOST_FLUSH_MS = 3_600_000
+MOST_FLUSH_EVENTS = 2**32
+_DEFAULT_FLUSH = 100
 
 
 class Options(TypedDict, total=False):
@@ -42,6 +47,15 @@ def optional_ns(name: str, length: Duration | None) -> int | None:
     return None if length is None else duration_ns(name, length)
 
 
+def flush_bound(sync: Sync, value: SupportsIndex, most: int) -> SupportsIndex:
+    """`flush_every_ms` or `flush_every_events`. With `sync="always"` they bound only how late
+    denials are written, so what Flint 0.2 took and never looked at is brought into today's range:
+    0 is the default, and the largest is as good as any that is larger."""
+    if sync != "always" or isinstance(value, bool) or not hasattr(value, "__index__"):
+        return value
+    return min(operator.index(value), most) or _DEFAULT_FLUSH
+
+
 def absolute_path(data_dir: str | os.PathLike[str]) -> str:
     """The path of a data directory, wherever the program goes later; `":memory:"` as it is."""
     path: object = data_dir.__fspath__() if isinstance(data_dir, os.PathLike) else data_dir
@@ -55,4 +69,8 @@ def absolute_path(data_dir: str | os.PathLike[str]) -> str:
         usable = False
     if not usable:
         raise ValueError(refusal("data_dir", "a path of the file system or ':memory:'", path))
-    return str(Path(path).absolute())
+    try:
+        return str(Path(path).absolute())
+    except OSError as error:  # a relative path, and the working directory has been deleted
+        text = f"cannot open {path}: {error.strerror}"
+        raise FlintOSError(error.errno, text) from None

@@ -6,8 +6,11 @@ loop do not pay for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from flint._surface.arguments import MAX_ITEMS
 from flint._surface.sync import SyncSurface
 
 if TYPE_CHECKING:
@@ -92,7 +95,8 @@ class AsyncSurface(SyncSurface):
 
     async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
         """`check_all` as a coroutine; see `acheck`."""
-        items = tuple(items) if not isinstance(items, (str, dict)) else items
+        if isinstance(items, Iterator):  # it can be read once, and is needed twice
+            items = tuple(islice(items, MAX_ITEMS + 1))
         decided = self._check_all_now(items)
         if decided is None:
             from flint._surface.loop import in_thread

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Duration: TypeAlias = str | timedelta | Seconds
 
 MAX_NS = 2**62
+MAX_ITEMS = 1024  # of one check_all
 
 _NS_PER_SECOND = 1_000_000_000
 _UNITS_NS = {
@@ -47,7 +48,7 @@ def refusal(name: str, allowed: str, value: object) -> str:
     return f"{name} must be {allowed}, not {shown}"
 
 
-def _scale(value: object) -> int | None:
+def scaled_to_ns(value: object) -> int | None:
     """Seconds as nanoseconds, rounded half to even when a fraction of one is left; None when the
     value is no number at all. Raises ValueError or OverflowError when it is not finite."""
     if isinstance(value, bool):
@@ -68,7 +69,7 @@ def seconds_to_ns(name: str, value: Seconds, low_ns: int, high_ns: int) -> int:
     nanoseconds from `low_ns` to `high_ns`."""
     allowed = f"a number of seconds, with {low_ns} to {high_ns} ns"
     try:
-        ns = _scale(value)
+        ns = scaled_to_ns(value)
     except (ValueError, OverflowError):
         raise ValueError(refusal(name, allowed, value)) from None
     if ns is None:
@@ -81,7 +82,7 @@ def seconds_to_ns(name: str, value: Seconds, low_ns: int, high_ns: int) -> int:
 @functools.lru_cache(maxsize=256)
 def _text_ns(text: str) -> int:
     """Digits and a unit as nanoseconds; 0 when they are no such thing."""
-    match = _TEXT.fullmatch(text)
+    match = _TEXT.fullmatch(text.strip())
     return int(match[1]) * _UNITS_NS[match[2]] if match else 0
 
 
@@ -93,8 +94,9 @@ def per_to_ns(per: Duration) -> int:
 def duration_ns(name: str, value: Duration) -> int:
     """A length of time as nanoseconds, from 1 to 2**62.
 
-    A str is ASCII digits followed by ms, s, m, h or d (nothing means seconds). A timedelta is
-    exact. Numbers are seconds, converted exactly and rounded to the nearest nanosecond.
+    A str is ASCII digits followed by ms, s, m, h or d (nothing means seconds), perhaps between
+    white space. A timedelta is exact. Numbers are seconds, converted exactly and rounded to the
+    nearest nanosecond.
     """
     ns: int | None
     if isinstance(value, str):
@@ -103,7 +105,7 @@ def duration_ns(name: str, value: Duration) -> int:
         ns = ((value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds) * 1_000
     else:
         try:
-            ns = _scale(value)
+            ns = scaled_to_ns(value)
         except (ValueError, OverflowError):
             ns = 0
     if ns is None:

@@ -49,5 +49,5 @@ class Declared:
     def forget(self, key: str) -> None:
         self._by_key.pop(key, None)
 
-    def get(self, key: str) -> Declaration | None:
-        return self._by_key.get(key)
+    def get(self, key: object) -> Declaration | None:
+        return self._by_key.get(key) if isinstance(key, str) else None

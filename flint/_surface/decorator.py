@@ -41,13 +41,13 @@ class RateLimit:
         self._limiter = limiter
         self._key = key
         self._cost = cost
-        self._config: dict[str, Any] = {}
-        if callable(key):
-            # Keys that are made at each call may be without number: their limits go with the
-            # checks and are forgotten when fresh. A bad value is found now, not at the first call.
-            self._config = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
-            limiter.peek(_PROBE, cost, **self._config)
-        else:
+        values: dict[str, Any] = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
+        # A bad value, of the cost too, is found before anything changes, and not at a first call.
+        limiter.peek(_PROBE, cost, **values)
+        # Keys that are made at each call may be without number: their limits go with the checks
+        # and are forgotten when fresh.
+        self._config = values if callable(key) else {}
+        if not callable(key):
             before = limiter._declared.get(key)
             limiter.limit(
                 key,
@@ -58,7 +58,7 @@ class RateLimit:
                 template=False,
                 if_absent=if_absent,
             )
-            limiter.peek(key, cost)
+            limiter.peek(key, cost)  # what if_absent left may have another burst
             now = limiter._declared.get(key)
             if before != now and before is not None:
                 warnings.warn(
