@@ -9,10 +9,22 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-from flint._native import Result
-from flint._native import version as __version__
+try:
+    from flint._native import Result
+    from flint._native import version as __version__
+except ModuleNotFoundError as error:
+    if error.name != "flint._native":
+        raise
+    raise ModuleNotFoundError(
+        f"Flint's extension is not built in {str(Path(__file__).parent)!r}. In a source checkout "
+        "`python setup.py build_ext --inplace` builds it, as every command of ./dev does; to use a "
+        "Flint that is installed, start Python in another directory",
+        name=error.name,
+    ) from None
+
 from flint._surface.types import (
     Algorithm,
     CheckAllDict,
@@ -101,6 +113,16 @@ __all__ = [
     "get_include",
     "get_library_dir",
 ]
+
+# A directory of python-flint, whose module has the same name and whose users are many.
+if (Path(__file__).parent / "flint_base").is_dir():
+    warnings.warn(
+        f"python-flint is installed in {str(Path(__file__).parent)!r} too, and both are the module "
+        "flint, so that they break each other. Install one of them in another environment, and "
+        "then this one anew",
+        FlintWarning,
+        stacklevel=2,
+    )
 
 # Their names in Flint 0.2.
 CheckResult = Result
