@@ -152,7 +152,13 @@ Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Engine::Limi
   FLINT_RETURN_IF_ERROR(ReadStruct(from, "config", &config, stride));
   FLINT_RETURN_IF_ERROR(ReadKind(config.kind, &to->kind));
   FLINT_RETURN_IF_ERROR(ReadKey(config.key, config.key_bytes, &to->key));
-  return ReadConfig(config, &to->config);
+  FLINT_RETURN_IF_ERROR(ReadText(config.name, config.name_bytes, "config.name", &to->name));
+  if (config.flags > FLINT_LIMITER_STACK) {
+    return OutOfBounds("config.flags", config.flags, "0 or 1 (stack)");
+  }
+  FLINT_RETURN_IF_ERROR(ReadConfig(config, &to->config));
+  to->config.stack = config.flags == FLINT_LIMITER_STACK;
+  return Status();
 }
 
 Status ReadKind(uint32_t kind, LimitKind* to) {
@@ -216,7 +222,46 @@ void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter
   status.last_denied_at_ns = from.totals.last_denied_ns;
   status.last_reset_at_ns = from.totals.last_reset_ns;
   status.counters = from.counters;
+  status.name = key == nullptr ? nullptr : key + from.key.size();
+  status.name_bytes = from.name.size();
+  status.flags = from.config.stack ? FLINT_LIMITER_STACK : 0;
   WriteStruct(status, to, stride);
+}
+
+std::string WriteCursor(const Engine::LimitStatus& last) {
+  std::string cursor;
+  cursor += static_cast<char>(last.kind);
+  cursor += static_cast<char>(last.name.size());
+  return cursor + last.name + last.key;
+}
+
+bool ReadCursor(std::string_view cursor, Listing::Position* after) {
+  if (cursor.size() < 2 || static_cast<uint8_t>(cursor[0]) > FLINT_LIMITER_KIND_INLINE) {
+    return false;
+  }
+  const size_t name_bytes = static_cast<uint8_t>(cursor[1]);
+  if (cursor.size() > FLINT_LIMITER_MAX_CURSOR_BYTES || cursor.size() - 2 < name_bytes) {
+    return false;
+  }
+  after->kind = static_cast<LimitKind>(cursor[0]);
+  after->name = cursor.substr(2, name_bytes);
+  after->key = cursor.substr(2 + name_bytes);
+  return true;
+}
+
+void WriteLimitResult(std::string_view name, const Engine::Decision& from,
+                      flint_limiter_limit_result* to, uint64_t stride) {
+  flint_limiter_limit_result result{};
+  result.allowed = from.allowed ? 1 : 0;
+  result.algorithm = static_cast<uint32_t>(from.algorithm);
+  result.name_bytes = static_cast<uint32_t>(name.size());
+  result.limit = from.limit;
+  result.remaining = from.remaining;
+  result.reset_at_ns = from.reset_at_ns;
+  result.reset_after_ns = from.reset_after_ns;
+  result.retry_after_ns = from.retry_after_ns;
+  if (!name.empty()) std::memcpy(result.name, name.data(), name.size());
+  WriteStruct(result, to, stride);
 }
 
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
@@ -301,6 +346,9 @@ void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, u
     event.key = text;
     event.key_bytes = item.key.size();
     event.kind = static_cast<uint32_t>(item.kind);
+    std::memcpy(text + item.key.size(), item.name.data(), item.name.size());
+    event.name = text + item.key.size();
+    event.name_bytes = item.name.size();
     if (from.type != RecordType::kLimitRemoved && from.type != RecordType::kReset) {
       event.algorithm = static_cast<uint32_t>(item.config.algorithm);
       event.rate = item.config.rate;
@@ -310,7 +358,7 @@ void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, u
     event.item_index = static_cast<uint32_t>(i);
     event.item_count = static_cast<uint32_t>(from.items.size());
     WriteStruct(event, At(to, stride, i), stride);
-    text += item.key.size();
+    text += item.key.size() + item.name.size();
   }
 }
 

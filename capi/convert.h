@@ -29,6 +29,7 @@ inline constexpr size_t kFirstSize = 0;
 FLINT_FIRST_SIZE(flint_limiter_options, sync_denials, 112);
 FLINT_FIRST_SIZE(flint_limiter_config, reserved, 56);
 FLINT_FIRST_SIZE(flint_limiter_result, ticket, 72);
+FLINT_FIRST_SIZE(flint_limiter_limit_result, name, 312);
 FLINT_FIRST_SIZE(flint_limiter_item, cost, 32);
 FLINT_FIRST_SIZE(flint_limiter_status_info, counters, 136);
 FLINT_FIRST_SIZE(flint_limiter_info, read_only, 216);
@@ -127,6 +128,8 @@ inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
   to->reset_after_ns = from.reset_after_ns;
   to->retry_after_ns = from.retry_after_ns;
   to->ticket = from.ticket;
+  to->limit_count = from.limit_count;
+  to->limit_index = from.limit_index;
 }
 void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to,
                         uint64_t stride);
@@ -143,7 +146,12 @@ void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter
 void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
 void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to);
-// Writes an event, one entry for each item, and the items' keys to `text`.
+// Where a listing goes on: kind, how long the name is, the name, the key.
+std::string WriteCursor(const Engine::LimitStatus& last);
+bool ReadCursor(std::string_view cursor, Listing::Position* after);
+void WriteLimitResult(std::string_view name, const Engine::Decision& from,
+                      flint_limiter_limit_result* to, uint64_t stride);
+// Writes an event, one entry for each item, and the items' keys and names to `text`.
 void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, uint64_t stride);
 // `detail` may be null.
 void WriteError(Code code, const Status::Detail* detail, std::string_view message,

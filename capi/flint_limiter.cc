@@ -114,10 +114,13 @@ inline int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter, const
   });
 }
 
-using EndLimit = Status (Engine::*)(LimitKind, std::string_view, const Engine::Flags&, uint64_t*);
+using EndLimit = Status (Engine::*)(LimitKind, std::string_view, const std::string_view*,
+                                    const Engine::Flags&, uint64_t*);
 
+// `name` null: whatever it is.
 int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uint64_t key_bytes,
-                      uint32_t kind, uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
+                      const char* name, uint64_t name_bytes, uint32_t kind, uint32_t flags,
+                      uint64_t* ticket, flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kEndFlags, &read));
@@ -125,12 +128,35 @@ int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uin
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
     std::string_view view;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &view));
+    std::string_view its_name;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &its_name));
     uint64_t last = 0;
-    FLINT_RETURN_IF_ERROR((engine->*end)(read_kind, view, read, &last));
+    FLINT_RETURN_IF_ERROR(
+        (engine->*end)(read_kind, view, name == nullptr ? nullptr : &its_name, read, &last));
     if (ticket != nullptr) *ticket = last;
     return Status();
   });
 }
+
+// Writes what each limit says to the caller's array.
+class LimitResults final : public Engine::EachLimit {
+ public:
+  LimitResults(flint_limiter_limit_result* limits, uint64_t capacity, uint64_t stride)
+      : limits_(limits), capacity_(capacity), stride_(stride) {}
+
+  void Add(std::string_view name, const Engine::Decision& decision) override {
+    if (count_ == capacity_) return;
+    flint_limiter_limit_result* const to = flint::At(limits_, stride_, count_++);
+    to->struct_size = limits_->struct_size;
+    flint::WriteLimitResult(name, decision, to, stride_);
+  }
+
+ private:
+  flint_limiter_limit_result* const limits_;
+  const uint64_t capacity_;
+  const uint64_t stride_;
+  uint64_t count_ = 0;
+};
 
 Status ReadPath(const char* path, uint64_t path_bytes, std::string* read) {
   std::string_view view;
@@ -176,10 +202,11 @@ void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_statu
   uint64_t used = 0;
   *count = 0;
   for (const Engine::LimitStatus& status : page) {
-    if (used + status.key.size() > text_bytes) return;
+    if (used + status.key.size() + status.name.size() > text_bytes) return;
     std::memcpy(text + used, status.key.data(), status.key.size());
+    std::memcpy(text + used + status.key.size(), status.name.data(), status.name.size());
     flint::WriteStatus(status, text + used, flint::At(entries, stride, (*count)++), stride);
-    used += status.key.size();
+    used += status.key.size() + status.name.size();
   }
 }
 
@@ -273,13 +300,28 @@ int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_con
 int32_t flint_limiter_remove(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                              uint32_t kind, uint32_t flags, uint64_t* ticket,
                              flint_limiter_error* error) {
-  return RemoveOrReset(&Engine::Remove, limiter, key, key_bytes, kind, flags, ticket, error);
+  return flint_limiter_remove_named(limiter, key, key_bytes, nullptr, 0, kind, flags, ticket,
+                                    error);
+}
+
+int32_t flint_limiter_remove_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                                   const char* name, uint64_t name_bytes, uint32_t kind,
+                                   uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
+  return RemoveOrReset(&Engine::Remove, limiter, key, key_bytes, name, name_bytes, kind, flags,
+                       ticket, error);
+}
+
+int32_t flint_limiter_reset_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                                  const char* name, uint64_t name_bytes, uint32_t kind,
+                                  uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
+  return RemoveOrReset(&Engine::Reset, limiter, key, key_bytes, name, name_bytes, kind, flags,
+                       ticket, error);
 }
 
 int32_t flint_limiter_reset(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                             uint32_t kind, uint32_t flags, uint64_t* ticket,
                             flint_limiter_error* error) {
-  return RemoveOrReset(&Engine::Reset, limiter, key, key_bytes, kind, flags, ticket, error);
+  return flint_limiter_reset_named(limiter, key, key_bytes, nullptr, 0, kind, flags, ticket, error);
 }
 
 int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t key_bytes,
@@ -295,6 +337,40 @@ int32_t flint_limiter_peek(flint_limiter* limiter, const char* key, uint64_t key
                            flint_limiter_result* result, flint_limiter_error* error) {
   return CheckOrPeek<&Engine::Peek>(kCheckFlags, limiter, key, key_bytes, cost, flags,
                                     inline_config, result, error);
+}
+
+int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                                   uint64_t cost, uint32_t flags,
+                                   const flint_limiter_config* inline_config, uint32_t peek,
+                                   flint_limiter_result* result, flint_limiter_limit_result* limits,
+                                   uint64_t capacity, uint64_t stride, uint64_t* count,
+                                   flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    if (count == nullptr) return NullArgument("count");
+    if (peek > 1) return Status(Code::kInvalidArgument, "peek is neither 0 nor 1");
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(result, "result"));
+    if (capacity > 0) {
+      FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_limit_result>(stride, "stride"));
+      FLINT_RETURN_IF_ERROR(flint::CheckStruct(limits, "limits"));
+    }
+    Engine::Flags read;
+    const uint32_t allowed_flags = peek == 1 ? kCheckFlags : kCheckFlags | FLINT_LIMITER_REFUSE;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, allowed_flags, &read));
+    Engine::Item item;
+    item.cost = cost;
+    FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));
+    LimitConfig config;
+    if (inline_config != nullptr) FLINT_RETURN_IF_ERROR(ReadInline(inline_config, &config));
+    const LimitConfig* const of_call = inline_config == nullptr ? nullptr : &config;
+    LimitResults each(limits, capacity, stride);
+    Engine::Decision decision;
+    decision.each = &each;
+    FLINT_RETURN_IF_ERROR(peek == 1 ? engine->Peek(item, read, of_call, &decision)
+                                    : engine->Check(item, read, of_call, &decision));
+    flint::WriteDecision(decision, read.decision_only, result);
+    *count = decision.limit_count;
+    return Status();
+  });
 }
 
 int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item* items,
@@ -337,6 +413,12 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
 int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                              uint32_t kind, flint_limiter_status_info* status,
                              flint_limiter_error* error) {
+  return flint_limiter_status_named(limiter, key, key_bytes, nullptr, 0, kind, status, error);
+}
+
+int32_t flint_limiter_status_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
+                                   const char* name, uint64_t name_bytes, uint32_t kind,
+                                   flint_limiter_status_info* status, flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(status, "status"));
     LimitKind read_kind{};
@@ -345,8 +427,10 @@ int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t k
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &view));
     const bool is_template = read_kind == LimitKind::kTemplate;
     FLINT_RETURN_IF_ERROR(is_template ? flint::CheckPrefix(view) : flint::CheckKey(view));
+    std::string_view its_name;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &its_name));
     Engine::LimitStatus found;
-    FLINT_RETURN_IF_ERROR(engine->StatusOf(read_kind, view, &found));
+    FLINT_RETURN_IF_ERROR(engine->StatusOf(read_kind, view, its_name, &found));
     flint::WriteStatus(found, nullptr, status);
     return Status();
   });
@@ -371,6 +455,35 @@ int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t a
                                        static_cast<LimitKind>(after_kind), read, capacity,
                                        text_bytes, &page));
     WritePage(page, entries, stride, text, text_bytes, count);
+    return Status();
+  });
+}
+
+int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint64_t cursor_bytes,
+                                uint32_t flags, flint_limiter_status_info* entries,
+                                uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
+                                uint64_t* count, char* next_cursor, uint64_t* next_cursor_bytes,
+                                flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
+    FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count));
+    if (next_cursor == nullptr) return NullArgument("next_cursor");
+    if (next_cursor_bytes == nullptr) return NullArgument("next_cursor_bytes");
+    std::string_view view;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(cursor, cursor_bytes, "cursor", &view));
+    flint::Listing::Position after;
+    if (!view.empty() && !flint::ReadCursor(view, &after)) {
+      return Status(Code::kInvalidArgument, "cursor is not what a page has written");
+    }
+    std::vector<Engine::LimitStatus> page;
+    FLINT_RETURN_IF_ERROR(engine->ListBehind(
+        view.empty() ? nullptr : &after, {read.all_counters, capacity, text_bytes, false}, &page));
+    WritePage(page, entries, stride, text, text_bytes, count);
+    std::string next(view);
+    if (*count > 0) next = flint::WriteCursor(page[*count - 1]);
+    std::memcpy(next_cursor, next.data(), next.size());
+    *next_cursor_bytes = next.size();
     return Status();
   });
 }
@@ -425,7 +538,9 @@ int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t 
     for (const flint::HistoryEvent& event : page.events) {
       flint::WriteEvent(event, text, flint::At(events, stride, *count), stride);
       *count += event.items.size();
-      for (const flint::HistoryItem& item : event.items) text += item.key.size();
+      for (const flint::HistoryItem& item : event.items) {
+        text += item.key.size() + item.name.size();
+      }
     }
     *next_cursor = page.next_cursor;
     return Status();

@@ -114,6 +114,10 @@ extern "C" {
  * gives up. flint_limiter_check only. */
 #define FLINT_LIMITER_REFUSE 32
 
+/* Of flint_limiter_config.flags: to the keys of this limit or template those of shorter templates
+ * apply too, each by its name. Since 1.1. */
+#define FLINT_LIMITER_STACK 1
+
 #define FLINT_LIMITER_BY_DENIED 0
 #define FLINT_LIMITER_BY_ALLOWED 1
 #define FLINT_LIMITER_BY_DENIED_COST 2
@@ -137,8 +141,11 @@ extern "C" {
 #define FLINT_LIMITER_NEWEST_FIRST 1 /* a flag of flint_limiter_history_query */
 
 #define FLINT_LIMITER_MAX_KEY_BYTES 65535
-#define FLINT_LIMITER_MAX_ITEMS 1024       /* of one flint_limiter_check_all */
-#define FLINT_LIMITER_MIN_TEXT_BYTES 65536 /* of the text buffer of list and top */
+#define FLINT_LIMITER_MAX_NAME_BYTES 255     /* of a limit's name; since 1.1 */
+#define FLINT_LIMITER_MAX_LIMITS_OF_KEY 16   /* that decide together; since 1.1 */
+#define FLINT_LIMITER_MAX_CURSOR_BYTES 66048 /* of flint_limiter_list_page; since 1.1 */
+#define FLINT_LIMITER_MAX_ITEMS 1024         /* of one flint_limiter_check_all */
+#define FLINT_LIMITER_MIN_TEXT_BYTES 65536   /* of the text buffer of list and top */
 
 /* ---- Structures ---------------------------------------------------------------------------- */
 
@@ -186,7 +193,10 @@ typedef struct flint_limiter_options {
   uint32_t sync_denials;        /* 1: in always mode a denial too is answered when it is on disk */
 } flint_limiter_options;
 
-/* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. */
+/* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,
+ * may have up to 16 limits, which are told apart by their names; one of them may have none. They
+ * decide together: a check of the key is admitted when all of them admit it, and counts in all of
+ * them or in none. */
 typedef struct flint_limiter_config {
   uint32_t struct_size;
   uint32_t kind;      /* FLINT_LIMITER_KIND_EXACT or _TEMPLATE; ignored inline */
@@ -197,9 +207,14 @@ typedef struct flint_limiter_config {
   uint64_t burst;     /* 0 means rate; the window algorithms allow nothing else */
   uint32_t algorithm; /* FLINT_LIMITER_TOKEN_BUCKET ... */
   uint32_t reserved;
+  const char* name;    /* up to 255 bytes of UTF-8; ignored inline; since 1.1, as what follows */
+  uint64_t name_bytes; /* 0: the limit without a name */
+  uint32_t flags;      /* FLINT_LIMITER_STACK or 0; ignored inline */
+  uint32_t reserved_2;
 } flint_limiter_config;
 
-/* A decision. */
+/* A decision. Of several limits of a key the numbers are those of one: when it is denied, of the
+ * denying ones that which will deny longest; otherwise that which has the least left. */
 typedef struct flint_limiter_result {
   uint32_t struct_size;
   uint32_t allowed; /* 1 or 0 */
@@ -212,7 +227,23 @@ typedef struct flint_limiter_result {
   uint64_t reset_after_ns; /* the same, from now; rounded up */
   uint64_t retry_after_ns; /* until this cost would be admitted; 0 when it is; rounded up */
   uint64_t ticket;         /* for flint_limiter_wait: durable when that returns OK */
+  uint32_t limit_count;    /* of the key; 0: one, and that has no name; since 1.1 */
+  uint32_t limit_index;    /* whose the numbers are; in the order of flint_limiter_check_limits */
 } flint_limiter_result;
+
+/* What one limit of a key says, when several decide together or it has a name. Since 1.1. */
+typedef struct flint_limiter_limit_result {
+  uint32_t struct_size;
+  uint32_t allowed; /* 1: as far as this limit goes, it may be admitted */
+  uint32_t algorithm;
+  uint32_t name_bytes; /* 0: the limit without a name */
+  uint64_t limit;
+  uint64_t remaining;
+  int64_t reset_at_ns;
+  uint64_t reset_after_ns;
+  uint64_t retry_after_ns;
+  char name[256]; /* zero-terminated */
+} flint_limiter_limit_result;
 
 /* One of the checks that flint_limiter_check_all makes together. */
 typedef struct flint_limiter_item {
@@ -244,7 +275,12 @@ typedef struct flint_limiter_status_info {
   int64_t last_allowed_at_ns;
   int64_t last_denied_at_ns;
   int64_t last_reset_at_ns;
-  uint64_t counters; /* a template: how many counters it has now; otherwise 0 */
+  uint64_t counters;   /* a template: how many counters it has now; otherwise 0 */
+  const char* name;    /* list and top: in the text buffer, behind its key; status: NULL; since 1.1,
+                          as what follows */
+  uint64_t name_bytes; /* 0: a limit without a name */
+  uint32_t flags;      /* FLINT_LIMITER_STACK or 0 */
+  uint32_t reserved_2;
 } flint_limiter_status_info;
 
 /* What opening found and what the log holds now. */
@@ -327,6 +363,8 @@ typedef struct flint_limiter_event {
   uint64_t burst;
   uint32_t item_index; /* ALLOW_ALL: which of its item_count items; otherwise 0 of 1 */
   uint32_t item_count;
+  const char* name;    /* of the limit, in the text buffer behind its key; since 1.1 */
+  uint64_t name_bytes; /* 0: a limit without a name */
 } flint_limiter_event;
 
 /* ---- Open and close ------------------------------------------------------------------------ */
@@ -383,7 +421,9 @@ FLINT_LIMITER_API int32_t flint_limiter_close(flint_limiter** limiter, flint_lim
 /* Configures a limit. With the values it has already, nothing changes and nothing is written. With
  * others, the change takes effect now and what was used (rounded up to whole units, at most the
  * new burst) counts as used now. A template gives every key under its prefix a counter of its own;
- * the longest matching template wins, and an exact limit wins over every template.
+ * the longest matching prefix wins with all its templates, and the exact limits of a key win over
+ * every template. Where a limit or template has the flag STACK, the templates of the next shorter
+ * prefix apply to its keys too, but for names that are taken; and where one of these has it, so on.
  * `flags`: IF_ABSENT, NO_SYNC, NO_WAIT. `ticket` may be NULL; it is set to 0 when nothing was
  * written and what was found is on disk. Errors: INVALID_ARGUMENT, DISK_FULL, POISONED, CLOSED,
  * FORKED, WOULD_BLOCK, NO_MEMORY. */
@@ -406,12 +446,28 @@ FLINT_LIMITER_API int32_t flint_limiter_remove(flint_limiter* limiter, const cha
                                                uint64_t key_bytes, uint32_t kind, uint32_t flags,
                                                uint64_t* ticket, flint_limiter_error* error);
 
+/* The same for limits of one name: `name` of no bytes is the limit without a name, NULL (with 0
+ * bytes) all of them, which is what flint_limiter_remove removes. A crash may keep some of several.
+ * Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_remove_named(flint_limiter* limiter, const char* key,
+                                                     uint64_t key_bytes, const char* name,
+                                                     uint64_t name_bytes, uint32_t kind,
+                                                     uint32_t flags, uint64_t* ticket,
+                                                     flint_limiter_error* error);
+
 /* Forgets what was used: the full burst is available again. Totals stay. EXACT takes any key that
  * has a limit or a counter; TEMPLATE resets all counters of the template. Errors and flags as for
  * flint_limiter_remove. */
 FLINT_LIMITER_API int32_t flint_limiter_reset(flint_limiter* limiter, const char* key,
                                               uint64_t key_bytes, uint32_t kind, uint32_t flags,
                                               uint64_t* ticket, flint_limiter_error* error);
+
+/* The same for limits of one name, as flint_limiter_remove_named has it. Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_reset_named(flint_limiter* limiter, const char* key,
+                                                    uint64_t key_bytes, const char* name,
+                                                    uint64_t name_bytes, uint32_t kind,
+                                                    uint32_t flags, uint64_t* ticket,
+                                                    flint_limiter_error* error);
 
 /* ---- Decisions ----------------------------------------------------------------------------- */
 
@@ -437,6 +493,18 @@ FLINT_LIMITER_API int32_t flint_limiter_peek(flint_limiter* limiter, const char*
                                              flint_limiter_result* result,
                                              flint_limiter_error* error);
 
+/* flint_limiter_check that also tells what each limit of the key says: up to `capacity` entries,
+ * `stride` bytes apart, all with the struct_size of the first. Those of the key's own come first,
+ * in order of name, then those of templates, of the longest prefix first. `*count` is how many
+ * limits have decided; 0 means one without a name, of which `result` says everything. With
+ * DECISION_ONLY no entries are filled. `peek` is 0, or 1 to ask as flint_limiter_peek does.
+ * Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_check_limits(
+    flint_limiter* limiter, const char* key, uint64_t key_bytes, uint64_t cost, uint32_t flags,
+    const flint_limiter_config* inline_config, uint32_t peek, flint_limiter_result* result,
+    flint_limiter_limit_result* limits, uint64_t capacity, uint64_t stride, uint64_t* count,
+    flint_limiter_error* error);
+
 /* Decides 1 to FLINT_LIMITER_MAX_ITEMS items with different keys, of at most 65,535 bytes in all,
  * together: all are counted, in one record, or none. `results` has room for `count`. When one is
  * denied, the results up to and including it are filled, `*denied_index` is its index and only its
@@ -460,9 +528,29 @@ FLINT_LIMITER_API int32_t flint_limiter_status(flint_limiter* limiter, const cha
                                                flint_limiter_status_info* status,
                                                flint_limiter_error* error);
 
-/* A page of limits in order of key bytes, then kind. For the first page `after` is NULL; then it
- * is the last key and `after_kind` the last kind of the page before. Up to `capacity` entries,
- * `stride` bytes apart; their keys are copied to `text`, of at least FLINT_LIMITER_MIN_TEXT_BYTES.
+/* The same of the limit with a name; flint_limiter_status is for that without one. Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_status_named(flint_limiter* limiter, const char* key,
+                                                     uint64_t key_bytes, const char* name,
+                                                     uint64_t name_bytes, uint32_t kind,
+                                                     flint_limiter_status_info* status,
+                                                     flint_limiter_error* error);
+
+/* A page of all limits, in order of key bytes, kind and name bytes. `cursor` says where the page
+ * before ended: its bytes are Flint's own affair, 0 of them begin. The cursor of this page is
+ * written to `next_cursor`, of FLINT_LIMITER_MAX_CURSOR_BYTES, which may be `cursor` itself.
+ * Otherwise as flint_limiter_list, which leaves out limits that have a name. Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor,
+                                                  uint64_t cursor_bytes, uint32_t flags,
+                                                  flint_limiter_status_info* entries,
+                                                  uint64_t capacity, uint64_t stride, char* text,
+                                                  uint64_t text_bytes, uint64_t* count,
+                                                  char* next_cursor, uint64_t* next_cursor_bytes,
+                                                  flint_limiter_error* error);
+
+/* A page of limits without a name, in order of key bytes, then kind. For the first page `after` is
+ * NULL; then it is the last key and `after_kind` the last kind of the page before. Up to `capacity`
+ * entries, `stride` bytes apart; their keys are copied to `text`, of at least
+ * FLINT_LIMITER_MIN_TEXT_BYTES.
  * `*count` 0 means the end. The page is not one moment's: limits may change between and within
  * pages. A limit that is there from the first page to the last is in exactly one of them; one that
  * comes meanwhile may be missing, and a template's totals may be those of when the listing began.

@@ -135,7 +135,8 @@ inline Engine::Info InfoOf(Engine* engine) {
 // One line of text for everything that a status tells, but for denials.
 inline std::string Describe(const Engine::LimitStatus& limit) {
   const LimitConfig& config = limit.config;
-  std::string text = limit.key + " kind " + std::to_string(static_cast<int>(limit.kind)) + " " +
+  std::string text = limit.key + (limit.name.empty() ? "" : "/" + limit.name) + " kind " +
+                     std::to_string(static_cast<int>(limit.kind)) + " " +
                      AlgorithmName(config.algorithm);
   const auto add = [&text](const char* name, auto value) {
     text += std::string(" ") + name + " " + std::to_string(value);
@@ -154,17 +155,14 @@ inline std::string Describe(const Engine::LimitStatus& limit) {
 }
 
 inline std::string DescribeDenials(const Engine::LimitStatus& limit) {
-  return limit.key + " denied " + std::to_string(limit.totals.denied) + " cost " +
-         std::to_string(limit.totals.denied_cost) + " last " +
-         std::to_string(limit.totals.last_denied_ns);
+  return limit.key + (limit.name.empty() ? "" : "/" + limit.name) + " denied " +
+         std::to_string(limit.totals.denied) + " cost " + std::to_string(limit.totals.denied_cost) +
+         " last " + std::to_string(limit.totals.last_denied_ns);
 }
 
 inline std::vector<Engine::LimitStatus> ListAll(Engine* engine) {
-  Engine::Flags flags;
-  flags.all_counters = true;
   std::vector<Engine::LimitStatus> page;
-  const Status status =
-      engine->List(nullptr, LimitKind::kExact, flags, 1'000'000, SIZE_MAX / 2, &page);
+  const Status status = engine->ListBehind(nullptr, {true, 1'000'000, SIZE_MAX / 2, false}, &page);
   EXPECT_TRUE(status.ok()) << status.message();
   return page;
 }

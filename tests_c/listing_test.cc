@@ -29,7 +29,7 @@ class ListingTest : public ::testing::Test {
 
   ListingTest() {
     engine_clock_.StartAt(clock_.WallNs());
-    keyspace_.ConfigureTemplate("k", Hourly(100), engine_clock_.Now());
+    keyspace_.ConfigureTemplate("k", {}, Hourly(100), engine_clock_.Now());
   }
 
   static std::string Key(int i) { return "k" + std::to_string(1'000'000 + i); }
@@ -39,7 +39,7 @@ class ListingTest : public ::testing::Test {
     Counter* counter = keyspace_.Find(shard, hash, key);
     if (counter == nullptr) {
       keyspace_.CountKey();
-      counter = keyspace_.CreateCounter(shard, hash, key, keyspace_.templates().Find("k"));
+      counter = keyspace_.CreateCounter(shard, hash, key, keyspace_.templates().Find("k", {}));
     }
     keyspace_.Admitted(counter, engine_clock_.Now(), 1);
   }
@@ -53,7 +53,8 @@ class ListingTest : public ::testing::Test {
   }
   void MakeExact(const std::string& key) {
     const uint64_t hash = keyspace_.Hash(key);
-    keyspace_.ConfigureExact(keyspace_.ShardOf(hash), hash, key, Hourly(7), engine_clock_.Now());
+    keyspace_.ConfigureExact(keyspace_.ShardOf(hash), hash, key, {}, Hourly(7),
+                             engine_clock_.Now());
   }
 
   // The next page, and whether there was one.

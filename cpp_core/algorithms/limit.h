@@ -32,6 +32,9 @@ struct LimitConfig {
   uint64_t per_ns = 0;
   uint64_t burst = 0;
   Algorithm algorithm = Algorithm::kTokenBucket;
+  // Whether the limits of shorter templates apply to the same keys too. No number, and of no
+  // concern to the algorithms, but it changes with them.
+  bool stack = false;
   // Derived, for buckets: how far one unit moves the arrival time, and the whole burst's span,
   // each as whole nanoseconds and a remainder in units of 1/rate nanosecond.
   uint64_t unit_ns = 0;
@@ -41,7 +44,7 @@ struct LimitConfig {
 
   bool SameAs(const LimitConfig& other) const {
     return rate == other.rate && per_ns == other.per_ns && burst == other.burst &&
-           algorithm == other.algorithm;
+           algorithm == other.algorithm && stack == other.stack;
   }
 };
 

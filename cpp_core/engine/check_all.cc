@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <memory_resource>
 #include <span>
 
@@ -8,55 +9,66 @@
 
 // Deciding what is asked of several keys together.
 namespace flint {
-namespace {
 
-constexpr size_t kMaxItems = 1024;
-constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
-constexpr size_t kMaxKeyBytesTogether = 65535;
+// Where the keys of the items are, and their numbers in order of hash, which is that of their
+// shards too.
+struct Engine::ItemKeys {
+  struct Key {
+    uint64_t hash = 0;
+    Shard* shard = nullptr;
+  };
 
-}  // namespace
-
-// One for each item, and their numbers in order of hash, which is that of their shards too.
-struct Engine::Claims {
-  explicit Claims(size_t count, Arena* arena) : all(count, arena), order(count, arena) {}
-  std::pmr::vector<Claim> all;
+  explicit ItemKeys(size_t count, Arena* arena) : all(count, arena), order(count, arena) {}
+  std::pmr::vector<Key> all;
   std::pmr::vector<uint32_t> order;
 };
 
+// The limits of all items, those of one item together.
+struct Engine::ItemClaims {
+  ItemClaims(size_t items, Arena* arena) : all(arena), end(items, arena) { all.reserve(items); }
+  std::span<const Claim> Of(size_t item) const {
+    const size_t begin = item == 0 ? 0 : end[item - 1];
+    return std::span<const Claim>(all).subspan(begin, end[item] - begin);
+  }
+
+  std::pmr::vector<Claim> all;
+  std::pmr::vector<size_t> end;  // of each item's
+};
+
 // The locks of their shards, each taken once.
-class Engine::ClaimLocks {
+class Engine::ItemLocks {
  public:
-  explicit ClaimLocks(const Claims& claims) : claims_(claims) {}
-  ~ClaimLocks() {
+  explicit ItemLocks(const ItemKeys& keys) : keys_(keys) {}
+  ~ItemLocks() {
     for (size_t i = 0; i < taken_; ++i) {
       if (IsFirst(i)) ShardAt(i)->mutex.unlock();
     }
   }
-  ClaimLocks(const ClaimLocks&) = delete;
-  ClaimLocks& operator=(const ClaimLocks&) = delete;
+  ItemLocks(const ItemLocks&) = delete;
+  ItemLocks& operator=(const ItemLocks&) = delete;
 
   bool Take(bool no_wait) {
-    for (; taken_ < claims_.order.size(); ++taken_) {
+    for (; taken_ < keys_.order.size(); ++taken_) {
       if (IsFirst(taken_) && !ShardAt(taken_)->Lock(no_wait)) return false;
     }
     return true;
   }
 
  private:
-  Shard* ShardAt(size_t i) const { return claims_.all[claims_.order[i]].shard; }
+  Shard* ShardAt(size_t i) const { return keys_.all[keys_.order[i]].shard; }
   bool IsFirst(size_t i) const { return i == 0 || ShardAt(i) != ShardAt(i - 1); }
 
-  const Claims& claims_;
+  const ItemKeys& keys_;
   size_t taken_ = 0;
 };
 
 // Keys that are the same have the same hash; seldom do others.
-Status Engine::CheckDifferent(std::span<const Item> items, const Claims& claims) {
-  const auto& order = claims.order;
+Status Engine::CheckDifferent(std::span<const Item> items, const ItemKeys& keys) {
+  const auto& order = keys.order;
   size_t twice = items.size();
   for (size_t i = 0; i < order.size(); ++i) {
-    const uint64_t hash = claims.all[order[i]].hash;
-    for (size_t j = i; j > 0 && claims.all[order[j - 1]].hash == hash; --j) {
+    const uint64_t hash = keys.all[order[i]].hash;
+    for (size_t j = i; j > 0 && keys.all[order[j - 1]].hash == hash; --j) {
       if (items[order[j - 1]].key != items[order[i]].key) continue;
       twice = std::min<size_t>(twice, order[i]);
       break;
@@ -67,7 +79,7 @@ Status Engine::CheckDifferent(std::span<const Item> items, const Claims& claims)
                 "items has key " + Shown(items[twice].key) + " twice; each key may appear once");
 }
 
-Status Engine::ReadItems(std::span<const Item> items, Claims* claims) {
+Status Engine::ReadItems(std::span<const Item> items, ItemKeys* keys) {
   size_t bytes = 0;
   for (const Item& item : items) bytes += item.key.size();
   if (bytes > kMaxKeyBytesTogether) {
@@ -75,63 +87,108 @@ Status Engine::ReadItems(std::span<const Item> items, Claims* claims) {
                                               " bytes; together at most 65,535 are allowed");
   }
   for (size_t i = 0; i < items.size(); ++i) {
-    Claim& claim = claims->all[i];
-    claim.hash = keyspace_.Hash(items[i].key);
-    claim.shard = &keyspace_.ShardOf(claim.hash);
-    claim.cost = items[i].cost;
-    claims->order[i] = static_cast<uint32_t>(i);
+    ItemKeys::Key& key = keys->all[i];
+    key.hash = keyspace_.Hash(items[i].key);
+    key.shard = &keyspace_.ShardOf(key.hash);
+    keys->order[i] = static_cast<uint32_t>(i);
   }
-  const auto before = [claims](uint32_t a, uint32_t b) {
-    const uint64_t hash_a = claims->all[a].hash;
-    const uint64_t hash_b = claims->all[b].hash;
+  const auto before = [keys](uint32_t a, uint32_t b) {
+    const uint64_t hash_a = keys->all[a].hash;
+    const uint64_t hash_b = keys->all[b].hash;
     return hash_a != hash_b ? hash_a < hash_b : a < b;
   };
-  std::sort(claims->order.begin(), claims->order.end(), before);
-  return CheckDifferent(items, *claims);
+  std::sort(keys->order.begin(), keys->order.end(), before);
+  return CheckDifferent(items, *keys);
 }
 
 // For all keys that are new before the first is created: a counter that has used nothing yet would
 // make room for the next.
-Status Engine::TakePlacesForAll(std::span<const Item> items, std::span<const Claim> claims,
+Status Engine::TakePlacesForAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
                                 Keyspace::Places* places) {
   if (options_.max_keys == 0) return Status();
   size_t missing = 0;
   for (size_t i = 0; i < items.size(); ++i) {
-    const bool is_new = keyspace_.Find(*claims[i].shard, claims[i].hash, items[i].key) == nullptr;
-    if (is_new && keyspace_.templates().Match(items[i].key) != nullptr) ++missing;
+    Keyspace::Applying applying;
+    keyspace_.FindApplying(*keys.all[i].shard, keys.all[i].hash, items[i].key, now_ns, &applying);
+    for (const Keyspace::Applying::One& limit : applying.limits()) {
+      if (limit.counter == nullptr) ++missing;
+    }
   }
   return places->Take(missing) ? Status() : Status::TableFull();
 }
 
-Status Engine::CheckAllLocked(std::span<const Item> items, std::span<Claim> claims,
-                              const Flags& flags, Arena* arena, Keyspace::Places* places,
-                              Decision* decisions, size_t* denied, Log::Result* result) {
+Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
+                          Keyspace::Places* places, ItemClaims* claims) {
+  for (size_t i = 0; i < items.size(); ++i) {
+    const auto& [hash, shard] = keys.all[i];
+    Counter* const counter = keyspace_.FindAny(*shard, hash, items[i].key);
+    if (counter != nullptr && counter->plain) {
+      if (!CostFits(*counter->config, items[i].cost)) {
+        return WrongCost(*counter->config, {}, items[i]);
+      }
+      claims->all.push_back({hash, shard, counter, items[i].cost});
+    } else {
+      ClaimsOfKey of_key;
+      FLINT_RETURN_IF_ERROR(ResolveOther(*shard, hash, items[i], nullptr, now_ns, places, &of_key));
+      claims->all.insert(claims->all.end(), of_key.limits().begin(), of_key.limits().end());
+    }
+    claims->end[i] = claims->all.size();
+  }
+  return CheckFits(claims->all);
+}
+
+void Engine::DescribeItem(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
+                          Decision* decision) {
+  std::array<Standing, kMaxLimitsOfKey> memory;
+  const std::span<Standing> limits(memory.data(), claims.size());
+  const uint64_t cost = claims[0].cost;
+  for (size_t i = 0; i < claims.size(); ++i) {
+    Counter& counter = *claims[i].counter;
+    limits[i] = {counter.name(), counter.config, &counter.state, decision->allowed};
+  }
+  if (limits.size() > 1 || !limits[0].name.empty()) {
+    const size_t decisive = DecisiveOf(limits, now_ns, decision->allowed ? 1 : cost);
+    DescribeTogether(limits, decisive, flags, now_ns, cost, decision);
+  } else if (!flags.decision_only) {
+    Describe(*limits[0].config, *limits[0].state, now_ns, cost, decision->allowed, decision);
+  }
+}
+
+Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
+                              Arena* arena, Keyspace::Places* places, Decision* decisions,
+                              size_t* denied, Log::Result* result) {
   const int64_t now_ns = clock_.Now();
   *denied = items.size();
-  for (const Claim& claim : claims) keyspace_.SweepAsUsed(*claim.shard, now_ns);
-  FLINT_RETURN_IF_ERROR(TakePlacesForAll(items, claims, places));
-  for (size_t i = 0; i < items.size(); ++i) {
-    Claim& claim = claims[i];
-    FLINT_RETURN_IF_ERROR(
-        Resolve(*claim.shard, claim.hash, items[i], nullptr, now_ns, places, &claim.counter));
+  for (const ItemKeys::Key& key : keys.all) keyspace_.SweepAsUsed(*key.shard, now_ns);
+  FLINT_RETURN_IF_ERROR(TakePlacesForAll(items, keys, now_ns, places));
+  ItemClaims claims(items.size(), arena);
+  FLINT_RETURN_IF_ERROR(ResolveAll(items, keys, now_ns, places, &claims));
+  const Claim* denying = nullptr;
+  uint64_t longest_ns = 0;
+  for (size_t i = 0; i < items.size() && denying == nullptr; ++i) {
+    *denied = i;
+    for (const Claim& claim : claims.Of(i)) {
+      Counter& counter = *claim.counter;
+      if (Allows(*counter.config, counter.state, now_ns, claim.cost)) continue;
+      const uint64_t retry_ns = RetryAfterNs(*counter.config, counter.state, now_ns, claim.cost);
+      if (denying != nullptr && retry_ns <= longest_ns) continue;
+      denying = &claim;
+      longest_ns = retry_ns;
+    }
   }
-  for (size_t i = 0; i < items.size() && *denied == items.size(); ++i) {
-    Counter* const counter = claims[i].counter;
-    if (!Allows(*counter->config, counter->state, now_ns, items[i].cost)) *denied = i;
-  }
+  const bool allowed = denying == nullptr;
+  if (allowed) *denied = items.size();
   uint64_t ticket = 0;
-  const bool allowed = *denied == items.size();
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = allowed ? recorder_.RecordAllowAll(claims, now_ns, arena, &ticket)
-                    : recorder_.RecordDeny(*claims[*denied].shard, claims[*denied].counter, now_ns,
-                                           items[*denied].cost, &ticket);
+  *result =
+      allowed
+          ? recorder_.RecordAllowAll(claims.all, now_ns, items.size() == 1, arena, &ticket)
+          : recorder_.RecordDeny(*denying->shard, denying->counter, now_ns, denying->cost, &ticket);
   if (*result != Log::Result::kOk) return Status();
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
     decisions[i].allowed = i != *denied;
     decisions[i].ticket = ticket;
-    if (!flags.decision_only) {
-      Describe(*claims[i].counter, now_ns, items[i].cost, decisions[i].allowed, &decisions[i]);
-    }
+    DescribeItem(claims.Of(i), flags, now_ns, &decisions[i]);
   }
   return Status();
 }
@@ -145,18 +202,17 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
   }
   char memory[kArenaBytes];
   Arena arena(memory, sizeof(memory));
-  Claims claims(items.size(), &arena);
-  FLINT_RETURN_IF_ERROR(ReadItems(items, &claims));
+  ItemKeys keys(items.size(), &arena);
+  FLINT_RETURN_IF_ERROR(ReadItems(items, &keys));
   Keyspace::Places places(&keyspace_);
   while (true) {
     Log::Result result = Log::Result::kOk;
     Status status;
     {
-      ClaimLocks locks(claims);
+      ItemLocks locks(keys);
       if (!locks.Take(flags.no_wait)) return Status::WouldBlock();
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      status =
-          CheckAllLocked(items, claims.all, flags, &arena, &places, decisions, denied, &result);
+      status = CheckAllLocked(items, keys, flags, &arena, &places, decisions, denied, &result);
     }
     if (status.code() == Code::kTableFull) {
       FLINT_RETURN_IF_ERROR(MakeRoom(flags, &places));

@@ -200,7 +200,7 @@ Status Compactor::CheckAgainstLive(Keyspace* built) {
       const uint64_t hash = live_->Hash(counter->key());
       Keyspace::Shard& shard = live_->ShardOf(hash);
       const std::lock_guard<Mutex> lock(shard.mutex);
-      const Counter* live = live_->Find(shard, hash, counter->key());
+      const Counter* live = live_->Find(shard, hash, counter->key(), counter->name());
       if (live == nullptr || live->kind != counter->kind ||
           !live->config->SameAs(*counter->config) || !SameTotals(live->totals, counter->totals)) {
         continue;

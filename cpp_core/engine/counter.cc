@@ -46,12 +46,15 @@ Totals Template::Absorbed() const {
   return totals;
 }
 
-Counter* Counter::Create(std::string_view key, uint32_t hash) {
-  void* memory = ::operator new(sizeof(Counter) + key.size());
+Counter* Counter::Create(std::string_view key, uint32_t hash, std::string_view name) {
+  void* memory = ::operator new(sizeof(Counter) + key.size() + name.size());
   auto* counter = new (memory) Counter();
   counter->hash = hash;
   counter->key_bytes = static_cast<uint16_t>(key.size());
-  std::memcpy(static_cast<void*>(counter + 1), key.data(), key.size());
+  counter->name_bytes = static_cast<uint8_t>(name.size());
+  char* const text = reinterpret_cast<char*>(counter + 1);
+  std::memcpy(text, key.data(), key.size());
+  if (!name.empty()) std::memcpy(text + key.size(), name.data(), name.size());
   return counter;
 }
 

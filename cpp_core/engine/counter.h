@@ -20,15 +20,20 @@ struct TemplateConfig : LimitConfig {
   Template* owner = nullptr;
 };
 
+// At most so many limits of one key decide together.
+inline constexpr size_t kMaxLimitsOfKey = 16;
+
 // A limit for every key under a prefix. What its forgotten counters had counted moves here, from
 // any shard, hence the atomics.
 struct Template {
-  explicit Template(std::string_view name) : prefix(name) {}
+  Template(std::string_view its_prefix, std::string_view its_name)
+      : prefix(its_prefix), name(its_name) {}
 
   void Absorb(const Totals& totals);
   Totals Absorbed() const;
 
   const std::string prefix;
+  const std::string name;
   const TemplateConfig* config = nullptr;  // the newest; owned by TemplateSet
   std::atomic<uint64_t> counters{0};
   std::atomic<uint64_t> allowed{0};
@@ -40,8 +45,9 @@ struct Template {
   std::atomic<int64_t> last_reset_ns{kNever};
 };
 
-// What the engine knows of one key: an exact limit, an inline one, or a counter under a template.
-// The key's bytes follow the object. Guarded by its shard's lock.
+// What the engine knows of one limit of a key: an exact limit, an inline one, or a counter under a
+// template. The bytes of the key and of the limit's name follow the object. Guarded by its shard's
+// lock.
 struct Counter {
   State state;
   const LimitConfig* config;  // of a kCounter its template's, otherwise owned
@@ -53,8 +59,15 @@ struct Counter {
   uint16_t deny_interval;  // low half of the sync count at its last recorded denial
   uint8_t deny_count;      // denials recorded one by one in that interval
   LimitKind kind;
+  uint8_t name_bytes;  // 0: the limit without a name
+  // A check of its key needs nothing but this counter: no other limit applies, it has no name and
+  // is not inline. Where it is false a check looks for what there is.
+  bool plain;
 
   std::string_view key() const { return {reinterpret_cast<const char*>(this + 1), key_bytes}; }
+  std::string_view name() const {
+    return {reinterpret_cast<const char*>(this + 1) + key_bytes, name_bytes};
+  }
   // Null unless it is a kCounter.
   Template* parent() const {
     return kind == LimitKind::kCounter ? static_cast<const TemplateConfig*>(config)->owner
@@ -64,7 +77,7 @@ struct Counter {
   bool ephemeral() const { return kind != LimitKind::kExact; }
   bool Forgettable(int64_t now_ns) const { return ephemeral() && IsFresh(*config, state, now_ns); }
 
-  static Counter* Create(std::string_view key, uint32_t hash);
+  static Counter* Create(std::string_view key, uint32_t hash, std::string_view name = {});
   static void Destroy(Counter* counter);
 };
 

@@ -19,6 +19,7 @@ class CounterTable {
   CounterTable(const CounterTable&) = delete;
   CounterTable& operator=(const CounterTable&) = delete;
 
+  // Some limit of a key.
   FLINT_CHECK_PATH Counter* Find(uint64_t hash, std::string_view key) const {
     if (slots_.empty()) return nullptr;
     const uint64_t tag = Tag(hash);
@@ -29,7 +30,28 @@ class CounterTable {
     }
     return nullptr;
   }
-  // The key must not be in the table. Throws std::bad_alloc and then changes nothing.
+  // Calls `visit` for each limit of a key; it must not change the table. All have the key's hash,
+  // so they stand in one run of slots.
+  template <typename Visit>
+  void ForEach(uint64_t hash, std::string_view key, const Visit& visit) const {
+    if (slots_.empty()) return;
+    const uint64_t tag = Tag(hash);
+    for (size_t i = Home(static_cast<uint32_t>(hash)); slots_[i] != 0; i = Next(i)) {
+      if ((slots_[i] & ~kAddressMask) != tag) continue;
+      Counter* counter = Address(slots_[i]);
+      if (counter->key() == key) visit(counter);
+    }
+  }
+  // The limit of a key that has this name.
+  Counter* Find(uint64_t hash, std::string_view key, std::string_view name) const {
+    Counter* found = nullptr;
+    ForEach(hash, key, [&](Counter* counter) {
+      if (counter->name() == name) found = counter;
+    });
+    return found;
+  }
+  // The key must not be in the table with the same name. Throws std::bad_alloc and then changes
+  // nothing.
   Counter* Insert(uint64_t hash, CounterPointer counter);
   // Removes and destroys.
   void Erase(Counter* counter);

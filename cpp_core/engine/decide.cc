@@ -1,3 +1,6 @@
+#include <array>
+#include <span>
+
 #include "base/check_path.h"
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
@@ -10,41 +13,90 @@ bool Engine::WouldWaitForDisk(const Flags& flags) const {
   return flags.no_wait && !flags.no_sync && options_.log.always && log_ != nullptr;
 }
 
-// A key without counter, or an inline limit's.
+// Finds the limits of a key that decide together, in the cases that a check does not have ready: a
+// key without a counter, several limits, one with a name, an inline one.
 Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item,
                             const LimitConfig* inline_config, int64_t now_ns,
-                            Keyspace::Places* places, Counter* found, Counter** counter) {
-  const std::string_view key = item.key;
-  if (found != nullptr && found->Forgettable(now_ns)) {
+                            Keyspace::Places* places, ClaimsOfKey* claims) {
+  Counter* const standing = keyspace_.Find(shard, hash, item.key);
+  if (standing != nullptr && standing->kind == LimitKind::kInline &&
+      standing->Forgettable(now_ns)) {
     // Merged denials of a limit that is being forgotten may go with it if the log has no room.
-    recorder_.FlushMerged(shard, found);
-    keyspace_.Erase(shard, found);
-    found = nullptr;
+    recorder_.FlushMerged(shard, standing);
+    keyspace_.Erase(shard, standing);
   }
-  if (found == nullptr) {
-    FLINT_RETURN_IF_ERROR(CheckKey(key));
-    Template* parent = keyspace_.templates().Match(key);
-    const LimitConfig* const config = parent != nullptr ? parent->config : inline_config;
-    if (config == nullptr) {
-      return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
+  Keyspace::Applying applying;
+  FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
+  size_t missing = 0;
+  for (const Keyspace::Applying::One& limit : applying.limits()) {
+    if (limit.counter == nullptr) ++missing;
+  }
+  if (!places->Take(missing)) return Status::TableFull();
+  claims->count = 0;
+  for (const Keyspace::Applying::One& limit : applying.limits()) {
+    Counter* counter = limit.counter;
+    if (counter == nullptr) {
+      counter = limit.parent != nullptr
+                    ? keyspace_.CreateCounter(shard, hash, item.key, limit.parent)
+                    : keyspace_.CreateInline(shard, hash, item.key, *limit.config);
+      places->Use();
     }
-    // What is wrong with the call takes nobody's room.
-    if (!CostFits(*config, item.cost)) return WrongCost(*config, item);
-    if (!places->Take(1)) return Status::TableFull();
-    found = parent != nullptr ? keyspace_.CreateCounter(shard, hash, key, parent)
-                              : keyspace_.CreateInline(shard, hash, key, *config);
-    places->Use();
-  } else if (!CostFits(*found->config, item.cost)) {
-    return WrongCost(*found->config, item);
+    claims->all[claims->count++] = {hash, &shard, counter, item.cost};
   }
-  *counter = found;
+  keyspace_.NotePlain(claims->all[0].counter, claims->count);
   return Status();
 }
 
-Status Engine::WrongCost(const LimitConfig& config, const Item& item) {
+// Says what is wrong with the call, which takes nobody's place.
+Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item,
+                            const LimitConfig* inline_config, int64_t now_ns,
+                            Keyspace::Applying* applying) {
+  keyspace_.FindApplying(shard, hash, item.key, now_ns, applying);
+  if (applying->count == 0) {
+    FLINT_RETURN_IF_ERROR(CheckKey(item.key));
+    if (inline_config == nullptr) {
+      return Status(Code::kNotConfigured, "limit is not configured: " + std::string(item.key));
+    }
+    applying->all[applying->count++] = {{}, inline_config, nullptr, nullptr};
+  } else if (applying->all[applying->count - 1].parent != nullptr) {
+    FLINT_RETURN_IF_ERROR(CheckKey(item.key));
+  }
+  if (applying->too_many) {
+    return Status(Code::kInvalidArgument,
+                  "more than 16 limits apply to key " + Shown(item.key) + "; at most 16 may");
+  }
+  for (const Keyspace::Applying::One& limit : applying->limits()) {
+    if (!CostFits(*limit.config, item.cost)) return WrongCost(*limit.config, limit.name, item);
+  }
+  return Status();
+}
+
+Status Engine::WrongCost(const LimitConfig& config, std::string_view name, const Item& item) {
+  const std::string limit = name.empty() ? "the limit" : "its limit " + Shown(name);
   return Status(Code::kInvalidArgument, "cost " + std::to_string(item.cost) + " for key " +
                                             Shown(item.key) + " must be between 1 and " +
-                                            std::to_string(config.burst) + ", the limit's burst");
+                                            std::to_string(config.burst) + ", the burst of " +
+                                            limit);
+}
+
+// ---- One limit ---------------------------------------------------------------------------------
+
+FLINT_CHECK_PATH Status Engine::CheckCounter(Shard& shard, Counter* counter, uint64_t cost,
+                                             const Flags& flags, int64_t now_ns, Decision* decision,
+                                             Log::Result* result) {
+  const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, cost);
+  uint64_t ticket = 0;
+  if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
+  *result = allowed ? recorder_.RecordAllow(shard, counter, now_ns, cost, &ticket)
+                    : recorder_.RecordDeny(shard, counter, now_ns, cost, &ticket);
+  if (*result != Log::Result::kOk) [[unlikely]]
+    return Status();
+  decision->allowed = allowed;
+  decision->ticket = ticket;
+  if (!flags.decision_only) {
+    Describe(*counter->config, counter->state, now_ns, cost, allowed, decision);
+  }
+  return Status();
 }
 
 FLINT_CHECK_PATH Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item,
@@ -54,20 +106,119 @@ FLINT_CHECK_PATH Status Engine::CheckLocked(Shard& shard, uint64_t hash, const I
   // Read under the lock: what is decided later is not decided as of earlier.
   const int64_t now_ns = clock_.Now();
   keyspace_.SweepAsUsed(shard, now_ns);
-  Counter* counter = nullptr;
-  FLINT_RETURN_IF_ERROR(Resolve(shard, hash, item, inline_config, now_ns, places, &counter));
-  const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, item.cost);
+  Counter* const counter = keyspace_.FindAny(shard, hash, item.key);
+  if (counter == nullptr || !counter->plain) [[unlikely]] {
+    return CheckOther(shard, hash, item, flags, inline_config, now_ns, places, decision, result);
+  }
+  if (!CostFits(*counter->config, item.cost)) [[unlikely]]
+    return WrongCost(*counter->config, {}, item);
+  return CheckCounter(shard, counter, item.cost, flags, now_ns, decision, result);
+}
+
+Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
+                          const LimitConfig* inline_config, int64_t now_ns,
+                          Keyspace::Places* places, Decision* decision, Log::Result* result) {
+  ClaimsOfKey claims;
+  FLINT_RETURN_IF_ERROR(ResolveOther(shard, hash, item, inline_config, now_ns, places, &claims));
+  if (claims.count > 1 || claims.all[0].counter->name_bytes > 0) {
+    return CheckTogether(claims.limits(), flags, now_ns, decision, result);
+  }
+  return CheckCounter(shard, claims.all[0].counter, item.cost, flags, now_ns, decision, result);
+}
+
+// ---- Several limits of one key -----------------------------------------------------------------
+
+// What is decided together becomes one record, whose keys have to fit into one segment.
+Status Engine::CheckFits(std::span<const Claim> claims) {
+  size_t bytes = 0;
+  for (const Claim& claim : claims) bytes += claim.counter->key_bytes + claim.counter->name_bytes;
+  if (claims.size() == 1 || (bytes <= kMaxKeyBytesTogether && claims.size() <= kMaxItems)) {
+    return Status();
+  }
+  return Status(Code::kInvalidArgument,
+                std::to_string(claims.size()) + " limits would decide together, whose keys and " +
+                    "names have " + std::to_string(bytes) +
+                    " bytes; at most 1,024 limits and 65,535 bytes are allowed");
+}
+
+// The limit that stands for all: of those that deny the one that will do so longest, otherwise the
+// one that has the least left.
+size_t Engine::DecisiveOf(std::span<const Standing> limits, int64_t now_ns, uint64_t cost) {
+  size_t decisive = 0;
+  bool denied = false;
+  uint64_t longest_ns = 0;
+  uint64_t least = UINT64_MAX;
+  for (size_t i = 0; i < limits.size(); ++i) {
+    const LimitConfig& config = *limits[i].config;
+    State& state = *limits[i].state;
+    if (!Allows(config, state, now_ns, cost)) {
+      const uint64_t retry_ns = RetryAfterNs(config, state, now_ns, cost);
+      if (denied && retry_ns <= longest_ns) continue;
+      denied = true;
+      longest_ns = retry_ns;
+      decisive = i;
+    } else if (!denied) {
+      const uint64_t remaining = Remaining(config, state, now_ns);
+      if (remaining >= least) continue;
+      least = remaining;
+      decisive = i;
+    }
+  }
+  return decisive;
+}
+
+// Fills what the decisive limit says, and tells each one's share to whoever asked for it.
+void Engine::DescribeTogether(std::span<const Standing> limits, size_t decisive, const Flags& flags,
+                              int64_t now_ns, uint64_t cost, Decision* decision) {
+  decision->limit_count = static_cast<uint32_t>(limits.size());
+  decision->limit_index = static_cast<uint32_t>(decisive);
+  if (flags.decision_only) return;
+  const Standing& standing = limits[decisive];
+  Describe(*standing.config, *standing.state, now_ns, cost, decision->allowed, decision);
+  if (decision->each == nullptr) return;
+  for (const Standing& limit : limits) {
+    Decision one;
+    one.allowed = limit.allows;
+    one.ticket = decision->ticket;
+    Describe(*limit.config, *limit.state, now_ns, cost, limit.allows, &one);
+    decision->each->Add(limit.name, one);
+  }
+}
+
+Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
+                             Decision* decision, Log::Result* result) {
+  FLINT_RETURN_IF_ERROR(CheckFits(claims));
+  std::array<Standing, kMaxLimitsOfKey> memory;
+  const std::span<Standing> limits(memory.data(), claims.size());
+  const uint64_t cost = claims[0].cost;
+  bool allowed = !flags.refuse;
+  for (size_t i = 0; i < claims.size(); ++i) {
+    Counter& counter = *claims[i].counter;
+    const bool allows = Allows(*counter.config, counter.state, now_ns, cost);
+    limits[i] = {counter.name(), counter.config, &counter.state, allows};
+    allowed = allowed && allows;
+  }
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = allowed ? recorder_.RecordAllow(shard, counter, now_ns, item.cost, &ticket)
-                    : recorder_.RecordDeny(shard, counter, now_ns, item.cost, &ticket);
-  if (*result != Log::Result::kOk) [[unlikely]]
-    return Status();
+  const Claim& denying = claims[allowed ? 0 : DecisiveOf(limits, now_ns, cost)];
+  if (!allowed) {
+    *result = recorder_.RecordDeny(*denying.shard, denying.counter, now_ns, cost, &ticket);
+  } else if (claims.size() == 1) {
+    *result = recorder_.RecordAllow(*denying.shard, denying.counter, now_ns, cost, &ticket);
+  } else {
+    char shares[kArenaBytes];
+    Arena arena(shares, sizeof(shares));
+    *result = recorder_.RecordAllowAll(claims, now_ns, true, &arena, &ticket);
+  }
+  if (*result != Log::Result::kOk) return Status();
   decision->allowed = allowed;
   decision->ticket = ticket;
-  if (!flags.decision_only) Describe(*counter, now_ns, item.cost, allowed, decision);
+  const size_t decisive = flags.decision_only ? 0 : DecisiveOf(limits, now_ns, allowed ? 1 : cost);
+  DescribeTogether(limits, decisive, flags, now_ns, cost, decision);
   return Status();
 }
+
+// ---- Around a decision -------------------------------------------------------------------------
 
 Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
   switch (result) {
@@ -155,27 +306,25 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = clock_.Now();
-  Counter* counter = keyspace_.Find(shard, hash, item.key);
-  if (counter != nullptr && counter->kind == LimitKind::kInline && counter->Forgettable(now_ns)) {
-    counter = nullptr;
-  }
-  CounterPointer imagined;
-  if (counter == nullptr) {
-    FLINT_RETURN_IF_ERROR(CheckKey(item.key));
-    const Template* parent = keyspace_.templates().Match(item.key);
-    const LimitConfig* config = parent != nullptr ? parent->config : inline_config;
-    if (config == nullptr) {
-      return Status(Code::kNotConfigured, "limit is not configured: " + std::string(item.key));
-    }
-    imagined.reset(Counter::Create(item.key, 0));
-    imagined->config = new LimitConfig(*config);
-    counter = imagined.get();
-  }
-  if (!CostFits(*counter->config, item.cost)) return WrongCost(*counter->config, item);
-  decision->allowed = Allows(*counter->config, counter->state, now_ns, item.cost);
+  Keyspace::Applying applying;
+  FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
+  State fresh;
+  std::array<Standing, kMaxLimitsOfKey> memory;
+  const std::span<Standing> limits(memory.data(), applying.count);
+  decision->allowed = true;
   decision->ticket = 0;
-  if (!flags.decision_only) {
-    Describe(*counter, now_ns, item.cost, decision->allowed, decision);
+  for (size_t i = 0; i < applying.count; ++i) {
+    const Keyspace::Applying::One& limit = applying.all[i];
+    State& state = limit.counter == nullptr ? fresh : limit.counter->state;
+    const bool allows = Allows(*limit.config, state, now_ns, item.cost);
+    limits[i] = {limit.name, limit.config, &state, allows};
+    decision->allowed = decision->allowed && allows;
+  }
+  if (limits.size() > 1 || !limits[0].name.empty()) {
+    const size_t decisive = DecisiveOf(limits, now_ns, item.cost);
+    DescribeTogether(limits, decisive, flags, now_ns, item.cost, decision);
+  } else if (!flags.decision_only) {
+    Describe(*limits[0].config, *limits[0].state, now_ns, item.cost, decision->allowed, decision);
   }
   return Status();
 }

@@ -5,6 +5,7 @@
 
 #include "engine/engine_internal.h"
 #include "engine/fork_registry.h"
+#include "engine/key.h"
 #include "engine/reading.h"
 #include "engine/replayer.h"
 
@@ -172,27 +173,34 @@ void Engine::AbandonInChild() {
 
 // ---- Reading -----------------------------------------------------------------------------------
 
-Status Engine::StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
+Status Engine::StatusOf(LimitKind kind, std::string_view key, std::string_view name,
+                        LimitStatus* status) {
   FLINT_RETURN_IF_ERROR(CheckReadable());
+  FLINT_RETURN_IF_ERROR(CheckName(name));
   const Running running(this);
-  return listing_.StatusOf(kind, key, status);
+  return listing_.StatusOf(kind, key, name, status);
 }
 
 Status Engine::List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
                     size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
-  const Running running(this);
   Listing::Position position;
   if (after != nullptr) position = {*after, after_kind};
-  listing_.Page(after == nullptr ? nullptr : &position, {flags.all_counters, capacity, key_bytes},
-                page);
+  return ListBehind(after == nullptr ? nullptr : &position,
+                    {flags.all_counters, capacity, key_bytes, true}, page);
+}
+
+Status Engine::ListBehind(const Listing::Position* after, const Listing::Wanted& wanted,
+                          std::vector<LimitStatus>* page) {
+  FLINT_RETURN_IF_ERROR(CheckReadable());
+  const Running running(this);
+  listing_.Page(after, wanted, page);
   return Status();
 }
 
 Status Engine::Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top) {
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
-  listing_.Top(by, {flags.all_counters, capacity, 0}, top);
+  listing_.Top(by, {flags.all_counters, capacity}, top);
   return Status();
 }
 

@@ -70,6 +70,7 @@ class Engine {
     LimitKind kind = LimitKind::kExact;
     std::string_view key;
     LimitConfig config;
+    std::string_view name{};
   };
 
   struct Item {
@@ -77,6 +78,18 @@ class Engine {
     uint64_t cost = 1;
   };
 
+  struct Decision;
+  // Hears what each limit of a key says, under its shard's lock.
+  class EachLimit {
+   public:
+    virtual void Add(std::string_view name, const Decision& decision) = 0;
+
+   protected:
+    ~EachLimit() = default;
+  };
+
+  // Of several limits of one key the numbers are those of one: of the denying ones that which will
+  // deny longest, otherwise the one with the least left.
   struct Decision {
     bool allowed = false;
     bool undecided = false;  // on_error has answered
@@ -88,6 +101,9 @@ class Engine {
     uint64_t reset_after_ns = 0;
     uint64_t retry_after_ns = 0;
     uint64_t ticket = 0;
+    uint32_t limit_count = 0;   // 0: the key has one limit, and that has no name
+    uint32_t limit_index = 0;   // whose the numbers are
+    EachLimit* each = nullptr;  // set by the caller; hears nothing when limit_count is 0
   };
 
   using LimitStatus = flint::LimitStatus;
@@ -132,8 +148,17 @@ class Engine {
 
   Status Configure(const Limit& limit, const Flags& flags, uint64_t* ticket);
   Status ConfigureMany(const std::vector<Limit>& limits, const Flags& flags, uint64_t* ticket);
-  Status Remove(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket);
-  Status Reset(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket);
+  // `name` null: all limits of the key, or all templates of the prefix.
+  Status Remove(LimitKind kind, std::string_view key, const std::string_view* name,
+                const Flags& flags, uint64_t* ticket);
+  Status Reset(LimitKind kind, std::string_view key, const std::string_view* name,
+               const Flags& flags, uint64_t* ticket);
+  Status Remove(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket) {
+    return Remove(kind, key, nullptr, flags, ticket);
+  }
+  Status Reset(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket) {
+    return Reset(kind, key, nullptr, flags, ticket);
+  }
 
   // `inline_config` may be null. On an error `decision` is left alone.
   Status Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
@@ -156,9 +181,14 @@ class Engine {
   }
 
   // What these cost is said in listing.h.
-  Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status);
-  // The next limits in order of key, then kind, behind `after` (null: from the start); at most
-  // `capacity` with keys of at most `key_bytes` together.
+  Status StatusOf(LimitKind kind, std::string_view key, std::string_view name, LimitStatus* status);
+  Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
+    return StatusOf(kind, key, {}, status);
+  }
+  // The next limits in order of key, kind and name behind `after` (null: from the start).
+  Status ListBehind(const Listing::Position* after, const Listing::Wanted& wanted,
+                    std::vector<LimitStatus>* page);
+  // Those that have no name; at most `capacity` with keys of at most `key_bytes` together.
   Status List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
               size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page);
   Status Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top);
@@ -206,11 +236,25 @@ class Engine {
   void FollowClock();
 
   // Under the shard's lock.
-  Status Resolve(Shard& shard, uint64_t hash, const Item& item, const LimitConfig* inline_config,
-                 int64_t now_ns, Keyspace::Places* places, Counter** counter);
+  struct ClaimsOfKey {
+    std::span<const Claim> limits() const { return {all.data(), count}; }
+
+    std::array<Claim, kMaxLimitsOfKey> all;
+    size_t count = 0;
+  };
+  // How one of several limits of a key stands.
+  struct Standing {
+    std::string_view name;
+    const LimitConfig* config = nullptr;
+    State* state = nullptr;
+    bool allows = false;
+  };
   Status ResolveOther(Shard& shard, uint64_t hash, const Item& item,
                       const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
-                      Counter* found, Counter** counter);
+                      ClaimsOfKey* claims);
+  Status FindApplying(Shard& shard, uint64_t hash, const Item& item,
+                      const LimitConfig* inline_config, int64_t now_ns,
+                      Keyspace::Applying* applying);
   Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                 Decision* decision);
   Status DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
@@ -227,23 +271,39 @@ class Engine {
   static bool CostFits(const LimitConfig& config, uint64_t cost) {
     return cost >= 1 && cost <= config.burst;
   }
-  static Status WrongCost(const LimitConfig& config, const Item& item);
+  static Status WrongCost(const LimitConfig& config, std::string_view name, const Item& item);
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                      const LimitConfig* inline_config, Keyspace::Places* places, Decision* decision,
                      Log::Result* result);
+  Status CheckCounter(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
+                      int64_t now_ns, Decision* decision, Log::Result* result);
+  Status CheckOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
+                    const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
+                    Decision* decision, Log::Result* result);
+  static Status CheckFits(std::span<const Claim> claims);
+  static size_t DecisiveOf(std::span<const Standing> limits, int64_t now_ns, uint64_t cost);
+  void DescribeTogether(std::span<const Standing> limits, size_t decisive, const Flags& flags,
+                        int64_t now_ns, uint64_t cost, Decision* decision);
+  Status CheckTogether(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
+                       Decision* decision, Log::Result* result);
   Status FlushWithMerged();
-  void Describe(const Counter& counter, int64_t now_ns, uint64_t cost, bool allowed,
-                Decision* decision);
+  void Describe(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost,
+                bool allowed, Decision* decision);
 
-  struct Claims;
-  class ClaimLocks;
-  static Status CheckDifferent(std::span<const Item> items, const Claims& claims);
-  Status ReadItems(std::span<const Item> items, Claims* claims);
-  Status CheckAllLocked(std::span<const Item> items, std::span<Claim> claims, const Flags& flags,
+  struct ItemKeys;
+  struct ItemClaims;
+  class ItemLocks;
+  static Status CheckDifferent(std::span<const Item> items, const ItemKeys& keys);
+  Status ReadItems(std::span<const Item> items, ItemKeys* keys);
+  Status CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                         Arena* arena, Keyspace::Places* places, Decision* decisions, size_t* denied,
                         Log::Result* result);
-  Status TakePlacesForAll(std::span<const Item> items, std::span<const Claim> claims,
+  Status TakePlacesForAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
                           Keyspace::Places* places);
+  Status ResolveAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
+                    Keyspace::Places* places, ItemClaims* claims);
+  void DescribeItem(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
+                    Decision* decision);
 
   // A change of a limit: `attempt` is made again for as long as the log has no room.
   template <typename Attempt>
@@ -253,12 +313,15 @@ class Engine {
   Status ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
                            Log::Result* result);
   // LIMIT_REMOVED or RESET.
-  Status End(RecordType type, LimitKind kind, std::string_view key, const Flags& flags,
-             uint64_t* ticket);
-  Status EndExact(RecordType type, std::string_view key, const Flags& flags, uint64_t* ticket,
-                  Log::Result* result);
-  Status EndTemplate(RecordType type, std::string_view prefix, const Flags& flags, uint64_t* ticket,
-                     Log::Result* result);
+  Status End(RecordType type, LimitKind kind, std::string_view key, const std::string_view* name,
+             const Flags& flags, uint64_t* ticket);
+  Status EndExact(RecordType type, std::string_view key, const std::string_view* name,
+                  const Flags& flags, uint64_t* ticket, Log::Result* result);
+  Status EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
+                     const Flags& flags, uint64_t* ticket, Log::Result* result);
+  std::vector<Counter*> LimitsToEnd(Shard& shard, uint64_t hash, std::string_view key,
+                                    const std::string_view* name, int64_t now_ns);
+  static Status TooMany(const Limit& limit);
   Status AfterAppend(Log::Result result, const Flags& flags);
   Status AwaitTicket(uint64_t ticket, const Flags& flags) {
     if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync || flags.no_wait) {

@@ -7,6 +7,11 @@
 
 namespace flint {
 
+// What may be decided together, in one record.
+inline constexpr size_t kMaxItems = 1024;
+inline constexpr size_t kMaxKeyBytesTogether = 65535;
+inline constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
+
 // Keeps Shutdown waiting while a call runs outside of the shard locks, and tells it if it may.
 class Engine::Running {
  public:
@@ -52,32 +57,19 @@ class Engine::AllShards {
 
 // ---- What a check of one key and of several do alike -------------------------------------------
 
-FLINT_CHECK_PATH Status Engine::Resolve(Shard& shard, uint64_t hash, const Item& item,
-                                        const LimitConfig* inline_config, int64_t now_ns,
-                                        Keyspace::Places* places, Counter** counter) {
-  Counter* const found = keyspace_.Find(shard, hash, item.key);
-  if (found == nullptr || found->kind == LimitKind::kInline) [[unlikely]] {
-    return ResolveOther(shard, hash, item, inline_config, now_ns, places, found, counter);
-  }
-  if (!CostFits(*found->config, item.cost)) [[unlikely]]
-    return WrongCost(*found->config, item);
-  *counter = found;
-  return Status();
-}
-
-FLINT_CHECK_PATH void Engine::Describe(const Counter& counter, int64_t now_ns, uint64_t cost,
-                                       bool allowed, Decision* decision) {
-  const LimitConfig& config = *counter.config;
+FLINT_CHECK_PATH void Engine::Describe(const LimitConfig& config, const State& state,
+                                       int64_t now_ns, uint64_t cost, bool allowed,
+                                       Decision* decision) {
   decision->algorithm = config.algorithm;
   decision->cost = cost;
   decision->limit = config.burst;
-  decision->remaining = Remaining(config, counter.state, now_ns);
-  decision->reset_after_ns = ResetAfterNs(config, counter.state, now_ns);
+  decision->remaining = Remaining(config, state, now_ns);
+  decision->reset_after_ns = ResetAfterNs(config, state, now_ns);
   const uint64_t reset_at_ns =
       static_cast<uint64_t>(clock_.WallAt(now_ns)) + decision->reset_after_ns;
   decision->reset_at_ns =
       static_cast<int64_t>(std::min(reset_at_ns, static_cast<uint64_t>(INT64_MAX)));
-  decision->retry_after_ns = allowed ? 0 : RetryAfterNs(config, counter.state, now_ns, cost);
+  decision->retry_after_ns = allowed ? 0 : RetryAfterNs(config, state, now_ns, cost);
 }
 
 }  // namespace flint

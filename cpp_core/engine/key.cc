@@ -7,6 +7,7 @@ namespace flint {
 namespace {
 
 constexpr size_t kMaxKeyBytes = 65535;
+constexpr size_t kMaxNameBytes = 255;
 constexpr size_t kShownBytes = 64;
 constexpr uint32_t kInvalid = 0xFFFFFFFF;
 
@@ -66,6 +67,22 @@ Status Check(std::string_view key, bool may_be_blank) {
 Status CheckKey(std::string_view key) { return Check(key, false); }
 
 Status CheckPrefix(std::string_view prefix) { return Check(prefix, true); }
+
+Status CheckName(std::string_view name) {
+  bool valid = name.size() <= kMaxNameBytes;
+  std::string_view rest = name;
+  while (valid && !rest.empty()) valid = TakeCharacter(&rest) != kInvalid;
+  if (valid) return Status();
+  return Status(Code::kInvalidArgument, "name " + Shown(name) + " has " +
+                                            std::to_string(name.size()) +
+                                            " bytes; a name is at most 255 bytes of UTF-8");
+}
+
+std::string Named(std::string_view key, std::string_view name) {
+  std::string text(key);
+  if (!name.empty()) text += " (name " + Shown(name) + ")";
+  return text;
+}
 
 std::string Shown(std::string_view key) {
   std::string shown = "\"";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "base/status.h"
@@ -10,6 +11,10 @@ namespace flint {
 Status CheckKey(std::string_view key);
 // A template's prefix may also be empty or blank: "*" covers everything.
 Status CheckPrefix(std::string_view prefix);
+// The name of a limit is at most 255 bytes of UTF-8; a limit without one has an empty name.
+Status CheckName(std::string_view name);
+// A key and, if the limit has one, its name, for a message.
+std::string Named(std::string_view key, std::string_view name);
 
 // A key as a message shows it: quoted, shortened, with bytes that are not UTF-8 escaped.
 std::string Shown(std::string_view key);

@@ -67,14 +67,104 @@ void Keyspace::Places::TakeOver() {
 Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
   counter->template_epoch = templates_.epoch();
   if (counter->ephemeral()) shard.slots_due += kSlotsPerCounter;
+  const bool named = any_names();
+  counter->plain = !named && counter->kind != LimitKind::kInline;
   Counter* added = shard.table.Insert(hash, std::move(counter));
   CountAdded(*added);
+  if (named) NoteOthers(shard, hash, added->key());
   return added;
+}
+
+void Keyspace::SeeName(std::string_view name, const LimitConfig& config) {
+  if (!name.empty() || config.stack) any_names_.store(true, std::memory_order_relaxed);
+}
+
+// A check that comes across one of several limits has to look for the others.
+void Keyspace::NoteOthers(Shard& shard, uint64_t hash, std::string_view key) {
+  size_t count = 0;
+  bool plain = !templates_.several();
+  shard.table.ForEach(hash, key, [&](const Counter* counter) {
+    ++count;
+    plain = plain && counter->name_bytes == 0 && counter->kind != LimitKind::kInline &&
+            !counter->config->stack;
+  });
+  plain = plain && count == 1;
+  shard.table.ForEach(hash, key, [plain](Counter* counter) { counter->plain = plain; });
+}
+
+Counter* Keyspace::Find(Shard& shard, uint64_t hash, std::string_view key, std::string_view name) {
+  Counter* const counter = shard.table.Find(hash, key, name);
+  if (counter == nullptr || templates_.CatchUp(counter)) return counter;
+  Erase(shard, counter);
+  return nullptr;
+}
+
+std::vector<Counter*> Keyspace::FindAll(Shard& shard, uint64_t hash, std::string_view key) {
+  std::vector<Counter*> all;
+  std::vector<Counter*> gone;
+  shard.table.ForEach(hash, key, [&](Counter* counter) {
+    (templates_.CatchUp(counter) ? all : gone).push_back(counter);
+  });
+  for (Counter* const counter : gone) Erase(shard, counter);
+  std::sort(all.begin(), all.end(),
+            [](const Counter* a, const Counter* b) { return a->name() < b->name(); });
+  return all;
+}
+
+// An inline limit in use decides alone until it is fresh, as limits that come later find it.
+void Keyspace::FindApplying(Shard& shard, uint64_t hash, std::string_view key, int64_t now_ns,
+                            Applying* applying) {
+  bool stacks = false;
+  Counter* alone = nullptr;
+  shard.table.ForEach(hash, key, [&](Counter* counter) {
+    if (counter->kind == LimitKind::kInline && !counter->Forgettable(now_ns)) alone = counter;
+    if (counter->kind != LimitKind::kExact) return;
+    applying->all[applying->count++] = {counter->name(), counter->config, nullptr, counter};
+    stacks = stacks || counter->config->stack;
+  });
+  if (alone != nullptr) {
+    applying->all[0] = {alone->name(), alone->config, nullptr, alone};
+    applying->count = 1;
+    return;
+  }
+  const auto own_end = applying->all.begin() + static_cast<ptrdiff_t>(applying->count);
+  std::sort(applying->all.begin(), own_end,
+            [](const Applying::One& a, const Applying::One& b) { return a.name < b.name; });
+  if (applying->count > 0 && !stacks) return;
+  templates_.ForEachApplying(key, [&](Template* subject) {
+    const auto same_name = [subject](const Applying::One& own) {
+      return own.name == subject->name;
+    };
+    if (std::any_of(applying->all.begin(), own_end, same_name)) return;
+    applying->too_many = applying->count == applying->all.size();
+    if (applying->too_many) return;
+    applying->all[applying->count++] = {subject->name, subject->config, subject,
+                                        Find(shard, hash, key, subject->name)};
+  });
+}
+
+std::vector<Counter*> Keyspace::Uncovered(Shard& shard, uint64_t hash, std::string_view key) {
+  bool own = false;
+  bool stacks = false;
+  std::vector<Counter*> others;
+  for (Counter* const counter : FindAll(shard, hash, key)) {
+    if (counter->kind == LimitKind::kExact) {
+      own = true;
+      stacks = stacks || counter->config->stack;
+    } else {
+      others.push_back(counter);
+    }
+  }
+  if (!own) return {};
+  if (stacks) {
+    std::erase_if(others, [](const Counter* counter) { return counter->parent() != nullptr; });
+  }
+  return others;
 }
 
 Counter* Keyspace::CreateCounter(Shard& shard, uint64_t hash, std::string_view key,
                                  Template* parent) {
-  CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash)));
+  CounterPointer counter(Counter::Create(key, static_cast<uint32_t>(hash), parent->name));
   counter->kind = LimitKind::kCounter;
   counter->config = parent->config;
   return Add(shard, hash, std::move(counter));
@@ -182,11 +272,12 @@ void Keyspace::Denied(Counter* counter, const DenyPayload& deny) {
 }
 
 void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
-                              const LimitConfig& config, int64_t at_ns) {
+                              std::string_view name, const LimitConfig& config, int64_t at_ns) {
+  SeeName(name, config);
   auto made = std::make_unique<LimitConfig>(config);
-  Counter* counter = Find(shard, hash, key);
+  Counter* counter = Find(shard, hash, key, name);
   if (counter == nullptr) {
-    CounterPointer fresh(Counter::Create(key, static_cast<uint32_t>(hash)));
+    CounterPointer fresh(Counter::Create(key, static_cast<uint32_t>(hash), name));
     fresh->kind = LimitKind::kExact;
     fresh->config = made.release();
     Add(shard, hash, std::move(fresh));
@@ -200,6 +291,7 @@ void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
   counter->kind = LimitKind::kExact;
   counter->binding = Log::Binding{};
   CountAdded(*counter);
+  NoteOthers(shard, hash, key);
 }
 
 void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
@@ -216,10 +308,11 @@ void Keyspace::ResetExact(Counter* counter, int64_t at_ns) {
   }
 }
 
-void Keyspace::ConfigureTemplate(std::string_view prefix, const LimitConfig& config,
-                                 int64_t at_ns) {
-  if (templates_.Find(prefix) == nullptr) limits_.fetch_add(1, std::memory_order_relaxed);
-  templates_.Configure(prefix, config, at_ns);
+void Keyspace::ConfigureTemplate(std::string_view prefix, std::string_view name,
+                                 const LimitConfig& config, int64_t at_ns) {
+  SeeName(name, config);
+  if (templates_.Find(prefix, name) == nullptr) limits_.fetch_add(1, std::memory_order_relaxed);
+  templates_.Configure(prefix, name, config, at_ns);
   BoundTemplateJournal();
 }
 
@@ -258,24 +351,25 @@ void Keyspace::BoundTemplateJournal() {
 
 Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
   if (limit.kind == LimitKind::kTemplate) {
-    if (templates_.Find(limit.key) != nullptr) {
+    if (templates_.Find(limit.key, limit.name) != nullptr) {
       return Status(Code::kCorruption, "a template appears twice");
     }
     limits_.fetch_add(1, std::memory_order_relaxed);
-    templates_.Configure(limit.key, limit.config, 0)->Absorb(limit.totals);
+    SeeName(limit.name, limit.config);
+    templates_.Configure(limit.key, limit.name, limit.config, 0)->Absorb(limit.totals);
     return Status();
   }
   const uint64_t hash = Hash(limit.key);
   Shard& shard = ShardOf(hash);
   if (limit.key.empty() || limit.key.size() > UINT16_MAX ||
-      Find(shard, hash, limit.key) != nullptr) {
+      Find(shard, hash, limit.key, limit.name) != nullptr) {
     return Status(Code::kCorruption, "a key that is empty, too long or appears twice");
   }
   Counter* counter = nullptr;
   if (limit.kind == LimitKind::kCounter) {
     Template* parent = limit.prefix_bytes > limit.key.size()
                            ? nullptr
-                           : templates_.Find(limit.key.substr(0, limit.prefix_bytes));
+                           : templates_.Find(limit.key.substr(0, limit.prefix_bytes), limit.name);
     if (parent == nullptr) return Status(Code::kCorruption, "a counter without its template");
     CountKey();
     counter = CreateCounter(shard, hash, limit.key, parent);
@@ -283,8 +377,8 @@ Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
     CountKey();
     counter = CreateInline(shard, hash, limit.key, limit.config);
   } else {
-    ConfigureExact(shard, hash, limit.key, limit.config, 0);
-    counter = Find(shard, hash, limit.key);
+    ConfigureExact(shard, hash, limit.key, limit.name, limit.config, 0);
+    counter = Find(shard, hash, limit.key, limit.name);
   }
   counter->state = std::move(state);
   counter->totals = limit.totals;
@@ -296,7 +390,8 @@ Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
   SweepAll(now_ns);
   for (const auto& entry : templates_.all()) {
     SnapshotLimit line;
-    line.key = entry.first;
+    line.key = entry.first.prefix;
+    line.name = entry.first.name;
     line.kind = LimitKind::kTemplate;
     line.config = *entry.second->config;
     line.totals = entry.second->Absorbed();
@@ -308,6 +403,7 @@ Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
       if (counter == nullptr) continue;
       SnapshotLimit line;
       line.key = counter->key();
+      line.name = counter->name();
       line.kind = counter->kind;
       line.config = *counter->config;
       if (counter->parent() != nullptr) {
@@ -332,6 +428,8 @@ void Keyspace::Swap(Keyspace* other) {
   };
   exchange(&limits_, &other->limits_);
   exchange(&keys_, &other->keys_);
+  const bool any_names = any_names_.exchange(other->any_names_.load());
+  other->any_names_.store(any_names);
 }
 
 }  // namespace flint

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -72,6 +73,23 @@ class Keyspace {
     size_t wanted_ = 0;
   };
 
+  // The limits that decide about a key together: those of its own in order of name, then those of
+  // templates, of the longest prefix first.
+  struct Applying {
+    struct One {
+      std::string_view name;
+      const LimitConfig* config = nullptr;
+      Template* parent = nullptr;  // null for one of the key's own
+      Counter* counter = nullptr;  // null if there is none yet
+    };
+
+    std::span<const One> limits() const { return {all.data(), count}; }
+
+    std::array<One, kMaxLimitsOfKey> all;
+    size_t count = 0;
+    bool too_many = false;  // more than `all` has room for
+  };
+
   Keyspace();
   // Hashes as `other` does.
   explicit Keyspace(const Keyspace* other) : hash_secret_(other->hash_secret_) {}
@@ -81,14 +99,22 @@ class Keyspace {
   std::array<Shard, kShards>& shards() { return shards_; }
   const TemplateSet& templates() const { return templates_; }
 
-  // The counter of a key, up to date with the templates; null when there is none.
-  FLINT_CHECK_PATH Counter* Find(Shard& shard, uint64_t hash, std::string_view key) {
+  // A counter of a key, up to date with the templates; null when there is none, or had been one
+  // that has gone. Unless it is `plain` there may be others.
+  FLINT_CHECK_PATH Counter* FindAny(Shard& shard, uint64_t hash, std::string_view key) {
     Counter* const counter = shard.table.Find(hash, key);
     if (counter == nullptr || templates_.CatchUp(counter)) [[likely]]
       return counter;
     Erase(shard, counter);
     return nullptr;
   }
+  // The one with a name.
+  Counter* Find(Shard& shard, uint64_t hash, std::string_view key, std::string_view name = {});
+  // All of a key.
+  std::vector<Counter*> FindAll(Shard& shard, uint64_t hash, std::string_view key);
+  // The limits that decide about a key together, those that have no counter yet included.
+  void FindApplying(Shard& shard, uint64_t hash, std::string_view key, int64_t now_ns,
+                    Applying* applying);
   // A place for a key whatever the bound: of one that is there already.
   void CountKey() { keys_.fetch_add(1, std::memory_order_relaxed); }
   // Their places have been taken.
@@ -96,6 +122,11 @@ class Keyspace {
   Counter* CreateInline(Shard& shard, uint64_t hash, std::string_view key,
                         const LimitConfig& config);
   void Erase(Shard& shard, Counter* counter);
+  // So many limits apply to the key of a counter, which is one of them.
+  static void NotePlain(Counter* counter, size_t applying) {
+    counter->plain = applying == 1 && counter->name_bytes == 0 &&
+                     counter->kind != LimitKind::kInline && !counter->config->stack;
+  }
   // Looks at a few slots for fresh counters to forget, more when counters have been added, so
   // that memory follows the live ones. Called as checks go by, with no counter in hand.
   void SweepAsUsed(Shard& shard, int64_t now_ns) {
@@ -122,11 +153,23 @@ class Keyspace {
     totals.last_allowed_ns = at_ns;
   }
   void Denied(Counter* counter, const DenyPayload& deny);
-  void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, const LimitConfig& config,
-                      int64_t at_ns);
+  // Behind these two, EndUncovered.
+  void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, std::string_view name,
+                      const LimitConfig& config, int64_t at_ns);
   void RemoveExact(Shard& shard, Counter* counter);
+  // Ends the counters of a key to which its exact limits leave nothing to decide; `ending` hears of
+  // each while it is there.
+  template <typename Ending>
+  void EndUncovered(Shard& shard, uint64_t hash, std::string_view key, const Ending& ending) {
+    if (!any_names_.load(std::memory_order_relaxed)) return;
+    for (Counter* const counter : Uncovered(shard, hash, key)) {
+      ending(counter);
+      RemoveExact(shard, counter);
+    }
+  }
   void ResetExact(Counter* counter, int64_t at_ns);
-  void ConfigureTemplate(std::string_view prefix, const LimitConfig& config, int64_t at_ns);
+  void ConfigureTemplate(std::string_view prefix, std::string_view name, const LimitConfig& config,
+                         int64_t at_ns);
   void RemoveTemplate(Template* removed, int64_t at_ns);
   void ResetTemplate(Template* reset, int64_t at_ns);
 
@@ -137,6 +180,8 @@ class Keyspace {
   // Forgets all fresh counters at once; only where nobody waits.
   void SweepAll(int64_t now_ns);
 
+  // Whether a key may have several limits, or one with a name.
+  bool any_names() const { return any_names_.load(std::memory_order_relaxed); }
   uint64_t limits() const { return limits_.load(std::memory_order_relaxed); }
   // Under templates. With any shard locked. What a removed template leaves behind is not counted,
   // though each is erased only when somebody comes across it.
@@ -153,6 +198,9 @@ class Keyspace {
   bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns);
   void BoundTemplateJournal();
   bool TakeKey();
+  std::vector<Counter*> Uncovered(Shard& shard, uint64_t hash, std::string_view key);
+  void SeeName(std::string_view name, const LimitConfig& config);
+  void NoteOthers(Shard& shard, uint64_t hash, std::string_view key);
   void CountAdded(const Counter& counter);
   void CountGone(const Counter& counter);
 
@@ -161,6 +209,7 @@ class Keyspace {
   std::atomic<uint64_t> limits_{0};  // exact, inline and templates
   std::atomic<uint64_t> keys_{0};    // what max_keys_ bounds
   uint64_t max_keys_ = 0;
+  std::atomic<bool> any_names_{false};  // and stays so; or one that stacks
   std::vector<unsigned char> hash_secret_;
 };
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
@@ -19,6 +20,13 @@ Status Engine::Change(const Flags& flags, uint64_t* ticket, const Attempt& attem
   }
 }
 
+Status Engine::TooMany(const Limit& limit) {
+  const char* const mark = limit.kind == LimitKind::kTemplate ? "*" : "";
+  return Status(Code::kInvalidArgument, "limit " + Shown(limit.name) + " would be the 17th of " +
+                                            Shown(std::string(limit.key) + mark) +
+                                            "; at most 16 may decide together");
+}
+
 Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* ticket,
                               Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(limit.key);
@@ -27,20 +35,28 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
-  Counter* counter = keyspace_.Find(shard, hash, limit.key);
+  Counter* counter = keyspace_.Find(shard, hash, limit.key, limit.name);
   if (counter != nullptr && counter->kind == LimitKind::kExact &&
       (flags.if_absent || counter->config->SameAs(limit.config))) {
     *ticket = recorder_.UnsyncedChange();
     return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
-  if (counter != nullptr) *result = recorder_.FlushMerged(shard, counter);
-  if (*result != Log::Result::kOk) return Status();
+  const std::vector<Counter*> limits = keyspace_.FindAll(shard, hash, limit.key);
+  size_t own = 0;
+  for (Counter* const one : limits) {
+    if (one->kind == LimitKind::kExact && one != counter) ++own;
+    *result = recorder_.FlushMerged(shard, one);
+    if (*result != Log::Result::kOk) return Status();
+  }
+  if (own >= kMaxLimitsOfKey) return TooMany(limit);
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
-      EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key}), ticket);
+      EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
+      ticket);
   if (*result != Log::Result::kOk) return Status();
-  keyspace_.ConfigureExact(shard, hash, limit.key, limit.config, now_ns);
+  keyspace_.ConfigureExact(shard, hash, limit.key, limit.name, limit.config, now_ns);
+  keyspace_.EndUncovered(shard, hash, limit.key, [](Counter*) {});
   return Status();
 }
 
@@ -49,10 +65,13 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   const AllShards locks(&keyspace_, flags.no_wait);
   if (!locks.held()) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckUsable());
-  const Template* standing = keyspace_.templates().Find(limit.key);
+  const Template* standing = keyspace_.templates().Find(limit.key, limit.name);
   if (standing != nullptr && (flags.if_absent || standing->config->SameAs(limit.config))) {
     *ticket = recorder_.UnsyncedChange();
     return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
+  }
+  if (standing == nullptr && keyspace_.templates().Of(limit.key).size() >= kMaxLimitsOfKey) {
+    return TooMany(limit);
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
@@ -62,9 +81,10 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   const int64_t now_ns = clock_.Now();
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
-      EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key}), ticket);
+      EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
+      ticket);
   if (*result != Log::Result::kOk) return Status();
-  keyspace_.ConfigureTemplate(limit.key, limit.config, now_ns);
+  keyspace_.ConfigureTemplate(limit.key, limit.name, limit.config, now_ns);
   return Status();
 }
 
@@ -78,6 +98,7 @@ Status Engine::ConfigureMany(const std::vector<Limit>& limits, const Flags& flag
   for (const Limit& limit : limits) {
     const bool is_template = limit.kind == LimitKind::kTemplate;
     FLINT_RETURN_IF_ERROR(is_template ? CheckPrefix(limit.key) : CheckKey(limit.key));
+    FLINT_RETURN_IF_ERROR(CheckName(limit.name));
   }
   uint64_t last = 0;
   for (const Limit& limit : limits) {
@@ -94,45 +115,70 @@ Status Engine::ConfigureMany(const std::vector<Limit>& limits, const Flags& flag
 
 // ---- Removing and resetting --------------------------------------------------------------------
 
-Status Engine::EndExact(RecordType type, std::string_view key, const Flags& flags, uint64_t* ticket,
-                        Log::Result* result) {
+// The limits that a change is meant for: those in use, of one name or of all.
+std::vector<Counter*> Engine::LimitsToEnd(Shard& shard, uint64_t hash, std::string_view key,
+                                          const std::string_view* name, int64_t now_ns) {
+  std::vector<Counter*> limits = keyspace_.FindAll(shard, hash, key);
+  std::erase_if(limits, [&](const Counter* counter) {
+    return counter->Forgettable(now_ns) || (name != nullptr && counter->name() != *name);
+  });
+  return limits;
+}
+
+Status Engine::EndExact(RecordType type, std::string_view key, const std::string_view* name,
+                        const Flags& flags, uint64_t* ticket, Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
   if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
-  Counter* counter = keyspace_.Find(shard, hash, key);
-  if (counter == nullptr || counter->Forgettable(now_ns)) {
+  std::vector<Counter*> limits = LimitsToEnd(shard, hash, key, name, now_ns);
+  if (limits.empty()) {
     // A key that only a template covers has used nothing: resetting it has nothing to do.
-    const bool covered = keyspace_.templates().Match(key) != nullptr;
+    const bool covered = name == nullptr ? keyspace_.templates().Covers(key)
+                                         : keyspace_.templates().Match(key, *name) != nullptr;
     if (type == RecordType::kReset && covered) return Status();
-    return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key));
+    return Status(Code::kNotConfigured,
+                  "limit is not configured: " + Named(key, name == nullptr ? "" : *name));
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = recorder_.FlushMerged(shard, counter);
-  if (*result != Log::Result::kOk) return Status();
-  LimitPayload payload;
-  payload.time_ns = now_ns;
-  payload.key = key;
-  *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
-  if (*result != Log::Result::kOk) return Status();
-  if (type == RecordType::kReset) {
-    keyspace_.ResetExact(counter, now_ns);
-  } else {
+  for (Counter* const counter : keyspace_.FindAll(shard, hash, key)) {
+    *result = recorder_.FlushMerged(shard, counter);
+    if (*result != Log::Result::kOk) return Status();
+  }
+  for (; !limits.empty(); limits.pop_back()) {
+    Counter* const counter = limits.back();
+    LimitPayload payload;
+    payload.time_ns = now_ns;
+    payload.key = key;
+    payload.name = counter->name();
+    *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
+    if (*result != Log::Result::kOk) return Status();
+    if (type == RecordType::kReset) {
+      keyspace_.ResetExact(counter, now_ns);
+      continue;
+    }
     keyspace_.RemoveExact(shard, counter);
+    keyspace_.EndUncovered(shard, hash, key,
+                           [&](const Counter* gone) { std::erase(limits, gone); });
   }
   return Status();
 }
 
-Status Engine::EndTemplate(RecordType type, std::string_view prefix, const Flags& flags,
-                           uint64_t* ticket, Log::Result* result) {
+Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
+                           const Flags& flags, uint64_t* ticket, Log::Result* result) {
   const AllShards locks(&keyspace_, flags.no_wait);
   if (!locks.held()) return Status::WouldBlock();
   FLINT_RETURN_IF_ERROR(CheckUsable());
-  Template* subject = keyspace_.templates().Find(prefix);
-  if (subject == nullptr) {
-    return Status(Code::kNotConfigured, "limit is not configured: " + std::string(prefix) + "*");
+  std::vector<Template*> subjects = keyspace_.templates().Of(prefix);
+  std::erase_if(subjects, [name](const Template* subject) {
+    return name != nullptr && subject->name != *name;
+  });
+  if (subjects.empty()) {
+    return Status(Code::kNotConfigured,
+                  "limit is not configured: " +
+                      Named(std::string(prefix) + "*", name == nullptr ? "" : *name));
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
@@ -140,35 +186,41 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const Flags
     if (*result != Log::Result::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
-  LimitPayload payload;
-  payload.time_ns = now_ns;
-  payload.kind = LimitKind::kTemplate;
-  payload.key = prefix;
-  *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
-  if (*result != Log::Result::kOk) return Status();
-  if (type == RecordType::kReset) {
-    keyspace_.ResetTemplate(subject, now_ns);
-  } else {
-    keyspace_.RemoveTemplate(subject, now_ns);
+  for (Template* const subject : subjects) {
+    LimitPayload payload;
+    payload.time_ns = now_ns;
+    payload.kind = LimitKind::kTemplate;
+    payload.key = prefix;
+    payload.name = subject->name;
+    *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
+    if (*result != Log::Result::kOk) return Status();
+    if (type == RecordType::kReset) {
+      keyspace_.ResetTemplate(subject, now_ns);
+    } else {
+      keyspace_.RemoveTemplate(subject, now_ns);
+    }
   }
   return Status();
 }
 
-Status Engine::Remove(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket) {
-  return End(RecordType::kLimitRemoved, kind, key, flags, ticket);
+Status Engine::Remove(LimitKind kind, std::string_view key, const std::string_view* name,
+                      const Flags& flags, uint64_t* ticket) {
+  return End(RecordType::kLimitRemoved, kind, key, name, flags, ticket);
 }
 
-Status Engine::Reset(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket) {
-  return End(RecordType::kReset, kind, key, flags, ticket);
+Status Engine::Reset(LimitKind kind, std::string_view key, const std::string_view* name,
+                     const Flags& flags, uint64_t* ticket) {
+  return End(RecordType::kReset, kind, key, name, flags, ticket);
 }
 
-Status Engine::End(RecordType type, LimitKind kind, std::string_view key, const Flags& flags,
-                   uint64_t* ticket) {
+Status Engine::End(RecordType type, LimitKind kind, std::string_view key,
+                   const std::string_view* name, const Flags& flags, uint64_t* ticket) {
   const bool is_template = kind == LimitKind::kTemplate;
   FLINT_RETURN_IF_ERROR(is_template ? CheckPrefix(key) : CheckKey(key));
+  FLINT_RETURN_IF_ERROR(CheckName(name == nullptr ? "" : *name));
   FLINT_RETURN_IF_ERROR(Change(flags, ticket, [&](Log::Result* result) {
-    return is_template ? EndTemplate(type, key, flags, ticket, result)
-                       : EndExact(type, key, flags, ticket, result);
+    return is_template ? EndTemplate(type, key, name, flags, ticket, result)
+                       : EndExact(type, key, name, flags, ticket, result);
   }));
   return AwaitTicket(*ticket, flags);
 }

@@ -1,9 +1,8 @@
 #include "engine/listing.h"
 
 #include <algorithm>
-#include <functional>
+#include <map>
 #include <tuple>
-#include <unordered_map>
 #include <utility>
 
 #include "engine/key.h"
@@ -18,24 +17,20 @@ constexpr int64_t kMaxRunAgeNs = 10'000'000'000;
 
 using Position = Listing::Position;
 
-// By key, then kind.
+// By key, then kind, then name.
 bool ComesBefore(const Position& a, const Position& b) {
-  return std::tie(a.key, a.kind) < std::tie(b.key, b.kind);
+  return std::tie(a.key, a.kind, a.name) < std::tie(b.key, b.kind, b.name);
 }
 
 struct Name {
   std::string key;
   LimitKind kind;
+  std::string name;
 
-  Position position() const { return {key, kind}; }
+  Position position() const { return {key, kind, name}; }
 };
 
-Position PositionOf(const LimitStatus& status) { return {status.key, status.kind}; }
-
-struct HashText {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-};
+Position PositionOf(const LimitStatus& status) { return {status.key, status.kind, status.name}; }
 
 uint64_t Total(const Totals& totals, TopBy by) {
   switch (by) {
@@ -51,8 +46,9 @@ uint64_t Total(const Totals& totals, TopBy by) {
   return 0;
 }
 
-Status NotConfigured(std::string_view key, const char* mark) {
-  return Status(Code::kNotConfigured, "limit is not configured: " + std::string(key) + mark);
+Status NotConfigured(std::string_view key, const char* mark, std::string_view name) {
+  return Status(Code::kNotConfigured,
+                "limit is not configured: " + Named(std::string(key) + mark, name));
 }
 
 }  // namespace
@@ -64,12 +60,12 @@ struct Listing::TemplateSums {
     uint64_t counters = 0;
   };
 
-  void Begin(std::string_view prefix) {
-    Totals& totals = of[std::string(prefix)].totals;
+  void Begin(std::string_view prefix, std::string_view name) {
+    Totals& totals = of[{std::string(prefix), std::string(name)}].totals;
     totals.last_allowed_ns = totals.last_denied_ns = totals.last_reset_ns = 0;
   }
 
-  std::unordered_map<std::string, Sum, HashText, std::equal_to<>> of;
+  std::map<TemplateSet::Id, Sum, TemplateSet::Before> of;
 };
 
 // The names that follow a position, in order, and what their templates had counted when it was
@@ -89,8 +85,8 @@ struct Listing::SortedRun {
            (to_end || ComesBefore(name, names[kept - 1].position()));
   }
   void Add(const Position& name) {
-    names.push_back({std::string(name.key), name.kind});
-    key_bytes += name.key.size();
+    names.push_back({std::string(name.key), name.kind, std::string(name.name)});
+    key_bytes += name.key.size() + name.name.size();
   }
   bool MuchTooLarge() const {
     return names.size() > 2 * max_names || key_bytes > 2 * max_names * kKeyBytesInRun;
@@ -101,7 +97,8 @@ struct Listing::SortedRun {
     kept = 0;
     key_bytes = 0;
     while (kept < names.size() && kept < max_names && key_bytes <= max_names * kKeyBytesInRun) {
-      key_bytes += names[kept++].key.size();
+      key_bytes += names[kept].key.size() + names[kept].name.size();
+      ++kept;
     }
     if (kept == names.size()) return;
     to_end = false;
@@ -140,6 +137,7 @@ void Listing::FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* st
   const LimitConfig& config = *counter.config;
   status->kind = counter.kind;
   status->key = counter.key();
+  status->name = counter.name();
   status->config = config;
   status->remaining = Remaining(config, counter.state, now_ns);
   const uint64_t reset_after_ns = ResetAfterNs(config, counter.state, now_ns);
@@ -154,46 +152,55 @@ void Listing::FillStatus(const Counter& counter, int64_t now_ns, LimitStatus* st
 void Listing::FillTemplate(const Template& subject, LimitStatus* status) const {
   status->kind = LimitKind::kTemplate;
   status->key = subject.prefix;
+  status->name = subject.name;
   status->config = *subject.config;
   status->remaining = subject.config->burst;
   status->reset_at_ns = clock_->WallNs();
 }
 
-Status Listing::StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
-  return kind == LimitKind::kTemplate ? StatusOfTemplate(key, status) : StatusOfKey(key, status);
+Status Listing::StatusOf(LimitKind kind, std::string_view key, std::string_view name,
+                         LimitStatus* status) {
+  return kind == LimitKind::kTemplate ? StatusOfTemplate(key, name, status)
+                                      : StatusOfKey(key, name, status);
 }
 
-Status Listing::StatusOfKey(std::string_view key, LimitStatus* status) {
+// Where there is no counter yet, the limit that would apply.
+Status Listing::StatusOfKey(std::string_view key, std::string_view name, LimitStatus* status) {
   const uint64_t hash = keyspace_->Hash(key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   const std::lock_guard<Mutex> lock(shard.mutex);
   const int64_t now_ns = clock_->Now();
-  Counter* counter = keyspace_->Find(shard, hash, key);
+  Counter* counter = keyspace_->Find(shard, hash, key, name);
   if (counter != nullptr && counter->Forgettable(now_ns)) counter = nullptr;
-  const Template* parent = counter == nullptr ? keyspace_->templates().Match(key) : nullptr;
   CounterPointer imagined;
-  if (parent != nullptr && CheckKey(key).ok()) {
-    imagined.reset(Counter::Create(key, 0));
-    imagined->kind = LimitKind::kCounter;
-    imagined->config = parent->config;
-    counter = imagined.get();
+  if (counter == nullptr && CheckKey(key).ok()) {
+    Keyspace::Applying applying;
+    keyspace_->FindApplying(shard, hash, key, now_ns, &applying);
+    for (const Keyspace::Applying::One& limit : applying.limits()) {
+      if (limit.name != name || limit.parent == nullptr) continue;
+      imagined.reset(Counter::Create(key, 0, name));
+      imagined->kind = LimitKind::kCounter;
+      imagined->config = limit.config;
+      counter = imagined.get();
+    }
   }
-  if (counter == nullptr) return NotConfigured(key, "");
+  if (counter == nullptr) return NotConfigured(key, "", name);
   *status = LimitStatus();
   FillStatus(*counter, now_ns, status);
   return Status();
 }
 
-Status Listing::StatusOfTemplate(std::string_view prefix, LimitStatus* status) {
+Status Listing::StatusOfTemplate(std::string_view prefix, std::string_view name,
+                                 LimitStatus* status) {
   LimitStatus found;
   {
     const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
-    const Template* subject = keyspace_->templates().Find(prefix);
-    if (subject == nullptr) return NotConfigured(prefix, "*");
+    const Template* subject = keyspace_->templates().Find(prefix, name);
+    if (subject == nullptr) return NotConfigured(prefix, "*", name);
     FillTemplate(*subject, &found);
   }
   TemplateSums sums;
-  sums.Begin(prefix);
+  sums.Begin(prefix, name);
   for (Keyspace::Shard& shard : keyspace_->shards()) {
     WalkShard(shard,
               [&](const Counter& counter, int64_t now_ns) { Count(counter, now_ns, &sums); });
@@ -223,7 +230,8 @@ void Listing::WalkShard(Keyspace::Shard& shard, const Visit& visit) {
 // Adds a counter to its template.
 void Listing::Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) const {
   if (counter.parent() == nullptr) return;
-  const auto found = sums->of.find(counter.parent()->prefix);
+  const Template& parent = *counter.parent();
+  const auto found = sums->of.find(TemplateSet::IdView{parent.prefix, parent.name});
   if (found == sums->of.end()) return;
   Merge(&found->second.totals, WithWallTimes(counter.totals, now_ns));
   if (!counter.Forgettable(now_ns)) ++found->second.counters;
@@ -233,8 +241,8 @@ void Listing::Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) 
 void Listing::AddAbsorbed(TemplateSums* sums) {
   const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
   const int64_t now_ns = clock_->Now();
-  for (auto& [prefix, sum] : sums->of) {
-    const Template* const subject = keyspace_->templates().Find(prefix);
+  for (auto& [id, sum] : sums->of) {
+    const Template* const subject = keyspace_->templates().Find(id.prefix, id.name);
     if (subject != nullptr) Merge(&sum.totals, WithWallTimes(subject->Absorbed(), now_ns));
   }
 }
@@ -297,7 +305,7 @@ std::shared_ptr<Listing::SortedRun> Listing::BeginRun(const Position* after, boo
   run->begun_ns = clock_->Now();
   if (after != nullptr) {
     run->from_start = false;
-    run->from = {std::string(after->key), after->kind};
+    run->from = {std::string(after->key), after->kind, std::string(after->name)};
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   run->number = ++runs_begun_;
@@ -314,16 +322,16 @@ void Listing::ReadRun(SortedRun* run) {
     const uint64_t keys = keyspace_->limits() + keyspace_->counters();
     run->max_names = std::max<size_t>(fewest_keys_in_run_, keys / kRunShare);
     for (const auto& entry : keyspace_->templates().all()) {
-      const Position name{entry.first, LimitKind::kTemplate};
+      const Position name{entry.first.prefix, LimitKind::kTemplate, entry.first.name};
       if (!run->Wants(name)) continue;
       run->Add(name);
-      run->templates.Begin(entry.first);
+      run->templates.Begin(name.key, name.name);
     }
   }
   const auto consider = [&](const Counter& counter, int64_t now_ns) {
     Count(counter, now_ns, &run->templates);
     const bool hidden = counter.kind == LimitKind::kCounter && !run->all_counters;
-    const Position name{counter.key(), counter.kind};
+    const Position name{counter.key(), counter.kind, counter.name()};
     if (!hidden && !counter.Forgettable(now_ns) && run->Wants(name)) run->Add(name);
   };
   for (Keyspace::Shard& shard : keyspace_->shards()) {
@@ -374,7 +382,7 @@ void Listing::Page(const Position* after, const Wanted& wanted, std::vector<Limi
 bool Listing::FillPage(const SortedRun& run, const Position* after, const Wanted& wanted,
                        std::vector<LimitStatus>* page) {
   size_t key_bytes = 0;
-  for (const LimitStatus& status : *page) key_bytes += status.key.size();
+  for (const LimitStatus& status : *page) key_bytes += status.key.size() + status.name.size();
   const auto is_shown = [&](const Position& name) {
     if (!page->empty()) return !ComesBefore(PositionOf(page->back()), name);
     return after != nullptr && !ComesBefore(*after, name);
@@ -387,10 +395,11 @@ bool Listing::FillPage(const SortedRun& run, const Position* after, const Wanted
   }
   for (; name != run.names.end(); ++name) {
     if (page->size() == wanted.capacity) return false;
+    if (wanted.unnamed_only && !name->name.empty()) continue;
     LimitStatus status;
     // A limit that has changed its kind since has changed its place too.
     if (!Lookup(run, name->position(), &status) || is_shown(PositionOf(status))) continue;
-    key_bytes += status.key.size();
+    key_bytes += status.key.size() + status.name.size();
     if (key_bytes > wanted.key_bytes) return false;
     page->push_back(std::move(status));
   }
@@ -401,10 +410,11 @@ bool Listing::FillPage(const SortedRun& run, const Position* after, const Wanted
 bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* status) {
   if (name.kind == LimitKind::kTemplate) {
     const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
-    const Template* const subject = keyspace_->templates().Find(name.key);
+    const Template* const subject = keyspace_->templates().Find(name.key, name.name);
     if (subject == nullptr) return false;
     FillTemplate(*subject, status);
-    const TemplateSums::Sum& sum = run.templates.of.find(name.key)->second;
+    const TemplateSums::Sum& sum =
+        run.templates.of.find(TemplateSet::IdView{name.key, name.name})->second;
     status->totals = sum.totals;
     status->counters = sum.counters;
     return true;
@@ -413,7 +423,7 @@ bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* st
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   const std::lock_guard<Mutex> lock(shard.mutex);
   const int64_t now_ns = clock_->Now();
-  const Counter* const counter = keyspace_->Find(shard, hash, name.key);
+  const Counter* const counter = keyspace_->Find(shard, hash, name.key, name.name);
   if (counter == nullptr || counter->Forgettable(now_ns)) return false;
   if (counter->kind == LimitKind::kCounter && !run.all_counters) return false;
   FillStatus(*counter, now_ns, status);

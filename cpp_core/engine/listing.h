@@ -17,6 +17,7 @@ namespace flint {
 struct LimitStatus {
   LimitKind kind = LimitKind::kExact;
   std::string key;
+  std::string name;  // empty for a limit without one
   LimitConfig config;
   uint64_t remaining = 0;
   int64_t reset_at_ns = 0;
@@ -40,11 +41,13 @@ class Listing {
   struct Position {
     std::string_view key;
     LimitKind kind{};
+    std::string_view name{};
   };
   struct Wanted {
     bool all_counters = false;
     size_t capacity = 0;
-    size_t key_bytes = 0;  // of all keys together
+    size_t key_bytes = 0;  // of all keys and names together
+    bool unnamed_only = false;
   };
 
   static constexpr size_t kFewestKeysInRun = 1 << 16;  // so that small tables are walked over once
@@ -53,7 +56,7 @@ class Listing {
       : keyspace_(keyspace), clock_(clock), fewest_keys_in_run_(fewest_keys_in_run) {}
 
   // A template's totals are those of all counters, so it walks over the table.
-  Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status);
+  Status StatusOf(LimitKind kind, std::string_view key, std::string_view name, LimitStatus* status);
   // `after` is null for the first page.
   void Page(const Position* after, const Wanted& wanted, std::vector<LimitStatus>* page);
   // Walks over the table.
@@ -69,8 +72,8 @@ class Listing {
   struct SortedRun;
   struct TemplateSums;
 
-  Status StatusOfKey(std::string_view key, LimitStatus* status);
-  Status StatusOfTemplate(std::string_view prefix, LimitStatus* status);
+  Status StatusOfKey(std::string_view key, std::string_view name, LimitStatus* status);
+  Status StatusOfTemplate(std::string_view prefix, std::string_view name, LimitStatus* status);
   template <typename Visit>
   void WalkShard(Keyspace::Shard& shard, const Visit& visit);
   void Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) const;

@@ -17,6 +17,7 @@ Log::Result Recorder::BindKey(Counter* counter) {
   key.config = *counter->config;
   key.kind = counter->kind;
   key.key = counter->key();
+  key.name = counter->name();
   if (counter->parent() != nullptr) {
     key.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
   }
@@ -25,7 +26,7 @@ Log::Result Recorder::BindKey(Counter* counter) {
 
 // ---- Admissions --------------------------------------------------------------------------------
 
-Log::Result Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns,
+Log::Result Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
                                      std::pmr::memory_resource* memory, uint64_t* ticket) {
   *ticket = 0;
   for (const Claim& claim : claims) {
@@ -40,10 +41,11 @@ Log::Result Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_
       const Log::Result flushed = FlushMerged(*claim.shard, claim.counter);
       if (flushed != Log::Result::kOk) return flushed;
     }
-    Log::Result result = log_->AppendAllowAll(shares, now_ns, ticket);
+    Log::Result result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
     while (result == Log::Result::kNeedKey) {
       result = BindStale(claims);
-      if (result == Log::Result::kOk) result = log_->AppendAllowAll(shares, now_ns, ticket);
+      if (result == Log::Result::kOk)
+        result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
     }
     if (result != Log::Result::kOk) return result;
   }
@@ -167,6 +169,7 @@ Log::Result Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, i
   LimitPayload payload;
   payload.time_ns = now_ns;
   payload.key = counter->key();
+  payload.name = counter->name();
   uint64_t ticket = 0;
   result = RecordChange(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
   if (result == Log::Result::kOk) evicted_.fetch_add(1, std::memory_order_relaxed);

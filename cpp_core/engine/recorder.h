@@ -57,8 +57,8 @@ class Recorder {
     keyspace_->Admitted(counter, now_ns, cost);
     return Log::Result::kOk;
   }
-  // All in one record.
-  Log::Result RecordAllowAll(std::span<const Claim> claims, int64_t now_ns,
+  // All in one record; `one_key`: all of them are limits of one key.
+  Log::Result RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
                              std::pmr::memory_resource* memory, uint64_t* ticket);
   // With sync_denials like an admission. Otherwise it never fails and never waits: a denial that
   // the log has no room for is merged as well.

@@ -62,7 +62,7 @@ Status Replayer::ApplyKey(const Record& record) {
   }
   const uint64_t hash = keyspace_->Hash(key.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
-  Counter* counter = keyspace_->Find(shard, hash, key.key);
+  Counter* counter = keyspace_->Find(shard, hash, key.key, key.name);
   if (key.kind == LimitKind::kExact) {
     if (counter == nullptr || counter->kind != LimitKind::kExact) {
       return Nonsense("a key without its limit");
@@ -93,7 +93,7 @@ Counter* Replayer::Replace(const KeyPayload& key, uint64_t hash, Counter* standi
   }
   Template* parent = nullptr;
   if (key.kind != LimitKind::kInline) {
-    parent = keyspace_->templates().Find(key.key.substr(0, key.prefix_bytes));
+    parent = keyspace_->templates().Find(key.key.substr(0, key.prefix_bytes), key.name);
     if (parent == nullptr) return nullptr;
   }
   keyspace_->CountKey();
@@ -106,12 +106,15 @@ Status Replayer::ApplyConfigured(const Record& record) {
   if (!DecodeConfigured(record.payload, &limit)) return Nonsense("a limit that cannot be read");
   SawTime(limit.time_ns);
   if (limit.kind == LimitKind::kTemplate) {
-    keyspace_->ConfigureTemplate(limit.key, limit.config, limit.time_ns);
+    keyspace_->ConfigureTemplate(limit.key, limit.name, limit.config, limit.time_ns);
+    if (keyspace_->any_names()) UnbindGone();
     return Status();
   }
   if (limit.key.empty() || limit.key.size() > UINT16_MAX) return Nonsense("a limit without key");
   const uint64_t hash = keyspace_->Hash(limit.key);
-  keyspace_->ConfigureExact(keyspace_->ShardOf(hash), hash, limit.key, limit.config, limit.time_ns);
+  Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  keyspace_->ConfigureExact(shard, hash, limit.key, limit.name, limit.config, limit.time_ns);
+  EndUncovered(shard, hash, limit.key);
   return Status();
 }
 
@@ -121,13 +124,11 @@ Status Replayer::ApplyKeyed(const Record& record) {
   SawTime(limit.time_ns);
   const bool removed = record.type == RecordType::kLimitRemoved;
   if (limit.kind == LimitKind::kTemplate) {
-    Template* subject = keyspace_->templates().Find(limit.key);
+    Template* subject = keyspace_->templates().Find(limit.key, limit.name);
     if (subject == nullptr) return Nonsense("a template that does not exist");
     if (removed) {
       keyspace_->RemoveTemplate(subject, limit.time_ns);
-      // Such a counter is erased as soon as anyone looks for it.
-      bound_.UnbindIf(
-          [this](Counter* counter) { return !keyspace_->templates().CatchUp(counter); });
+      UnbindGone();
     } else {
       keyspace_->ResetTemplate(subject, limit.time_ns);
     }
@@ -135,15 +136,25 @@ Status Replayer::ApplyKeyed(const Record& record) {
   }
   const uint64_t hash = keyspace_->Hash(limit.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
-  Counter* counter = keyspace_->Find(shard, hash, limit.key);
+  Counter* counter = keyspace_->Find(shard, hash, limit.key, limit.name);
   if (counter == nullptr) return Nonsense("a limit that does not exist");
   if (removed) {
     bound_.Unbind(counter);
     keyspace_->RemoveExact(shard, counter);
+    EndUncovered(shard, hash, limit.key);
   } else {
     keyspace_->ResetExact(counter, limit.time_ns);
   }
   return Status();
+}
+
+// What a change of a template has ended is erased as soon as anyone looks for it.
+void Replayer::UnbindGone() {
+  bound_.UnbindIf([this](Counter* counter) { return !keyspace_->templates().CatchUp(counter); });
+}
+
+void Replayer::EndUncovered(Keyspace::Shard& shard, uint64_t hash, std::string_view key) {
+  keyspace_->EndUncovered(shard, hash, key, [this](Counter* counter) { bound_.Unbind(counter); });
 }
 
 Counter* Replayer::Bound(uint32_t id) {

@@ -44,6 +44,8 @@ class Replayer final : public RecordSink {
   Status ApplyDeny(const Record& record);
   Status Admit(uint32_t id, int64_t at_ns, uint64_t cost);
   Counter* Bound(uint32_t id);
+  void UnbindGone();
+  void EndUncovered(Keyspace::Shard& shard, uint64_t hash, std::string_view key);
   Counter* Replace(const KeyPayload& key, uint64_t hash, Counter* standing);
 
   Keyspace* keyspace_;

@@ -39,7 +39,7 @@ Status RoomMaker::TableFull() const {
 }
 
 // The key that would be fresh first of a few, from as many shards as it takes to find a few.
-bool RoomMaker::ChooseVictim(bool no_wait, std::string* key, bool* missed) {
+bool RoomMaker::ChooseVictim(bool no_wait, Victim* victim, bool* missed) {
   bool found = false;
   uint64_t least_ns = 0;
   size_t seen = 0;
@@ -55,7 +55,7 @@ bool RoomMaker::ChooseVictim(bool no_wait, std::string* key, bool* missed) {
     if (counter == nullptr || (found && left_ns >= least_ns)) continue;
     found = true;
     least_ns = left_ns;
-    *key = counter->key();
+    *victim = {std::string(counter->key()), std::string(counter->name())};
   }
   return found;
 }
@@ -63,14 +63,14 @@ bool RoomMaker::ChooseVictim(bool no_wait, std::string* key, bool* missed) {
 // The place of the one that goes is handed on.
 Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, Log::Result* result) {
   bool missed = false;
-  std::string key;
-  while (ChooseVictim(no_wait, &key, &missed)) {
-    const uint64_t hash = keyspace_->Hash(key);
+  Victim victim;
+  while (ChooseVictim(no_wait, &victim, &missed)) {
+    const uint64_t hash = keyspace_->Hash(victim.key);
     Keyspace::Shard& shard = keyspace_->ShardOf(hash);
     if (!shard.Lock(no_wait)) return Status::WouldBlock();
     const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
     if (unusable_->load(std::memory_order_relaxed)) return Status();  // the caller sees it too
-    Counter* const counter = keyspace_->Find(shard, hash, key);
+    Counter* const counter = keyspace_->Find(shard, hash, victim.key, victim.name);
     if (counter == nullptr || !counter->ephemeral()) continue;
     *result = recorder_->RecordEviction(shard, counter, clock_->Now());
     if (*result != Log::Result::kOk) return Status();

@@ -37,8 +37,13 @@ class RoomMaker {
   Status MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places, Log::Result* result);
 
  private:
+  struct Victim {
+    std::string key;
+    std::string name;
+  };
+
   Keyspace::Shard& NextShardToClear();
-  bool ChooseVictim(bool no_wait, std::string* key, bool* missed);
+  bool ChooseVictim(bool no_wait, Victim* victim, bool* missed);
   Status Evict(bool no_wait, Keyspace::Places* places, Log::Result* result);
   Status TableFull() const;
 

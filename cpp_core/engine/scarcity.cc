@@ -38,8 +38,10 @@ Status Engine::Deciding(const Call& call, bool* undecided) {
 // counted. What is wrong with the call itself is still told.
 Status Engine::AnswerUndecided(const Item& item, const Flags& flags,
                                const LimitConfig* inline_config, Decision* decision) {
+  EachLimit* const each = decision->each;
   *decision = Decision();
   decision->cost = item.cost;
+  decision->each = each;
   try {
     const Status status = Peek(item, flags, inline_config, decision);
     const bool wrong =
@@ -55,6 +57,7 @@ Status Engine::AnswerUndecided(const Item& item, const Flags& flags,
       decision->allowed ? 0 : std::max(decision->retry_after_ns, kUndecidedRetryNs);
   return Status();
 }
+
 Status Engine::CheckOrAnswer(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                              Decision* decision) {
   bool undecided = false;
@@ -65,6 +68,7 @@ Status Engine::CheckOrAnswer(const Item& item, const Flags& flags, const LimitCo
   undecided_.fetch_add(1, std::memory_order_relaxed);
   return Status();
 }
+
 Status Engine::CheckAllOrAnswer(std::span<const Item> items, const Flags& flags,
                                 Decision* decisions, size_t* denied) {
   bool undecided = false;
@@ -77,4 +81,5 @@ Status Engine::CheckAllOrAnswer(std::span<const Item> items, const Flags& flags,
   undecided_.fetch_add(1, std::memory_order_relaxed);
   return Status();
 }
+
 }  // namespace flint

@@ -25,40 +25,68 @@ TemplateSet::~TemplateSet() {
   for (const auto& entry : templates_) delete entry.second->config;
 }
 
-Template* TemplateSet::Match(std::string_view key) const {
-  for (const size_t length : prefix_lengths_) {
-    if (length > key.size()) continue;
-    Template* found = Find(key.substr(0, length));
-    if (found != nullptr) return found;
-  }
-  return nullptr;
+Template* TemplateSet::Match(std::string_view key, std::string_view name) const {
+  Template* found = nullptr;
+  ForEachApplying(key, [&](Template* subject) {
+    if (subject->name == name) found = subject;
+  });
+  return found;
 }
 
-Template* TemplateSet::Find(std::string_view prefix) const {
-  const auto found = templates_.find(prefix);
+bool TemplateSet::Covers(std::string_view key) const {
+  return std::any_of(prefix_lengths_.begin(), prefix_lengths_.end(), [&](size_t length) {
+    const std::string_view prefix = key.substr(0, length);
+    return length <= key.size() && IsOf(First(prefix), prefix);
+  });
+}
+
+Template* TemplateSet::Find(std::string_view prefix, std::string_view name) const {
+  const auto found = templates_.find(IdView{prefix, name});
   return found == templates_.end() ? nullptr : found->second.get();
 }
 
-Template* TemplateSet::Configure(std::string_view prefix, const LimitConfig& config,
-                                 int64_t at_ns) {
+std::vector<Template*> TemplateSet::Of(std::string_view prefix) const {
+  std::vector<Template*> all;
+  for (auto at = First(prefix); IsOf(at, prefix); ++at) all.push_back(at->second.get());
+  return all;
+}
+
+bool TemplateSet::EndsShorter(std::string_view prefix) const {
+  bool any = false;
+  bool stacks = false;
+  for (auto at = First(prefix); IsOf(at, prefix); ++at) {
+    any = true;
+    stacks = stacks || at->second->config->stack;
+  }
+  return any && !stacks;
+}
+
+Template* TemplateSet::Configure(std::string_view prefix, std::string_view name,
+                                 const LimitConfig& config, int64_t at_ns) {
   auto made = std::make_unique<TemplateConfig>(config);
   const JournalRoom room(&journal_);
-  Template* subject = Find(prefix);
-  if (subject == nullptr) subject = Add(prefix);
+  Template* subject = Find(prefix, name);
+  if (subject == nullptr) subject = Add(prefix, name);
+  if (subject->config != nullptr && IsSpecial(*subject)) --special_;
   made->owner = subject;
-  Change change{Kind::kConfigured, at_ns, subject, made.get(), nullptr, nullptr};
+  Change change{Kind::kConfigured, at_ns, subject, made.get(), false, nullptr, nullptr};
   change.old_config.reset(std::exchange(subject->config, made.release()));
+  change.ends_shorter = EndsShorter(prefix);
+  if (IsSpecial(*subject)) ++special_;
   Note(std::move(change));
   return subject;
 }
 
 void TemplateSet::Remove(Template* removed, int64_t at_ns) {
   const JournalRoom room(&journal_);
-  auto node = templates_.extract(removed->prefix);
-  Change change{Kind::kRemoved, at_ns, removed, nullptr, nullptr, std::move(node.mapped())};
+  if (IsSpecial(*removed)) --special_;
+  auto node = templates_.extract(templates_.find(IdView{removed->prefix, removed->name}));
+  Change change{
+      Kind::kRemoved,          at_ns, removed, nullptr, EndsShorter(removed->prefix), nullptr,
+      std::move(node.mapped())};
   change.old_config.reset(removed->config);
   const size_t length = removed->prefix.size();
-  const auto as_long = [length](const auto& entry) { return entry.first.size() == length; };
+  const auto as_long = [length](const auto& entry) { return entry.first.prefix.size() == length; };
   if (std::none_of(templates_.begin(), templates_.end(), as_long)) {
     std::erase(prefix_lengths_, length);
   }
@@ -67,7 +95,7 @@ void TemplateSet::Remove(Template* removed, int64_t at_ns) {
 
 void TemplateSet::Reset(Template* reset, int64_t at_ns) {
   const JournalRoom room(&journal_);
-  Note(Change{Kind::kReset, at_ns, reset, nullptr, nullptr, nullptr});
+  Note(Change{Kind::kReset, at_ns, reset, nullptr, false, nullptr, nullptr});
 }
 
 // In the room that has been made for it.
@@ -76,13 +104,15 @@ void TemplateSet::Note(Change change) {
   ++epoch_;
 }
 
-Template* TemplateSet::Add(std::string_view prefix) {
+Template* TemplateSet::Add(std::string_view prefix, std::string_view name) {
   const auto at = std::lower_bound(prefix_lengths_.begin(), prefix_lengths_.end(), prefix.size(),
                                    std::greater<>());
   if (at == prefix_lengths_.end() || *at != prefix.size()) {
     prefix_lengths_.insert(at, prefix.size());  // no harm if there is no memory for the rest
   }
-  return templates_.emplace(prefix, std::make_unique<Template>(prefix)).first->second.get();
+  Id id{std::string(prefix), std::string(name)};
+  return templates_.emplace(std::move(id), std::make_unique<Template>(prefix, name))
+      .first->second.get();
 }
 
 bool TemplateSet::GoThroughChanges(Counter* counter) const {
@@ -94,8 +124,13 @@ bool TemplateSet::GoThroughChanges(Counter* counter) const {
       if (!counter->key().starts_with(prefix)) continue;
       const bool own = change.subject == counter->parent();
       if (change.kind == Kind::kRemoved && own) return false;
-      const bool takes_over =
-          change.kind == Kind::kConfigured && prefix.size() >= counter->parent()->prefix.size();
+      const size_t own_bytes = counter->parent()->prefix.size();
+      const bool takes_over = change.kind == Kind::kConfigured && prefix.size() >= own_bytes &&
+                              change.subject->name == counter->name();
+      if (!takes_over && change.ends_shorter && prefix.size() > own_bytes) {
+        Forget(counter);
+        return false;
+      }
       if (!takes_over && !(change.kind == Kind::kReset && own)) continue;
       if (change.kind == Kind::kReset || IsFresh(*counter->config, counter->state, change.at_ns)) {
         Forget(counter);
@@ -107,6 +142,7 @@ bool TemplateSet::GoThroughChanges(Counter* counter) const {
       counter->parent()->counters.fetch_add(1, std::memory_order_relaxed);
       counter->binding = Log::Binding{};
     }
+    if (several()) counter->plain = false;
   }
   counter->template_epoch = epoch_;
   return true;
@@ -123,6 +159,7 @@ void TemplateSet::Swap(TemplateSet* other) {
   prefix_lengths_.swap(other->prefix_lengths_);
   journal_.swap(other->journal_);
   std::swap(epoch_, other->epoch_);
+  std::swap(special_, other->special_);
 }
 
 }  // namespace flint

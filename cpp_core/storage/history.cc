@@ -85,7 +85,9 @@ struct Room {
 
   static Room Of(const HistoryEvent& event) {
     Room room{event.items.size(), 0};
-    for (const HistoryItem& item : event.items) room.text_bytes += item.key.size();
+    for (const HistoryItem& item : event.items) {
+      room.text_bytes += item.key.size() + item.name.size();
+    }
     return room;
   }
   bool Holds(const Room& other) const {

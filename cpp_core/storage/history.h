@@ -18,6 +18,7 @@ struct HistoryItem {
   LimitKind kind = LimitKind::kExact;
   uint64_t cost = 0;
   LimitConfig config;  // but for LIMIT_REMOVED and RESET
+  std::string name{};  // of the limit; empty if it has none
 };
 
 // A LIMIT_CONFIGURED, LIMIT_REMOVED, ALLOW, ALLOW_ALL, DENY or RESET. All but ALLOW_ALL have one

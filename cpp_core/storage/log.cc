@@ -258,7 +258,8 @@ Log::Result Log::AppendDeny(const Binding& binding, const DenyPayload& deny, uin
   return Appended(wake);
 }
 
-Log::Result Log::AppendAllowAll(std::span<const Share> shares, int64_t time_ns, uint64_t* ticket) {
+Log::Result Log::AppendAllowAll(std::span<const Share> shares, int64_t time_ns, bool one_key,
+                                uint64_t* ticket) {
   const auto count = static_cast<uint32_t>(shares.size());
   const size_t payload_bytes = AllowAllBytes(count);
   const uint32_t length = RecordBytes(payload_bytes);
@@ -276,8 +277,9 @@ Log::Result Log::AppendAllowAll(std::span<const Share> shares, int64_t time_ns, 
       if (binding.segment != static_cast<uint32_t>(header.number)) return Result::kNeedKey;
       EncodeAllowAllItem(payload, i, {binding.id, shares[i].cost});
     }
-    const uint32_t crc = FinishRecord(record, crc_, header.generation, sequence_ + 1,
-                                      RecordType::kAllowAll, 0, 0, payload_bytes);
+    const uint32_t crc =
+        FinishRecord(record, crc_, header.generation, sequence_ + 1, RecordType::kAllowAll,
+                     one_key ? kFlagOneKey : 0, 0, payload_bytes);
     ring_->Put(head_, record, length);
     Advance(length, crc);
     *ticket = head_;

@@ -114,7 +114,8 @@ class Log {
   Result AppendAllow(const Binding& binding, int64_t time_ns, uint64_t cost, uint64_t* ticket);
   Result AppendDeny(const Binding& binding, const DenyPayload& deny, uint64_t* ticket);
   // At most 1,024.
-  Result AppendAllowAll(std::span<const Share> shares, int64_t time_ns, uint64_t* ticket);
+  Result AppendAllowAll(std::span<const Share> shares, int64_t time_ns, bool one_key,
+                        uint64_t* ticket);
   Result AppendKey(const KeyPayload& key, Binding* binding);
   Result Append(RecordType type, std::string_view payload, uint64_t* ticket);
 

@@ -33,6 +33,7 @@ enum class RecordType : uint8_t {
 };
 
 inline constexpr uint8_t kFlagCleanClose = 1;
+inline constexpr uint8_t kFlagOneKey = 2;  // of an ALLOW_ALL: several limits of one key
 inline constexpr uint8_t kFlagSkippable = 128;
 
 inline constexpr char kLockName[] = "flint.lock";

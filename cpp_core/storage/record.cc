@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kSealCheckedBytes = 80;
 constexpr size_t kConfiguredBytes = 40;  // and the key
 constexpr size_t kKeyBytes = 40;         // likewise
+constexpr uint8_t kNameStack = 1;
 
 void PutPair(std::string* to, const ClockPair& pair) {
   Put64(to, static_cast<uint64_t>(pair.engine_ns));
@@ -41,6 +42,20 @@ bool GetConfig(Reader* reader, LimitConfig* config) {
   }
   return MakeConfig(static_cast<Algorithm>(algorithm), rate, per_ns, burst, config) ==
          ConfigError::kNone;
+}
+
+// Beside the kind: how long the name is, and whether the limits of shorter templates apply too.
+void PutName(std::string* to, std::string_view name, const LimitConfig& config) {
+  Put8(to, static_cast<uint8_t>(name.size()));
+  Put8(to, config.stack ? kNameStack : 0);
+}
+
+// What a bit means that this version does not know cannot be left out of account.
+bool GetName(Reader* reader, uint8_t* bytes, LimitConfig* config) {
+  uint8_t bits;
+  if (!reader->GetU8(bytes) || !reader->GetU8(&bits) || (bits & ~kNameStack) != 0) return false;
+  config->stack = bits != 0;
+  return true;
 }
 
 bool GetKind(Reader* reader, LimitKind* kind) {
@@ -166,47 +181,51 @@ bool Decode(std::string_view payload, DenyPayload* deny) {
 
 std::string Encode(const KeyPayload& key) {
   std::string to;
-  to.reserve(kKeyBytes + key.key.size());
+  to.reserve(kKeyBytes + key.key.size() + key.name.size());
   PutConfig(&to, key.config);
   Put8(&to, static_cast<uint8_t>(key.kind));
-  Put16(&to, 0);
+  PutName(&to, key.name, key.config);
   Put32(&to, static_cast<uint32_t>(key.key.size()));
   Put32(&to, key.prefix_bytes);
   Put32(&to, 0);
   PutBytes(&to, key.key);
+  PutBytes(&to, key.name);
   return to;
 }
 
 bool Decode(std::string_view payload, KeyPayload* key) {
   Reader reader(payload);
-  uint16_t zero;
+  uint8_t name_bytes;
   uint32_t zero32;
   uint32_t size;
-  return GetConfig(&reader, &key->config) && GetKind(&reader, &key->kind) && reader.GetU16(&zero) &&
-         reader.GetU32(&size) && reader.GetU32(&key->prefix_bytes) && reader.GetU32(&zero32) &&
-         reader.GetBytes(size, &key->key) && key->prefix_bytes <= size &&
-         key->kind != LimitKind::kTemplate;
+  return GetConfig(&reader, &key->config) && GetKind(&reader, &key->kind) &&
+         GetName(&reader, &name_bytes, &key->config) && reader.GetU32(&size) &&
+         reader.GetU32(&key->prefix_bytes) && reader.GetU32(&zero32) &&
+         reader.GetBytes(size, &key->key) && reader.GetBytes(name_bytes, &key->name) &&
+         key->prefix_bytes <= size && key->kind != LimitKind::kTemplate;
 }
 
 std::string EncodeConfigured(const LimitPayload& limit) {
   std::string to;
-  to.reserve(kConfiguredBytes + limit.key.size());
+  to.reserve(kConfiguredBytes + limit.key.size() + limit.name.size());
   Put64(&to, static_cast<uint64_t>(limit.time_ns));
   PutConfig(&to, limit.config);
   Put8(&to, static_cast<uint8_t>(limit.kind));
-  Put16(&to, 0);
+  PutName(&to, limit.name, limit.config);
   Put32(&to, static_cast<uint32_t>(limit.key.size()));
   PutBytes(&to, limit.key);
+  PutBytes(&to, limit.name);
   return to;
 }
 
 bool DecodeConfigured(std::string_view payload, LimitPayload* limit) {
   Reader reader(payload);
-  uint16_t zero;
+  uint8_t name_bytes;
   uint32_t size;
   return reader.GetI64(&limit->time_ns) && GetConfig(&reader, &limit->config) &&
-         GetKind(&reader, &limit->kind) && reader.GetU16(&zero) && reader.GetU32(&size) &&
-         reader.GetBytes(size, &limit->key);
+         GetKind(&reader, &limit->kind) && GetName(&reader, &name_bytes, &limit->config) &&
+         reader.GetU32(&size) && reader.GetBytes(size, &limit->key) &&
+         reader.GetBytes(name_bytes, &limit->name);
 }
 
 std::string EncodeKeyed(const LimitPayload& limit) {
@@ -214,19 +233,21 @@ std::string EncodeKeyed(const LimitPayload& limit) {
   Put64(&to, static_cast<uint64_t>(limit.time_ns));
   Put8(&to, 0);
   Put8(&to, static_cast<uint8_t>(limit.kind));
-  Put16(&to, 0);
+  PutName(&to, limit.name, limit.config);
   Put32(&to, static_cast<uint32_t>(limit.key.size()));
   PutBytes(&to, limit.key);
+  PutBytes(&to, limit.name);
   return to;
 }
 
 bool DecodeKeyed(std::string_view payload, LimitPayload* limit) {
   Reader reader(payload);
   uint8_t zero8;
-  uint16_t zero;
+  uint8_t name_bytes;
   uint32_t size;
   return reader.GetI64(&limit->time_ns) && reader.GetU8(&zero8) && GetKind(&reader, &limit->kind) &&
-         reader.GetU16(&zero) && reader.GetU32(&size) && reader.GetBytes(size, &limit->key);
+         GetName(&reader, &name_bytes, &limit->config) && reader.GetU32(&size) &&
+         reader.GetBytes(size, &limit->key) && reader.GetBytes(name_bytes, &limit->name);
 }
 
 void EncodeAllowAll(char* payload, int64_t time_ns, uint32_t count) {

@@ -19,6 +19,9 @@ namespace flint {
 // What a limit is, as records and snapshots number it.
 enum class LimitKind : uint8_t { kExact = 0, kTemplate = 1, kCounter = 2, kInline = 3 };
 
+// The bytes of a limit's name are counted by one byte.
+inline constexpr size_t kMaxNameBytes = 255;
+
 // A record in memory that someone else owns.
 struct Record {
   uint64_t position = 0;
@@ -72,6 +75,7 @@ struct LimitPayload {
   LimitConfig config;
   LimitKind kind = LimitKind::kExact;
   std::string_view key;
+  std::string_view name{};  // empty for the limit without one
 };
 
 struct KeyPayload {
@@ -79,6 +83,7 @@ struct KeyPayload {
   LimitKind kind = LimitKind::kExact;
   uint32_t prefix_bytes = 0;
   std::string_view key;
+  std::string_view name{};
 };
 
 struct DenyPayload {

@@ -92,14 +92,16 @@ Status SegmentScanner::Seal(const Record& record) {
 bool SegmentScanner::Bind(const Record& record) {
   KeyPayload payload;
   if (!Decode(record.payload, &payload)) return false;
-  keys_[record.id] = Key{std::string(payload.key), payload.kind, payload.config};
+  keys_[record.id] =
+      Key{std::string(payload.key), payload.kind, payload.config, std::string(payload.name)};
   return true;
 }
 
 bool SegmentScanner::AddItem(uint32_t id, uint64_t cost, HistoryEvent* event) {
   const auto key = keys_.find(id);
   if (key == keys_.end()) return false;
-  event->items.push_back({key->second.key, key->second.kind, cost, key->second.config});
+  event->items.push_back(
+      {key->second.key, key->second.kind, cost, key->second.config, key->second.name});
   return true;
 }
 
@@ -110,7 +112,8 @@ bool SegmentScanner::ReadLimit(const Record& record, HistoryEvent* event) {
                             : DecodeKeyed(record.payload, &limit);
   if (!readable) return false;
   event->at_ns = event->first_ns = limit.time_ns;
-  event->items.push_back({std::string(limit.key), limit.kind, 0, limit.config});
+  event->items.push_back(
+      {std::string(limit.key), limit.kind, 0, limit.config, std::string(limit.name)});
   return true;
 }
 

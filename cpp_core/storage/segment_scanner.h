@@ -37,6 +37,7 @@ class SegmentScanner {
     std::string key;
     LimitKind kind = LimitKind::kExact;
     LimitConfig config;
+    std::string name;
   };
 
   void Rewind();

@@ -101,6 +101,8 @@ Json LimitToJson(const SnapshotLimit& limit) {
       {"stamps", {totals.last_allowed_ns, totals.last_denied_ns, totals.last_reset_ns}},
   };
   if (limit.kind == LimitKind::kCounter) json["prefix"] = limit.prefix_bytes;
+  if (!limit.name.empty()) json["name"] = std::string(limit.name);
+  if (limit.config.stack) json["stack"] = true;
   if (limit.state != nullptr) json["state"] = StateToJson(limit.config, *limit.state);
   return json;
 }
@@ -109,8 +111,10 @@ Status AddLine(const Json& json, const AddLimit& add) {
   const std::string key = json.at("key").get<std::string>();
   const std::string kind = json.at("kind").get<std::string>();
   const std::string algorithm_name = json.at("algorithm").get<std::string>();
+  const std::string name = json.value("name", std::string());
   SnapshotLimit limit;
   limit.key = key;
+  limit.name = name;
   size_t number = 0;
   while (number < std::size(kKindNames) && kind != kKindNames[number]) ++number;
   limit.kind = static_cast<LimitKind>(number);
@@ -121,6 +125,8 @@ Status AddLine(const Json& json, const AddLimit& add) {
                  json.at("burst").get<uint64_t>(), &limit.config) != ConfigError::kNone) {
     return Status(Code::kCorruption, "a limit that makes no sense");
   }
+  if (name.size() > kMaxNameBytes) return Status(Code::kCorruption, "a name that is too long");
+  limit.config.stack = json.value("stack", false);
   const Json& totals = json.at("totals");
   const Json& stamps = json.at("stamps");
   limit.totals = Totals{totals.at(0).get<uint64_t>(), totals.at(1).get<uint64_t>(),

@@ -35,6 +35,7 @@ struct SnapshotLimit {
   uint32_t prefix_bytes = 0;
   Totals totals;
   const State* state = nullptr;  // null for a template
+  std::string_view name{};       // empty for the limit without one
 };
 
 // Where in the log a snapshot stands.

@@ -91,7 +91,7 @@ static void SmallStructs(void) {
   flint_limiter* none = limiter;
   uint64_t n = 7;
   CHECK_OK(Configure(limiter, config));
-  --config.struct_size;
+  config.struct_size = offsetof(flint_limiter_config, name) - 1; /* of the first version, less 1 */
   --options.struct_size;
   CHECK_INVALID("config.struct_size is ", Configure(limiter, config));
   CHECK_INVALID("inline_config.struct_size is ",
@@ -110,7 +110,7 @@ static void SmallStructs(void) {
                 flint_limiter_check_all(limiter, &item, 1, sizeof(item), 0, &result, sizeof(result),
                                         &n, NewError()));
   CHECK(IsFilled(&result.allowed, sizeof(result) - 4));
-  status.struct_size = sizeof(status) - 8;
+  status.struct_size = offsetof(flint_limiter_status_info, name) - 8;
   CHECK_INVALID("status.struct_size is ",
                 flint_limiter_status(limiter, "key", 3, 0, &status, NewError()));
   CHECK_INVALID("entries.struct_size is ",
@@ -262,7 +262,8 @@ static void Strides(void) {
   flint_limiter_status_info entry = NewStatus();
   const uint64_t text_bytes = sizeof(page_text);
   uint64_t n = 7;
-  const uint64_t wrong[] = {0, 8, sizeof(config) - 8, sizeof(entry) + 4, UINT64_MAX};
+  const uint64_t wrong[] = {0, 8, offsetof(flint_limiter_config, name) - 8, sizeof(entry) + 4,
+                            UINT64_MAX};
   for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); ++i) {
     const uint64_t stride = wrong[i];
     const int small = stride < sizeof(result);

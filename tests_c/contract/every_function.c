@@ -34,6 +34,15 @@ static int32_t CallPeek(flint_limiter* limiter, flint_limiter_error* error) {
   return flint_limiter_peek(limiter, "key", 3, 1, 0, NULL, &result, error);
 }
 
+static int32_t CallCheckLimits(flint_limiter* limiter, flint_limiter_error* error) {
+  flint_limiter_result result = NewResult();
+  flint_limiter_limit_result limits[2];
+  uint64_t count = 0;
+  limits[0].struct_size = sizeof(*limits);
+  return flint_limiter_check_limits(limiter, "key", 3, 1, 0, NULL, 0, &result, limits, 2,
+                                    sizeof(*limits), &count, error);
+}
+
 static int32_t CallCheckAll(flint_limiter* limiter, flint_limiter_error* error) {
   const flint_limiter_item item = Item("key", 1);
   flint_limiter_result result = NewResult();
@@ -45,6 +54,31 @@ static int32_t CallCheckAll(flint_limiter* limiter, flint_limiter_error* error) 
 static int32_t CallStatus(flint_limiter* limiter, flint_limiter_error* error) {
   flint_limiter_status_info status = NewStatus();
   return flint_limiter_status(limiter, "key", 3, FLINT_LIMITER_KIND_EXACT, &status, error);
+}
+
+static int32_t CallStatusNamed(flint_limiter* limiter, flint_limiter_error* error) {
+  flint_limiter_status_info status = NewStatus();
+  return flint_limiter_status_named(limiter, "key", 3, "", 0, FLINT_LIMITER_KIND_EXACT, &status,
+                                    error);
+}
+
+static int32_t CallListPage(flint_limiter* limiter, flint_limiter_error* error) {
+  flint_limiter_status_info entry = NewStatus();
+  char cursor[FLINT_LIMITER_MAX_CURSOR_BYTES];
+  uint64_t cursor_bytes = 0;
+  uint64_t count = 0;
+  return flint_limiter_list_page(limiter, NULL, 0, 0, &entry, 1, sizeof(entry), page_text,
+                                 sizeof(page_text), &count, cursor, &cursor_bytes, error);
+}
+
+static int32_t CallResetNamed(flint_limiter* limiter, flint_limiter_error* error) {
+  return flint_limiter_reset_named(limiter, "key", 3, "", 0, FLINT_LIMITER_KIND_EXACT, 0, NULL,
+                                   error);
+}
+
+static int32_t CallRemoveNamed(flint_limiter* limiter, flint_limiter_error* error) {
+  return flint_limiter_remove_named(limiter, "new", 3, "", 0, FLINT_LIMITER_KIND_EXACT, 0, NULL,
+                                    error);
 }
 
 static int32_t CallList(flint_limiter* limiter, flint_limiter_error* error) {
@@ -108,11 +142,15 @@ const Function every_function[] = {
     {"limit_many", CallLimitMany},
     {"limit_many of none", CallLimitNone},
     {"reset", CallReset},
+    {"reset_named", CallResetNamed},
     {"check", CallCheck},
     {"peek", CallPeek},
+    {"check_limits", CallCheckLimits},
     {"check_all", CallCheckAll},
     {"status", CallStatus},
+    {"status_named", CallStatusNamed},
     {"list", CallList},
+    {"list_page", CallListPage},
     {"top", CallTop},
     {"history", CallHistory},
     {"get_info", CallGetInfo},
@@ -122,6 +160,7 @@ const Function every_function[] = {
     {"compact", Compact},
     {"refresh", flint_limiter_refresh},
     {"remove", CallRemove},
+    {"remove_named", CallRemoveNamed},
     {"watch", CallWatch},
     {"unwatch", CallUnwatch},
 };

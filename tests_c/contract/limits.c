@@ -1,6 +1,7 @@
 /* limits.c - limits and templates. */
 
 #include <stdio.h>
+#include <string.h>
 
 #include "support.h"
 
@@ -192,9 +193,107 @@ static void InlineLimits(void) {
   Close(limiter);
 }
 
+static flint_limiter_config Named(flint_limiter_config config, const char* name) {
+  config.name = name;
+  config.name_bytes = strlen(name);
+  return config;
+}
+
+static uint64_t RemainingOf(flint_limiter* limiter, const char* key, const char* name) {
+  flint_limiter_status_info status = NewStatus();
+  CHECK_OK(flint_limiter_status_named(limiter, key, strlen(key), name, strlen(name),
+                                      FLINT_LIMITER_KIND_EXACT, &status, NewError()));
+  CHECK(status.name == NULL && status.name_bytes == strlen(name));
+  return status.remaining;
+}
+
+static void SeveralLimitsOfAKey(void) {
+  const Path path = NewPath();
+  flint_limiter* limiter = Open(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK_OK(Configure(limiter, Named(Config("key", 5, MINUTE), "minute")));
+  CHECK_OK(Configure(limiter, Named(Config("key", 3, 1000 * (uint64_t)MINUTE), "day")));
+  flint_limiter_result result = NewResult();
+  flint_limiter_limit_result limits[FLINT_LIMITER_MAX_LIMITS_OF_KEY];
+  uint64_t count = 0;
+  memset(limits, 0xaa, sizeof(limits));
+  limits[0].struct_size = sizeof(*limits);
+  CHECK_OK(flint_limiter_check_limits(limiter, "key", 3, 2, 0, NULL, 0, &result, limits,
+                                      FLINT_LIMITER_MAX_LIMITS_OF_KEY, sizeof(*limits), &count,
+                                      NewError()));
+  CHECK(result.allowed && result.limit_count == 2 && result.limit_index == 0 && count == 2);
+  CHECK(result.remaining == 1 && result.limit == 3);
+  CHECK(strcmp(limits[0].name, "day") == 0 && limits[0].name_bytes == 3);
+  CHECK(limits[0].allowed && limits[0].remaining == 1 && limits[0].limit == 3);
+  CHECK(strcmp(limits[1].name, "minute") == 0 && limits[1].remaining == 3);
+  CHECK(limits[1].struct_size == sizeof(*limits));
+  CHECK_OK(flint_limiter_check_limits(limiter, "key", 3, 2, 0, NULL, 1, &result, limits, 1,
+                                      sizeof(*limits), &count, NewError()));
+  CHECK(!result.allowed && result.limit_index == 0 && count == 2 && !limits[0].allowed);
+  CHECK(!Decide(limiter, "key", 2).allowed);
+  CHECK(RemainingOf(limiter, "key", "minute") == 3);
+  CHECK_INVALID("name", flint_limiter_reset_named(limiter, "key", 3, "\xff", 1,
+                                                  FLINT_LIMITER_KIND_EXACT, 0, NULL, NewError()));
+  CHECK_FAILS(NOT_CONFIGURED, "key (name \"hour\")",
+              flint_limiter_remove_named(limiter, "key", 3, "hour", 4, FLINT_LIMITER_KIND_EXACT, 0,
+                                         NULL, NewError()));
+  CHECK_FAILS(NOT_CONFIGURED, "key", TryStatus(limiter, "key", FLINT_LIMITER_KIND_EXACT));
+  CHECK_OK(flint_limiter_reset_named(limiter, "key", 3, "day", 3, FLINT_LIMITER_KIND_EXACT, 0, NULL,
+                                     NewError()));
+  CHECK(RemainingOf(limiter, "key", "day") == 3 && RemainingOf(limiter, "key", "minute") == 3);
+  flint_limiter_event events[8];
+  flint_limiter_history_query query = Query(0);
+  PrepareEvents(events, 8);
+  CHECK(NextEvents(limiter, "key", &query, events, 8) == 6);
+  CHECK(events[0].name_bytes == 6 && memcmp(events[0].name, "minute", 6) == 0);
+  CHECK(events[2].type == FLINT_LIMITER_EVENT_ALLOW_ALL && events[2].item_count == 2);
+  CHECK(events[3].name_bytes == 6 && events[2].name_bytes == 3);
+  CHECK(events[4].type == FLINT_LIMITER_EVENT_DENY && memcmp(events[4].name, "day", 3) == 0);
+  CHECK(events[5].type == FLINT_LIMITER_EVENT_RESET && events[5].name_bytes == 3);
+  CHECK_OK(flint_limiter_remove_named(limiter, "key", 3, "day", 3, FLINT_LIMITER_KIND_EXACT, 0,
+                                      NULL, NewError()));
+  CHECK(Decide(limiter, "key", 1).limit_count == 1);
+  CHECK_OK(Remove(limiter, "key", FLINT_LIMITER_KIND_EXACT, 0));
+  CHECK_FAILS(NOT_CONFIGURED, "key", TryCheck(limiter, "key", 1, 0));
+  Close(limiter);
+}
+
+/* A cursor goes on behind one of several limits of a key, which a key alone cannot. */
+static void ListNamedLimits(void) {
+  flint_limiter* limiter = OpenMemory(NULL);
+  CHECK_OK(Configure(limiter, Config("a", 1, MINUTE)));
+  CHECK_OK(Configure(limiter, Named(Config("b", 2, MINUTE), "x")));
+  CHECK_OK(Configure(limiter, Named(Config("b", 3, MINUTE), "y")));
+  flint_limiter_config stacking = Named(Template("b", 4, MINUTE), "z");
+  stacking.flags = FLINT_LIMITER_STACK;
+  CHECK_OK(Configure(limiter, stacking));
+  char cursor[FLINT_LIMITER_MAX_CURSOR_BYTES];
+  uint64_t cursor_bytes = 0;
+  uint64_t count = 0;
+  for (uint64_t rate = 1; rate <= 5; ++rate) {
+    flint_limiter_status_info entry = NewStatus();
+    CHECK_OK(flint_limiter_list_page(limiter, cursor, cursor_bytes, 0, &entry, 1, sizeof(entry),
+                                     page_text, sizeof(page_text), &count, cursor, &cursor_bytes,
+                                     NewError()));
+    CHECK(count == (rate <= 4));
+    if (count == 0) break;
+    CHECK(entry.rate == rate && entry.name_bytes == (rate > 1));
+    CHECK(rate == 1 || entry.name[0] == (char)('w' + (int)rate - 1));
+    CHECK(entry.flags == (rate == 4 ? FLINT_LIMITER_STACK : 0));
+  }
+  flint_limiter_status_info page[4];
+  CHECK(List(limiter, NULL, 0, page, 4) == 1 && HasKey(&page[0], "a"));
+  CHECK_INVALID("cursor", flint_limiter_list_page(limiter, "?", 1, 0, page, 4, sizeof(*page),
+                                                  page_text, sizeof(page_text), &count, cursor,
+                                                  &cursor_bytes, NewError()));
+  stacking.flags = 2;
+  CHECK_INVALID("config.flags is 2", Configure(limiter, stacking));
+  Close(limiter);
+}
+
 const Test limits_tests[] = {
-    TEST(ConfigureTwice), TEST(ReconfigureKeepsWhatWasUsed),
-    TEST(IfAbsent),       TEST(LimitMany),
-    TEST(RemoveAndReset), TEST(Templates),
-    TEST(InlineLimits),   {NULL, NULL},
+    TEST(ConfigureTwice),  TEST(ReconfigureKeepsWhatWasUsed),
+    TEST(IfAbsent),        TEST(LimitMany),
+    TEST(RemoveAndReset),  TEST(Templates),
+    TEST(InlineLimits),    TEST(SeveralLimitsOfAKey),
+    TEST(ListNamedLimits), {NULL, NULL},
 };

@@ -39,8 +39,8 @@ static void ReadOnly(void) {
   CHECK(Peek(reader, "key", 1).remaining == 3 && Info(reader).read_only == 1);
   CHECK(Info(writer).read_only == 0);
   CHECK(stat(ring.text, &before) == 0);
-  static const char* const reading[] = {"peek",    "status",   "list",   "top",
-                                        "history", "get_info", "refresh"};
+  static const char* const reading[] = {"peek", "status",  "status_named", "list_page", "list",
+                                        "top",  "history", "get_info",     "refresh"};
   for (size_t i = 0; i < function_count; ++i) {
     int32_t expected = FLINT_LIMITER_READ_ONLY;
     for (size_t j = 0; j < sizeof(reading) / sizeof(*reading); ++j) {
