@@ -330,6 +330,16 @@ TEST_P(EachAlgorithm, DenialsAndReadsMoveNothing) {
   }
 }
 
+// Who reads a clock and then waits for a lock asks as of a time before the state's own.
+TEST_P(EachAlgorithm, IsNotFreshAsOfATimeBeforeItsOwn) {
+  const LimitConfig config = Config(GetParam(), 10, 1'000);
+  State state;
+  ASSERT_TRUE(Check(config, state, 50'500, 3));
+  for (const int64_t now_ns : {int64_t{0}, int64_t{40'000}, int64_t{49'499}, int64_t{50'499}}) {
+    EXPECT_FALSE(IsFresh(config, state, now_ns)) << now_ns;
+  }
+}
+
 TEST_P(EachAlgorithm, IdleForYearsIsFreshAndOneNanosecondPeriodsTurnOver) {
   const LimitConfig config = Config(GetParam(), 3, 1);
   State state;

@@ -16,7 +16,7 @@ class Gate {
     changed_.notify_all();
     changed_.wait(lock, [this] { return !closed_; });
   }
-  // Until somebody has come.
+  // Until somebody has come since it was closed.
   void AwaitSomebody() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return waiting_; });
@@ -26,6 +26,7 @@ class Gate {
   void Set(bool closed) {
     const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = closed;
+    if (closed) waiting_ = false;
     changed_.notify_all();
   }
 

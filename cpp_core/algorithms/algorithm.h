@@ -17,8 +17,9 @@ namespace flint {
 // decision. Integers only, exact. This header dispatches; each algorithm has a header of its own
 // with the same functions, and says there what it admits and where its formula comes from.
 //
-// Time is engine time in nanoseconds, 0 <= now <= 2^62, and never goes back for one state. Bounds,
-// checked before anything comes here: 1 <= cost <= burst; rate, burst, per_ns and
+// Time is engine time in nanoseconds, 0 <= now <= 2^62, and never goes back for one state, but for
+// IsFresh: at a time before the state's own nothing that it holds has become fresh. Bounds, checked
+// before anything comes here: 1 <= cost <= burst; rate, burst, per_ns and
 // ceil(burst * per_ns / rate) are 1 to 2^62. For the window algorithms burst equals rate.
 
 static_assert(std::is_same_v<TokenBucket, BucketLevel> && std::is_same_v<Gcra, BucketLevel> &&

@@ -44,7 +44,7 @@ struct FixedWindowCounter {
 
   static bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
     return state.fixed.used == 0 ||
-           static_cast<uint64_t>(now_ns - state.fixed.start_ns) >= config.per_ns;
+           now_ns - state.fixed.start_ns >= static_cast<int64_t>(config.per_ns);
   }
 };
 

@@ -86,6 +86,7 @@ struct SlidingWindowCounter {
     const SlidingCounterState& counts = state.sliding;
     if (index == counts.index) return {index, counts.previous, counts.current, left_ns};
     if (index == counts.index + 1) return {index, counts.current, 0, left_ns};
+    if (index < counts.index) return {index, counts.previous, counts.current, left_ns};
     return {index, 0, 0, left_ns};
   }
 

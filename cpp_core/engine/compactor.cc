@@ -126,6 +126,9 @@ Compactor::Counts Compactor::counts() const {
 
 Status Compactor::CompactOnce() {
   FLINT_RETURN_IF_ERROR(log_->Flush());
+  // What comes behind the segments that are compacted is not earlier, so what is fresh then can be
+  // left out.
+  const int64_t floor_ns = live_->TimeFloor(clock_);
   uint64_t last_segment = 0;
   FLINT_RETURN_IF_ERROR(log_->Rotate(&last_segment));
   Keyspace built;
@@ -135,15 +138,16 @@ Status Compactor::CompactOnce() {
   LogPath path;
   FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, head->covered, last_segment, &path));
   FLINT_RETURN_IF_ERROR(ReplayForSnapshot(&path, &built, head));
+  head->last_ns = std::max(head->last_ns, floor_ns);
   FLINT_RETURN_IF_ERROR(CheckAgainstLive(&built));
-  FLINT_RETURN_IF_ERROR(WriteSnapshot(&built, *head));
+  FLINT_RETURN_IF_ERROR(WriteSnapshot(&built, *head, floor_ns));
   return KeepHistory(path, *head);
 }
 
-Status Compactor::WriteSnapshot(Keyspace* built, const SnapshotHead& head) {
+Status Compactor::WriteSnapshot(Keyspace* built, const SnapshotHead& head, int64_t floor_ns) {
   SnapshotWriter writer(env_, directory_);
   FLINT_RETURN_IF_ERROR(writer.Begin(head));
-  FLINT_RETURN_IF_ERROR(built->Save(&writer, head.last_ns));
+  FLINT_RETURN_IF_ERROR(built->Save(&writer, floor_ns));
   FLINT_RETURN_IF_ERROR(writer.Finish());
   snapshot_bytes_.store(writer.bytes());
   covered_position_.store(head.covered.position);

@@ -70,7 +70,7 @@ class Compactor {
   Status CompactOnce();
   Status ReplayForSnapshot(LogPath* path, Keyspace* built, SnapshotHead* head);
   Status CheckAgainstLive(Keyspace* built);
-  Status WriteSnapshot(Keyspace* built, const SnapshotHead& head);
+  Status WriteSnapshot(Keyspace* built, const SnapshotHead& head, int64_t floor_ns);
   Status KeepHistory(const LogPath& path, const SnapshotHead& head);
 
   Env* const env_;

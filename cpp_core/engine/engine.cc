@@ -76,9 +76,11 @@ Status Engine::OpenDirectory() {
   opened_.recovered_ring_records = report.ring_records;
   opened_.torn_bytes = report.torn_bytes;
 
+  // Time goes on from here, so nothing that comes is earlier.
+  const ClockPair now = clock_.Pair();
   Log::Start start;
   FLINT_RETURN_IF_ERROR(
-      recovery.TakeOver(options_.log, ClockPayload{clock_.Pair(), clock_.Boot()}, &start));
+      recovery.TakeOver(options_.log, ClockPayload{now, clock_.Boot(), now.engine_ns}, &start));
   FLINT_RETURN_IF_ERROR(
       StartLog(std::move(start), head.covered, loaded.bytes, recovery.segments()));
   return kept_->Trim();
@@ -98,6 +100,7 @@ Status Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snaps
   log_->set_on_rotated([this] { compactor_->OnRotated(); });
   log_->set_on_synced([this] { compactor_->StartIfWorth(); });
   log_->set_make_room([this] { return kept_->DropOldest(); });
+  log_->set_time_floor([this] { return keyspace_.TimeFloor(&clock_); });
   FLINT_RETURN_IF_ERROR(compactor_->StartThread());
   FLINT_RETURN_IF_ERROR(log_->Run());
   compactor_->StartIfWorth();
@@ -148,9 +151,7 @@ Status Engine::Shutdown() {
   if (closed_.exchange(true)) return Status();
   unusable_.store(true);
   // Who holds a shard's lock now may still append; who takes it later sees that this is closed.
-  for (Shard& shard : keyspace_.shards()) {
-    const std::lock_guard<Mutex> lock(shard.mutex);
-  }
+  keyspace_.AwaitHolders();
   Status status;
   if (log_ != nullptr) {
     status = FlushWithMerged();

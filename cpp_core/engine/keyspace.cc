@@ -192,6 +192,18 @@ uint64_t Keyspace::counters() const {
   return counters;
 }
 
+void Keyspace::AwaitHolders() {
+  for (Shard& shard : shards_) {
+    const std::lock_guard<Mutex> lock(shard.mutex);
+  }
+}
+
+int64_t Keyspace::TimeFloor(EngineClock* clock) {
+  const int64_t now_ns = clock->Now();
+  AwaitHolders();
+  return now_ns;
+}
+
 // ---- Forgetting --------------------------------------------------------------------------------
 
 void Keyspace::Sweep(Shard& shard, int64_t now_ns) {

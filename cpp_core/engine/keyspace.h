@@ -15,6 +15,7 @@
 #include "engine/counter.h"
 #include "engine/counter_table.h"
 #include "engine/template_set.h"
+#include "storage/engine_clock.h"
 #include "storage/record.h"
 #include "storage/snapshot.h"
 
@@ -97,6 +98,11 @@ class Keyspace {
   uint64_t Hash(std::string_view key) const;
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 56]; }
   std::array<Shard, kShards>& shards() { return shards_; }
+  // Returns when everybody who held a shard's lock at the call has left it.
+  void AwaitHolders();
+  // A time that nothing decided or changed from now on is earlier than: times are read, and
+  // recorded, under a shard's lock.
+  int64_t TimeFloor(EngineClock* clock);
   const TemplateSet& templates() const { return templates_; }
 
   // A counter of a key, up to date with the templates; null when there is none, or had been one

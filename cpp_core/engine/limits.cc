@@ -151,6 +151,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
     Counter* const counter = limits.back();
     LimitPayload payload;
     payload.time_ns = now_ns;
+    payload.kind = counter->kind;
     payload.key = key;
     payload.name = counter->name();
     *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);

@@ -168,6 +168,7 @@ Log::Result Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, i
   if (result != Log::Result::kOk || counter->Forgettable(now_ns)) return result;
   LimitPayload payload;
   payload.time_ns = now_ns;
+  payload.kind = counter->kind;
   payload.key = counter->key();
   payload.name = counter->name();
   uint64_t ticket = 0;

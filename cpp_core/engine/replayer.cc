@@ -30,12 +30,14 @@ Status Replayer::Apply(const Record& record) {
 Status Replayer::ApplyOther(const Record& record) {
   switch (record.type) {
     case RecordType::kStart:
+      // Nothing is bound here, so what is over can go, that memory follows the live counters.
       bound_.Clear();
-      keyspace_->SweepAll(last_time_ns_);
+      keyspace_->SweepAll(floor_ns_);
       return Status();
+    case RecordType::kClock:
+      return ApplyClock(record);
     case RecordType::kFooter:
     case RecordType::kSeal:
-    case RecordType::kClock:
       return Status();
     case RecordType::kKey:
       return ApplyKey(record);
@@ -53,6 +55,13 @@ Status Replayer::ApplyOther(const Record& record) {
   }
   if ((record.flags & kFlagSkippable) != 0) return Status();
   return Status(Code::kUnsupported, "a record of a type that this version does not know");
+}
+
+Status Replayer::ApplyClock(const Record& record) {
+  ClockPayload clock;
+  if (!Decode(record.payload, &clock)) return Nonsense("an unreadable clock");
+  floor_ns_ = std::max(floor_ns_, clock.floor_ns);
+  return Status();
 }
 
 Status Replayer::ApplyKey(const Record& record) {
@@ -137,7 +146,9 @@ Status Replayer::ApplyKeyed(const Record& record) {
   const uint64_t hash = keyspace_->Hash(limit.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   Counter* counter = keyspace_->Find(shard, hash, limit.key, limit.name);
-  if (counter == nullptr) return Nonsense("a limit that does not exist");
+  // What is fresh may have been forgotten before, and kind 0 also stands for a counter where
+  // Flint 1.0.0 has written it.
+  if (counter == nullptr) return Status();
   if (removed) {
     bound_.Unbind(counter);
     keyspace_->RemoveExact(shard, counter);

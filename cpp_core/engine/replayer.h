@@ -29,13 +29,15 @@ class Replayer final : public RecordSink {
   Status Apply(const Record& record) override;
   // What has been replayed is in another keyspace now.
   void MoveTo(Keyspace* keyspace) { keyspace_ = keyspace; }
-  // The largest time any record told of.
+  // The largest time any record told of. Records are not in order of time: one is appended a moment
+  // after its time has been read, and another key's may come in between.
   int64_t last_time_ns() const { return last_time_ns_; }
   void SawTime(int64_t at_ns);
 
  private:
   // Apart, so that most records need not prepare for what few do.
   [[gnu::noinline]] Status ApplyOther(const Record& record);
+  Status ApplyClock(const Record& record);
   Status ApplyKey(const Record& record);
   Status ApplyConfigured(const Record& record);
   Status ApplyKeyed(const Record& record);
@@ -51,6 +53,7 @@ class Replayer final : public RecordSink {
   Keyspace* keyspace_;
   IdTable bound_;  // of the current segment
   int64_t last_time_ns_ = 0;
+  int64_t floor_ns_ = 0;  // what comes is not earlier, but for denials
 };
 
 }  // namespace flint

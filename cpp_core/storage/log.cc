@@ -178,7 +178,7 @@ bool Log::ClockStepped() const {
 void Log::EmitClock() {
   const ClockPair pair = clock_->Pair();
   wall_minus_boot_ns_ = pair.wall_ns - pair.boot_ns;
-  Emit(RecordType::kClock, 0, 0, Encode(ClockPayload{pair, clock_->Boot()}));
+  Emit(RecordType::kClock, 0, 0, Encode(ClockPayload{pair, clock_->Boot(), active_->floor_ns}));
 }
 
 FLINT_CHECK_PATH void Log::CountEvent(bool* wake) {
@@ -755,6 +755,7 @@ Status Log::PrepareNext() {
   auto next = std::make_shared<Segment>();
   next->name = kNextName;
   next->header = header;
+  if (time_floor_) next->floor_ns = time_floor_();
   Status status;
   do {
     status = CreateSegment(env_, directory_, kNextName, header, options_.always, &next->file);

@@ -51,6 +51,7 @@ class Log {
     uint64_t start = 0;  // position of its first record
     uint64_t first_sequence = 0;
     uint64_t end = UINT64_MAX;  // set when rotated
+    int64_t floor_ns = 0;       // as of its CLOCK records
     std::unique_ptr<File> file;
   };
 
@@ -108,6 +109,9 @@ class Log {
   void set_on_synced(std::function<void()> hook) { on_synced_ = std::move(hook); }
   // Called when there is no space for the next segment; true if it has made some.
   void set_make_room(std::function<bool()> hook) { make_room_ = std::move(hook); }
+  // Called by the background thread, without any lock held: an engine time that nothing appended
+  // after it has returned is earlier than, but for denials.
+  void set_time_floor(std::function<int64_t()> hook) { time_floor_ = std::move(hook); }
   // Starts the background thread; without it the log must not be used.
   Status Run();
 
@@ -227,6 +231,7 @@ class Log {
   std::function<void()> on_rotated_;
   std::function<void()> on_synced_;
   std::function<bool()> make_room_;
+  std::function<int64_t()> time_floor_;
   std::unique_ptr<Ring> ring_;
 
   // The append side: held for the copy of a record, never across a system call. What every append

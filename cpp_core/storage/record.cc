@@ -151,13 +151,16 @@ std::string Encode(const ClockPayload& clock) {
   std::string to;
   PutPair(&to, clock.clock);
   PutBytes(&to, clock.boot.data(), clock.boot.size());
+  Put64(&to, static_cast<uint64_t>(clock.floor_ns));
   return to;
 }
 
 bool Decode(std::string_view payload, ClockPayload* clock) {
   Reader reader(payload);
+  clock->floor_ns = 0;
   return GetPair(&reader, &clock->clock) &&
-         reader.CopyBytes(clock->boot.size(), clock->boot.data());
+         reader.CopyBytes(clock->boot.size(), clock->boot.data()) &&
+         (reader.empty() || reader.GetI64(&clock->floor_ns));
 }
 
 std::string Encode(const DenyPayload& deny) {

@@ -67,6 +67,8 @@ struct SealPayload {
 struct ClockPayload {
   ClockPair clock;
   BootId boot{};
+  // No record behind this one but a DENY is of an earlier engine time; 0: nothing is known.
+  int64_t floor_ns = 0;
 };
 
 // LIMIT_CONFIGURED; without `config` also LIMIT_REMOVED and RESET.
@@ -102,7 +104,7 @@ inline constexpr uint32_t kAllowBytes = kRecordHeaderBytes + 16;
 inline constexpr uint32_t kStartBytes = kRecordHeaderBytes + 32;
 inline constexpr uint32_t kFooterBytes = kRecordHeaderBytes + 16;
 inline constexpr uint32_t kSealBytes = kRecordHeaderBytes + 88;
-inline constexpr uint32_t kClockBytes = kRecordHeaderBytes + 40;
+inline constexpr uint32_t kClockBytes = kRecordHeaderBytes + 48;
 
 // Length of a record with this payload.
 uint32_t RecordBytes(size_t payload_bytes);

@@ -366,6 +366,7 @@ Status Recovery::WriteSegment(const Log::Options& options, const ClockPayload& c
   segment->name = kNewName;
   segment->start = sealed_.position;
   segment->first_sequence = sealed_.sequence + 1;
+  segment->floor_ns = clock.floor_ns;
   FLINT_RETURN_IF_ERROR(
       CreateSegment(env_, directory_, kNewName, header, options.always, &segment->file));
   FLINT_RETURN_IF_ERROR(segment->file->Write(

@@ -42,7 +42,9 @@ struct SnapshotLimit {
 struct SnapshotHead {
   Covered covered;
   ClockPayload clock;
-  int64_t last_ns = 0;  // the largest engine time any covered record told of
+  // The largest engine time of any covered record and of what has been left out as fresh: time goes
+  // on from there.
+  int64_t last_ns = 0;
 };
 
 // Writes flint.snapshot: to a temporary file, synced, renamed, directory synced.
