@@ -1,12 +1,15 @@
-/* instructions.c DIRECTORY CALLS - so many checks of one key in batch mode, for callgrind to count.
- * They are fewer than the ring holds, so that it does not matter when the syncer runs. */
+/* instructions.c DIRECTORY CALLS LIMITS - so many checks of one key in batch mode, for callgrind to
+ * count. The key has one limit, without a name, or several. The checks are fewer than the ring
+ * holds, so that it does not matter when the syncer runs. */
 #include "side.h"
 
 int main(int argc, char** argv) {
-  if (argc != 3) return 2;
+  if (argc != 4) return 2;
   static const char key[] = "user:00000000042";
   flint_limiter* limiter = open_limiter(argv[1], FLINT_LIMITER_SYNC_BATCH, 0);
-  configure(limiter, FLINT_LIMITER_KIND_EXACT, key);
+  static const char names[] = "abcdefghijklmnop";
+  const uint64_t limits = strtoull(argv[3], NULL, 10);
+  for (uint64_t i = 0; i < limits; ++i) configure_named(limiter, key, &names[i], i == 0 ? 0 : 1);
   flint_limiter_result result;
   memset(&result, 0, sizeof result);
   result.struct_size = sizeof result;

@@ -28,6 +28,8 @@ BASELINE = HERE / "instructions.json"
 CALLS = 10_000
 MOST_RISE = 0.05
 FUNCTION = "flint_limiter_check"
+# Of how many limits the key has, if it is not one without a name.
+WHERE = ("memory", "directory", "memory of 3", "directory of 3")
 # Those forms need what these name; a name that another C library does not know does nothing.
 PLAIN_FORMS = "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-AVX,-ERMS,-FSRM,-SSSE3,-SSE4_2,-EVEX"
 
@@ -42,15 +44,16 @@ def build_name() -> str:
     return f"{platform.machine()}-{kind}-{done.stdout.strip().split('.')[0]}"
 
 
-def count(directory: str) -> float:
+def count(where: str) -> float:
     """Instructions of one call, everything that it calls included."""
+    place_name, _, limits = where.partition(" of ")
     with tempfile.TemporaryDirectory(prefix="flint-instructions-") as place:
-        target = str(Path(place, "data")) if directory == "directory" else ":memory:"
+        target = str(Path(place, "data")) if place_name == "directory" else ":memory:"
         done = subprocess.run(
             [
                 *("valgrind", "--tool=callgrind", f"--toggle-collect={FUNCTION}"),
                 f"--callgrind-out-file={place}/out",
-                *(str(peers.c_program("instructions")), target, str(CALLS)),
+                *(str(peers.c_program("instructions")), target, str(CALLS), limits or "1"),
             ],
             env={**os.environ, "GLIBC_TUNABLES": PLAIN_FORMS},
             capture_output=True,
@@ -80,7 +83,7 @@ def main() -> None:
     if shutil.which("valgrind") is None:
         sys.exit("valgrind is missing. On Debian: apt-get install valgrind")
     name = build_name()
-    counts = {where: count(where) for where in ("memory", "directory")}
+    counts = {where: count(where) for where in WHERE}
     baseline = json.loads(BASELINE.read_text("utf-8"))
     if options.update:
         baseline[name] = {where: round(seen, 1) for where, seen in counts.items()}

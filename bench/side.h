@@ -73,6 +73,22 @@ static inline void configure(flint_limiter* limiter, uint32_t kind, const char* 
   must(flint_limiter_limit(limiter, &config, 0, NULL, NULL), "limit");
 }
 
+/* An exact limit that has a name, or none if `name_bytes` is 0. */
+static inline void configure_named(flint_limiter* limiter, const char* key, const char* name,
+                                   uint64_t name_bytes) {
+  flint_limiter_config config;
+  memset(&config, 0, sizeof config);
+  config.struct_size = sizeof config;
+  config.key = key;
+  config.key_bytes = strlen(key);
+  config.name = name;
+  config.name_bytes = name_bytes;
+  config.rate = RATE;
+  config.per_ns = PER_NS;
+  config.algorithm = FLINT_LIMITER_TOKEN_BUCKET;
+  must(flint_limiter_limit(limiter, &config, 0, NULL, NULL), "limit");
+}
+
 /* Bytes of log that are not on disk when the newest record has this ticket. */
 static inline uint64_t unsynced_bytes(flint_limiter* limiter, uint64_t ticket) {
   uint64_t durable = 0;

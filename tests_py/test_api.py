@@ -43,6 +43,8 @@ STATUS_KEYS = [
     "burst",
     "per_ns",
     "template",
+    "name",
+    "stack",
 ]
 
 
@@ -440,6 +442,8 @@ def test_status(limiter: Limiter, clock: ManualClock) -> None:
         "burst": 2,
         "per_ns": 1_500_000_000,
         "template": False,
+        "name": None,
+        "stack": False,
     }
 
 

@@ -862,7 +862,7 @@ def test_bad_times(error: type[Exception], words: str, use: Callable[[Any], obje
 @pytest.mark.parametrize(
     ("error", "words", "arguments"),
     [
-        (TypeError, "9 or 10 arguments", ()),
+        (TypeError, "9 to 12 arguments", ()),
         (TypeError, "key must be a str", (1, True, 1, 1, 1, 1, 1, 1, "gcra")),
         (TypeError, "allowed must be True or False", ("a", 1, 1, 1, 1, 1, 1, 1, "gcra")),
         (ValueError, "cost must be an integer", ("a", True, -1, 1, 1, 1, 1, 1, "gcra")),

@@ -178,6 +178,16 @@ static bool config_numbers(ModuleState* state, PyObject* const* values,
   return args_algorithm(state, values[3], &config->algorithm);
 }
 
+bool args_name(PyObject* value, const char** name, uint64_t* size) {
+  Py_ssize_t bytes = 0;
+  *name = NULL;
+  *size = 0;
+  if (value == NULL || value == Py_None) return true;
+  if (!args_text("name", value, name, &bytes)) return false;
+  *size = (uint64_t)bytes;
+  return true;
+}
+
 bool args_config(ModuleState* state, PyObject* const* values, flint_limiter_config* config) {
   memset(config, 0, sizeof *config);
   config->struct_size = sizeof *config;

@@ -14,32 +14,32 @@
 #ifndef FLINT_EXT_GIL_H
 #define FLINT_EXT_GIL_H
 
-#define FLINT_GIL_TABLE(X)                 \
-  X(flint_limiter_version, HELD)           \
-  X(flint_limiter_code_text, HELD)         \
-  X(flint_limiter_durable, HELD)           \
-  X(flint_limiter_check, HELD_FIRST)       \
-  X(flint_limiter_peek, HELD_FIRST)        \
-  X(flint_limiter_check_all, HELD_FIRST)   \
-  X(flint_limiter_open, RELEASED)          \
-  X(flint_limiter_open_readonly, RELEASED) \
-  X(flint_limiter_refresh, RELEASED)       \
-  X(flint_limiter_doctor, RELEASED)        \
-  X(flint_limiter_shutdown, RELEASED)      \
-  X(flint_limiter_close, RELEASED)         \
-  X(flint_limiter_limit, RELEASED)         \
-  X(flint_limiter_limit_many, RELEASED)    \
-  X(flint_limiter_remove, RELEASED)        \
-  X(flint_limiter_reset, RELEASED)         \
-  X(flint_limiter_status, RELEASED)        \
-  X(flint_limiter_list, RELEASED)          \
-  X(flint_limiter_top, RELEASED)           \
-  X(flint_limiter_get_info, RELEASED)      \
-  X(flint_limiter_flush, RELEASED)         \
-  X(flint_limiter_compact, RELEASED)       \
-  X(flint_limiter_history, RELEASED)       \
-  X(flint_limiter_wait, RELEASED)          \
-  X(flint_limiter_watch, RELEASED)         \
+#define FLINT_GIL_TABLE(X)                  \
+  X(flint_limiter_version, HELD)            \
+  X(flint_limiter_code_text, HELD)          \
+  X(flint_limiter_durable, HELD)            \
+  X(flint_limiter_check, HELD_FIRST)        \
+  X(flint_limiter_check_limits, HELD_FIRST) \
+  X(flint_limiter_check_all, HELD_FIRST)    \
+  X(flint_limiter_open, RELEASED)           \
+  X(flint_limiter_open_readonly, RELEASED)  \
+  X(flint_limiter_refresh, RELEASED)        \
+  X(flint_limiter_doctor, RELEASED)         \
+  X(flint_limiter_shutdown, RELEASED)       \
+  X(flint_limiter_close, RELEASED)          \
+  X(flint_limiter_limit, RELEASED)          \
+  X(flint_limiter_limit_many, RELEASED)     \
+  X(flint_limiter_remove_named, RELEASED)   \
+  X(flint_limiter_reset_named, RELEASED)    \
+  X(flint_limiter_status_named, RELEASED)   \
+  X(flint_limiter_list_page, RELEASED)      \
+  X(flint_limiter_top, RELEASED)            \
+  X(flint_limiter_get_info, RELEASED)       \
+  X(flint_limiter_flush, RELEASED)          \
+  X(flint_limiter_compact, RELEASED)        \
+  X(flint_limiter_history, RELEASED)        \
+  X(flint_limiter_wait, RELEASED)           \
+  X(flint_limiter_watch, RELEASED)          \
   X(flint_limiter_unwatch, RELEASED)
 
 enum { GIL_HELD, GIL_HELD_FIRST, GIL_RELEASED };

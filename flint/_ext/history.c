@@ -5,25 +5,27 @@
 #define HISTORY_VALUES 7
 
 /* (sequence, type, at, first_at, count, cost, key, kind, rate, per_ns, burst, algorithm,
- * item_index, item_count) */
+ * item_index, item_count, name), name '' where there is none */
 static PyObject* event_tuple(ModuleState* state, const flint_limiter_event* event) {
   uint32_t algorithm = event->algorithm <= FLINT_ALGORITHMS ? event->algorithm : 0;
   PyObject* name = state->algorithms[algorithm];
   PyObject* at = time_text(event->at_ns, "Z");
   PyObject* first_at = time_text(event->first_at_ns, "Z");
   PyObject* key = PyUnicode_DecodeUTF8(event->key, (Py_ssize_t)event->key_bytes, "strict");
-  if (at == NULL || first_at == NULL || key == NULL) {
+  PyObject* limit = PyUnicode_DecodeUTF8(event->name, (Py_ssize_t)event->name_bytes, "strict");
+  if (at == NULL || first_at == NULL || key == NULL || limit == NULL) {
+    Py_XDECREF(limit);
     Py_XDECREF(at);
     Py_XDECREF(first_at);
     Py_XDECREF(key);
     return NULL;
   }
-  return Py_BuildValue("(KINNKKNIKKKOII)", (unsigned long long)event->sequence,
+  return Py_BuildValue("(KINNKKNIKKKOIIN)", (unsigned long long)event->sequence,
                        (unsigned int)event->type, at, first_at, (unsigned long long)event->count,
                        (unsigned long long)event->cost, key, (unsigned int)event->kind,
                        (unsigned long long)event->rate, (unsigned long long)event->per_ns,
                        (unsigned long long)event->burst, name ? name : Py_None,
-                       (unsigned int)event->item_index, (unsigned int)event->item_count);
+                       (unsigned int)event->item_index, (unsigned int)event->item_count, limit);
 }
 
 static PyObject* event_list(ModuleState* state, const flint_limiter_event* events, uint64_t count) {

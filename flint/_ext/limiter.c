@@ -174,6 +174,21 @@ static inline bool request_read(ModuleState* state, const char* function, PyObje
   return request_read_slowly(state, function, args, given, keywords, request);
 }
 
+/* Room for what each limit says, of which only the first size is read. */
+typedef struct {
+  flint_limiter_limit_result all[FLINT_LIMITER_MAX_LIMITS_OF_KEY];
+  uint64_t count;
+} LimitResults;
+
+/* What a decision has filled; takes the reference to `result`. */
+static PyObject* finished(ModuleState* state, ResultObject* result, const LimitResults* limits) {
+  if (limits->count == 0 || result_set_limits(state, result, limits->all, limits->count)) {
+    return (PyObject*)result;
+  }
+  Py_DECREF(result);
+  return NULL;
+}
+
 static PyObject* limiter_allow(PyObject* op, PyObject* const* args, Py_ssize_t given,
                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
@@ -200,15 +215,18 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
   Request request;
   if (!request_read(self->state, "check", args, given, keywords, &request)) return NULL;
   ResultObject* result = result_new(self->state, request.key_object);
+  LimitResults limits;
   if (result == NULL) return NULL;
   flint_limiter_error error;
   error_init(&error);
   uint32_t flags = 0;
   int32_t code;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check, request.key,
-                          (uint64_t)request.size, request.cost, flags, request.config,
-                          &result->fields, &error);
-  if (code == FLINT_LIMITER_OK) return (PyObject*)result;
+  limits.all[0].struct_size = sizeof *limits.all;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request.key,
+                          (uint64_t)request.size, request.cost, flags, request.config, 0,
+                          &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
+                          sizeof *limits.all, &limits.count, &error);
+  if (code == FLINT_LIMITER_OK) return finished(self->state, result, &limits);
   Py_DECREF(result);
   error_raise(self->state, code, &error, request.key_object);
   return NULL;
@@ -220,15 +238,20 @@ static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t 
   Request request;
   if (!request_read(self->state, function, args, given, keywords, &request)) return NULL;
   ResultObject* result = result_new(self->state, request.key_object);
+  LimitResults limits;
   if (result == NULL) return NULL;
   flint_limiter_error error;
   error_init(&error);
   int32_t code;
-  LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check, request.key, (uint64_t)request.size,
-                       request.cost, flags, request.config, &result->fields, &error);
+  limits.all[0].struct_size = sizeof *limits.all;
+  LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check_limits, request.key,
+                       (uint64_t)request.size, request.cost, flags, request.config, 0,
+                       &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
+                       sizeof *limits.all, &limits.count, &error);
   if (code == FLINT_LIMITER_OK) {
     unsigned long long ticket = limiter_ticket(self, result->fields.ticket);
-    return Py_BuildValue("(NK)", (PyObject*)result, ticket);
+    PyObject* answer = finished(self->state, result, &limits);
+    return answer == NULL ? NULL : Py_BuildValue("(NK)", answer, ticket);
   }
   Py_DECREF(result);
   if (code == FLINT_LIMITER_WOULD_BLOCK) Py_RETURN_NONE;
@@ -255,15 +278,18 @@ static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t gi
   Request request;
   if (!request_read(self->state, "peek", args, given, keywords, &request)) return NULL;
   ResultObject* result = result_new(self->state, request.key_object);
+  LimitResults limits;
   if (result == NULL) return NULL;
   flint_limiter_error error;
   error_init(&error);
   uint32_t flags = 0;
   int32_t code;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_peek, request.key,
-                          (uint64_t)request.size, request.cost, flags, request.config,
-                          &result->fields, &error);
-  if (code == FLINT_LIMITER_OK) return (PyObject*)result;
+  limits.all[0].struct_size = sizeof *limits.all;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request.key,
+                          (uint64_t)request.size, request.cost, flags, request.config, 1,
+                          &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
+                          sizeof *limits.all, &limits.count, &error);
+  if (code == FLINT_LIMITER_OK) return finished(self->state, result, &limits);
   Py_DECREF(result);
   error_raise(self->state, code, &error, request.key_object);
   return NULL;

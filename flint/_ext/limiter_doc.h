@@ -54,13 +54,14 @@
   "keys may come from clients.)\n"
 
 #define STATUS_DOC                                                                               \
-  "status($self, /, key, template=None)\n--\n\n"                                                 \
+  "status($self, /, key, template=None, *, name=None)\n--\n\n"                                   \
   "Return a dict about key's limit and what has happened to it, or None if nothing covers it.\n" \
   "\n"                                                                                           \
   "Its entries are key, rate, per_millis (whole milliseconds; per_ns is exact), algorithm,\n"    \
   "remaining, reset_at, total_allowed, total_denied, total_allowed_cost, total_denied_cost,\n"   \
   "last_allowed_at, last_denied_at, last_reset_at (RFC 3339, '+00:00', or None if never),\n"     \
-  "burst, per_ns and template. A template's totals include all its counters', so reading them\n" \
+  "burst, per_ns, template, name (None for a limit without one, which name=None asks for) and\n" \
+  "stack. A template's totals include all its counters', so reading them\n"                      \
   "takes time in proportion to all counters.\n"                                                  \
   "\n" TEMPLATE_RULE                                                                             \
   "Reading changes nothing. Raises TypeError, ValueError, ClosedError or ForkedError."
@@ -73,12 +74,12 @@
   "under templates are included, templates themselves and totals of 0 are not. It looks at\n" \
   "every limit and counter."
 
-#define REMOVE_DOC                                \
-  "_remove($self, /, key, template=None)\n--\n\n" \
+#define REMOVE_DOC                                              \
+  "_remove($self, /, key, template=None, *, name=None)\n--\n\n" \
   "Delete a limit; deleting a template deletes its counters."
 
-#define RESET_DOC                                \
-  "_reset($self, /, key, template=None)\n--\n\n" \
+#define RESET_DOC                                              \
+  "_reset($self, /, key, template=None, *, name=None)\n--\n\n" \
   "Forget what was used of a limit, or of all counters of a template."
 
 #define INFO_DOC                                                                                  \
@@ -118,9 +119,10 @@
   "Open. options is a dict of those of flint.Limiter, lengths of time in nanoseconds. What is\n" \
   "left out, or a number that is None, is the engine's default."
 
-#define LIMIT_DOC                                                                      \
-  "_limit($self, key, template, rate, per_ns, burst, algorithm, if_absent, /)\n--\n\n" \
-  "Configure one limit. template and burst may be None."
+#define LIMIT_DOC                                                                         \
+  "_limit($self, key, template, rate, per_ns, burst, algorithm, if_absent, name, stack, " \
+  "/)\n--\n\n"                                                                            \
+  "Configure one limit. template, burst and name may be None."
 
 #define LIMIT_MANY_DOC                               \
   "_limit_many($self, limits, if_absent, /)\n--\n\n" \

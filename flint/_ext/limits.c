@@ -17,14 +17,23 @@ static bool expect_values(const char* function, Py_ssize_t given, Py_ssize_t exp
   return false;
 }
 
-/* _limit(key, template, rate, per_ns, burst, algorithm, if_absent) */
+/* Which limit of the key it is, and what else applies. */
+static bool config_name(PyObject* name, PyObject* stack, flint_limiter_config* config) {
+  bool stacks = false;
+  if (stack != NULL && !args_bool("stack", stack, &stacks)) return false;
+  config->flags = stacks ? FLINT_LIMITER_STACK : 0;
+  return args_name(name, &config->name, &config->name_bytes);
+}
+
+/* _limit(key, template, rate, per_ns, burst, algorithm, if_absent, name, stack) */
 PyObject* limiter_set_limit(PyObject* op, PyObject* const* args, Py_ssize_t given) {
   LimiterObject* self = AS_LIMITER(op);
   flint_limiter_config config;
   bool if_absent;
-  if (!expect_values("_limit", given, CONFIG_VALUES + 1)) return NULL;
+  if (!expect_values("_limit", given, CONFIG_VALUES + 3)) return NULL;
   if (!args_config(self->state, args, &config)) return NULL;
   if (!args_bool("if_absent", args[CONFIG_VALUES], &if_absent)) return NULL;
+  if (!config_name(args[CONFIG_VALUES + 1], args[CONFIG_VALUES + 2], &config)) return NULL;
   flint_limiter_error error;
   error_init(&error);
   int32_t code;
@@ -36,19 +45,31 @@ PyObject* limiter_set_limit(PyObject* op, PyObject* const* args, Py_ssize_t give
 /* ---- Many ---------------------------------------------------------------------------------- */
 
 /* The parts of a limit as limit_many takes it: first those that a tuple may hold, in its order. */
-enum { PART_KEY, PART_RATE, PART_PER, PART_ALGORITHM, PART_BURST, PART_TEMPLATE, PART_PER_NS };
+enum {
+  PART_KEY,
+  PART_RATE,
+  PART_PER,
+  PART_ALGORITHM,
+  PART_BURST,
+  PART_TEMPLATE,
+  PART_PER_NS,
+  PART_NAME,
+  PART_STACK
+};
 #define TUPLE_PARTS 5
-#define PARTS 7
+#define PARTS 9
 
 static const char limit_forms[] =
-    "{'key': ..., 'rate': ..., 'per' or 'per_ns': ...} with algorithm, burst and template if "
+    "{'key': ..., 'rate': ..., 'per' or 'per_ns': ...} with algorithm, burst, template, name "
+    "and stack if "
     "wanted, or (key, rate, per), (key, rate, per, algorithm) or (key, rate, per, algorithm, "
     "burst)";
 
 /* What limit_many has read. */
 typedef struct {
   flint_limiter_config* configs; /* borrow the text of their keys */
-  PyObject** keys;               /* new references */
+  PyObject** keys;               /* new references, as the next */
+  PyObject** names;              /* NULL where there is none */
   PyObject* per;                 /* the last text that was read, since most limits share one */
   PyObject* per_ns;              /* what it means */
 } Limits;
@@ -57,22 +78,26 @@ static void limits_free(Limits* limits, Py_ssize_t count) {
   for (Py_ssize_t i = 0; limits->keys != NULL && i < count; i++) Py_XDECREF(limits->keys[i]);
   Py_XDECREF(limits->per);
   Py_XDECREF(limits->per_ns);
+  for (Py_ssize_t i = 0; limits->names != NULL && i < count; i++) Py_XDECREF(limits->names[i]);
   PyMem_Free(limits->keys);
+  PyMem_Free(limits->names);
   PyMem_Free(limits->configs);
 }
 
 static bool limits_allocate(Limits* limits, Py_ssize_t count) {
   limits->configs = PyMem_Calloc((size_t)count + 1, sizeof *limits->configs);
   limits->keys = PyMem_Calloc((size_t)count + 1, sizeof *limits->keys);
-  if (limits->configs != NULL && limits->keys != NULL) return true;
+  limits->names = PyMem_Calloc((size_t)count + 1, sizeof *limits->names);
+  if (limits->configs != NULL && limits->keys != NULL && limits->names != NULL) return true;
   PyErr_NoMemory();
   return false;
 }
 
 /* New references to the parts of a dict, NULL where it has none. */
 static bool dict_parts(ModuleState* state, PyObject* limit, PyObject** parts) {
-  static const uint8_t names[PARTS] = {NAME_key,   NAME_rate,     NAME_per,   NAME_algorithm,
-                                       NAME_burst, NAME_template, NAME_per_ns};
+  static const uint8_t names[PARTS] = {NAME_key,       NAME_rate,  NAME_per,
+                                       NAME_algorithm, NAME_burst, NAME_template,
+                                       NAME_per_ns,    NAME_name,  NAME_stack};
   Py_ssize_t found = 0;
   for (int i = 0; i < PARTS; i++) {
     parts[i] = args_item(limit, state->names[names[i]]);
@@ -141,7 +166,9 @@ static bool limit_read(ModuleState* state, Limits* limits, Py_ssize_t index, PyO
         per_ns,
         burst == NULL ? Py_None : burst,
         algorithm == NULL ? state->algorithms[FLINT_LIMITER_TOKEN_BUCKET] : algorithm};
-    ok = args_config(state, values, &limits->configs[index]);
+    ok = args_config(state, values, &limits->configs[index]) &&
+         config_name(parts[PART_NAME], parts[PART_STACK], &limits->configs[index]);
+    limits->names[index] = Py_XNewRef(parts[PART_NAME]);
     limits->keys[index] = Py_NewRef(parts[PART_KEY]);
   }
   for (int i = 0; i < PARTS; i++) Py_XDECREF(parts[i]);
@@ -184,11 +211,12 @@ PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t giv
 
 bool target_read(LimiterObject* self, const char* function, PyObject* const* args, Py_ssize_t given,
                  PyObject* keywords, Target* target) {
-  const Signature signature = {function, 2, 2, 1, {NAME_key, NAME_template}};
+  const Signature signature = {function, 3, 2, 1, {NAME_key, NAME_template, NAME_name}};
   PyObject** values = target->values;
   return args_parse(self->state, &signature, args, given, keywords, values) &&
          args_target(values[0], values[1] ? values[1] : Py_None, &target->key, &target->size,
-                     &target->kind);
+                     &target->kind) &&
+         args_name(values[2], &target->name, &target->name_size);
 }
 
 bool target_take_literally(LimiterObject* self, Target* target) {
@@ -198,8 +226,8 @@ bool target_take_literally(LimiterObject* self, Target* target) {
   flint_limiter_status_info status = {.struct_size = sizeof status};
   int32_t code;
   uint64_t size = target->size + 1;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_status, target->key, size,
-                        FLINT_LIMITER_KIND_EXACT, &status, NULL);
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_status_named, target->key, size, target->name,
+                        target->name_size, FLINT_LIMITER_KIND_EXACT, &status, NULL);
   bool is_own = status.kind == FLINT_LIMITER_KIND_EXACT || status.kind == FLINT_LIMITER_KIND_INLINE;
   if (code != FLINT_LIMITER_OK || !is_own) return false;
   target->size = size;
@@ -216,8 +244,8 @@ PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given,
   int32_t code;
   do {
     error_init(&error);
-    LIMITER_CALL_RELEASED(self, code, flint_limiter_remove, target.key, target.size, target.kind, 0,
-                          NULL, &error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_remove_named, target.key, target.size,
+                          target.name, target.name_size, target.kind, 0, NULL, &error);
   } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
   return none_or_raise(self, code, &error, target.values[0]);
 }
@@ -230,8 +258,8 @@ PyObject* limiter_reset(PyObject* op, PyObject* const* args, Py_ssize_t given, P
   int32_t code;
   do {
     error_init(&error);
-    LIMITER_CALL_RELEASED(self, code, flint_limiter_reset, target.key, target.size, target.kind, 0,
-                          NULL, &error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_reset_named, target.key, target.size,
+                          target.name, target.name_size, target.kind, 0, NULL, &error);
   } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
   return none_or_raise(self, code, &error, target.values[0]);
 }

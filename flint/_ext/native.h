@@ -65,7 +65,9 @@
   X(last_denied_at)     \
   X(last_reset_at)      \
   X(wait)               \
-  X(clock)
+  X(clock)              \
+  X(name)               \
+  X(stack)
 
 enum {
 #define FLINT_NAME(name) NAME_##name,
@@ -125,6 +127,8 @@ typedef struct {
 typedef struct {
   PyObject_HEAD PyObject* key; /* exactly a str, so a result can be no part of a cycle */
   flint_limiter_result fields;
+  PyObject* name;    /* exactly a str; NULL for a limit without a name */
+  PyObject* results; /* a tuple of those of all limits, or NULL: of one that has no name */
 } ResultObject;
 
 /* A time that only the program moves. */
@@ -217,6 +221,8 @@ bool args_algorithm(ModuleState* state, PyObject* value, uint32_t* out);
 bool args_target(PyObject* key, PyObject* template, const char** data, uint64_t* size,
                  uint32_t* kind);
 /* A limit from key, template, rate, per_ns, burst, algorithm. */
+/* The name of a limit: NULL when it is left out or None. */
+bool args_name(PyObject* value, const char** name, uint64_t* size);
 bool args_config(ModuleState* state, PyObject* const* values, flint_limiter_config* config);
 /* The limit that a check carries: rate, per, burst, algorithm, each NULL or None if not given.
  * `*given` says whether there is one. */
@@ -240,15 +246,20 @@ double time_seconds_up(uint64_t ns);
 
 /* A result for `key` whose fields are still to be filled. */
 ResultObject* result_new(ModuleState* state, PyObject* key);
+/* What each of several limits said, or the one that has a name. False with an exception set. */
+bool result_set_limits(ModuleState* state, ResultObject* self,
+                       const flint_limiter_limit_result* limits, uint64_t count);
 
 /* ---- limits.c ------------------------------------------------------------------------------ */
 
 /* The limit that status, remove or reset is about. */
 typedef struct {
-  PyObject* values[2]; /* key and template, which may be NULL */
+  PyObject* values[3]; /* key, template and name, of which the last two may be NULL */
   const char* key;
   uint64_t size;
   uint32_t kind;
+  const char* name; /* NULL if none was asked for */
+  uint64_t name_size;
 } Target;
 
 bool target_read(LimiterObject* self, const char* function, PyObject* const* args, Py_ssize_t given,

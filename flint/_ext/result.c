@@ -3,7 +3,7 @@
 #include "native.h"
 
 #define AS_RESULT(object) ((ResultObject*)(object))
-#define RESULT_ARGUMENTS 10
+#define RESULT_ARGUMENTS 12
 #define RESULT_REQUIRED 9
 
 /* A Result's type cannot be subclassed, so it is always the module's own. */
@@ -18,6 +18,8 @@ ResultObject* result_new(ModuleState* state, PyObject* key) {
     return NULL;
   }
   self->key = exact;
+  self->name = NULL;
+  self->results = NULL;
   memset(&self->fields, 0, sizeof self->fields);
   self->fields.struct_size = sizeof self->fields;
   return self;
@@ -26,27 +28,95 @@ ResultObject* result_new(ModuleState* state, PyObject* key) {
 static void result_dealloc(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   Py_DECREF(AS_RESULT(self)->key);
+  Py_XDECREF(AS_RESULT(self)->name);
+  Py_XDECREF(AS_RESULT(self)->results);
   PyObject_Free(self);
   Py_DECREF(type);
 }
 
+/* One limit's own result. A new reference. */
+static ResultObject* limit_result(ModuleState* state, const ResultObject* whole,
+                                  const flint_limiter_limit_result* limit) {
+  ResultObject* self = result_new(state, whole->key);
+  if (self == NULL) return NULL;
+  flint_limiter_result* fields = &self->fields;
+  fields->allowed = limit->allowed;
+  fields->algorithm = limit->algorithm;
+  fields->undecided = whole->fields.undecided;
+  fields->cost = whole->fields.cost;
+  fields->limit = limit->limit;
+  fields->remaining = limit->remaining;
+  fields->reset_at_ns = limit->reset_at_ns;
+  fields->reset_after_ns = limit->reset_after_ns;
+  fields->retry_after_ns = limit->retry_after_ns;
+  if (limit->name_bytes > 0) {
+    self->name = PyUnicode_DecodeUTF8(limit->name, (Py_ssize_t)limit->name_bytes, "strict");
+    if (self->name == NULL) {
+      Py_DECREF(self);
+      return NULL;
+    }
+  }
+  return self;
+}
+
+bool result_set_limits(ModuleState* state, ResultObject* self,
+                       const flint_limiter_limit_result* limits, uint64_t count) {
+  PyObject* results = PyTuple_New((Py_ssize_t)count);
+  for (uint64_t i = 0; results != NULL && i < count; i++) {
+    ResultObject* one = limit_result(state, self, &limits[i]);
+    if (one == NULL || PyTuple_SetItem(results, (Py_ssize_t)i, (PyObject*)one) < 0) {
+      Py_CLEAR(results);
+    } else if (i == self->fields.limit_index) {
+      self->name = Py_XNewRef(one->name);
+    }
+  }
+  self->results = results;
+  return results != NULL;
+}
+
+/* The name and the results of Result(), which may be None. */
+static bool result_take_limits(ModuleState* state, ResultObject* self, PyObject* name,
+                               PyObject* results) {
+  const char* text;
+  Py_ssize_t size;
+  if (name != Py_None) {
+    if (!args_text("name", name, &text, &size)) return false;
+    self->name = PyUnicode_FromObject(name);
+    if (self->name == NULL) return false;
+  }
+  if (results == Py_None) return true;
+  bool ok = PyTuple_Check(results);
+  for (Py_ssize_t i = 0; ok && i < PyTuple_Size(results); i++) {
+    ok = Py_TYPE(PyTuple_GetItem(results, i)) == state->result_type;
+  }
+  if (!ok) {
+    error_argument(PyExc_TypeError, "results", "a tuple of Results, or None", results);
+    return false;
+  }
+  self->results = PyTuple_GetSlice(results, 0, PyTuple_Size(results));
+  return self->results != NULL;
+}
+
 /* Result(key, allowed, cost, limit, remaining, reset_at_ns, reset_after_ns, retry_after_ns,
- * algorithm, undecided=False): what unpickling calls, and tests of programs that use Flint. */
+ * algorithm, undecided=False, name=None, results=None): what unpickling calls, and tests of
+ * programs that use Flint. */
 static PyObject* result_from_python(PyTypeObject* type, PyObject* args, PyObject* keywords) {
   static const char* const names[RESULT_ARGUMENTS] = {
-      "key",         "allowed",        "cost",           "limit",     "remaining",
-      "reset_at_ns", "reset_after_ns", "retry_after_ns", "algorithm", "undecided"};
+      "key",       "allowed",     "cost",           "limit",
+      "remaining", "reset_at_ns", "reset_after_ns", "retry_after_ns",
+      "algorithm", "undecided",   "name",           "results"};
   if (keywords != NULL && PyDict_Size(keywords) > 0) {
     PyErr_SetString(PyExc_TypeError, "Result() takes no keyword arguments");
     return NULL;
   }
   Py_ssize_t given = PyTuple_Size(args);
   if (given < RESULT_REQUIRED || given > RESULT_ARGUMENTS) {
-    PyErr_Format(PyExc_TypeError, "Result() takes %d or %d arguments, not %zd", RESULT_REQUIRED,
+    PyErr_Format(PyExc_TypeError, "Result() takes %d to %d arguments, not %zd", RESULT_REQUIRED,
                  RESULT_ARGUMENTS, given);
     return NULL;
   }
-  PyObject* values[RESULT_ARGUMENTS] = {[RESULT_REQUIRED] = Py_False};
+  PyObject* values[RESULT_ARGUMENTS] = {
+      [RESULT_REQUIRED] = Py_False, [10] = Py_None, [11] = Py_None};
   for (Py_ssize_t i = 0; i < given; i++) values[i] = PyTuple_GetItem(args, i);
   const char* text;
   Py_ssize_t size;
@@ -69,7 +139,7 @@ static PyObject* result_from_python(PyTypeObject* type, PyObject* args, PyObject
   for (int i = 0; ok && i < RESULT_ARGUMENTS; i++) {
     if (numbers[i] != NULL) ok = args_quantity(names[i], values[i], 0, INT64_MAX, numbers[i]);
   }
-  if (!ok) {
+  if (!ok || !result_take_limits(state, self, values[10], values[11])) {
     Py_DECREF(self);
     return NULL;
   }
@@ -107,6 +177,18 @@ static PyObject* result_get_retry_after(PyObject* self, void* closure) {
   return PyFloat_FromDouble(time_seconds_up(AS_RESULT(self)->fields.retry_after_ns));
 }
 
+static PyObject* result_get_name(PyObject* self, void* closure) {
+  (void)closure;
+  PyObject* name = AS_RESULT(self)->name;
+  return Py_NewRef(name == NULL ? Py_None : name);
+}
+
+static PyObject* result_get_results(PyObject* self, void* closure) {
+  (void)closure;
+  PyObject* results = AS_RESULT(self)->results;
+  return results == NULL ? PyTuple_Pack(1, self) : Py_NewRef(results);
+}
+
 #define FIELD(name, kind, doc) \
   { #name, kind, offsetof(ResultObject, fields.name), READONLY, doc }
 
@@ -130,6 +212,15 @@ static PyGetSetDef result_getset[] = {
     {"undecided", result_get_undecided, NULL,
      "Whether the limiter could not decide and its option on_error answered: nothing was counted.",
      NULL},
+    {"name", result_get_name, NULL,
+     "The name of the limit whose numbers these are; None if it has none. Of several limits of the "
+     "key: when it was denied, of the denying ones that which will deny longest, otherwise that "
+     "which has the least left.",
+     NULL},
+    {"results", result_get_results, NULL,
+     "What each limit of the key said, a tuple of Results: those of the key's own in order of "
+     "name, then those of templates, of the longest prefix first.",
+     NULL},
     {"reset_at", result_get_reset_at, NULL,
      "When the limit is full again (windows: see the algorithm): RFC 3339, UTC, '+00:00'.", NULL},
     {"retry_after", result_get_retry_after, NULL,
@@ -146,12 +237,14 @@ static int result_bool(PyObject* self) { return AS_RESULT(self)->fields.allowed 
 /* The constructor's arguments. A new reference. */
 static PyObject* result_arguments(PyObject* self) {
   const flint_limiter_result* fields = &AS_RESULT(self)->fields;
-  return Py_BuildValue("(OOKKKLKKNO)", AS_RESULT(self)->key, fields->allowed ? Py_True : Py_False,
+  PyObject* results = AS_RESULT(self)->results;
+  return Py_BuildValue("(OOKKKLKKNONO)", AS_RESULT(self)->key, fields->allowed ? Py_True : Py_False,
                        (unsigned long long)fields->cost, (unsigned long long)fields->limit,
                        (unsigned long long)fields->remaining, (long long)fields->reset_at_ns,
                        (unsigned long long)fields->reset_after_ns,
                        (unsigned long long)fields->retry_after_ns, result_get_algorithm(self, NULL),
-                       fields->undecided ? Py_True : Py_False);
+                       fields->undecided ? Py_True : Py_False, result_get_name(self, NULL),
+                       results == NULL ? Py_None : results);
 }
 
 static PyObject* result_reduce(PyObject* self, PyObject* ignored) {
@@ -209,7 +302,7 @@ static PyMethodDef result_methods[] = {
 static PyType_Slot result_slots[] = {
     {Py_tp_doc,
      (void*)"Result(key, allowed, cost, limit, remaining, reset_at_ns, reset_after_ns, "
-            "retry_after_ns, algorithm, undecided=False, /)\n--\n\n"
+            "retry_after_ns, algorithm, undecided=False, name=None, results=None, /)\n--\n\n"
             "A decision: true if the units may be used. Immutable, comparable and picklable. "
             "Limiter.check and Limiter.peek make it; tests may."},
     {Py_tp_new, result_from_python},

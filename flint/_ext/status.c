@@ -42,8 +42,15 @@ static PyObject* shown_key(const flint_limiter_status_info* status, PyObject* ke
   return marked;
 }
 
+/* A new reference: the name of a limit, None if it has none. */
+static PyObject* shown_name(const flint_limiter_status_info* status, PyObject* name) {
+  if (status->name_bytes == 0) return Py_NewRef(Py_None);
+  if (name != NULL) return PyUnicode_FromObject(name);
+  return PyUnicode_DecodeUTF8(status->name, (Py_ssize_t)status->name_bytes, "strict");
+}
+
 static bool put_all(ModuleState* state, PyObject* dict, const flint_limiter_status_info* status,
-                    PyObject* key) {
+                    PyObject* key, PyObject* name) {
   uint32_t algorithm = status->algorithm <= FLINT_ALGORITHMS ? status->algorithm : 0;
   PyObject* algorithm_name = state->algorithms[algorithm];
   bool is_template = status->kind == FLINT_LIMITER_KIND_TEMPLATE;
@@ -62,15 +69,17 @@ static bool put_all(ModuleState* state, PyObject* dict, const flint_limiter_stat
          put(state, dict, NAME_last_reset_at, stamp(status->last_reset_at_ns)) &&
          put(state, dict, NAME_burst, whole(status->burst)) &&
          put(state, dict, NAME_per_ns, whole(status->per_ns)) &&
-         put(state, dict, NAME_template, PyBool_FromLong(is_template));
+         put(state, dict, NAME_template, PyBool_FromLong(is_template)) &&
+         put(state, dict, NAME_name, shown_name(status, name)) &&
+         put(state, dict, NAME_stack, PyBool_FromLong((status->flags & FLINT_LIMITER_STACK) != 0));
 }
 
-/* `key` is NULL when the status holds the key itself. */
+/* `key` and `name` are NULL when the status holds them itself. */
 static PyObject* status_dict(ModuleState* state, const flint_limiter_status_info* status,
-                             PyObject* key) {
+                             PyObject* key, PyObject* name) {
   PyObject* dict = PyDict_New();
   if (dict == NULL) return NULL;
-  if (put_all(state, dict, status, key)) return dict;
+  if (put_all(state, dict, status, key, name)) return dict;
   Py_DECREF(dict);
   return NULL;
 }
@@ -85,11 +94,13 @@ PyObject* limiter_status(PyObject* op, PyObject* const* args, Py_ssize_t given,
   int32_t code;
   do {
     error_init(&error);
-    LIMITER_CALL_RELEASED(self, code, flint_limiter_status, target.key, target.size, target.kind,
-                          &status, &error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_status_named, target.key, target.size,
+                          target.name, target.name_size, target.kind, &status, &error);
   } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
   if (code == FLINT_LIMITER_NOT_CONFIGURED) Py_RETURN_NONE;
-  if (code == FLINT_LIMITER_OK) return status_dict(self->state, &status, target.values[0]);
+  if (code == FLINT_LIMITER_OK) {
+    return status_dict(self->state, &status, target.values[0], target.values[2]);
+  }
   error_raise(self->state, code, &error, target.values[0]);
   return NULL;
 }
@@ -125,7 +136,7 @@ static bool page_allocate(Page* page, uint64_t capacity, uint64_t text_bytes) {
 
 static bool append_page(ModuleState* state, PyObject* list, const Page* page, uint64_t count) {
   for (uint64_t i = 0; i < count; i++) {
-    PyObject* dict = status_dict(state, &page->entries[i], NULL);
+    PyObject* dict = status_dict(state, &page->entries[i], NULL, NULL);
     if (dict == NULL) return false;
     int failed = PyList_Append(list, dict);
     Py_DECREF(dict);
@@ -134,34 +145,27 @@ static bool append_page(ModuleState* state, PyObject* list, const Page* page, ui
   return true;
 }
 
-/* Reads all pages into `list`. The cursor is a copy of the last key of the page before. */
+/* Reads all pages into `list`. */
 static bool list_pages(LimiterObject* self, uint32_t flags, Page* page, PyObject* list) {
   flint_limiter_error error;
   error_init(&error);
-  char* cursor = PyMem_Malloc(FLINT_LIMITER_MAX_KEY_BYTES);
+  char* cursor = PyMem_Malloc(FLINT_LIMITER_MAX_CURSOR_BYTES);
   if (cursor == NULL) {
     PyErr_NoMemory();
     return false;
   }
-  const char* after = NULL;
-  uint64_t after_bytes = 0;
-  uint32_t after_kind = 0;
+  uint64_t cursor_bytes = 0;
   bool ok;
   for (;;) {
     uint64_t count = 0;
     int32_t code;
-    LIMITER_CALL_RELEASED(self, code, flint_limiter_list, after, after_bytes, after_kind, flags,
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_list_page, cursor, cursor_bytes, flags,
                           page->entries, page->capacity, sizeof *page->entries, page->text,
-                          page->text_bytes, &count, &error);
+                          page->text_bytes, &count, cursor, &cursor_bytes, &error);
     ok = code == FLINT_LIMITER_OK;
     if (!ok) error_raise(self->state, code, &error, NULL);
     ok = ok && append_page(self->state, list, page, count);
     if (!ok || count == 0) break;
-    const flint_limiter_status_info* last = &page->entries[count - 1];
-    memcpy(cursor, last->key, last->key_bytes);
-    after = cursor;
-    after_bytes = last->key_bytes;
-    after_kind = last->kind;
   }
   PyMem_Free(cursor);
   return ok;
@@ -184,8 +188,11 @@ PyObject* limiter_list(PyObject* op, PyObject* counters) {
 /* Whether the engine may have left keys out because `page->text` had no room for another. */
 static bool text_may_be_short(const Page* page, uint64_t count) {
   uint64_t used = 0;
-  for (uint64_t i = 0; i < count; i++) used += page->entries[i].key_bytes;
-  return count < page->capacity && used + FLINT_LIMITER_MAX_KEY_BYTES > page->text_bytes;
+  for (uint64_t i = 0; i < count; i++) {
+    used += page->entries[i].key_bytes + page->entries[i].name_bytes;
+  }
+  return count < page->capacity &&
+         used + FLINT_LIMITER_MAX_KEY_BYTES + FLINT_LIMITER_MAX_NAME_BYTES > page->text_bytes;
 }
 
 static PyObject* top_list(LimiterObject* self, uint32_t by, uint64_t limit) {

@@ -24,6 +24,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from flint._local import history
+from flint.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,7 @@ _SUBSTITUTES = {
     "leaky_bucket": "token_bucket",
     "sliding_window_counter": "fixed_window_counter",
 }
+_NO_NAMES = "the lines of Flint 0.2 have no words for limits with a name, or for those that stack"
 _START_OF_TIME = "1970-01-01T00:00:00Z"
 
 # rate, per_ns, burst, algorithm
@@ -175,11 +177,17 @@ class _Dump:
 def dump(limiter: LimiterBase, file: TextIO) -> int:
     """Write what history is kept to `file`, oldest first, and return the number of lines. `file` is
     open for text in UTF-8. The lines are a `flint.aof` of Flint 0.2: a directory that has nothing
-    but that opens, and is converted, with the same limits, history and totals."""
-    state = _Dump(limiter._list(False))
+    but that opens, and is converted, with the same limits, history and totals. Raises
+    UnsupportedError where a limit has a name."""
+    limits = limiter._list(False)
+    if any(limit["name"] is not None or limit["stack"] for limit in limits):
+        raise UnsupportedError(_NO_NAMES)
+    state = _Dump(limits)
     count = 0
     events = history.recorded(limiter, None, None, False, 0, 0)
     for items in events:
+        if any(item[14] for item in items):
+            raise UnsupportedError(_NO_NAMES)
         for line in state.lines(items):
             file.write(line)
             count += 1

@@ -64,10 +64,14 @@ def _shown(key: str, kind: int) -> str:
 def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
     """The dict of one event from its items, which are as the extension returns them."""
     _, number, at, first_at, count, cost, key, kind, *numbers = items[0]
-    rate, per_ns, burst, algorithm, _, _ = numbers
+    rate, per_ns, burst, algorithm, _, _, limit = numbers
+    named = {"name": limit} if limit else {}
     name = TYPES[number]
     if name == "ALLOW_ALL":
-        shown = [{"key": item[6], "cost": item[5]} for item in items]
+        shown = [
+            {"key": item[6], "cost": item[5]} | ({"name": item[14]} if item[14] else {})
+            for item in items
+        ]
         return {"type": name, "items": shown, "at": at}
     if name == "LIMIT_CONFIGURED":
         config = {
@@ -75,13 +79,14 @@ def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
             "rate": rate,
             "per_millis": per_ns // 1_000_000,
             "algorithm": algorithm,
+            **named,
         }
         if burst != rate:
             config["burst"] = burst
         if per_ns % 1_000_000:
             config["per_ns"] = per_ns
         return {"type": name, "config": config}
-    event: dict[str, Any] = {"type": name, "key": _shown(key, kind), "at": at}
+    event: dict[str, Any] = {"type": name, "key": _shown(key, kind), **named, "at": at}
     if name in ("ALLOW", "DENY"):
         event["cost"] = cost
     if count > 1:

@@ -131,6 +131,8 @@ class AsyncSurface(SyncSurface):
         burst: SupportsIndex | None = None,
         template: bool | None = None,
         if_absent: bool = False,
+        name: str | None = None,
+        stack: bool = False,
     ) -> None:
         """`limit` in a thread of the event loop."""
         from flint._surface.loop import in_thread
@@ -145,25 +147,33 @@ class AsyncSurface(SyncSurface):
             burst=burst,
             template=template,
             if_absent=if_absent,
+            name=name,
+            stack=stack,
         )
 
-    async def aremove(self, key: str, template: bool | None = None) -> None:
+    async def aremove(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> None:
         """`remove` in a thread of the event loop."""
         from flint._surface.loop import in_thread
 
-        await in_thread(self.remove, key, template=template)
+        await in_thread(self.remove, key, template=template, name=name)
 
-    async def areset(self, key: str, template: bool | None = None) -> None:
+    async def areset(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> None:
         """`reset` in a thread of the event loop."""
         from flint._surface.loop import in_thread
 
-        await in_thread(self.reset, key, template=template)
+        await in_thread(self.reset, key, template=template, name=name)
 
-    async def astatus(self, key: str, template: bool | None = None) -> StatusDict | None:
+    async def astatus(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> StatusDict | None:
         """`status` in a thread of the event loop."""
         from flint._surface.loop import in_thread
 
-        return await in_thread(self.status, key, template=template)
+        return await in_thread(self.status, key, template=template, name=name)
 
     async def alist(self, *, counters: bool = False) -> StatusList:
         """`list` in a thread of the event loop."""

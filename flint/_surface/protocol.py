@@ -88,6 +88,8 @@ class Place(Protocol):
         burst: SupportsIndex | None,
         algorithm: Algorithm,
         if_absent: bool,
+        name: str | None,
+        stack: bool,
         /,
     ) -> None:
         """Configure a limit. May wait."""
@@ -97,11 +99,11 @@ class Place(Protocol):
         """Configure many. May wait."""
         ...
 
-    def _remove(self, key: str, template: bool | None = None) -> None:
-        """Delete a limit. May wait."""
+    def _remove(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
+        """Delete limits, all of the key if `name` is None. May wait."""
         ...
 
-    def _reset(self, key: str, template: bool | None = None) -> None:
+    def _reset(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
         """Forget what was used. May wait."""
         ...
 
@@ -109,7 +111,9 @@ class Place(Protocol):
         """The status of every limit, in any order. May wait."""
         ...
 
-    def status(self, key: str, template: bool | None = None) -> StatusDict | None:
+    def status(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> StatusDict | None:
         """The status of one. May wait."""
         ...
 

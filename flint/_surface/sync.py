@@ -60,6 +60,8 @@ class SyncSurface(Place):
         burst: SupportsIndex | None = None,
         template: bool | None = None,
         if_absent: bool = False,
+        name: str | None = None,
+        stack: bool = False,
     ) -> None:
         """Configure a limit: `rate` units per `per`, and up to `burst` (the rate by default) at
         once.
@@ -69,18 +71,23 @@ class SyncSurface(Place):
         period in nanoseconds are integers from 1 to 2**62. The window algorithms take no burst.
 
         A trailing `*` of `key` makes a template: every key that begins with what stands before it
-        gets a counter of its own, under the longest template that fits, unless it has a limit of
-        its own. `template=False` takes the `*` literally; `template=True` makes a template of a
+        gets a counter of its own, under the longest prefix that fits, unless it has limits of its
+        own. `template=False` takes the `*` literally; `template=True` makes a template of a
         key without it.
+
+        A key, and a template, may have up to 16 limits that are told apart by `name`, 1 to 255
+        bytes of UTF-8; one of them may have none. They decide together: a check is admitted when
+        all of them admit it, and counts in all of them or in none. `stack=True` leaves the
+        templates of shorter prefixes in force for the same keys, but for names that are taken.
 
         With the values it has already, nothing changes and nothing is written. With others the
         change takes effect now and keeps what was used. `if_absent=True` leaves a limit that
         exists as it is. With `sync="always"` it is on disk when this returns.
         """
         per_in_ns = period_ns(per, per_ns)
-        self._limit(key, template, rate, per_in_ns, burst, algorithm, if_absent)
+        self._limit(key, template, rate, per_in_ns, burst, algorithm, if_absent, name, stack)
         is_template = template or (template is None and key.endswith("*"))
-        if not is_template and not if_absent:
+        if not is_template and not if_absent and name is None:
             self._declared.note(key, rate, per_in_ns, burst, algorithm)
         self._lines.look_again()
 
@@ -88,27 +95,30 @@ class SyncSurface(Place):
         """Configure any number of limits with one wait for the disk.
 
         Each is a dict of `limit`'s parameters, `{"key": "api:*", "rate": 100, "per": "1m"}` (with
-        `per_ns`, `algorithm`, `burst` and `template` if wanted), or a tuple or list `(key, rate,
-        per)`, `(key, rate, per, algorithm)` or `(key, rate, per, algorithm, burst)`. All are
-        checked before the first takes effect.
+        `per_ns`, `algorithm`, `burst`, `template`, `name` and `stack` if wanted), or a tuple or
+        list `(key, rate, per)`, `(key, rate, per, algorithm)` or `(key, rate, per, algorithm,
+        burst)`. All are checked before the first takes effect.
         """
         check_limits(limits)
         self._limit_many(limits, if_absent)
         self._lines.look_again()
 
-    def remove(self, key: str, template: bool | None = None) -> None:
-        """Delete a limit; deleting a template deletes its counters. Returns when that is on disk
+    def remove(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
+        """Delete the limits of a key, or the one with this `name`; deleting a template deletes its
+        counters. Returns when that is on disk
         (`sync="always"`) or safe from a kill (`sync="batch"`). `template` is as for `status`.
         Raises NotConfiguredError if there is none, also in those who wait for it."""
-        self._remove(key, template)
-        self._declared.forget(key)
+        self._remove(key, template, name=name)
+        if name is None:
+            self._declared.forget(key)
         self._lines.look_again()
 
-    def reset(self, key: str, template: bool | None = None) -> None:
-        """Forget what was used: the full burst is available again. Totals stay. Resetting a
+    def reset(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
+        """Forget what was used of a key's limits, or of the one with this `name`: the full burst is
+        available again. Totals stay. Resetting a
         template resets all its counters. `template` is as for `status`. Raises NotConfiguredError
         if there is nothing to reset."""
-        self._reset(key, template)
+        self._reset(key, template, name=name)
         self._lines.look_again()
 
     def acquire(self, key: str, cost: SupportsIndex = 1, timeout: Seconds | None = None) -> Result:

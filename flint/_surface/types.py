@@ -42,6 +42,8 @@ class LimitDict(TypedDict):
     algorithm: NotRequired[Algorithm]
     burst: NotRequired[SupportsIndex | None]
     template: NotRequired[bool | None]
+    name: NotRequired[str | None]
+    stack: NotRequired[bool]
 
 
 class ItemResultDict(TypedDict):
@@ -82,6 +84,8 @@ class StatusDict(TypedDict):
     burst: int
     per_ns: int
     template: bool
+    name: str | None
+    stack: bool
 
 
 class InfoDict(TypedDict):
@@ -148,22 +152,24 @@ class DoctorDict(TypedDict):
 
 
 class HistoryConfigDict(TypedDict):
-    """The limit of a `LIMIT_CONFIGURED`; `burst` where it is not the rate, `per_ns` where the
-    period is not whole milliseconds."""
+    """The limit of a `LIMIT_CONFIGURED`; `name` where it has one, `burst` where it is not the
+    rate, `per_ns` where the period is not whole milliseconds."""
 
     key: str
     rate: int
     per_millis: int
     algorithm: Algorithm
+    name: NotRequired[str]
     burst: NotRequired[int]
     per_ns: NotRequired[int]
 
 
 class HistoryItemDict(TypedDict):
-    """One item of an `ALLOW_ALL`."""
+    """One item of an `ALLOW_ALL`; `name` where its limit has one."""
 
     key: str
     cost: int
+    name: NotRequired[str]
 
 
 class HistoryDict(TypedDict):
@@ -173,6 +179,7 @@ class HistoryDict(TypedDict):
 
     type: Literal["LIMIT_CONFIGURED", "LIMIT_REMOVED", "ALLOW", "ALLOW_ALL", "DENY", "RESET"]
     key: NotRequired[str]
+    name: NotRequired[str]
     at: NotRequired[str]
     cost: NotRequired[int]
     count: NotRequired[int]
