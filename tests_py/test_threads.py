@@ -212,6 +212,7 @@ class Subject:
         limiter = self.limiter
         return {
             "flint_limiter_check": lambda: limiter.allow("free"),
+            "flint_limiter_check_limits": lambda: limiter.check("free"),
             "flint_limiter_check_all": lambda: limiter.check_all(["free"]),
             "flint_limiter_open": self.reopen,
             "flint_limiter_open_readonly": self.follow,
@@ -223,10 +224,10 @@ class Subject:
             "flint_limiter_limit_many": lambda: limiter.limit_many(
                 [("api", next(self.numbers), "1h")]
             ),
-            "flint_limiter_remove": self.remove,
-            "flint_limiter_reset": lambda: limiter.reset("api"),
-            "flint_limiter_status": lambda: limiter.status("api"),
-            "flint_limiter_list": lambda: limiter.list(),
+            "flint_limiter_remove_named": self.remove,
+            "flint_limiter_reset_named": lambda: limiter.reset("api"),
+            "flint_limiter_status_named": lambda: limiter.status("api"),
+            "flint_limiter_list_page": lambda: limiter.list(),
             "flint_limiter_top": lambda: limiter.top(),
             "flint_limiter_get_info": lambda: limiter.info(),
             "flint_limiter_flush": lambda: limiter.flush(),
@@ -259,12 +260,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     subject.close()
 
 
-# peek waits for nothing but a lock that is held for moments, so no test can make it wait.
-RELEASING = sorted(
-    function
-    for function, use in _native.gil_table.items()
-    if use != "HELD" and function != "flint_limiter_peek"
-)
+RELEASING = sorted(function for function, use in _native.gil_table.items() if use != "HELD")
 
 
 @pytest.mark.parametrize("function", RELEASING)
