@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,9 +18,11 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/coding.h"
@@ -35,6 +39,8 @@ SystemCallHook flock_hook;
 SystemCallHook fallocate_hook;
 SystemCallHook pwrite_hook;
 SystemCallHook sync_hook;  // fsync and fdatasync
+SystemCallHook mmap_hook;
+SystemCallHook random_hook;
 
 int64_t CallSystem(const SystemCallHook& hook, int fd, const std::function<int64_t()>& call) {
   const int error = hook ? hook(fd) : 0;
@@ -55,6 +61,15 @@ int flock(int fd, int operation) noexcept {
 int fallocate(int fd, int mode, off_t offset, off_t size) {
   return static_cast<int>(flint::CallSystem(
       flint::fallocate_hook, fd, [&] { return syscall(SYS_fallocate, fd, mode, offset, size); }));
+}
+void* mmap(void* at, size_t size, int protection, int flags, int fd, off_t offset) noexcept {
+  const flint::SystemCallHook& hook = fd < 0 ? nullptr : flint::mmap_hook;
+  return reinterpret_cast<void*>(flint::CallSystem(
+      hook, fd, [&] { return syscall(SYS_mmap, at, size, protection, flags, fd, offset); }));
+}
+ssize_t getrandom(void* buffer, size_t size, unsigned flags) {
+  return flint::CallSystem(flint::random_hook, -1,
+                           [&] { return syscall(SYS_getrandom, buffer, size, flags); });
 }
 ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
   return flint::CallSystem(flint::pwrite_hook, fd,
@@ -350,8 +365,9 @@ TEST_P(EnvTest, ADirectoryIsLockedOnce) {
   EXPECT_EQ(List(), Names{"flint.lock"});
   const Status status = env_->LockDirectory(directory_.path(), &second);
   EXPECT_EQ(status.code(), Code::kLocked);
-  EXPECT_EQ(status.message(),
-            "data directory is already locked by another limiter: " + directory_.path());
+  const std::string message =
+      "data directory is already locked by another limiter: " + directory_.path();
+  EXPECT_EQ(status.message().substr(0, message.size()), message);
   EXPECT_EQ(second, nullptr);
   lock.reset();
   EXPECT_TRUE(env_->LockDirectory(directory_.path(), &second).ok());
@@ -379,7 +395,8 @@ TEST_P(EnvTest, RandomBytesDiffer) {
 class PosixEnvTest : public testing::Test {
  protected:
   ~PosixEnvTest() override {
-    for (SystemCallHook* hook : {&flock_hook, &fallocate_hook, &pwrite_hook, &sync_hook}) {
+    for (SystemCallHook* hook :
+         {&flock_hook, &fallocate_hook, &pwrite_hook, &sync_hook, &mmap_hook, &random_hook}) {
       *hook = nullptr;
     }
   }
@@ -582,7 +599,8 @@ TEST_F(PosixEnvTest, NothingStaysOpenAcrossExec) {
     EXPECT_NE(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
     ++opened;
   }
-  EXPECT_EQ(opened, 3);  // the file, and two for the lock; a store needs none once mapped
+  // The file, the directory, and two for the lock; a store needs none once mapped.
+  EXPECT_EQ(opened, 4);
   file.reset();
   lock.reset();
   EXPECT_EQ(open_descriptors(), before);
@@ -620,11 +638,10 @@ TEST_F(PosixEnvTest, AChildDoesNotInheritTheMapping) {
   EXPECT_TRUE(HoldsInChild([&] { return !is_mapped(); }));
 }
 
-TEST_F(PosixEnvTest, AbandoningInAChildLeavesTheParentsLock) {
+TEST_F(PosixEnvTest, EndingALockInAChildLeavesTheParents) {
   std::unique_ptr<DirectoryLock> lock;
   ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
   EXPECT_TRUE(HoldsInChild([&] {
-    lock->AbandonInChild();
     lock.reset();
     return true;
   }));
@@ -873,6 +890,246 @@ TEST_F(PosixEnvTest, CreatedDirectoriesAreSyncedIntoTheirParents) {
   };
   ASSERT_TRUE(env_->CreateDirectories(Path("one/two/three")).ok());
   EXPECT_EQ(synced, (Names{directory_.path(), Path("one"), Path("one/two")}));
+}
+
+// ---- A directory that is held open
+// ---------------------------------------------------------------
+
+// A deployment renames the directory, or switches a link, and makes another in its place.
+TEST_F(PosixEnvTest, ALockedDirectoryIsReachedWhateverStandsAtItsPath) {
+  const std::string data = Path("data");
+  ASSERT_TRUE(env_->CreateDirectories(data).ok());
+  std::unique_ptr<DirectoryLock> lock;
+  ASSERT_TRUE(env_->LockDirectory(data, &lock).ok());
+  const std::shared_ptr<Env> inside = lock->directory();
+  ASSERT_TRUE(env_->Rename(data, Path("moved")).ok());
+  ASSERT_TRUE(env_->CreateDirectories(data).ok());
+
+  std::unique_ptr<File> file;
+  std::unique_ptr<StoreFile> store;
+  bool exists = false;
+  Names names;
+  ASSERT_TRUE(inside->OpenFile(data + "/one", OpenMode::kCreate, &file).ok());
+  ASSERT_TRUE(inside->OpenStore(data + "//store", 4096, StoreMode::kMapped, &store).ok());
+  ASSERT_TRUE(inside->Link(data + "/one", data + "/two").ok());
+  ASSERT_TRUE(inside->Rename(data + "/one", data + "/three").ok());
+  ASSERT_TRUE(inside->SyncDirectory(data).ok());
+  ASSERT_TRUE(inside->Exists(data + "/three", &exists).ok());
+  EXPECT_TRUE(exists);
+  ASSERT_TRUE(inside->List(data, &names).ok());
+  EXPECT_EQ(names, (Names{"flint.lock", "store", "three", "two"}));
+  ASSERT_TRUE(inside->Remove(data + "/two").ok());
+  const Status missing = inside->OpenFile(data + "/two", OpenMode::kRead, &file);
+  EXPECT_EQ(missing.message(), "cannot open " + data + "/two: No such file or directory");
+
+  ASSERT_TRUE(env_->List(data, &names).ok());
+  EXPECT_EQ(names, Names{});
+  ASSERT_TRUE(env_->List(Path("moved"), &names).ok());
+  EXPECT_EQ(names, (Names{"flint.lock", "store", "three"}));
+  // Another directory whose name begins alike is not inside.
+  ASSERT_TRUE(inside->OpenFile(data + "2", OpenMode::kCreate, &file).ok());
+  EXPECT_TRUE(std::filesystem::exists(data + "2"));
+}
+
+TEST_F(PosixEnvTest, SyncingAHeldDirectoryNeedsNoDescriptor) {
+  std::unique_ptr<DirectoryLock> lock;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  EXPECT_TRUE(HoldsInChild([&] {
+    const rlimit none{.rlim_cur = 0, .rlim_max = 0};
+    return setrlimit(RLIMIT_NOFILE, &none) == 0 && !env_->SyncDirectory(directory_.path()).ok() &&
+           lock->directory()->SyncDirectory(directory_.path()).ok();
+  }));
+}
+
+// What a program prints would go into a file that has become one of these.
+TEST_F(PosixEnvTest, NothingOpensAsAStandardDescriptor) {
+  EXPECT_TRUE(HoldsInChild([&] {
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) close(fd);
+    std::unique_ptr<File> file;
+    std::unique_ptr<StoreFile> store;
+    std::unique_ptr<DirectoryLock> lock;
+    bool all = env_->OpenFile(Path("file"), OpenMode::kCreate, &file).ok() &&
+               env_->OpenStore(Path("store"), 4096, StoreMode::kWritten, &store).ok() &&
+               env_->LockDirectory(directory_.path(), &lock).ok();
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+      all = all && fcntl(fd, F_GETFD) < 0;
+    }
+    return all;
+  }));
+}
+
+// ---- Locks and forks
+// -----------------------------------------------------------------------------
+
+// A process forks while another of its threads is about to lock, and ends without unlocking; the
+// child lives on.
+TEST_F(PosixEnvTest, AForkDuringLockingDoesNotKeepTheLock) {
+  int to_child[2];
+  int from_child[2];
+  ASSERT_EQ(pipe(to_child), 0);
+  ASSERT_EQ(pipe(from_child), 0);
+  const pid_t parent = fork();
+  if (parent == 0) {
+    flock_hook = [&, forked = false](int) mutable {
+      if (!std::exchange(forked, true) && fork() == 0) {
+        close(to_child[1]);
+        char byte = 0;
+        if (write(from_child[1], "c", 1) != 1) _exit(1);
+        _exit(read(to_child[0], &byte, 1) == 0 ? 0 : 1);
+      }
+      return 0;
+    };
+    std::unique_ptr<DirectoryLock> lock;
+    _exit(env_->LockDirectory(directory_.path(), &lock).ok() ? 0 : 1);
+  }
+  int state = 1;
+  ASSERT_EQ(waitpid(parent, &state, 0), parent);
+  EXPECT_EQ(state, 0);
+  char byte = 0;
+  ASSERT_EQ(read(from_child[0], &byte, 1), 1);
+  std::unique_ptr<DirectoryLock> lock;
+  const Status status = env_->LockDirectory(directory_.path(), &lock);
+  EXPECT_TRUE(status.ok()) << status.message();
+  for (const int fd : {to_child[0], to_child[1], from_child[0], from_child[1]}) close(fd);
+}
+
+TEST_F(PosixEnvTest, AForkedChildOfAHolderDoesNotKeepTheLock) {
+  int to_child[2];
+  int from_child[2];
+  ASSERT_EQ(pipe(to_child), 0);
+  ASSERT_EQ(pipe(from_child), 0);
+  std::unique_ptr<DirectoryLock> lock;
+  char byte = 0;
+  const pid_t parent = fork();
+  if (parent == 0) {
+    if (!env_->LockDirectory(directory_.path(), &lock).ok()) _exit(1);
+    if (fork() != 0) _exit(0);
+    close(to_child[1]);
+    if (write(from_child[1], "c", 1) != 1) _exit(1);
+    _exit(read(to_child[0], &byte, 1) == 0 ? 0 : 1);
+  }
+  int state = 1;
+  ASSERT_EQ(waitpid(parent, &state, 0), parent);
+  EXPECT_EQ(state, 0);
+  ASSERT_EQ(read(from_child[0], &byte, 1), 1);
+  EXPECT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  for (const int fd : {to_child[0], to_child[1], from_child[0], from_child[1]}) close(fd);
+}
+
+// ---- Who holds a lock, and waiting for it
+// ---------------------------------------------------------
+
+TEST_F(PosixEnvTest, TheLockFileSaysWhoHoldsIt) {
+  std::unique_ptr<DirectoryLock> lock;
+  std::unique_ptr<DirectoryLock> second;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());
+  std::ifstream file(Path("flint.lock"));
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::string pid = std::to_string(getpid());
+  EXPECT_EQ(text.find("pid " + pid + "\nsince "), 0u) << text;
+  EXPECT_NE(text.find(" UTC\nsocket \n"), std::string::npos) << text;
+  const Status status = env_->LockDirectory(directory_.path(), &second);
+  EXPECT_EQ(status.code(), Code::kLocked);
+  EXPECT_NE(status.message().find(" (by process " + pid + " since 20"), std::string::npos)
+      << status.message();
+  // It is text that anyone may have written.
+  std::ofstream(Path("flint.lock")) << "pid \x1b[2J\nsince now\n";
+  EXPECT_EQ(env_->LockDirectory(directory_.path(), &second).message(),
+            "data directory is already locked by another limiter: " + directory_.path());
+}
+
+TEST_F(PosixEnvTest, WaitingForALockTakesItWhenItIsFree) {
+  std::unique_ptr<DirectoryLock> first;
+  std::unique_ptr<DirectoryLock> second;
+  ASSERT_TRUE(env_->LockDirectory(directory_.path(), &first).ok());
+  const std::string held = env_->LockDirectory(directory_.path(), &second).message();
+  EXPECT_EQ(AwaitLock(env_, directory_.path(), 0, &second).message(), held);
+  const Status late = AwaitLock(env_, directory_.path(), 1'000'000, &second);
+  EXPECT_EQ(late.code(), Code::kLocked);
+  EXPECT_EQ(late.message(), held + "; waited 0.001 s for it");
+  int calls = 0;
+  flock_hook = [&](int) {
+    if (++calls == 3) first.reset();
+    return 0;
+  };
+  EXPECT_TRUE(AwaitLock(env_, directory_.path(), UINT64_MAX, &second).ok());
+  EXPECT_GE(calls, 3);
+}
+
+TEST_F(PosixEnvTest, ASandboxThatForbidsLockingIsNamed) {
+  flock_hook = [](int) { return EPERM; };
+  std::unique_ptr<DirectoryLock> lock;
+  const Status status = env_->LockDirectory(directory_.path(), &lock);
+  EXPECT_EQ(status.code(), Code::kUnsupported);
+  EXPECT_EQ(status.detail()->system_errno, EPERM);
+  EXPECT_EQ(status.message().find("the system call flock is not allowed, so " + directory_.path() +
+                                  " cannot be locked; a sandbox"),
+            0u)
+      << status.message();
+}
+
+// ---- What a file system or a sandbox does without
+// -------------------------------------------------
+
+TEST_F(PosixEnvTest, WhereNothingCanBeMappedAStoreIsWritten) {
+  for (const int error : {EINVAL, ENODEV, EOPNOTSUPP, ENOSYS, EPERM}) {
+    mmap_hook = [error](int) { return error; };
+    std::unique_ptr<StoreFile> store;
+    const Status status = env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store);
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(store->memory().file, nullptr);
+    store->StoreWord(8, 0x0102030405060708);
+    EXPECT_FALSE(store->failed());
+    EXPECT_EQ(Decode64(store->data() + 8), 0x0102030405060708u);
+  }
+  mmap_hook = [](int) { return ENOMEM; };
+  std::unique_ptr<StoreFile> store;
+  const Status status = env_->OpenStore(Path("store"), 4096, StoreMode::kMapped, &store);
+  EXPECT_EQ(status.code(), Code::kNoMemory);
+  EXPECT_EQ(status.message(), "cannot map " + Path("store") +
+                                  " (mapped=\"never\" does without): Cannot allocate memory");
+}
+
+TEST_F(PosixEnvTest, RandomBytesComeFromTheDeviceWhereTheCallIsForbidden) {
+  for (const int error : {ENOSYS, EPERM}) {
+    random_hook = [error](int) { return error; };
+    std::string bytes(1000, '\0');
+    const Status status = env_->Random(bytes.data(), bytes.size());
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_NE(bytes.substr(900), std::string(100, '\0'));
+  }
+}
+
+// ---- For whom things are made
+// ---------------------------------------------------------------------
+
+TEST_F(PosixEnvTest, WhatIsMadeIsForWhomItShallBeWhateverTheUmask) {
+  const int64_t group = geteuid() == 0 ? 12345 : int64_t{getegid()};
+  const std::unique_ptr<Env> shared = env_->WithAccess({.file_mode = 0640, .group = group});
+  const mode_t before = umask(0777);
+  std::unique_ptr<File> file;
+  std::unique_ptr<StoreFile> store;
+  std::unique_ptr<DirectoryLock> lock;
+  const std::string data = Path("parent/data");
+  EXPECT_TRUE(shared->CreateDirectories(data).ok());
+  EXPECT_TRUE(shared->LockDirectory(data, &lock).ok());
+  const std::shared_ptr<Env> inside = lock->directory();
+  EXPECT_TRUE(inside->OpenFile(data + "/file", OpenMode::kCreate, &file).ok());
+  EXPECT_TRUE(inside->OpenStore(data + "/store", 4096, StoreMode::kMapped, &store).ok());
+  EXPECT_TRUE(env_->CreateDirectories(Path("own")).ok());
+  EXPECT_TRUE(env_->OpenFile(Path("own/file"), OpenMode::kCreate, &file).ok());
+  umask(before);
+  const auto expect = [&](const std::string& path, uint32_t mode, int64_t owned_by) {
+    struct stat info;
+    ASSERT_EQ(stat(path.c_str(), &info), 0) << path;
+    EXPECT_EQ(info.st_mode & 0777, mode) << path;
+    EXPECT_EQ(int64_t{info.st_gid}, owned_by) << path;
+  };
+  expect(Path("parent"), 0750, group);
+  expect(data, 0750, group);
+  for (const char* name : {"/file", "/store", "/flint.lock"}) expect(data + name, 0640, group);
+  expect(Path("own"), 0700, getegid());
+  expect(Path("own/file"), 0600, getegid());
 }
 
 TEST_F(PosixEnvTest, ModeShowsWhatWasSet) {

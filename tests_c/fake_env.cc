@@ -246,14 +246,14 @@ class FakeEnv::FakeLock final : public DirectoryLock {
  public:
   FakeLock(FakeEnv* env, std::string path) : env_(env), path_(std::move(path)) {}
   ~FakeLock() override {
-    if (env_ == nullptr) return;
     const std::lock_guard<std::mutex> lock(env_->mutex_);
     env_->locked_.erase(path_);
   }
-  void AbandonInChild() override { env_ = nullptr; }
+  // Directories cannot be renamed here.
+  std::shared_ptr<Env> directory() override { return {std::shared_ptr<void>(), env_}; }
 
  private:
-  FakeEnv* env_;
+  FakeEnv* const env_;
   const std::string path_;
 };
 

@@ -127,6 +127,7 @@ class FakeEnv final : public Env {
   Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) override;
   Status Mode(const std::string& path, uint32_t* mode) override;
   Status Random(void* buffer, size_t size) override;
+  std::unique_ptr<Env> WithAccess(const Access&) override { return nullptr; }  // one user alone
 
  private:
   class FakeFile;

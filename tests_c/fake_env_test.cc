@@ -262,14 +262,6 @@ TEST_F(FakeEnvTest, LocksDieWithTheProcess) {
   }
 }
 
-TEST_F(FakeEnvTest, AnAbandonedLockIsNotReleased) {
-  std::unique_ptr<DirectoryLock> lock;
-  ASSERT_TRUE(env_.LockDirectory("/data", &lock).ok());
-  lock->AbandonInChild();
-  lock.reset();
-  EXPECT_EQ(env_.LockDirectory("/data", &lock).code(), Code::kLocked);
-}
-
 // ---- Failed syncs ------------------------------------------------------------------------------
 
 TEST_F(FakeEnvTest, ALaterSyncDoesNotRepairAFailedOne) {

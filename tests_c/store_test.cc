@@ -12,10 +12,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/bus_guard.h"
@@ -291,6 +293,21 @@ TEST_F(ForeignSignal, AForkedChildGuardsWhatItOpens) {
       ::testing::ExitedWithCode(9), "");
 }
 
+// A ring that is cut short then ends the program, so whoever looks is told before.
+TEST_F(ForeignSignal, AHandlerThatTakesTheGuardsPlaceIsNoticed) {
+  const TemporaryDirectory directory;
+  EXPECT_EXIT(
+      {
+        signal(SIGBUS, SIG_DFL);
+        bool as_expected = !BusGuard::Replaced();
+        GuardSomething(directory);
+        as_expected = as_expected && !BusGuard::Replaced();
+        signal(SIGBUS, ExitWithItsNumber);
+        _exit(as_expected && BusGuard::Replaced() ? 10 : 1);
+      },
+      ::testing::ExitedWithCode(10), "");
+}
+
 TEST_F(ForeignSignal, WithoutMappingsNoHandlerIsInstalled) {
   const TemporaryDirectory directory;
   EXPECT_EXIT(
@@ -411,6 +428,64 @@ TEST_F(CutRing, DoesNotStopAWrittenLimiter) {
     ASSERT_TRUE(Open(true, mode).ok());
     EXPECT_EQ(StatusOf(engine_.get(), "key").totals.allowed, 100u);
     ASSERT_TRUE(engine_->Shutdown().ok());
+  }
+}
+
+// ---- A directory that is exchanged under a limiter
+// -----------------------------------------------
+
+// As deployments do it: the directory is renamed and made anew, or its link is switched.
+TEST(ExchangedDirectory, EachLimiterGoesOnInItsOwn) {
+  for (const bool by_link : {false, true}) {
+    SCOPED_TRACE(by_link);
+    const TemporaryDirectory place;
+    const std::string data = place / "data";
+    std::filesystem::create_directory(place / "one");
+    std::filesystem::create_directory(place / "two");
+    if (by_link) std::filesystem::create_directory_symlink("one", data);
+    FakeClock clock;
+    const auto open = [&](const std::string& path, std::unique_ptr<Engine>* engine) {
+      Engine::Options options = OptionsFor(Env::Posix(), &clock, true);
+      const Status status = Engine::Open(path, std::move(options), engine);
+      EXPECT_TRUE(status.ok()) << status.message();
+      return status.ok();
+    };
+    // So many that the log rotates.
+    const auto use = [](Engine* engine, int times) {
+      Engine::Flags no_sync;
+      no_sync.no_sync = true;
+      for (int i = 0; i < times; ++i) {
+        Engine::Decision decision;
+        const Status status = engine->Check({"key", 1}, no_sync, nullptr, &decision);
+        ASSERT_TRUE(status.ok()) << status.message();
+      }
+      const Status status = engine->Flush();
+      ASSERT_TRUE(status.ok()) << status.message();
+    };
+    std::unique_ptr<Engine> first;
+    std::unique_ptr<Engine> second;
+    ASSERT_TRUE(open(data, &first));
+    ASSERT_TRUE(Configure(first.get(), "key", Hourly(1'000'000)).ok());
+    if (by_link) {
+      std::filesystem::remove(data);
+      std::filesystem::create_directory_symlink("two", data);
+    } else {
+      std::filesystem::rename(data, place / "moved");
+    }
+    ASSERT_TRUE(open(data, &second));
+    ASSERT_TRUE(Configure(second.get(), "key", Hourly(1'000'000)).ok());
+    for (int round = 0; round < 4; ++round) {
+      use(first.get(), 6'000);
+      use(second.get(), 5'000);
+    }
+    ASSERT_TRUE(first->Compact({}).ok());
+    EXPECT_GE(InfoOf(first.get()).compactions, 1u);
+    ASSERT_TRUE(first->Shutdown().ok());
+    ASSERT_TRUE(second->Shutdown().ok());
+    ASSERT_TRUE(open(place / (by_link ? "one" : "moved"), &first));
+    ASSERT_TRUE(open(data, &second));
+    EXPECT_EQ(StatusOf(first.get(), "key").totals.allowed, 24'000u);
+    EXPECT_EQ(StatusOf(second.get(), "key").totals.allowed, 20'000u);
   }
 }
 

@@ -256,5 +256,56 @@ TEST(Time, TableSaysWhatHappens) {
   }
 }
 
+// Nothing would ever be given back: there is no time left that could pass.
+TEST(Time, AClockBeyondItsEndIsRefused) {
+  for (const bool in_memory : {false, true}) {
+    SCOPED_TRACE(in_memory);
+    Machine machine;
+    const auto open = [&] {
+      machine.engine.reset();
+      return Engine::Open(in_memory ? "" : kDirectory, machine.Options(), &machine.engine);
+    };
+    for (const int64_t wall_ns : {ParseTime("2116-01-01 00:00"), int64_t{1} << 62, INT64_MAX}) {
+      machine.clock->SetWallNs(wall_ns);
+      const Status status = open();
+      EXPECT_EQ(status.code(), Code::kInvalidArgument);
+      EXPECT_EQ(status.message(),
+                "the wall clock shows a time after 2115, from which Flint cannot count on; set it "
+                "right and open again");
+    }
+    machine.clock->SetWallNs(ParseTime("2115-12-31 23:59"));
+    ASSERT_TRUE(open().ok());
+    EXPECT_TRUE(Configure(machine.engine.get(), "k", Hourly(1)).ok());
+    EXPECT_TRUE(Allowed(machine.engine.get(), "k"));
+    machine.clock->AdvanceNs(static_cast<int64_t>(kHourNs));
+    EXPECT_TRUE(Allowed(machine.engine.get(), "k"));
+  }
+}
+
+TEST(Time, ADirectoryWhoseTimeHasEndedIsRefused) {
+  Machine machine;
+  machine.clock->SetWallNs(ParseTime("2115-12-31 23:00"));
+  machine.Open();
+  machine.clock->AdvanceNs(2 * static_cast<int64_t>(kHourNs));
+  EXPECT_TRUE(Configure(machine.engine.get(), "k", Hourly(1)).ok());
+  machine.Close();
+  machine.clock->SetWallNs(FakeClock::kStartWallNs);
+  const Status status = machine.TryOpen();
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_EQ(status.message().find("/data: the time of its limits has come to its end"), 0U)
+      << status.message();
+}
+
+TEST(Time, EngineTimeStaysWithinItsBounds) {
+  FakeClock clock;
+  EngineClock engine_clock(&clock);
+  engine_clock.StartAt(INT64_MAX);
+  EXPECT_EQ(engine_clock.Now(), Clock::kMaxNs);
+  clock.SetMonotonic(false);
+  EngineClock injected(&clock);
+  injected.StartAt(Clock::kMaxNs + 1);
+  EXPECT_EQ(injected.Now(), Clock::kMaxNs);
+}
+
 }  // namespace
 }  // namespace flint

@@ -9,7 +9,7 @@ from flint import Limiter
 
 # Runs in an interpreter of its own: the test runner's threads should not be forked.
 SCRIPT_START = """
-import gc, os, sys, threading, time, warnings
+import faulthandler, gc, os, sys, threading, time, warnings
 import flint
 warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads
 
@@ -120,6 +120,27 @@ limiter.reset("api")
 assert limiter.allow("api")
 """
 
+WHILE_LOCKED = """
+lock = limiter._lines._lock
+taken, release = threading.Event(), threading.Event()
+def hold():
+    with lock:
+        taken.set()
+        release.wait()
+holder = threading.Thread(target=hold, daemon=True)
+holder.start()
+taken.wait()
+
+def child():
+    faulthandler.dump_traceback_later(30, exit=True)  # instead of waiting for ever
+    limiter.close()
+fork(child)
+release.set()
+holder.join()
+limiter.reset("api")
+assert limiter.allow("api")
+"""
+
 
 def check(run_python: Callable[..., str], data_dir: Path, script: str) -> None:
     for sync in ["always", "batch"]:
@@ -145,6 +166,12 @@ def test_a_child_exits(run_python: Callable[..., str], data_dir: Path) -> None:
 
 def test_fork_while_threads_are_inside(run_python: Callable[..., str], data_dir: Path) -> None:
     check(run_python, data_dir, WHILE_BUSY)
+
+
+def test_a_child_needs_no_lock_that_a_thread_of_its_parent_held(
+    run_python: Callable[..., str], data_dir: Path
+) -> None:
+    check(run_python, data_dir, WHILE_LOCKED)
 
 
 def test_the_lock_goes_with_the_parent(run_python: Callable[..., str], data_dir: Path) -> None:

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <mutex>
@@ -99,6 +100,16 @@ bool BusGuard::Watch(char* base, size_t size, std::atomic<bool>* failed) {
     return true;
   }
   return false;
+}
+
+bool BusGuard::Replaced() {
+  const std::lock_guard<std::mutex> lock(table_mutex);
+  const bool watching = std::any_of(mappings.begin(), mappings.end(), [](const Mapping& mapping) {
+    return mapping.base.load() != 0;
+  });
+  struct sigaction current;
+  if (!watching || sigaction(SIGBUS, nullptr, &current) != 0) return false;
+  return (current.sa_flags & SA_SIGINFO) == 0 || current.sa_sigaction != OnBusError;
 }
 
 void BusGuard::Unwatch(const char* base) {

@@ -18,6 +18,9 @@ class BusGuard {
   // Unwatch. Any thread.
   static bool Watch(char* base, size_t size, std::atomic<bool>* failed);
   static void Unwatch(const char* base);
+  // Whether a mapping is watched and another handler has taken the guard's place since. It is not
+  // put back: whoever installed that one relies on it.
+  static bool Replaced();
 };
 
 }  // namespace flint

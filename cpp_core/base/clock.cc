@@ -6,18 +6,20 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+
+#include "base/posix_file.h"
 
 namespace flint {
 namespace {
 
-constexpr int64_t kMaxNs = int64_t{1} << 62;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 int64_t ReadWallNs() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
   // It may be set to before 1970.
-  const int64_t seconds = std::clamp<int64_t>(now.tv_sec, 0, kMaxNs / kNsPerSecond - 1);
+  const int64_t seconds = std::clamp<int64_t>(now.tv_sec, 0, Clock::kMaxNs / kNsPerSecond - 1);
   return seconds * kNsPerSecond + now.tv_nsec;
 }
 
@@ -44,11 +46,11 @@ bool ParseBootId(const char* text, size_t size, BootId* id) {
 
 BootId ReadBootId() {
   BootId id{};
-  const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-  if (fd >= 0) {
+  constexpr char kPath[] = "/proc/sys/kernel/random/boot_id";
+  const Descriptor file(OpenDescriptor({AT_FDCWD, kPath, kPath}, O_RDONLY));
+  if (file.get() >= 0) {
     char text[64];
-    const ssize_t got = read(fd, text, sizeof(text));
-    close(fd);
+    const ssize_t got = read(file.get(), text, sizeof(text));
     if (got > 0 && ParseBootId(text, static_cast<size_t>(got), &id)) return id;
   }
   // Sixteen bytes come in one piece once the system has any; before that, zeros must do.
@@ -64,11 +66,35 @@ class SystemClock final : public Clock {
   BootId Boot() const override { return boot_id_; }
   bool monotonic() const override { return true; }
 
+  Status Check() const override {
+    timespec now{};
+    if (clock_gettime(CLOCK_BOOTTIME, &now) != 0) {
+      return Status::FromErrno(Code::kUnsupported, errno,
+                               "cannot read CLOCK_BOOTTIME, the clock that Flint counts by; a "
+                               "sandbox around this process has to allow clock_gettime");
+    }
+    if (clock_gettime(CLOCK_REALTIME, &now) != 0) {
+      return Status::FromErrno(Code::kUnsupported, errno,
+                               "cannot read CLOCK_REALTIME, the wall clock; a sandbox around this "
+                               "process has to allow clock_gettime");
+    }
+    return Clock::Check();
+  }
+
  private:
   const BootId boot_id_ = ReadBootId();
 };
 
 }  // namespace
+
+Status Clock::Check() const {
+  const int64_t wall_ns = WallNs();
+  if (wall_ns < 0) return Status(Code::kInvalidArgument, "the clock shows a time before 1970");
+  if (wall_ns < kEndNs) return Status();
+  return Status(Code::kInvalidArgument,
+                "the wall clock shows a time after 2115, from which Flint cannot count on; set it "
+                "right and open again");
+}
 
 const Clock* Clock::System() {
   // Never destroyed: threads may ask for the time while the process exits.

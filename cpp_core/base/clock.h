@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "base/status.h"
+
 namespace flint {
 
 // 16 bytes that change with every boot of the machine.
@@ -14,7 +16,14 @@ using BootId = std::array<uint8_t, 16>;
 // under engine locks, and must not block.
 class Clock {
  public:
+  static constexpr int64_t kMaxNs = int64_t{1} << 62;  // in 2116, on 20 February
+  // 2116-01-01 00:00 UTC. A clock that shows this or more leaves no time to count, and is wrong.
+  static constexpr int64_t kEndNs = 4'607'280'000'000'000'000;
+
   virtual ~Clock() = default;
+  // Whether it can be read at all, and shows a time that can be counted on from. Asked when a
+  // limiter is opened.
+  virtual Status Check() const;
   // Counts on through suspend, from an arbitrary start. Never goes back when `monotonic()`.
   virtual int64_t BootNs() const = 0;
   virtual int64_t WallNs() const = 0;  // since 1970

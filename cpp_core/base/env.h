@@ -64,18 +64,32 @@ enum class StoreMode {
   kWritten,  // system calls: slower, and nothing is mapped and no signal handled
 };
 
-// An exclusive lock on a data directory, held until destroyed. AbandonInChild closes the
-// descriptors without unlocking; it is called in a forked child only.
+class Env;
+
+// An exclusive lock on a data directory, held until destroyed. A forked child does not share it: in
+// a child its destructor does nothing.
 class DirectoryLock {
  public:
   virtual ~DirectoryLock() = default;
-  virtual void AbandonInChild() = 0;
+  // The locked directory, kept open: paths that begin with its own lead into it whatever stands at
+  // that path by now. It outlives the lock, and syncing the directory needs no new descriptor.
+  virtual std::shared_ptr<Env> directory() = 0;
+};
+
+// Who may read and write what is made.
+struct Access {
+  static constexpr int64_t kOwnGroup = -1;
+  uint32_t file_mode = 0600;
+  int64_t group = kOwnGroup;  // its id
+
+  // Whoever may read a file may also enter its directory.
+  uint32_t directory_mode() const { return file_mode | (file_mode & 0444) >> 2; }
 };
 
 enum class OpenMode {
   kRead,       // must exist
   kReadWrite,  // must exist
-  kCreate,     // must not exist; created with mode 0600
+  kCreate,     // must not exist
 };
 
 class Env {
@@ -83,30 +97,38 @@ class Env {
   virtual ~Env() = default;
   // Opens regular files only: a pipe, a device or a directory is an error.
   virtual Status OpenFile(const std::string& path, OpenMode mode, std::unique_ptr<File>* file) = 0;
-  // Opens (creating with mode 0600 or resizing) a store file of exactly `size` bytes. What it held
-  // is still there; what was added reads as zero. All of its blocks are allocated.
+  // Opens (creating or resizing) a store file of exactly `size` bytes. What it held is still
+  // there; what was added reads as zero. All of its blocks are allocated.
   virtual Status OpenStore(const std::string& path, size_t size, StoreMode mode,
                            std::unique_ptr<StoreFile>* store) = 0;
   virtual Status Exists(const std::string& path, bool* exists) = 0;
   // Names (not paths) in a directory, sorted, without "." and "..".
   virtual Status List(const std::string& directory, std::vector<std::string>* names) = 0;
-  // Creates a directory with mode 0700, and its parents; it is fine if it exists. What it creates
-  // is synced into its parent. Fails with kInvalidArgument when something on the way is not a
-  // directory.
+  // Creates a directory and its parents; it is fine if it exists. What it creates is synced into
+  // its parent. Fails with kInvalidArgument when something on the way is not a directory.
   virtual Status CreateDirectories(const std::string& path) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
   virtual Status Link(const std::string& from, const std::string& to) = 0;
   virtual Status Remove(const std::string& path) = 0;
   // flock on the directory and on `<path>/flint.lock`, both then checked to be still the ones on
-  // disk. kLocked when held elsewhere, kPermission when not allowed, kUnsupported when the file
-  // system cannot lock: three different errors.
+  // disk. The file then tells who holds the lock and since when. kLocked, with what the file tells,
+  // when held elsewhere; kPermission when the directory is not to be used; kUnsupported when the
+  // file system, or a sandbox around the process, does not let it lock: three different errors.
   virtual Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) = 0;
   // Permission bits of a path, as stat's st_mode & 07777.
   virtual Status Mode(const std::string& path, uint32_t* mode) = 0;
   virtual Status Random(void* buffer, size_t size) = 0;
+  // The same, but what it makes is made for others too; Posix() alone makes it for its user (0600,
+  // and 0700 for directories). Whatever the umask.
+  virtual std::unique_ptr<Env> WithAccess(const Access& access) = 0;
 
   static Env* Posix();
 };
+
+// LockDirectory, tried again for as long as another holds the lock and `timeout_ns` is not over;
+// 0: once.
+Status AwaitLock(Env* env, const std::string& path, uint64_t timeout_ns,
+                 std::unique_ptr<DirectoryLock>* lock);
 
 }  // namespace flint

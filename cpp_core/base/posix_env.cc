@@ -35,12 +35,14 @@ std::string Parent(const std::string& path) {
   return parent_end == std::string::npos ? "/" : path.substr(0, parent_end + 1);
 }
 
-Status Failure(const char* what, const std::string& path) {
+Status Failure(const std::string& what, const std::string& path) {
   return Status::FromErrno(errno, what + path);
 }
 
-class PosixEnv final : public Env {
+class PosixEnv : public Env {
  public:
+  explicit PosixEnv(const Access& access) : access_(access) {}
+
   Status OpenFile(const std::string& path, OpenMode mode, std::unique_ptr<File>* file) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
     int flags = O_RDONLY;
@@ -48,7 +50,7 @@ class PosixEnv final : public Env {
     if (mode == OpenMode::kCreate) flags = O_RDWR | O_CREAT | O_EXCL;
     Descriptor descriptor;
     struct stat info;
-    FLINT_RETURN_IF_ERROR(OpenRegular(path, flags, &descriptor, &info));
+    FLINT_RETURN_IF_ERROR(OpenRegular(PlaceOf(path), flags, access_, &descriptor, &info));
     *file = MakePosixFile(std::move(descriptor), path);
     return Status();
   }
@@ -56,21 +58,24 @@ class PosixEnv final : public Env {
   Status OpenStore(const std::string& path, size_t size, StoreMode mode,
                    std::unique_ptr<StoreFile>* store) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
-    return OpenPosixStore(path, size, mode, store);
+    return OpenPosixStore(PlaceOf(path), size, mode, access_, store);
   }
 
   Status Exists(const std::string& path, bool* exists) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
     struct stat info;
-    *exists = stat(path.c_str(), &info) == 0;
+    *exists = Examine(path, &info) == 0;
     if (!*exists && errno != ENOENT && errno != ENOTDIR) return Failure("cannot examine ", path);
     return Status();
   }
 
   Status List(const std::string& directory, std::vector<std::string>* names) override {
     FLINT_RETURN_IF_ERROR(CheckPath(directory));
-    std::unique_ptr<DIR, int (*)(DIR*)> stream(opendir(directory.c_str()), closedir);
+    Descriptor descriptor(OpenDescriptor(PlaceOf(directory), O_RDONLY | O_DIRECTORY));
+    if (descriptor.get() < 0) return Failure("cannot open ", directory);
+    std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(descriptor.get()), closedir);
     if (stream == nullptr) return Failure("cannot open ", directory);
+    static_cast<void>(descriptor.Release());  // the stream closes it
     names->clear();
     for (;;) {
       errno = 0;
@@ -88,7 +93,7 @@ class PosixEnv final : public Env {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
     std::vector<std::string> missing;
     std::string existing = path;
-    for (struct stat info; stat(existing.c_str(), &info) != 0; existing = Parent(existing)) {
+    for (struct stat info; Examine(existing, &info) != 0; existing = Parent(existing)) {
       // ENOTDIR: a parent is a file, which the loop is about to find. A directory that is its own
       // parent is missing only when the working directory has been removed.
       const bool climb = errno == ENOENT || errno == ENOTDIR;
@@ -104,81 +109,172 @@ class PosixEnv final : public Env {
 
   Status SyncDirectory(const std::string& path) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
-    const Descriptor directory(OpenDescriptor(path, O_RDONLY | O_DIRECTORY));
+    const Descriptor directory(OpenDescriptor(PlaceOf(path), O_RDONLY | O_DIRECTORY));
     if (directory.get() < 0) return Failure("cannot open ", path);
-    if (RetryInterrupted([&] { return fsync(directory.get()); }) != 0) {
-      return Failure("cannot sync ", path);
-    }
-    return Status();
+    return SyncOpen(directory.get(), path);
   }
 
   Status Rename(const std::string& from, const std::string& to) override {
     FLINT_RETURN_IF_ERROR(CheckPath(from));
     FLINT_RETURN_IF_ERROR(CheckPath(to));
-    if (rename(from.c_str(), to.c_str()) != 0) return Failure("cannot rename ", from + " to " + to);
+    const Place source = PlaceOf(from);
+    const Place target = PlaceOf(to);
+    if (renameat(source.directory, source.name.c_str(), target.directory, target.name.c_str()) !=
+        0) {
+      return Failure("cannot rename ", from + " to " + to);
+    }
     return Status();
   }
 
   Status Link(const std::string& from, const std::string& to) override {
     FLINT_RETURN_IF_ERROR(CheckPath(from));
     FLINT_RETURN_IF_ERROR(CheckPath(to));
-    if (link(from.c_str(), to.c_str()) != 0) return Failure("cannot link ", from + " to " + to);
+    const Place source = PlaceOf(from);
+    const Place target = PlaceOf(to);
+    if (linkat(source.directory, source.name.c_str(), target.directory, target.name.c_str(), 0) !=
+        0) {
+      return Failure("cannot link ", from + " to " + to);
+    }
     return Status();
   }
 
   Status Remove(const std::string& path) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
-    if (unlink(path.c_str()) != 0) return Failure("cannot remove ", path);
+    const Place place = PlaceOf(path);
+    if (unlinkat(place.directory, place.name.c_str(), 0) != 0) {
+      return Failure("cannot remove ", path);
+    }
     return Status();
   }
 
-  Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) override {
-    FLINT_RETURN_IF_ERROR(CheckPath(path));
-    return LockPosixDirectory(path, lock);
-  }
+  Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) override;
 
   Status Mode(const std::string& path, uint32_t* mode) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
     struct stat info;
-    if (stat(path.c_str(), &info) != 0) return Failure("cannot examine ", path);
+    if (Examine(path, &info) != 0) return Failure("cannot examine ", path);
     *mode = info.st_mode & 07777;
     return Status();
   }
 
+  // Where a sandbox does not know the newer call, the device does.
   Status Random(void* buffer, size_t size) override {
     char* at = static_cast<char*>(buffer);
     while (size > 0) {
       const ssize_t n = RetryInterrupted([&] { return getrandom(at, size, 0); });
-      if (n < 0) return Status::FromErrno(errno, "cannot get random bytes");
+      if (n < 0) return ReadRandomDevice(at, size, errno);
       at += n;
       size -= static_cast<size_t>(n);
     }
     return Status();
   }
 
+  std::unique_ptr<Env> WithAccess(const Access& access) override {
+    return std::make_unique<PosixEnv>(access);
+  }
+
+ protected:
+  virtual Place PlaceOf(const std::string& path) const { return {AT_FDCWD, path, path}; }
+
+  static Status SyncOpen(int fd, const std::string& path) {
+    if (RetryInterrupted([&] { return fsync(fd); }) != 0) return Failure("cannot sync ", path);
+    return Status();
+  }
+
  private:
-  static Status CheckDirectory(const std::string& path) {
+  int Examine(const std::string& path, struct stat* info) const {
+    const Place place = PlaceOf(path);
+    return fstatat(place.directory, place.name.c_str(), info, 0);
+  }
+
+  Status CheckDirectory(const std::string& path) const {
     struct stat info;
-    if (stat(path.c_str(), &info) != 0) return Failure("cannot examine ", path);
+    if (Examine(path, &info) != 0) return Failure("cannot examine ", path);
     if (S_ISDIR(info.st_mode)) return Status();
     return Status(Code::kInvalidArgument, path + " is not a directory");
   }
 
   // The parent is synced, so that what is later synced inside is not lost with the directory.
   Status CreateDirectory(const std::string& path) {
-    if (mkdir(path.c_str(), 0700) != 0) {
+    const Place place = PlaceOf(path);
+    const uint32_t mode = access_.directory_mode();
+    if (mkdirat(place.directory, place.name.c_str(), mode) != 0) {
       if (errno != EEXIST) return Failure("cannot create ", path);
       return CheckDirectory(path);  // someone else was faster
     }
+    struct stat info;
+    if (Examine(path, &info) != 0) return Failure("cannot examine ", path);
+    // By name: a umask may have left not even its owner the right to open it.
+    if (access_.group != Access::kOwnGroup && info.st_gid != static_cast<gid_t>(access_.group) &&
+        fchownat(place.directory, place.name.c_str(), static_cast<uid_t>(-1),
+                 static_cast<gid_t>(access_.group), AT_SYMLINK_NOFOLLOW) != 0) {
+      return Failure("cannot give to group " + std::to_string(access_.group) + ": ", path);
+    }
+    if ((info.st_mode & 0777) != mode &&
+        fchmodat(place.directory, place.name.c_str(), mode, 0) != 0) {
+      return Failure("cannot set the mode of ", path);
+    }
     return SyncDirectory(Parent(path));
   }
+
+  static Status ReadRandomDevice(char* at, size_t size, int error) {
+    constexpr char kDevice[] = "/dev/urandom";
+    const Descriptor device(OpenDescriptor({AT_FDCWD, kDevice, kDevice}, O_RDONLY));
+    while (size > 0) {
+      const ssize_t n = RetryInterrupted([&] { return read(device.get(), at, size); });
+      if (n <= 0) {
+        return Status::FromErrno(Code::kUnsupported, error,
+                                 "cannot get random bytes: neither the system call getrandom nor "
+                                 "/dev/urandom works; a sandbox around this process has to allow "
+                                 "one of them");
+      }
+      at += n;
+      size -= static_cast<size_t>(n);
+    }
+    return Status();
+  }
+
+  const Access access_;
 };
+
+// What begins with the directory's path is reached through its descriptor.
+class OpenDirectoryEnv final : public PosixEnv {
+ public:
+  OpenDirectoryEnv(const Access& access, Descriptor directory, std::string path)
+      : PosixEnv(access), directory_(std::move(directory)), path_(std::move(path)) {}
+
+  Status SyncDirectory(const std::string& path) override {
+    return path == path_ ? SyncOpen(directory_.get(), path) : PosixEnv::SyncDirectory(path);
+  }
+
+ protected:
+  Place PlaceOf(const std::string& path) const override {
+    if (path == path_) return {directory_.get(), ".", path};
+    if (path.size() <= path_.size() || path[path_.size()] != '/' || !path.starts_with(path_)) {
+      return PosixEnv::PlaceOf(path);
+    }
+    const size_t name = path.find_first_not_of('/', path_.size());
+    return {directory_.get(), name == std::string::npos ? "." : path.substr(name), path};
+  }
+
+ private:
+  const Descriptor directory_;
+  const std::string path_;
+};
+
+Status PosixEnv::LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) {
+  FLINT_RETURN_IF_ERROR(CheckPath(path));
+  const auto make_directory = [&](Descriptor directory) {
+    return std::make_shared<OpenDirectoryEnv>(access_, std::move(directory), path);
+  };
+  return LockPosixDirectory(PlaceOf(path), access_, make_directory, lock);
+}
 
 }  // namespace
 
 Env* Env::Posix() {
   // Never destroyed: threads may still write while the process exits.
-  static PosixEnv* const env = new PosixEnv;
+  static PosixEnv* const env = new PosixEnv(Access());
   return env;
 }
 

@@ -208,16 +208,57 @@ void Descriptor::Close() {
   if (fd_ >= 0) close(Release());
 }
 
-int OpenDescriptor(const std::string& path, int flags) {
-  return RetryInterrupted([&] { return open(path.c_str(), flags | O_CLOEXEC, 0600); });
+int AboveStandard(int fd) {
+  if (fd < 0 || fd > STDERR_FILENO) return fd;
+  const int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return above;
 }
 
-Status OpenRegular(const std::string& path, int flags, Descriptor* descriptor, struct stat* info) {
+int OpenDescriptor(const Place& place, int flags, uint32_t mode) {
+  return AboveStandard(RetryInterrupted(
+      [&] { return openat(place.directory, place.name.c_str(), flags | O_CLOEXEC, mode); }));
+}
+
+Status GiveAccess(int fd, const Place& place, const Access& access) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return Status::FromErrno(errno, "cannot examine " + place.path);
+  if (access.group != Access::kOwnGroup && info.st_gid != static_cast<gid_t>(access.group) &&
+      fchown(fd, static_cast<uid_t>(-1), static_cast<gid_t>(access.group)) != 0) {
+    return Status::FromErrno(
+        errno, "cannot give " + place.path + " to group " + std::to_string(access.group));
+  }
+  if ((info.st_mode & 0777) != access.file_mode && fchmod(fd, access.file_mode) != 0) {
+    return Status::FromErrno(errno, "cannot set the mode of " + place.path);
+  }
+  return Status();
+}
+
+Status OpenRegular(const Place& place, int flags, const Access& access, Descriptor* descriptor,
+                   struct stat* info) {
   // Without O_NONBLOCK, opening a pipe would wait for its other end. Regular files ignore it.
-  Descriptor opened(OpenDescriptor(path, flags | O_NONBLOCK));
-  if (opened.get() < 0) return Status::FromErrno(errno, "cannot open " + path);
-  if (fstat(opened.get(), info) != 0) return Status::FromErrno(errno, "cannot examine " + path);
-  if (!S_ISREG(info->st_mode)) return Status(Code::kIo, path + " is not a regular file");
+  flags |= O_NONBLOCK;
+  Descriptor opened;
+  bool made = false;
+  if ((flags & O_CREAT) == 0 || (flags & O_EXCL) == 0) {
+    opened = Descriptor(OpenDescriptor(place, flags & ~O_CREAT));
+  }
+  if (opened.get() < 0 && (flags & O_CREAT) != 0 && ((flags & O_EXCL) != 0 || errno == ENOENT)) {
+    opened = Descriptor(OpenDescriptor(place, flags | O_EXCL, access.file_mode));
+    made = opened.get() >= 0;
+    // Somebody else was faster.
+    if (!made && (flags & O_EXCL) == 0 && errno == EEXIST) {
+      opened = Descriptor(OpenDescriptor(place, flags & ~O_CREAT));
+    }
+  }
+  if (opened.get() < 0) return Status::FromErrno(errno, "cannot open " + place.path);
+  if (made) FLINT_RETURN_IF_ERROR(GiveAccess(opened.get(), place, access));
+  if (fstat(opened.get(), info) != 0) {
+    return Status::FromErrno(errno, "cannot examine " + place.path);
+  }
+  if (!S_ISREG(info->st_mode)) return Status(Code::kIo, place.path + " is not a regular file");
   *descriptor = std::move(opened);
   return Status();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -34,6 +35,13 @@ class Descriptor {
   int fd_;
 };
 
+// Where something is: a name, from an open directory on; and the path that people know it by.
+struct Place {
+  int directory = AT_FDCWD;
+  std::string name;
+  std::string path;
+};
+
 // Calls until the result is not "interrupted by a signal".
 template <typename Call>
 auto RetryInterrupted(Call call) {
@@ -43,12 +51,20 @@ auto RetryInterrupted(Call call) {
   }
 }
 
-// open(2) with O_CLOEXEC; -1 and errno on failure.
-int OpenDescriptor(const std::string& path, int flags);
+// A new descriptor as one that is none of the three standard ones: where a program has closed
+// those, what it prints would go into our file. -1 and errno, and nothing open, on failure.
+int AboveStandard(int fd);
+
+// open(2) with O_CLOEXEC, above the standard descriptors; -1 and errno on failure.
+int OpenDescriptor(const Place& place, int flags, uint32_t mode = 0);
 
 // Opens what must be a regular file; anything else there (a pipe would block, a device would
-// swallow) is an error. `*info` is its fstat.
-Status OpenRegular(const std::string& path, int flags, Descriptor* descriptor, struct stat* info);
+// swallow) is an error. What O_CREAT makes is accessible as `access` says. `*info` is its fstat.
+Status OpenRegular(const Place& place, int flags, const Access& access, Descriptor* descriptor,
+                   struct stat* info);
+
+// Gives a file that has just been made to whom it is for, whatever the umask.
+Status GiveAccess(int fd, const Place& place, const Access& access);
 
 std::unique_ptr<File> MakePosixFile(Descriptor descriptor, std::string path);
 

@@ -1,14 +1,21 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "base/env.h"
+#include "base/posix_file.h"
 #include "base/status.h"
 
 namespace flint {
 
+// Makes the environment of a directory that is open under `path`.
+using MakeDirectoryEnv = std::function<std::shared_ptr<Env>(Descriptor directory)>;
+
 // Env::LockDirectory for real directories.
-Status LockPosixDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock);
+Status LockPosixDirectory(const Place& place, const Access& access,
+                          const MakeDirectoryEnv& make_directory,
+                          std::unique_ptr<DirectoryLock>* lock);
 
 }  // namespace flint

@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cassert>
 #include <cstring>
 #include <utility>
 
+#include "base/assert.h"
 #include "base/bus_guard.h"
 #include "base/posix_file.h"
 
@@ -29,13 +29,13 @@ class MappedStore final : public StoreFile {
   void set_copy(std::string copy) { copy_ = std::move(copy); }
 
   void Store(uint64_t offset, const void* data, size_t size) override {
-    assert(offset <= size_ && size <= size_ - offset);
+    FLINT_ASSERT(offset <= size_ && size <= size_ - offset);
     std::memcpy(copy_.data() + offset, data, size);
     std::memcpy(base_ + offset, data, size);
   }
 
   void StoreWord(uint64_t offset, uint64_t word) override {
-    assert(offset % sizeof(word) == 0 && offset + sizeof(word) <= size_);
+    FLINT_ASSERT(offset % sizeof(word) == 0 && offset + sizeof(word) <= size_);
     std::memcpy(copy_.data() + offset, &word, sizeof(word));
     __atomic_store_n(reinterpret_cast<uint64_t*>(base_ + offset), word, __ATOMIC_RELEASE);
   }
@@ -60,7 +60,7 @@ class WrittenStore final : public StoreFile {
       : descriptor_(std::move(descriptor)), content_(std::move(content)) {}
 
   void Store(uint64_t offset, const void* data, size_t size) override {
-    assert(offset <= content_.size() && size <= content_.size() - offset);
+    FLINT_ASSERT(offset <= content_.size() && size <= content_.size() - offset);
     std::memcpy(content_.data() + offset, data, size);
     const char* at = content_.data() + offset;
     while (size > 0) {
@@ -103,13 +103,23 @@ Status Resize(int fd, const std::string& path, size_t old_size, size_t size) {
   return Status();
 }
 
-// `*store` stays null when the mapping cannot be guarded.
+// Nothing is wrong with the file then: it is only not to be mapped.
+bool IsRefusal(int error) {
+  return error == EINVAL || error == ENODEV || error == EOPNOTSUPP || error == ENOSYS ||
+         error == EACCES || error == EPERM;
+}
+
+Status CannotMap(const std::string& path) {
+  return Status::FromErrno(errno, "cannot map " + path + " (mapped=\"never\" does without)");
+}
+
+// `*store` stays null when the file cannot be mapped or the mapping not be guarded.
 Status Map(int fd, const std::string& path, size_t size, std::unique_ptr<MappedStore>* store) {
   void* base = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) return Status::FromErrno(errno, "cannot map " + path);
+  if (base == MAP_FAILED) return IsRefusal(errno) ? Status() : CannotMap(path);
   auto mapped = std::make_unique<MappedStore>(static_cast<char*>(base), size);
   if (madvise(base, size, MADV_DONTFORK) != 0) {
-    return Status::FromErrno(errno, "cannot keep children from " + path);
+    return IsRefusal(errno) ? Status() : CannotMap(path);
   }
   if (mapped->Guard()) *store = std::move(mapped);
   return Status();
@@ -130,11 +140,13 @@ Status ReadWhole(int fd, const std::string& path, std::string* content) {
 
 }  // namespace
 
-Status OpenPosixStore(const std::string& path, size_t size, StoreMode mode,
+Status OpenPosixStore(const Place& place, size_t size, StoreMode mode, const Access& access,
                       std::unique_ptr<StoreFile>* store) {
+  const std::string& path = place.path;
   Descriptor descriptor;
   struct stat info;
-  FLINT_RETURN_IF_ERROR(OpenRegular(path, O_RDWR | O_CREAT | O_NOFOLLOW, &descriptor, &info));
+  FLINT_RETURN_IF_ERROR(
+      OpenRegular(place, O_RDWR | O_CREAT | O_NOFOLLOW, access, &descriptor, &info));
   FLINT_RETURN_IF_ERROR(Resize(descriptor.get(), path, static_cast<size_t>(info.st_size), size));
   std::unique_ptr<MappedStore> mapped;
   if (mode == StoreMode::kMapped) {

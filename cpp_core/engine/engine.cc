@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/bus_guard.h"
 #include "engine/engine_internal.h"
 #include "engine/fork_registry.h"
 #include "engine/key.h"
@@ -23,23 +24,20 @@ Engine::Engine(std::string directory, Options options)
                   &recorder_, &clock_, &unusable_) {}
 
 Engine::~Engine() {
-  UnregisterForFork(this);
   if (!closed_.load(std::memory_order_relaxed)) {
     // The log keeps the failure; whoever wants to know it calls Shutdown.
     const Status status = Shutdown();
     static_cast<void>(status);
   }
+  UnregisterForFork(this);
 }
 
 Status Engine::Open(const std::string& directory, Options options,
                     std::unique_ptr<Engine>* engine) {
   std::unique_ptr<Engine> opened(new Engine(directory, std::move(options)));
-  const int64_t wall_ns = opened->clock_.WallNs();
-  if (wall_ns < 0) {
-    return Status(Code::kInvalidArgument, "the clock shows a time before 1970");
-  }
+  FLINT_RETURN_IF_ERROR(opened->options_.clock->Check());
   if (directory.empty()) {
-    opened->clock_.StartAt(wall_ns);
+    opened->clock_.StartAt(opened->clock_.WallNs());
   } else {
     FLINT_RETURN_IF_ERROR(opened->OpenDirectory());
   }
@@ -49,10 +47,26 @@ Status Engine::Open(const std::string& directory, Options options,
   return Status();
 }
 
-Status Engine::OpenDirectory() {
-  Env* const env = options_.env;
+// From here on the environment is that of the open directory: whatever comes to stand at its path,
+// this limiter's files are in the directory that it has locked.
+Status Engine::LockDirectory() {
+  Env* env = options_.env;
+  std::unique_ptr<Env> for_others;
+  if (options_.access.file_mode != Access().file_mode ||
+      options_.access.group != Access::kOwnGroup) {
+    for_others = env->WithAccess(options_.access);
+    env = for_others.get();
+  }
   FLINT_RETURN_IF_ERROR(env->CreateDirectories(directory_));
-  FLINT_RETURN_IF_ERROR(env->LockDirectory(directory_, &lock_));
+  FLINT_RETURN_IF_ERROR(AwaitLock(env, directory_, options_.lock_timeout_ns, &lock_));
+  open_directory_ = lock_->directory();
+  options_.env = open_directory_.get();
+  return Status();
+}
+
+Status Engine::OpenDirectory() {
+  FLINT_RETURN_IF_ERROR(LockDirectory());
+  Env* const env = options_.env;
   FLINT_RETURN_IF_ERROR(env->Mode(directory_, &opened_.directory_mode));
   FLINT_RETURN_IF_ERROR(ConvertLegacy(env, directory_, &opened_.legacy));
 
@@ -65,8 +79,16 @@ Status Engine::OpenDirectory() {
   Recovery recovery(env, directory_, head, clock_.Boot());
   Recovery::Report report;
   FLINT_RETURN_IF_ERROR(recovery.Replay(&replayer, &report));
-  clock_.StartAt(report.fresh ? clock_.WallNs()
-                              : EngineTimeAtOpen(report.clock, replayer.last_time_ns()));
+  const int64_t engine_ns =
+      report.fresh ? clock_.WallNs() : EngineTimeAtOpen(report.clock, replayer.last_time_ns());
+  if (engine_ns >= Clock::kEndNs) {
+    return Status(Code::kInvalidArgument,
+                  directory_ +
+                      ": the time of its limits has come to its end, as a clock that "
+                      "showed a time after 2115 had brought about; nothing would be "
+                      "given back in it. Dump it and begin a new directory");
+  }
+  clock_.StartAt(engine_ns);
   kept_ = std::make_unique<KeptSegments>(
       env, directory_, &clock_,
       KeptSegments::Bounds{options_.history_max_bytes, options_.history_max_age_ns});
@@ -109,15 +131,20 @@ Status Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snaps
 
 // Time has gone on since the last pair by the boot clock if the machine has not been restarted,
 // else by the wall clock; it never goes back, not even behind a record that came after the pair.
+// A boot clock that is another than it was, as in a time namespace or a restored container, may be
+// far ahead: it counts for no more than a day beyond what the wall clock tells.
 int64_t Engine::EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const {
   const int64_t boot_ns = options_.clock->BootNs();
   const int64_t wall_ns = options_.clock->WallNs();
   const bool same_boot = last.boot == options_.clock->Boot() && boot_ns >= last.clock.boot_ns;
-  int64_t elapsed_ns = same_boot ? boot_ns - last.clock.boot_ns : wall_ns - last.clock.wall_ns;
-  elapsed_ns = std::max<int64_t>(elapsed_ns, 0);
+  constexpr int64_t kMostBeyondWallNs = int64_t{24} * 3600 * 1'000'000'000;
+  int64_t elapsed_ns = std::max<int64_t>(wall_ns - last.clock.wall_ns, 0);
+  if (same_boot)
+    elapsed_ns = std::min(boot_ns - last.clock.boot_ns, elapsed_ns + kMostBeyondWallNs);
   if (options_.max_downtime_ns != 0) {
     elapsed_ns = std::min(elapsed_ns, static_cast<int64_t>(options_.max_downtime_ns));
   }
+  elapsed_ns = std::min(elapsed_ns, Clock::kMaxNs - std::min(last.clock.engine_ns, Clock::kMaxNs));
   return std::max(last.clock.engine_ns + elapsed_ns, last_record_ns);
 }
 
@@ -169,7 +196,6 @@ Status Engine::Shutdown() {
 void Engine::AbandonInChild() {
   forked_.store(true, std::memory_order_relaxed);
   unusable_.store(true, std::memory_order_relaxed);
-  if (lock_ != nullptr) lock_->AbandonInChild();
 }
 
 // ---- Reading -----------------------------------------------------------------------------------
@@ -282,6 +308,7 @@ Status Engine::GetInfo(Info* info) {
   info->undecided = undecided_.load(std::memory_order_relaxed);
   info->evicted = recorder_.evicted();
   info->engine_time_ns = clock_.Now();
+  info->bus_guard_replaced = BusGuard::Replaced();
   listing_.GiveUpOldRuns();
   if (read_only_) return GetReadOnlyInfo(info);
   if (log_ == nullptr) return Status();

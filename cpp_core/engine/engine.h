@@ -50,6 +50,8 @@ class Engine {
     uint64_t history_max_bytes = uint64_t{256} << 20;
     uint64_t history_max_age_ns = 0;  // 0: however old
     uint64_t max_downtime_ns = 0;     // 0: however long
+    uint64_t lock_timeout_ns = 0;     // how long to wait for a directory that another has open
+    Access access;                    // of every file and directory that is made
     bool sync_denials = false;        // in always mode
     OnError on_error = OnError::kRaise;
     uint64_t max_keys = 0;  // counters and inline limits; 0: no bound
@@ -130,6 +132,7 @@ class Engine {
     uint64_t undecided = 0;        // checks that on_error answered
     uint64_t evicted = 0;          // keys in use that made room for others
     bool read_only = false;
+    bool bus_guard_replaced = false;  // somebody else handles SIGBUS now
     uint32_t directory_mode = 0;
     int64_t engine_time_ns = 0;
     LegacyReport legacy;  // of opening
@@ -208,7 +211,7 @@ class Engine {
 
   // Makes other calls return kClosed, waits until none is running and syncs.
   Status Shutdown();
-  // Runs in a forked child: gives up the lock and fails every later call.
+  // Runs in a forked child: every later call fails.
   void AbandonInChild();
 
  private:
@@ -222,6 +225,7 @@ class Engine {
 
   Engine(std::string directory, Options options);
 
+  Status LockDirectory();
   Status OpenDirectory();
   Status StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
                   uint64_t segments);
@@ -339,6 +343,7 @@ class Engine {
   const std::string directory_;
   Options options_;
   EngineClock clock_;
+  std::shared_ptr<Env> open_directory_;
   std::unique_ptr<DirectoryLock> lock_;
   Keyspace keyspace_;
   Listing listing_{&keyspace_, &clock_};

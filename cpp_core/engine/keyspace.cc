@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <stdexcept>
 #include <utility>
 
 #include "base/env.h"
@@ -21,7 +22,8 @@ constexpr size_t kSlotsToChooseFrom = 16;
 
 // The secret keeps clients from choosing keys that collide.
 Keyspace::Keyspace() : hash_secret_(XXH3_SECRET_SIZE_MIN) {
-  if (!Env::Posix()->Random(hash_secret_.data(), hash_secret_.size()).ok()) throw std::bad_alloc();
+  const Status status = Env::Posix()->Random(hash_secret_.data(), hash_secret_.size());
+  if (!status.ok()) throw std::runtime_error(status.message());
 }
 
 uint64_t Keyspace::Hash(std::string_view key) const {

@@ -17,8 +17,9 @@ class EngineClock {
   explicit EngineClock(const Clock* clock)
       : clock_(clock), is_system_(clock == Clock::System()), monotonic_(clock->monotonic()) {}
 
-  // Makes engine time `engine_ns` at this moment.
+  // Makes engine time `engine_ns` at this moment; at most 2^62.
   void StartAt(int64_t engine_ns) {
+    engine_ns = std::min(engine_ns, Clock::kMaxNs);
     offset_ns_.store(engine_ns - clock_->BootNs(), std::memory_order_relaxed);
     floor_ns_.store(engine_ns, std::memory_order_relaxed);
   }
@@ -50,11 +51,10 @@ class EngineClock {
   }
 
  private:
-  static constexpr int64_t kMaxTimeNs = int64_t{1} << 62;
   static constexpr int64_t kWallAgeNs = 1'000'000;
 
   int64_t Follow(int64_t boot_ns) const {
-    return std::min(boot_ns + offset_ns_.load(std::memory_order_relaxed), kMaxTimeNs);
+    return std::min(boot_ns + offset_ns_.load(std::memory_order_relaxed), Clock::kMaxNs);
   }
 
   int64_t NotBefore(int64_t now_ns) {

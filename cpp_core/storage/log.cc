@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/check_path.h"
+#include "base/posix_file.h"
 
 namespace flint {
 namespace {
@@ -558,7 +559,7 @@ void Log::Poison(const Status& status) {
 // ---- Watching ----------------------------------------------------------------------------------
 
 Status Log::Watch(int* fd) {
-  *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  *fd = AboveStandard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (*fd < 0) return Status::FromErrno(errno, "cannot make an eventfd");
   const std::lock_guard<std::mutex> lock(wait_mutex_);
   watchers_.push_back(*fd);

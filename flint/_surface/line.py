@@ -19,8 +19,10 @@ enough for it is refused in another way, since a check would take what they wait
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict, deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -130,6 +132,7 @@ class Lines:
         self._lines: dict[str, Line] = {}
         self._leaving: deque[Waiter] = deque()
         self._stood_ns = _standstill_ns()
+        _every_lines.add(self)
         watch = getattr(clock, "_watch", None)
         if watch is not None:
             watch(self)
@@ -240,6 +243,22 @@ class Lines:
             line.remove(line.first())
         if not line:
             del self._lines[waiter.key]
+
+
+# Of all limiters of this process.
+_every_lines: weakref.WeakSet[Lines] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """A forked child has none of the threads that stand in line, and one of them may have held a
+    lock when it was forked: nobody would ever release it."""
+    for lines in list(_every_lines):
+        lines._lock = threading.Lock()
+        lines._lines.clear()
+        lines._leaving.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _boot_ns() -> int:
