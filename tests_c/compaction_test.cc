@@ -11,11 +11,12 @@
 #include <vector>
 
 #include "engine_testing.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {
 
-size_t SealedSegments(const Machine& machine) {
+size_t RotatedSegments(const Machine& machine) {
   size_t count = 0;
   for (const std::string& path : machine.env->Files()) {
     count += path.find("flint.aof.0") != std::string::npos ? 1 : 0;
@@ -153,12 +154,12 @@ TEST(History, IsKeptUpToItsBytesOldestDroppedFirst) {
     ASSERT_TRUE(Engine::Open(kDirectory, std::move(options), &machine.engine).ok());
     ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(100'000'000)).ok());
     FillSegments(machine.engine.get(), "k");
-    const size_t sealed = SealedSegments(machine);
-    ASSERT_GE(sealed, 2u);
+    const size_t rotated = RotatedSegments(machine);
+    ASSERT_GE(rotated, 2u);
     ASSERT_TRUE(machine.engine->Compact({}).ok());
     const uint64_t bytes = InfoOf(machine.engine.get()).history_bytes;
     if (kept_bytes == 0) {
-      EXPECT_EQ(SealedSegments(machine), 0u);
+      EXPECT_EQ(RotatedSegments(machine), 0u);
     }
     if (kept_bytes == 600'000) {
       EXPECT_LE(bytes, kept_bytes);
@@ -166,7 +167,7 @@ TEST(History, IsKeptUpToItsBytesOldestDroppedFirst) {
       EXPECT_EQ(machine.env->Contents(machine.Path("flint.aof.00000000000000000001")), "");
     }
     if (kept_bytes == UINT64_MAX) {
-      EXPECT_GT(SealedSegments(machine), sealed);
+      EXPECT_GT(RotatedSegments(machine), rotated);
     }
     machine.Close();
     machine.Open();
@@ -184,10 +185,10 @@ TEST(History, IsKeptUpToItsAge) {
   ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(100'000'000)).ok());
   FillSegments(machine.engine.get(), "k");
   ASSERT_TRUE(machine.engine->Compact({}).ok());
-  EXPECT_GT(SealedSegments(machine), 0u);
+  EXPECT_GT(RotatedSegments(machine), 0u);
   machine.clock->AdvanceNs(61 * kSecondNs);
   ASSERT_TRUE(machine.engine->Compact({}).ok());
-  EXPECT_LE(SealedSegments(machine), 1u);  // what this compaction itself has just covered
+  EXPECT_LE(RotatedSegments(machine), 1u);  // what this compaction itself has just covered
   machine.Close();
 }
 

@@ -9,6 +9,7 @@
 #include "engine/key.h"
 #include "engine/reading.h"
 #include "engine/replayer.h"
+#include "storage/file_names.h"
 
 namespace flint {
 

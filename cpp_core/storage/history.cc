@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "storage/file_names.h"
 #include "storage/log_reader.h"
 #include "storage/segment.h"
 #include "storage/segment_scanner.h"

@@ -7,6 +7,7 @@
 
 #include "algorithms/algorithm.h"
 #include "base/sha256.h"
+#include "storage/file_names.h"
 #include "storage/legacy_reader.h"
 #include "storage/log_reader.h"
 #include "storage/segment.h"

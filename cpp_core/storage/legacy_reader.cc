@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/sha256.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {

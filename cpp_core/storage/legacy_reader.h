@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/env.h"
+#include "storage/file_names.h"
 #include "storage/record.h"
 
 namespace flint {

@@ -13,6 +13,7 @@
 
 #include "base/check_path.h"
 #include "base/posix_file.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {
@@ -726,13 +727,13 @@ Status Log::NameActive() {
     previous = previous_;
   }
   const std::string log_path = directory_ + "/" + kLogName;
-  const std::string sealed_name = SealedSegmentName(previous->first_sequence);
-  FLINT_RETURN_IF_ERROR(env_->Link(log_path, directory_ + "/" + sealed_name));
+  const std::string rotated_name = RotatedSegmentName(previous->first_sequence);
+  FLINT_RETURN_IF_ERROR(env_->Link(log_path, directory_ + "/" + rotated_name));
   FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNextName, log_path));
   FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    previous->name = sealed_name;
+    previous->name = rotated_name;
     active->name = kLogName;
   }
   segment_changed_.notify_all();

@@ -36,20 +36,4 @@ inline constexpr uint8_t kFlagCleanClose = 1;
 inline constexpr uint8_t kFlagOneKey = 2;  // of an ALLOW_ALL: several limits of one key
 inline constexpr uint8_t kFlagSkippable = 128;
 
-inline constexpr char kLockName[] = "flint.lock";
-inline constexpr char kLogName[] = "flint.aof";
-inline constexpr char kNextName[] = "flint.aof.next";
-// Written by opening a directory, until it takes over the name flint.aof.
-inline constexpr char kNewName[] = "flint.aof.new";
-inline constexpr char kRingName[] = "flint.ring";
-inline constexpr char kRingTemporaryName[] = "flint.ring.tmp";
-inline constexpr char kSnapshotName[] = "flint.snapshot";
-inline constexpr char kSnapshotTemporaryName[] = "flint.snapshot.tmp";
-inline constexpr char kTornPrefix[] = "flint.torn.";
-// Of a directory of Flint 0.1 or 0.2: what it is converted to until that is committed, and what the
-// originals are called then.
-inline constexpr char kImportName[] = "flint.import.tmp";
-inline constexpr char kOldLogName[] = "flint.aof.v0";
-inline constexpr char kOldSnapshotName[] = "flint.snapshot.v0";
-
 }  // namespace flint

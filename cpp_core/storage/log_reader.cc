@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/coding.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {
@@ -28,16 +29,12 @@ struct Found {
   bool has_log_name = false;
 };
 
-bool IsSealedName(const std::string& name) {
-  return name != kLogName && name != kNextName && name != kNewName;
-}
-
-Status OpenAll(Env* env, const std::string& directory, bool sealed_only, LogPath* path,
+Status OpenAll(Env* env, const std::string& directory, bool rotated_only, LogPath* path,
                Found* found) {
   std::vector<std::string> names;
   FLINT_RETURN_IF_ERROR(env->List(directory, &names));
   for (const std::string& name : names) {
-    if (!IsSegmentName(name) || (sealed_only && !IsSealedName(name))) continue;
+    if (!IsSegmentName(name) || (rotated_only && !IsRotatedName(name))) continue;
     std::unique_ptr<SegmentReader> reader;
     const Status status = SegmentReader::Open(env, directory, name, &reader);
     if (status.code() == Code::kCorruption && (name == kNextName || name == kNewName)) {
@@ -58,7 +55,7 @@ Status OpenAll(Env* env, const std::string& directory, bool sealed_only, LogPath
   return Status();
 }
 
-// A crash between linking and renaming leaves two names for one segment; the sealed name stays.
+// A crash between linking and renaming leaves two names for one segment; the rotated one stays.
 void DropSecondNames(Found* found) {
   auto& readers = found->readers;
   std::stable_sort(readers.begin(), readers.end(), [](const auto& a, const auto& b) {
@@ -124,19 +121,12 @@ bool ReadClock(const Record& record, ClockPayload* clock) {
   return true;
 }
 
-bool IsSegmentName(const std::string& name) {
-  if (name == kLogName || name == kNextName || name == kNewName) return true;
-  const std::string prefix = std::string(kLogName) + ".";
-  return name.size() > prefix.size() && name.starts_with(prefix) &&
-         name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
-}
-
 Status FindLogPath(Env* env, const std::string& directory, const Covered& covered,
                    uint64_t last_segment, LogPath* path) {
   Found found;
-  const bool sealed_only = last_segment != UINT64_MAX;
-  path->bounded = sealed_only;
-  FLINT_RETURN_IF_ERROR(OpenAll(env, directory, sealed_only, path, &found));
+  const bool rotated_only = last_segment != UINT64_MAX;
+  path->bounded = rotated_only;
+  FLINT_RETURN_IF_ERROR(OpenAll(env, directory, rotated_only, path, &found));
   DropSecondNames(&found);
   FLINT_RETURN_IF_ERROR(CheckIdentity(found, covered, path));
   auto& readers = found.readers;
@@ -151,7 +141,7 @@ Status FindLogPath(Env* env, const std::string& directory, const Covered& covere
     return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing or empty")
         .At(kLogName, 0, 0);
   }
-  if (!sealed_only && !found.has_log_name && IsSealedName((*newest)->name())) {
+  if (!rotated_only && !found.has_log_name && IsRotatedName((*newest)->name())) {
     return Status(Code::kCorruption, directory + ": the log segment flint.aof is missing")
         .At(kLogName, 0, 0);
   }

@@ -31,7 +31,7 @@ struct LogPath {
   std::vector<std::unique_ptr<SegmentReader>> history;
   // Spare (never started) or superseded by a recovery.
   std::vector<std::unique_ptr<SegmentReader>> others;
-  // Sealed segments whose header cannot be read. They are history, or the path has a gap.
+  // Rotated segments whose header cannot be read. They are history, or the path has a gap.
   std::vector<std::string> damaged;
   // Files that a crash left before they became segments.
   std::vector<std::string> unusable;
@@ -107,8 +107,5 @@ class LogStream {
   size_t first_ring_index_ = 0;  // of its segment
   std::string ring_record_;
 };
-
-// Whether `name` can be a segment's.
-bool IsSegmentName(const std::string& name);
 
 }  // namespace flint

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/coding.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {
@@ -282,7 +283,7 @@ Status Recovery::KeepTornAside() {
 Status Recovery::FreeNewName() {
   for (const auto& reader : path_.segments) {
     if (reader->name() != kNewName) continue;
-    const std::string name = SealedSegmentName(reader->first_sequence());
+    const std::string name = RotatedSegmentName(reader->first_sequence());
     // Whoever committed it may have been killed before that was on disk, and the new name may be
     // that of a segment it supersedes.
     std::unique_ptr<File> file;
@@ -378,7 +379,7 @@ Status Recovery::WriteSegment(const Log::Options& options, const ClockPayload& c
   return Status();
 }
 
-// Every segment of the path that still counts gets its sealed name and its final size; then the
+// Every segment of the path that still counts gets its rotated name and its final size; then the
 // new one becomes flint.aof in one step, so that there is always one.
 Status Recovery::NameFiles(const Log::Segment& taken) {
   std::vector<std::string> superseded = path_.unusable;
@@ -396,9 +397,10 @@ Status Recovery::NameFiles(const Log::Segment& taken) {
       FLINT_RETURN_IF_ERROR(file->Truncate(reader->OffsetOf(sealed_.position)));
       FLINT_RETURN_IF_ERROR(file->Sync());
     }
-    const std::string sealed_path = directory_ + "/" + SealedSegmentName(reader->first_sequence());
-    if (reader->name() == kLogName) FLINT_RETURN_IF_ERROR(env_->Link(path, sealed_path));
-    if (reader->name() == kNextName) FLINT_RETURN_IF_ERROR(env_->Rename(path, sealed_path));
+    const std::string rotated_path =
+        directory_ + "/" + RotatedSegmentName(reader->first_sequence());
+    if (reader->name() == kLogName) FLINT_RETURN_IF_ERROR(env_->Link(path, rotated_path));
+    if (reader->name() == kNextName) FLINT_RETURN_IF_ERROR(env_->Rename(path, rotated_path));
   }
   FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + taken.name, directory_ + "/" + kLogName));
   FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));

@@ -5,6 +5,7 @@
 
 #include "base/coding.h"
 #include "base/crc32c.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {

@@ -1,7 +1,6 @@
 #include "storage/segment.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 
 #include "base/coding.h"
@@ -87,13 +86,6 @@ Status CreateSegment(Env* env, const std::string& directory, const std::string& 
     if (!env->Remove(path).ok()) return status;
   }
   return status;
-}
-
-std::string SealedSegmentName(uint64_t first_sequence) {
-  char text[64];
-  std::snprintf(text, sizeof(text), "%s.%020llu", kLogName,
-                static_cast<unsigned long long>(first_sequence));
-  return text;
 }
 
 Status SegmentReader::Open(Env* env, const std::string& directory, const std::string& name,

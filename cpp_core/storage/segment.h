@@ -31,9 +31,6 @@ Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, Segm
 Status CreateSegment(Env* env, const std::string& directory, const std::string& name,
                      const SegmentHeader& header, bool write_zeros, std::unique_ptr<File>* file);
 
-// "flint.aof.<sequence>", zero-padded so that names sort.
-std::string SealedSegmentName(uint64_t first_sequence);
-
 // Reads a segment's records from its file, whatever it is called.
 class SegmentReader {
  public:

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "algorithms/sliding_window_log.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {

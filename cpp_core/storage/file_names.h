@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+// The names of a directory's files, and how they are told apart.
+namespace flint {
+
+inline constexpr char kLockName[] = "flint.lock";
+// The segment that is being written.
+inline constexpr char kLogName[] = "flint.aof";
+// The one after it, prepared; it keeps this name for a moment after it has been switched to.
+inline constexpr char kNextName[] = "flint.aof.next";
+// Written by opening a directory, until it takes over the name flint.aof.
+inline constexpr char kNewName[] = "flint.aof.new";
+inline constexpr char kRingName[] = "flint.ring";
+inline constexpr char kRingTemporaryName[] = "flint.ring.tmp";
+inline constexpr char kSnapshotName[] = "flint.snapshot";
+inline constexpr char kSnapshotTemporaryName[] = "flint.snapshot.tmp";
+inline constexpr char kTornPrefix[] = "flint.torn.";
+// Of a directory of Flint 0.1 or 0.2: what it is converted to until that is committed, and what the
+// originals are called then.
+inline constexpr char kImportName[] = "flint.import.tmp";
+inline constexpr char kOldLogName[] = "flint.aof.v0";
+inline constexpr char kOldSnapshotName[] = "flint.snapshot.v0";
+
+// The name that a segment has for good once it has been rotated: "flint.aof.<sequence>", with
+// zeros in front so that names sort.
+std::string RotatedSegmentName(uint64_t first_sequence);
+// Whether `name` is one of these.
+bool IsRotatedName(const std::string& name);
+// Whether `name` can be a segment's: a rotated one's, or one of the three above.
+bool IsSegmentName(const std::string& name);
+
+}  // namespace flint
