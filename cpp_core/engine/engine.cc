@@ -101,34 +101,41 @@ Status Engine::OpenDirectory() {
 
   // Time goes on from here, so nothing that comes is earlier.
   const ClockPair now = clock_.Pair();
-  Log::Start start;
+  ResumePoint resume;
   FLINT_RETURN_IF_ERROR(
-      recovery.TakeOver(options_.log, ClockPayload{now, clock_.Boot(), now.engine_ns}, &start));
+      recovery.TakeOver(options_.log, ClockPayload{now, clock_.Boot(), now.engine_ns}, &resume));
   FLINT_RETURN_IF_ERROR(
-      StartLog(std::move(start), head.covered, loaded.bytes, recovery.segments()));
+      StartLog(std::move(resume), head.covered, loaded.bytes, recovery.segments()));
   return kept_->Trim();
 }
 
-Status Engine::StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
+Status Engine::StartLog(ResumePoint resume, const Covered& covered, uint64_t snapshot_bytes,
                         uint64_t segments) {
-  log_ = std::make_unique<Log>(options_.env, directory_, options_.log, &clock_, std::move(start));
+  LogObserver* const observer = this;
+  log_ = std::make_unique<Log>(options_.env, directory_, options_.log, &clock_, std::move(resume),
+                               observer);
   recorder_.set_log(log_.get());
   compactor_ = std::make_unique<Compactor>(options_.env, directory_, log_.get(), &keyspace_,
                                            &clock_, kept_.get());
   compactor_->StartFrom(covered, snapshot_bytes, segments);
-  log_->set_before_sync([this] {
-    // What finds no room stays merged until the next sync, which has to come.
-    if (recorder_.FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
-  });
-  log_->set_on_rotated([this] { compactor_->OnRotated(); });
-  log_->set_on_synced([this] { compactor_->StartIfWorth(); });
-  log_->set_make_room([this] { return kept_->DropOldest(); });
-  log_->set_time_floor([this] { return keyspace_.TimeFloor(&clock_); });
   FLINT_RETURN_IF_ERROR(compactor_->StartThread());
   FLINT_RETURN_IF_ERROR(log_->Run());
   compactor_->StartIfWorth();
   return Status();
 }
+
+// What finds no room stays merged until the next sync, which has to come.
+void Engine::BeforeSync() {
+  if (recorder_.FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
+}
+
+void Engine::OnSynced() { compactor_->StartIfWorth(); }
+
+void Engine::OnRotated() { compactor_->OnRotated(); }
+
+bool Engine::FreeDiskSpace() { return kept_->DropOldest(); }
+
+int64_t Engine::TimeFloor() { return keyspace_.TimeFloor(&clock_); }
 
 // Time has gone on since the last pair by the boot clock if the machine has not been restarted,
 // else by the wall clock; it never goes back, not even behind a record that came after the pair.

@@ -24,6 +24,7 @@
 #include "storage/history.h"
 #include "storage/legacy.h"
 #include "storage/log.h"
+#include "storage/log_observer.h"
 
 namespace flint {
 
@@ -34,7 +35,7 @@ class Reading;
 //
 // Locks, in the order in which they may be taken: shards (several in order of index), the log's.
 // No lock is held across a system call that waits.
-class Engine {
+class Engine final : private LogObserver {
  public:
   // What a check answers that cannot be decided, because the disk is full or failing, the table
   // full or memory short.
@@ -227,8 +228,13 @@ class Engine {
 
   Status LockDirectory();
   Status OpenDirectory();
-  Status StartLog(Log::Start start, const Covered& covered, uint64_t snapshot_bytes,
+  Status StartLog(ResumePoint resume, const Covered& covered, uint64_t snapshot_bytes,
                   uint64_t segments);
+  void BeforeSync() override;
+  void OnSynced() override;
+  void OnRotated() override;
+  bool FreeDiskSpace() override;
+  int64_t TimeFloor() override;
   int64_t EngineTimeAtOpen(const ClockPayload& last, int64_t last_record_ns) const;
   // For changes; the check path looks at one flag.
   Status CheckUsable() const {

@@ -242,8 +242,8 @@ Status Recovery::CheckEnd() {
 
 // ---- Taking over -------------------------------------------------------------------------------
 
-Status Recovery::TakeOver(const Log::Options& options, const ClockPayload& clock,
-                          Log::Start* start) {
+Status Recovery::TakeOver(const LogOptions& options, const ClockPayload& clock,
+                          ResumePoint* resume) {
   if (path_.segments.empty()) {
     FLINT_RETURN_IF_ERROR(env_->Random(path_.directory_id.data(), path_.directory_id.size()));
   }
@@ -253,13 +253,13 @@ Status Recovery::TakeOver(const Log::Options& options, const ClockPayload& clock
   // segment that needs it, one that holds records is replaced after them.
   const auto create_ring = [&] {
     return Ring::Create(env_, directory_, path_.directory_id, options.ring_bytes,
-                        options.store_mode, &start->ring);
+                        options.store_mode, &resume->ring);
   };
   const bool ring_first = !ring_.present();
   if (ring_first) FLINT_RETURN_IF_ERROR(create_ring());
-  FLINT_RETURN_IF_ERROR(WriteSegment(options, clock, start));
-  FLINT_RETURN_IF_ERROR(NameFiles(*start->segment));
-  start->segment->name = kLogName;
+  FLINT_RETURN_IF_ERROR(WriteSegment(options, clock, resume));
+  FLINT_RETURN_IF_ERROR(NameFiles(*resume->segment));
+  resume->segment->name = kLogName;
   return ring_first ? Status() : create_ring();
 }
 
@@ -323,16 +323,16 @@ std::map<uint32_t, std::string_view> Recovery::KeysBoundBeforeTail(
 
 // START and what is taken over, as one run of bytes.
 std::string Recovery::BuildContents(uint64_t generation, const ClockPayload& clock,
-                                    Log::Start* start) {
+                                    ResumePoint* resume) {
   std::string bytes;
-  start->position = sealed_.position;
-  start->sequence = sealed_.sequence;
-  start->crc = ChainStart(generation);
+  resume->position = sealed_.position;
+  resume->sequence = sealed_.sequence;
+  resume->crc = ChainStart(generation);
   const auto add = [&](RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
     const size_t at = bytes.size();
     bytes.resize(at + RecordBytes(payload.size()));
-    start->crc = BuildRecord(bytes.data() + at, start->crc, generation, ++start->sequence, type,
-                             flags, id, payload);
+    resume->crc = BuildRecord(bytes.data() + at, resume->crc, generation, ++resume->sequence, type,
+                              flags, id, payload);
   };
   add(RecordType::kStart, 0, 0,
       Encode(StartPayload{sealed_.position, sealed_.segment, sealed_.generation, sealed_.crc}));
@@ -346,22 +346,22 @@ std::string Recovery::BuildContents(uint64_t generation, const ClockPayload& clo
     add(record.type, flags, record.id, record.payload);
   }
   add(RecordType::kClock, 0, 0, Encode(clock));
-  start->position += bytes.size();
-  start->next_id = largest_id_ + 1;
+  resume->position += bytes.size();
+  resume->next_id = largest_id_ + 1;
   return bytes;
 }
 
 // START is written last: a segment without it is not part of the log, one with it is complete.
-Status Recovery::WriteSegment(const Log::Options& options, const ClockPayload& clock,
-                              Log::Start* start) {
-  auto segment = std::make_shared<Log::Segment>();
+Status Recovery::WriteSegment(const LogOptions& options, const ClockPayload& clock,
+                              ResumePoint* resume) {
+  auto segment = std::make_shared<LogSegment>();
   SegmentHeader& header = segment->header;
   FLINT_RETURN_IF_ERROR(env_->Random(&header.generation, sizeof(header.generation)));
   header.generation |= 1;
   header.directory_id = path_.directory_id;
   header.number = path_.last_number + 1;
   header.epoch = path_.last_epoch + 1;
-  const std::string bytes = BuildContents(header.generation, clock, start);
+  const std::string bytes = BuildContents(header.generation, clock, resume);
   header.capacity = std::max(std::min(kFirstSegmentBytes, options.segment_bytes),
                              kSegmentHeaderBytes + 2 * bytes.size() + kRoomForOwnRecords);
   segment->name = kNewName;
@@ -375,13 +375,13 @@ Status Recovery::WriteSegment(const Log::Options& options, const ClockPayload& c
   FLINT_RETURN_IF_ERROR(segment->file->SyncData());
   FLINT_RETURN_IF_ERROR(segment->file->Write(kSegmentHeaderBytes, bytes.data(), kStartBytes));
   FLINT_RETURN_IF_ERROR(segment->file->SyncData());
-  start->segment = std::move(segment);
+  resume->segment = std::move(segment);
   return Status();
 }
 
 // Every segment of the path that still counts gets its rotated name and its final size; then the
 // new one becomes flint.aof in one step, so that there is always one.
-Status Recovery::NameFiles(const Log::Segment& taken) {
+Status Recovery::NameFiles(const LogSegment& taken) {
   std::vector<std::string> superseded = path_.unusable;
   for (const auto& reader : path_.others) superseded.push_back(reader->name());
   for (const auto& reader : path_.segments) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/env.h"
-#include "storage/log.h"
+#include "storage/log_appender.h"
 #include "storage/log_reader.h"
 #include "storage/snapshot.h"
 
@@ -64,7 +64,7 @@ class Recovery {
   uint64_t segments() const { return path_.segments.size(); }
   std::vector<HistorySegment> history() const;
   // Then: writes the new segment, which commits, names the files and removes what is superseded.
-  Status TakeOver(const Log::Options& options, const ClockPayload& clock, Log::Start* start);
+  Status TakeOver(const LogOptions& options, const ClockPayload& clock, ResumePoint* resume);
 
  private:
   // A place between two records.
@@ -85,10 +85,10 @@ class Recovery {
   bool KnownGeneration(uint64_t generation) const;
   Status KeepTornAside();
   std::map<uint32_t, std::string_view> KeysBoundBeforeTail(const std::vector<Record>& tail) const;
-  std::string BuildContents(uint64_t generation, const ClockPayload& clock, Log::Start* start);
-  Status WriteSegment(const Log::Options& options, const ClockPayload& clock, Log::Start* start);
+  std::string BuildContents(uint64_t generation, const ClockPayload& clock, ResumePoint* resume);
+  Status WriteSegment(const LogOptions& options, const ClockPayload& clock, ResumePoint* resume);
   Status FreeNewName();
-  Status NameFiles(const Log::Segment& taken);
+  Status NameFiles(const LogSegment& taken);
 
   Env* const env_;
   const std::string directory_;

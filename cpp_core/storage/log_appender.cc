@@ -1,0 +1,519 @@
+#include "storage/log_appender.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <utility>
+
+#include "base/check_path.h"
+#include "storage/file_names.h"
+
+namespace flint {
+namespace {
+
+// Kept free in the ring and the segment for the log's own records: seals, clocks, the footer.
+constexpr uint64_t kRingReserveBytes = 2048;
+constexpr uint64_t kSegmentReserveBytes = 1024;
+constexpr size_t kMaxPendingSeals = 4;
+constexpr int64_t kWallStepNs = 1'000'000'000;
+
+}  // namespace
+
+LogAppender::LogAppender(const LogOptions& options, EngineClock* clock, Wakeup* background,
+                         ResumePoint resume)
+    : options_(options),
+      clock_(clock),
+      background_(background),
+      ring_(std::move(resume.ring)),
+      next_id_(resume.next_id),
+      head_(resume.position),
+      sequence_(resume.sequence),
+      crc_(resume.crc),
+      active_(std::move(resume.segment)),
+      synced_(resume.position),
+      scratch_(kMaxRecordBytes),
+      written_(resume.position) {
+  if (options_.always) {
+    active_->file->ExpectAppends(kSegmentHeaderBytes + head_ - active_->start);
+  }
+  unsynced_.push_back(active_);
+  const ClockPair pair = clock_->Pair();
+  wall_minus_boot_ns_ = pair.wall_ns - pair.boot_ns;
+}
+
+// ---- Room --------------------------------------------------------------------------------------
+
+FLINT_CHECK_PATH bool LogAppender::FitsSegment(uint32_t length) const {
+  const uint64_t data_bytes = active_->header.capacity - kSegmentHeaderBytes;
+  return head_ + length + kSegmentReserveBytes <= active_->start + data_bytes;
+}
+
+FLINT_CHECK_PATH AppendOutcome LogAppender::Reserve(uint32_t length) {
+  if (closed_) [[unlikely]]
+    return AppendOutcome::kClosed;
+  if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
+    return AppendOutcome::kPoisoned;
+  const uint64_t waiting = head_ - written_.load(std::memory_order_acquire);
+  if (waiting + length + kRingReserveBytes > ring_->size()) [[unlikely]]
+    return AppendOutcome::kRingFull;
+  if (FitsSegment(length)) [[likely]]
+    return AppendOutcome::kOk;
+  if (prepared_ == nullptr) {
+    prepare_wanted_ = true;
+    return prepare_failed_ ? AppendOutcome::kDiskFull : AppendOutcome::kSegmentFull;
+  }
+  SwitchNow();
+  return AppendOutcome::kOk;
+}
+
+// For what a caller waits with until it may be lost with the power. A denial has used nothing and
+// is no safer in memory, so it is recorded in any case.
+FLINT_CHECK_PATH AppendOutcome LogAppender::ReserveBounded(uint32_t length) {
+  if (events_ - events_synced_ >= options_.max_unsynced_events && head_ > synced_) [[unlikely]]
+    return AppendOutcome::kUnsynced;
+  return Reserve(length);
+}
+
+// Touches memory only: the next segment's header and directory entry are on disk already.
+void LogAppender::SwitchNow() {
+  const std::shared_ptr<LogSegment> next = std::move(prepared_);
+  prepared_ = nullptr;
+  Emit(RecordType::kFooter, 0, 0,
+       Encode(FooterPayload{next->header.generation, next->header.number}));
+  StartPayload start;
+  start.position = head_;
+  start.previous_segment = active_->header.number;
+  start.previous_generation = active_->header.generation;
+  start.previous_crc = crc_;
+  active_->end = head_;
+  previous_ = active_;
+  active_ = next;
+  active_->start = head_;
+  active_->first_sequence = sequence_ + 1;
+  unsynced_.push_back(active_);
+  crc_ = ChainStart(active_->header.generation);
+  next_id_ = 1;
+  prepare_wanted_ = true;  // and the background thread has the old segment to finish
+  Emit(RecordType::kStart, 0, 0, Encode(start));
+  EmitClock();
+}
+
+// ---- Records -----------------------------------------------------------------------------------
+
+FLINT_CHECK_PATH void LogAppender::Advance(uint32_t length, uint32_t crc) {
+  head_ += length;
+  ++sequence_;
+  crc_ = crc;
+}
+
+void LogAppender::Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
+  const uint32_t crc = BuildRecord(scratch_.data(), crc_, active_->header.generation, sequence_ + 1,
+                                   type, flags, id, payload);
+  const uint32_t length = RecordBytes(payload.size());
+  ring_->Put(head_, scratch_.data(), length);
+  Advance(length, crc);
+}
+
+// For the log's own records, which may use the reserve but must leave room to switch segments.
+bool LogAppender::HasReserve(uint32_t length) const {
+  const uint64_t data_bytes = active_->header.capacity - kSegmentHeaderBytes;
+  const uint64_t waiting = head_ - written_.load(std::memory_order_acquire);
+  return head_ + length + kFooterBytes <= active_->start + data_bytes &&
+         waiting + length + kFooterBytes + kStartBytes + kClockBytes <= ring_->size();
+}
+
+// Seals that do not fit stay pending: they go into the next segment, or with the next write.
+void LogAppender::EmitPendingSeals(uint8_t flags) {
+  while (!pending_seals_.empty() && HasReserve(kSealBytes)) {
+    SealPayload seal = pending_seals_.front();
+    pending_seals_.erase(pending_seals_.begin());
+    seal.clock = clock_->Pair();
+    wall_minus_boot_ns_ = seal.clock.wall_ns - seal.clock.boot_ns;
+    Emit(RecordType::kSeal, pending_seals_.empty() ? flags : uint8_t{0}, 0, Encode(seal));
+  }
+}
+
+void LogAppender::EmitClockIfStepped() {
+  if (ClockStepped() && HasReserve(kClockBytes)) EmitClock();
+}
+
+bool LogAppender::ClockStepped() const {
+  const ClockPair pair = clock_->Pair();
+  return std::abs(pair.wall_ns - pair.boot_ns - wall_minus_boot_ns_) > kWallStepNs;
+}
+
+void LogAppender::EmitClock() {
+  const ClockPair pair = clock_->Pair();
+  wall_minus_boot_ns_ = pair.wall_ns - pair.boot_ns;
+  Emit(RecordType::kClock, 0, 0, Encode(ClockPayload{pair, clock_->Boot(), active_->floor_ns}));
+}
+
+FLINT_CHECK_PATH void LogAppender::CountEvent(bool* wake) {
+  ++events_;
+  const uint64_t used = head_ - active_->start;
+  if (background_idle_) {
+    background_idle_ = false;
+    *wake = true;
+  } else if (!options_.always && events_ - events_at_wake_ >= options_.flush_every_events) {
+    events_at_wake_ = events_;
+    *wake = true;
+  }
+  if (prepared_ == nullptr && !prepare_wanted_ && used > active_->header.capacity / 4) {
+    prepare_wanted_ = true;
+    *wake = true;
+  }
+}
+
+FLINT_CHECK_PATH AppendOutcome LogAppender::Appended(bool wake) {
+  if (wake) background_->Wake();
+  if (!ring_->failed()) [[likely]]
+    return AppendOutcome::kOk;
+  // A record that is not in the ring's file does not outlive the process, so it does not count.
+  Fail();
+  background_->Wake();  // to tell all who wait
+  return AppendOutcome::kPoisoned;
+}
+
+AppendOutcome LogAppender::AppendAllow(const KeyBinding& binding, int64_t time_ns, uint64_t cost,
+                                       uint64_t* ticket) {
+  return AppendOne(RecordType::kAllow, binding, time_ns, cost, ticket);
+}
+
+// The check path: the record is built on the stack, and nothing is allocated.
+AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
+                                     uint64_t cost, uint64_t* ticket) {
+  bool wake = false;
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    const AppendOutcome result =
+        type == RecordType::kAllow ? ReserveBounded(kAllowBytes) : Reserve(kAllowBytes);
+    if (result != AppendOutcome::kOk) [[unlikely]]
+      return result;
+    const SegmentHeader& header = active_->header;
+    if (binding.segment != static_cast<uint32_t>(header.number)) return AppendOutcome::kNeedKey;
+    const EventRecord record =
+        BuildEvent(crc_, header.generation, sequence_ + 1, type, binding.id, time_ns, cost);
+    ring_->Put(head_, record);
+    Advance(kAllowBytes, record.crc);
+    *ticket = head_;
+    CountEvent(&wake);
+  }
+  return Appended(wake);
+}
+
+AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const DenyPayload& deny,
+                                      uint64_t* ticket) {
+  if (deny.count == 1) {
+    return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, ticket);
+  }
+  const std::string payload = Encode(deny);
+  bool wake = false;
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    const AppendOutcome result = Reserve(RecordBytes(payload.size()));
+    if (result != AppendOutcome::kOk) return result;
+    if (binding.segment != static_cast<uint32_t>(active_->header.number))
+      return AppendOutcome::kNeedKey;
+    Emit(RecordType::kDeny, 0, binding.id, payload);
+    *ticket = head_;
+    CountEvent(&wake);
+  }
+  return Appended(wake);
+}
+
+AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns,
+                                          bool one_key, uint64_t* ticket) {
+  const auto count = static_cast<uint32_t>(shares.size());
+  const size_t payload_bytes = AllowAllBytes(count);
+  const uint32_t length = RecordBytes(payload_bytes);
+  bool wake = false;
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    const AppendOutcome result = ReserveBounded(length);
+    if (result != AppendOutcome::kOk) return result;
+    const SegmentHeader& header = active_->header;
+    char* const record = scratch_.data();
+    char* const payload = record + kRecordHeaderBytes;
+    EncodeAllowAll(payload, time_ns, count);
+    for (uint32_t i = 0; i < count; ++i) {
+      const KeyBinding& binding = *shares[i].binding;
+      if (binding.segment != static_cast<uint32_t>(header.number)) return AppendOutcome::kNeedKey;
+      EncodeAllowAllItem(payload, i, {binding.id, shares[i].cost});
+    }
+    const uint32_t crc =
+        FinishRecord(record, crc_, header.generation, sequence_ + 1, RecordType::kAllowAll,
+                     one_key ? kFlagOneKey : 0, 0, payload_bytes);
+    ring_->Put(head_, record, length);
+    Advance(length, crc);
+    *ticket = head_;
+    CountEvent(&wake);
+  }
+  return Appended(wake);
+}
+
+AppendOutcome LogAppender::AppendKey(const KeyPayload& key, KeyBinding* binding) {
+  const std::string payload = Encode(key);
+  const std::lock_guard<Mutex> lock(mutex_);
+  const AppendOutcome result = Reserve(RecordBytes(payload.size()));
+  if (result != AppendOutcome::kOk) return result;
+  Emit(RecordType::kKey, 0, next_id_, payload);
+  binding->segment = static_cast<uint32_t>(active_->header.number);
+  binding->id = next_id_++;
+  return AppendOutcome::kOk;
+}
+
+AppendOutcome LogAppender::Append(RecordType type, std::string_view payload, uint64_t* ticket) {
+  bool wake = false;
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    const AppendOutcome result = ReserveBounded(RecordBytes(payload.size()));
+    if (result != AppendOutcome::kOk) return result;
+    Emit(type, 0, 0, payload);
+    *ticket = head_;
+    CountEvent(&wake);
+  }
+  return Appended(wake);
+}
+
+void LogAppender::ExpectEvent() {
+  bool wake = false;
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    CountEvent(&wake);
+  }
+  if (wake) background_->Wake();
+}
+
+void LogAppender::SyncSoon() {
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    if (sync_soon_) return;
+    sync_soon_ = true;
+  }
+  background_->Wake();
+}
+
+void LogAppender::Close() {
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    closed_ = true;
+  }
+  segment_changed_.notify_all();
+}
+
+void LogAppender::Fail() {
+  failed_.store(true, std::memory_order_relaxed);
+  // Whoever waits has looked at it before, or will look again.
+  { const std::lock_guard<Mutex> lock(mutex_); }
+  segment_changed_.notify_all();
+}
+
+uint64_t LogAppender::head() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return head_;
+}
+
+void LogAppender::Count(uint64_t* sequence, uint64_t* head) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  *sequence = sequence_;
+  *head = head_;
+}
+
+uint32_t LogAppender::active_segment() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return static_cast<uint32_t>(active_->header.number);
+}
+
+// ---- Draining and syncing ----------------------------------------------------------------------
+
+void LogAppender::FinishFront() {
+  rotated_.push_back(unsynced_.front());
+  unsynced_.pop_front();
+}
+
+// Ranges never cross a segment's end: a segment is synced to its end before the next one is
+// written, so that a later segment on disk proves the earlier one.
+DrainRange LogAppender::NextRange() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  EmitPendingSeals(0);
+  EmitClockIfStepped();
+  DrainRange range;
+  // A segment may have ended exactly where the last sync did.
+  if (unsynced_.front()->end <= synced_) FinishFront();
+  range.segment = unsynced_.front();
+  range.begin = written_.load(std::memory_order_relaxed);
+  range.end = std::min(head_, range.segment->end);
+  range.events = range.end == head_ ? events_ : events_synced_;
+  range.ends_segment = range.end == range.segment->end;
+  return range;
+}
+
+bool LogAppender::Synced(const DrainRange& range, const SealPayload* seal) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  synced_ = range.end;
+  events_synced_ = range.events;
+  // What an idle seal's own sync made durable is that seal alone: sealing it would never end.
+  if (seal != nullptr && events_ != events_at_idle_seal_) {
+    if (pending_seals_.size() == kMaxPendingSeals) pending_seals_.erase(pending_seals_.begin());
+    pending_seals_.push_back(*seal);
+  }
+  if (range.segment != unsynced_.front() || range.segment->end != range.end) return false;
+  FinishFront();
+  return true;
+}
+
+// ---- Segments ----------------------------------------------------------------------------------
+
+bool LogAppender::WantsSegment(bool retry, SegmentHeader* last) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  if (!prepare_wanted_ || prepared_ != nullptr || closed_) return false;
+  if (active_->name == kNextName) return false;  // just switched to: it must be named first
+  if (prepare_failed_ && !retry) return false;
+  *last = active_->header;
+  return true;
+}
+
+void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    prepare_failed_ = false;
+    prepare_status_ = Status();
+    prepared_ = std::move(next);
+    prepare_wanted_ = false;
+  }
+  segment_changed_.notify_all();
+}
+
+void LogAppender::PrepareFailed(const Status& status) {
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    prepare_failed_ = true;
+    prepare_status_ = status;
+  }
+  segment_changed_.notify_all();
+}
+
+Status LogAppender::no_segment() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return prepare_status_;
+}
+
+std::shared_ptr<LogSegment> LogAppender::DropPrepared() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return std::exchange(prepared_, nullptr);
+}
+
+std::vector<std::shared_ptr<LogSegment>> LogAppender::TakeRotated() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  return std::exchange(rotated_, {});
+}
+
+bool LogAppender::MustName(std::shared_ptr<LogSegment>* active,
+                           std::shared_ptr<LogSegment>* previous) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  if (active_->name != kNextName) return false;
+  *active = active_;
+  *previous = previous_;
+  return true;
+}
+
+void LogAppender::Named(LogSegment* active, LogSegment* previous,
+                        const std::string& previous_name) {
+  {
+    const std::lock_guard<Mutex> lock(mutex_);
+    previous->name = previous_name;
+    active->name = kLogName;
+  }
+  segment_changed_.notify_all();
+}
+
+void LogAppender::AwaitSegment() {
+  std::unique_lock<Mutex> lock(mutex_);
+  const std::shared_ptr<LogSegment> full = active_;
+  while (active_ == full && prepared_ == nullptr && !prepare_failed_ && !closed_ && !failed()) {
+    prepare_wanted_ = true;
+    background_->Wake();
+    segment_changed_.wait(lock);
+  }
+}
+
+Status LogAppender::AwaitPrepared() {
+  std::unique_lock<Mutex> lock(mutex_);
+  prepare_failed_ = false;
+  while (prepared_ == nullptr && !failed()) {
+    if (closed_) return Status::Closed();
+    if (prepare_failed_) return prepare_status_;
+    prepare_wanted_ = true;
+    background_->Wake();
+    segment_changed_.wait(lock);
+  }
+  return Status();
+}
+
+AppendOutcome LogAppender::Switch(std::shared_ptr<LogSegment>* old) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  if (closed_) return AppendOutcome::kClosed;
+  if (failed()) return AppendOutcome::kPoisoned;
+  // Without a prepared one, an append has switched meanwhile.
+  if (prepared_ != nullptr) {
+    const uint64_t waiting = head_ - written_.load(std::memory_order_acquire);
+    if (waiting + kRingReserveBytes > ring_->size()) return AppendOutcome::kRingFull;
+    SwitchNow();
+  }
+  *old = previous_;
+  return AppendOutcome::kOk;
+}
+
+Status LogAppender::AwaitNamed(const LogSegment& old) {
+  std::unique_lock<Mutex> lock(mutex_);
+  segment_changed_.wait(
+      lock, [&] { return (old.name != kLogName && old.name != kNextName) || closed_ || failed(); });
+  return closed_ ? Status::Closed() : Status();
+}
+
+// ---- The background thread ---------------------------------------------------------------------
+
+LogAppender::Backlog LogAppender::TakeBacklog() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  Backlog backlog;
+  backlog.events = events_;
+  backlog.unsynced_events = events_ - events_synced_;
+  backlog.sync_soon = std::exchange(sync_soon_, false);
+  backlog.wants_seal = !pending_seals_.empty() || ClockStepped();
+  backlog.wants_segment = prepare_wanted_;
+  if (backlog.unsynced_events == 0) background_idle_ = true;
+  return backlog;
+}
+
+void LogAppender::ForgetExpected() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  if (head_ <= synced_) events_synced_ = events_;
+}
+
+void LogAppender::EmitIdleSeal() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  EmitPendingSeals(0);
+  EmitClockIfStepped();
+  events_at_idle_seal_ = events_;
+}
+
+void LogAppender::EmitCleanClose() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  if (pending_seals_.empty()) {
+    SealPayload nothing;
+    nothing.generation = active_->header.generation;
+    nothing.begin = nothing.end = head_;
+    nothing.digest = Sha256Of(nullptr, 0);
+    pending_seals_.push_back(nothing);
+  }
+  EmitPendingSeals(kFlagCleanClose);
+  events_at_idle_seal_ = events_;
+}
+
+std::shared_ptr<LogSegment> LogAppender::LastSegment(uint64_t* used) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  *used = kSegmentHeaderBytes + head_ - active_->start;
+  return active_;
+}
+
+}  // namespace flint

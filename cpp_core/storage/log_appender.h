@@ -1,0 +1,243 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/env.h"
+#include "base/mutex.h"
+#include "storage/engine_clock.h"
+#include "storage/record.h"
+#include "storage/ring.h"
+#include "storage/segment.h"
+#include "storage/wakeup.h"
+
+namespace flint {
+
+struct LogOptions {
+  bool always = true;
+  uint64_t flush_every_events = 100;
+  uint64_t flush_every_ns = 100'000'000;
+  uint64_t segment_bytes = uint64_t{8} << 20;  // the largest; the first ones are smaller
+  uint64_t ring_bytes = uint64_t{1} << 20;     // a power of two
+  StoreMode store_mode = StoreMode::kMapped;
+  // With this many events not on disk, appending waits, but for denials; in batch mode.
+  uint64_t max_unsynced_events = UINT64_MAX;
+};
+
+// A segment that is being written or waits to be finished. Guarded by the appender's mutex; `file`
+// is used by whoever holds the drain or sync role, and then by whoever finishes the segment.
+struct LogSegment {
+  std::string name;
+  SegmentHeader header;
+  uint64_t start = 0;  // position of its first record
+  uint64_t first_sequence = 0;
+  uint64_t end = UINT64_MAX;  // set when rotated
+  int64_t floor_ns = 0;       // as of its CLOCK records
+  std::unique_ptr<File> file;
+};
+
+// Where appending goes on: what opening a directory has prepared.
+struct ResumePoint {
+  std::shared_ptr<LogSegment> segment;
+  std::unique_ptr<Ring> ring;
+  uint64_t position = 0;  // everything before it is on disk
+  uint64_t sequence = 0;  // of the last record
+  uint32_t crc = 0;
+  uint32_t next_id = 1;
+};
+
+// What a counter remembers of the log: the segment in which its key has an id, and the id.
+struct KeyBinding {
+  uint32_t segment = 0;
+  uint32_t id = 0;
+};
+
+// What an admission of several keys takes of one of them.
+struct KeyShare {
+  const KeyBinding* binding = nullptr;
+  uint64_t cost = 0;
+};
+
+enum class AppendOutcome {
+  kOk,
+  kNeedKey,      // the key has no id in the active segment yet: AppendKey, then again
+  kRingFull,     // Log::WaitForRoom, then again
+  kSegmentFull,  // likewise
+  kUnsynced,     // likewise: as many events as may be lost with the power are not on disk
+  kDiskFull,     // no space for the next segment, see no_segment(); nothing was changed
+  kPoisoned,
+  kClosed,
+};
+
+// Positions [begin, end) of one segment, to be drained and synced.
+struct DrainRange {
+  std::shared_ptr<LogSegment> segment;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  uint64_t events = 0;  // how many have been synced when it is
+  bool ends_segment = false;
+};
+
+// The append side of the log: gives each record its position, sequence, crc and, for a key, its id,
+// and puts it into the ring. It moves on to the next segment when the active one is full.
+//
+// Any thread may call any method but those that name a role. The mutex is held for the copy of a
+// record, never across a system call; AwaitPrepared and AwaitNamed alone wait.
+class LogAppender {
+ public:
+  // What the background thread decides by.
+  struct Backlog {
+    uint64_t events = 0;
+    uint64_t unsynced_events = 0;
+    bool sync_soon = false;
+    bool wants_seal = false;  // a seal or a clock is waiting to be written
+    bool wants_segment = false;
+  };
+
+  LogAppender(const LogOptions& options, EngineClock* clock, Wakeup* background,
+              ResumePoint resume);
+  LogAppender(const LogAppender&) = delete;
+  LogAppender& operator=(const LogAppender&) = delete;
+
+  // ---- Appending. `*ticket` is what to wait for.
+  AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns, uint64_t cost,
+                            uint64_t* ticket);
+  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, uint64_t* ticket);
+  // At most 1,024.
+  AppendOutcome AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns, bool one_key,
+                               uint64_t* ticket);
+  AppendOutcome AppendKey(const KeyPayload& key, KeyBinding* binding);
+  AppendOutcome Append(RecordType type, std::string_view payload, uint64_t* ticket);
+  // Something will be appended before the next sync: lets that sync come in time.
+  void ExpectEvent();
+  // Has the background thread sync what has been appended now.
+  void SyncSoon();
+  // Appends fail from now on, and those that wait for a segment return.
+  void Close();
+  void Fail();
+  bool failed() const { return failed_.load(std::memory_order_relaxed); }
+  bool ring_failed() const { return ring_->failed(); }
+
+  uint64_t head();
+  void Count(uint64_t* sequence, uint64_t* head);
+  uint32_t active_segment();
+
+  // ---- Draining, in the drain role.
+  // What comes next, up to the head or the end of a segment.
+  DrainRange NextRange();
+  // The bytes in the ring from `position` on, as far as they stand in one piece.
+  std::string_view RingBytes(uint64_t position, uint64_t size) const {
+    return ring_->Bytes(position, size);
+  }
+  // Everything before `position` is in its segment: its place in the ring is free.
+  void SetWritten(uint64_t position) { written_.store(position, std::memory_order_release); }
+  // ---- Syncing, in the sync role. `seal` may be null. True when that ended a segment, which is
+  // now to be finished.
+  bool Synced(const DrainRange& range, const SealPayload* seal);
+
+  // ---- Segments, for SegmentSupply.
+  // Whether the next segment is to be made, after a failure only if `retry`; `*last` is the header
+  // of the active one.
+  bool WantsSegment(bool retry, SegmentHeader* last);
+  void TakePrepared(std::shared_ptr<LogSegment> next);
+  // For want of space, or of descriptors. Until there is one, appends that need it fail.
+  void PrepareFailed(const Status& status);
+  Status no_segment();
+  // Takes the prepared one back, when it is not needed any more; null if there is none.
+  std::shared_ptr<LogSegment> DropPrepared();
+  // Segments that have been synced to their end, to be finished; each is told once.
+  std::vector<std::shared_ptr<LogSegment>> TakeRotated();
+  // Whether the active segment must still get its name, and the one before it its own.
+  bool MustName(std::shared_ptr<LogSegment>* active, std::shared_ptr<LogSegment>* previous);
+  void Named(LogSegment* active, LogSegment* previous, const std::string& previous_name);
+
+  // ---- Rotating and waiting.
+  // Waits until an append that found the segment full is worth trying again.
+  void AwaitSegment();
+  // Waits for the next segment to be prepared.
+  Status AwaitPrepared();
+  // Goes on in the next segment; kRingFull if that has to wait. `*old` is the one that has ended.
+  AppendOutcome Switch(std::shared_ptr<LogSegment>* old);
+  // Waits until that one has its final name.
+  Status AwaitNamed(const LogSegment& old);
+
+  // ---- The background thread.
+  // Marks the background thread as idle when there is nothing to sync: the next event wakes it.
+  Backlog TakeBacklog();
+  // Events that were expected and for which there was no room are not waited for any longer.
+  void ForgetExpected();
+  // A seal is normally written along with the next events; when none come it is written alone.
+  void EmitIdleSeal();
+
+  // ---- Whoever closes, alone.
+  // The last seal.
+  void EmitCleanClose();
+  // The active segment, to be cut to its final size when all of it has been synced.
+  std::shared_ptr<LogSegment> LastSegment(uint64_t* used);
+
+ private:
+  AppendOutcome AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
+                          uint64_t cost, uint64_t* ticket);
+  // Under mutex_.
+  AppendOutcome Reserve(uint32_t length);
+  AppendOutcome ReserveBounded(uint32_t length);
+  bool FitsSegment(uint32_t length) const;
+  void SwitchNow();
+  void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
+  void Advance(uint32_t length, uint32_t crc);
+  void EmitPendingSeals(uint8_t flags);
+  bool HasReserve(uint32_t length) const;
+  bool ClockStepped() const;
+  void EmitClockIfStepped();
+  void EmitClock();
+  void CountEvent(bool* wake);
+  AppendOutcome Appended(bool wake);
+  void FinishFront();
+
+  const LogOptions options_;
+  EngineClock* const clock_;
+  Wakeup* const background_;
+  std::unique_ptr<Ring> ring_;
+
+  // What every append changes stands together, so that threads on several processors hand on one
+  // cache line.
+  alignas(64) Mutex mutex_;
+  bool background_idle_ = false;
+  bool sync_soon_ = false;
+  bool closed_ = false;
+  uint32_t next_id_;
+  uint64_t head_;
+  uint64_t sequence_;
+  uint64_t events_ = 0;         // records that are not the log's own
+  uint64_t events_synced_ = 0;  // of these, in the last sync that took all there was
+  uint64_t events_at_wake_ = 0;
+  uint32_t crc_;
+
+  alignas(64) std::shared_ptr<LogSegment> active_;
+  std::shared_ptr<LogSegment> previous_;              // the one before active_, if it was rotated
+  std::deque<std::shared_ptr<LogSegment>> unsynced_;  // oldest first; the last is active_
+  std::vector<std::shared_ptr<LogSegment>> rotated_;  // synced to their end, to be finished
+  std::shared_ptr<LogSegment> prepared_;
+  bool prepare_wanted_ = false;
+  bool prepare_failed_ = false;
+  Status prepare_status_;
+  uint64_t synced_;  // everything before it has been synced
+  uint64_t events_at_idle_seal_ = UINT64_MAX;
+  int64_t wall_minus_boot_ns_;  // as of the last clock pair in the log
+  std::vector<SealPayload> pending_seals_;
+  std::vector<char> scratch_;
+  std::condition_variable_any segment_changed_;
+
+  // Everything before it is in its segment, not necessarily synced.
+  alignas(64) std::atomic<uint64_t> written_;
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace flint

@@ -1,0 +1,245 @@
+#include "storage/log_syncer.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <exception>
+#include <utility>
+
+#include "base/posix_file.h"
+#include "storage/file_names.h"
+
+namespace flint {
+
+LogSyncer::LogSyncer(std::string directory, LogAppender* appender, Wakeup* background,
+                     LogObserver* observer, uint64_t position)
+    : directory_(std::move(directory)),
+      appender_(appender),
+      background_(background),
+      observer_(observer),
+      durable_(position),
+      digest_begin_(position) {}
+
+LogSyncer::~LogSyncer() {
+  for (const int fd : watchers_) close(fd);
+}
+
+Status LogSyncer::RingFailed() const {
+  return Status(Code::kIo, directory_ + "/" + kRingName +
+                               " was cut short or its disk failed while it was in use");
+}
+
+// ---- Draining ----------------------------------------------------------------------------------
+
+// Leaves the role, which has been taken, also when there is no memory for what is done in it.
+class LogSyncer::DrainRole {
+ public:
+  explicit DrainRole(LogSyncer* syncer) : syncer_(syncer) {}
+  ~DrainRole() { syncer_->LeaveDrainRole(); }
+  DrainRole(const DrainRole&) = delete;
+  DrainRole& operator=(const DrainRole&) = delete;
+
+ private:
+  LogSyncer* const syncer_;
+};
+
+void LogSyncer::TakeDrainRole() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  drain_changed_.wait(lock, [this] { return !draining_; });
+  draining_ = true;
+}
+
+void LogSyncer::LeaveDrainRole() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    draining_ = false;
+  }
+  drain_changed_.notify_all();
+}
+
+Status LogSyncer::WriteRange(const DrainRange& range) {
+  // What is read is what was appended, but what has been answered already may have been lost.
+  if (appender_->ring_failed()) return RingFailed();
+  uint64_t at = range.begin;
+  while (at < range.end) {
+    const std::string_view bytes = appender_->RingBytes(at, range.end - at);
+    const uint64_t offset = kSegmentHeaderBytes + at - range.segment->start;
+    FLINT_RETURN_IF_ERROR(range.segment->file->Write(offset, bytes.data(), bytes.size()));
+    digest_.Update(bytes.data(), bytes.size());
+    at += bytes.size();
+    appender_->SetWritten(at);  // what the digest covers, whatever comes next
+  }
+  return Status();
+}
+
+bool LogSyncer::TakeSeal(const DrainRange& range, SealPayload* seal) {
+  if (range.end == digest_begin_) return false;
+  seal->generation = range.segment->header.generation;
+  seal->begin = digest_begin_;
+  seal->end = range.end;
+  seal->digest = digest_.Final();
+  digest_.Reset();
+  digest_begin_ = range.end;
+  return true;
+}
+
+Status LogSyncer::WaitForRing() {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!poison_.ok()) return poison_;
+    if (draining_) {
+      drain_changed_.wait(lock, [this] { return !draining_; });
+      return poison_;
+    }
+    draining_ = true;
+  }
+  DrainRange range;
+  Status status;
+  {
+    const DrainRole role(this);
+    range = appender_->NextRange();
+    status = WriteRange(range);
+  }
+  if (!status.ok()) {
+    Poison(status);
+    return status;
+  }
+  // Nothing to write but a segment that has ended: it must be synced before the next is written.
+  return range.begin == range.end && range.ends_segment ? SyncThrough(range.end) : Status();
+}
+
+// ---- Syncing -----------------------------------------------------------------------------------
+
+Status LogSyncer::WaitDurable(uint64_t ticket, uint64_t timeout_ns) {
+  if (durable() >= ticket) return Status();
+  const bool endless = timeout_ns > uint64_t{1} << 62;
+  const auto deadline = std::chrono::steady_clock::now() +
+                        std::chrono::nanoseconds(endless ? 0 : static_cast<int64_t>(timeout_ns));
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (durable_.load(std::memory_order_relaxed) < ticket) {
+    if (!poison_.ok()) return poison_;
+    if (timeout_ns == 0) break;
+    if (!syncing_) {
+      syncing_ = true;
+      lock.unlock();
+      SyncOnce();
+      lock.lock();
+      syncing_ = false;
+      durable_changed_.notify_all();
+    } else if (endless) {
+      durable_changed_.wait(lock);
+    } else if (durable_changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
+      timeout_ns = 0;
+    }
+  }
+  if (durable_.load(std::memory_order_relaxed) >= ticket) return Status();
+  lock.unlock();
+  appender_->SyncSoon();
+  return Status(Code::kTimeout, CodeSentence(Code::kTimeout));
+}
+
+Status LogSyncer::Flush() {
+  observer_->BeforeSync();
+  return SyncThrough(appender_->head());
+}
+
+void LogSyncer::SyncOnce() {
+  try {
+    observer_->BeforeSync();
+    const Status status = SyncRange();
+    if (!status.ok()) Poison(status);
+  } catch (const std::exception& error) {
+    Poison(Status(Code::kInternal, std::string("the log could not be synced: ") + error.what()));
+  }
+}
+
+Status LogSyncer::SyncRange() {
+  TakeDrainRole();
+  DrainRange range;
+  SealPayload seal;
+  bool sealed = false;
+  {
+    const DrainRole role(this);
+    range = appender_->NextRange();
+    FLINT_RETURN_IF_ERROR(WriteRange(range));
+    sealed = TakeSeal(range, &seal);
+  }
+  if (range.end > durable()) {
+    FLINT_RETURN_IF_ERROR(range.segment->file->SyncData());
+    FinishSync(range, sealed ? &seal : nullptr);
+  }
+  return Status();
+}
+
+void LogSyncer::FinishSync(const DrainRange& range, const SealPayload* seal) {
+  const bool rotated = appender_->Synced(range, seal);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    durable_.store(range.end, std::memory_order_release);
+    sync_count_.fetch_add(1, std::memory_order_relaxed);
+    SignalWatchersLocked();
+  }
+  durable_changed_.notify_all();
+  if (rotated) background_->Wake();
+}
+
+void LogSyncer::Poison(const Status& status) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (poison_.ok()) {
+      poison_ = Status(Code::kPoisoned,
+                       "the log could not be written and the limiter stopped: " + status.message());
+      poison_.WithErrnoOf(status);
+    }
+    SignalWatchersLocked();
+  }
+  durable_changed_.notify_all();
+  drain_changed_.notify_all();
+  appender_->Fail();
+}
+
+Status LogSyncer::poison() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!poison_.ok() || !appender_->failed()) return poison_;
+  }
+  // An append has found the ring failed and has told nobody why.
+  Poison(RingFailed());
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return poison_;
+}
+
+// ---- Watching ----------------------------------------------------------------------------------
+
+Status LogSyncer::Watch(int* fd) {
+  *fd = AboveStandard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (*fd < 0) return Status::FromErrno(errno, "cannot make an eventfd");
+  const std::lock_guard<std::mutex> lock(mutex_);
+  watchers_.push_back(*fd);
+  return Status();
+}
+
+Status LogSyncer::Unwatch(int fd) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (std::erase(watchers_, fd) == 0) {
+    return Status(Code::kInvalidArgument, "fd " + std::to_string(fd) + " is not being watched");
+  }
+  close(fd);
+  return Status();
+}
+
+void LogSyncer::SignalWatchers() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  SignalWatchersLocked();
+}
+
+void LogSyncer::SignalWatchersLocked() {
+  for (const int fd : watchers_) {
+    // Fails only when the counter is at its end, and then the descriptor is readable anyway.
+    static_cast<void>(eventfd_write(fd, 1));
+  }
+}
+
+}  // namespace flint
