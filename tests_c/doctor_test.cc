@@ -14,7 +14,6 @@
 
 #include "base/coding.h"
 #include "engine_testing.h"
-#include "storage/file_names.h"
 #include "storage/record.h"
 #include "storage/segment.h"
 

@@ -13,7 +13,6 @@
 #include <string>
 
 #include "engine_testing.h"
-#include "storage/file_names.h"
 
 namespace flint {
 namespace {

@@ -18,7 +18,6 @@
 #include "engine/doctor.h"
 #include "engine_testing.h"
 #include "gate.h"
-#include "storage/file_names.h"
 #include "storage/segment.h"
 #include "temporary_directory.h"
 

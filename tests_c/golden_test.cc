@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "engine_testing.h"
-#include "storage/file_names.h"
 #include "storage/log_reader.h"
 
 namespace flint {

@@ -13,7 +13,6 @@
 
 #include "engine_testing.h"
 #include "gate.h"
-#include "storage/file_names.h"
 #include "temporary_directory.h"
 
 namespace flint {

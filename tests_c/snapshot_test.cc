@@ -10,7 +10,6 @@
 
 #include "algorithms/sliding_window_log.h"
 #include "engine_testing.h"
-#include "storage/file_names.h"
 
 namespace flint {
 namespace {

@@ -22,7 +22,6 @@
 
 #include "base/bus_guard.h"
 #include "engine_testing.h"
-#include "storage/file_names.h"
 #include "temporary_directory.h"
 
 namespace flint {

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "storage/file_names.h"
+
 // The constants of FORMAT.md and nothing else.
 namespace flint {
 
