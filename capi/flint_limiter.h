@@ -151,7 +151,8 @@ extern "C" {
 
 typedef struct flint_limiter flint_limiter; /* opaque */
 
-/* What went wrong. `segment`, `offset` and `sequence` are set for FLINT_LIMITER_CORRUPTION. */
+/* What went wrong. `segment`, `offset` and `sequence` are set for FLINT_LIMITER_CORRUPTION and for
+ * an UNSUPPORTED that was met inside a file. */
 typedef struct flint_limiter_error {
   uint32_t struct_size;
   int32_t code;

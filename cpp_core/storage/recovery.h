@@ -83,6 +83,7 @@ class Recovery {
   Status CheckSeal(std::string_view bytes, const std::string& where);
   Status ScanFile(SegmentReader* reader, uint64_t position);
   bool KnownGeneration(uint64_t generation) const;
+  Status CheckFeatures();
   Status KeepTornAside();
   std::map<uint32_t, std::string_view> KeysBoundBeforeTail(const std::vector<Record>& tail) const;
   std::string BuildContents(uint64_t generation, const ClockPayload& clock, ResumePoint* resume);
@@ -94,6 +95,7 @@ class Recovery {
   const std::string directory_;
   const Covered covered_;
   const BootId boot_;
+  Features features_;  // of the snapshot, then also of the segments
   LogPath path_;
   RingImage ring_;
   std::unique_ptr<LogStream> stream_;

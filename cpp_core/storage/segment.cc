@@ -10,6 +10,8 @@ namespace flint {
 namespace {
 
 constexpr size_t kCheckedBytes = 112;
+// What the magic of every format begins with. All of them have the same first 116 bytes.
+constexpr std::string_view kAnyMagic = "flint log ";
 constexpr size_t kWindowBytes = size_t{1} << 20;
 
 }  // namespace
@@ -18,9 +20,9 @@ std::string EncodeSegmentHeader(const SegmentHeader& header) {
   std::string to(kSegmentMagic, kMagicBytes);
   Put32(&to, kFormatVersion);
   Put32(&to, kSegmentHeaderBytes);
-  Put64(&to, 0);
-  Put64(&to, 0);
-  Put64(&to, 0);
+  Put64(&to, header.features.compatible);
+  Put64(&to, header.features.read_only_compatible);
+  Put64(&to, header.features.incompatible);
   PutBytes(&to, header.directory_id.data(), header.directory_id.size());
   Put64(&to, header.number);
   Put64(&to, header.epoch);
@@ -36,29 +38,30 @@ Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, Segm
     return Status(Code::kCorruption, name + ": " + what).At(name, 0, 0);
   };
   if (bytes.size() < kSegmentHeaderBytes) return damaged("the segment header is cut short");
-  if (std::memcmp(bytes.data(), kSegmentMagic, kMagicBytes) != 0) {
+  const bool own_magic = std::memcmp(bytes.data(), kSegmentMagic, kMagicBytes) == 0;
+  if (!own_magic && !bytes.starts_with(kAnyMagic)) {
     return damaged("this is not a log segment of this version of Flint");
   }
   Reader reader(bytes.substr(kMagicBytes));
   uint32_t version = 0;
   uint32_t header_bytes = 0;
-  uint64_t compatible = 0;
-  uint64_t read_only_compatible = 0;
-  uint64_t incompatible = 0;
+  Features& features = header->features;
   uint32_t crc = 0;
   const bool complete =
-      reader.GetU32(&version) && reader.GetU32(&header_bytes) && reader.GetU64(&compatible) &&
-      reader.GetU64(&read_only_compatible) && reader.GetU64(&incompatible) &&
+      reader.GetU32(&version) && reader.GetU32(&header_bytes) &&
+      reader.GetU64(&features.compatible) && reader.GetU64(&features.read_only_compatible) &&
+      reader.GetU64(&features.incompatible) &&
       reader.CopyBytes(header->directory_id.size(), header->directory_id.data()) &&
       reader.GetU64(&header->number) && reader.GetU64(&header->epoch) &&
       reader.GetU64(&header->generation) && reader.GetU64(&header->capacity) && reader.GetU32(&crc);
   if (!complete || crc != ExtendCrc32c(0, bytes.data(), kCheckedBytes)) {
     return damaged("the segment header is damaged");
   }
-  if (version != kFormatVersion || read_only_compatible != 0 || incompatible != 0) {
-    return Status(Code::kUnsupported, name + ": written by a newer version of Flint (format " +
-                                          std::to_string(version) + "); upgrade to open it");
+  if (version != kFormatVersion) {
+    return Newer(name, "format " + std::to_string(version)).At(name, 0, 0);
   }
+  if (!own_magic) return damaged("the segment header is damaged");
+  FLINT_RETURN_IF_ERROR(CheckReadable(features, name));
   if (header_bytes != kSegmentHeaderBytes || header->generation == 0 || header->number == 0) {
     return damaged("the segment header is damaged");
   }
@@ -150,6 +153,14 @@ Status SegmentReader::Bytes(uint64_t position, std::string_view* bytes) {
   }
   *bytes = std::string_view(window_.get(), window_bytes_).substr(offset - window_offset_);
   return Status();
+}
+
+Status SegmentReader::Newer(const Record& record, const std::string& what) const {
+  const uint64_t offset = OffsetOf(record.position);
+  return flint::Newer(name_ + " at offset " + std::to_string(offset) + ", record " +
+                          std::to_string(record.sequence),
+                      what)
+      .At(name_, offset, record.sequence);
 }
 
 }  // namespace flint

@@ -7,6 +7,7 @@
 
 #include "base/env.h"
 #include "base/status.h"
+#include "storage/known.h"
 #include "storage/record.h"
 
 namespace flint {
@@ -20,10 +21,11 @@ struct SegmentHeader {
   uint64_t epoch = 0;
   uint64_t generation = 0;
   uint64_t capacity = 0;
+  Features features;
 };
 
 std::string EncodeSegmentHeader(const SegmentHeader& header);
-// kCorruption for damage, kUnsupported for a version or feature this code does not know.
+// kCorruption for damage, kUnsupported for a version or feature that cannot even be read.
 Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, SegmentHeader* header);
 
 // Creates the file `name` with its space reserved (`write_zeros`: and written, which makes later
@@ -51,6 +53,8 @@ class SegmentReader {
   uint64_t OffsetOf(uint64_t position) const {
     return kSegmentHeaderBytes + position - start_.position;
   }
+  // kUnsupported at the place of a record of which `what` is not known.
+  Status Newer(const Record& record, const std::string& what) const;
   // For a segment whose START is not in the file: the position it will have.
   void Place(uint64_t position) { start_.position = position; }
 

@@ -28,6 +28,8 @@ Status SegmentScanner::ReadRecord(Record* record, bool* found) {
     if (end_ == UINT64_MAX) return Status();
     return Damage(position_, sequence_ + 1, "no valid record, although the log went on");
   }
+  const Status known = CheckKnown(*record);
+  if (!known.ok()) return reader_->Newer(*record, known.message());
   position_ = record->end();
   sequence_ = record->sequence;
   crc_ = record->crc;

@@ -1,5 +1,6 @@
 #include "storage/snapshot.h"
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +15,13 @@ using Json = nlohmann::json;
 constexpr size_t kBufferBytes = size_t{1} << 18;
 constexpr char kDigestField[] = ",\"sha256\":\"";
 constexpr size_t kDigestLength = 64;
+// A field whose name begins so may be left out by whoever does not know it.
+constexpr char kMayBeIgnored = '_';
+const char* const kHeadFields[] = {"format",  "directory_id", "position", "sequence",
+                                   "crc",     "engine_ns",    "boot_ns",  "wall_ns",
+                                   "boot_id", "last_ns",      "limits",   "features"};
+const char* const kLimitFields[] = {"key",    "kind",   "rate",   "per_ns", "burst", "algorithm",
+                                    "prefix", "totals", "stamps", "state",  "name",  "stack"};
 const char* const kKindNames[] = {"exact", "template", "counter", "inline"};
 
 template <size_t N>
@@ -108,7 +116,22 @@ Json LimitToJson(const SnapshotLimit& limit) {
   return json;
 }
 
+Status Met(const std::string& what) { return Newer("", what); }
+
+template <size_t N>
+Status CheckFields(const Json& json, const char* const (&known)[N], const char* where) {
+  for (const auto& item : json.items()) {
+    const std::string& name = item.key();
+    const bool is_known = std::any_of(std::begin(known), std::end(known),
+                                      [&name](const char* field) { return name == field; });
+    if (is_known || name.starts_with(kMayBeIgnored)) continue;
+    return Met("the field \"" + name + "\" of " + where);
+  }
+  return Status();
+}
+
 Status AddLine(const Json& json, const AddLimit& add) {
+  FLINT_RETURN_IF_ERROR(CheckFields(json, kLimitFields, "a limit"));
   const std::string key = json.at("key").get<std::string>();
   const std::string kind = json.at("kind").get<std::string>();
   const std::string algorithm_name = json.at("algorithm").get<std::string>();
@@ -118,11 +141,13 @@ Status AddLine(const Json& json, const AddLimit& add) {
   limit.name = name;
   size_t number = 0;
   while (number < std::size(kKindNames) && kind != kKindNames[number]) ++number;
+  if (number == std::size(kKindNames)) return Met("the limit kind \"" + kind + "\"");
   limit.kind = static_cast<LimitKind>(number);
   Algorithm algorithm{};
-  if (number == std::size(kKindNames) ||
-      !ParseAlgorithm(algorithm_name.data(), algorithm_name.size(), &algorithm) ||
-      MakeConfig(algorithm, json.at("rate").get<uint64_t>(), json.at("per_ns").get<uint64_t>(),
+  if (!ParseAlgorithm(algorithm_name.data(), algorithm_name.size(), &algorithm)) {
+    return Met("the algorithm \"" + algorithm_name + "\"");
+  }
+  if (MakeConfig(algorithm, json.at("rate").get<uint64_t>(), json.at("per_ns").get<uint64_t>(),
                  json.at("burst").get<uint64_t>(), &limit.config) != ConfigError::kNone) {
     return Status(Code::kCorruption, "a limit that makes no sense");
   }
@@ -140,9 +165,15 @@ Status AddLine(const Json& json, const AddLimit& add) {
 }
 
 Status HeadFromJson(const Json& json, SnapshotHead* head) {
-  if (json.at("format").get<uint64_t>() != 1) {
-    return Status(Code::kUnsupported, "written by a newer version of Flint; upgrade to open it");
+  const auto format = json.at("format").get<uint64_t>();
+  if (format != kFormatVersion) return Met("format " + std::to_string(format));
+  FLINT_RETURN_IF_ERROR(CheckFields(json, kHeadFields, "the head"));
+  if (json.contains("features")) {
+    const Json& features = json.at("features");
+    head->features = Features{features.at(0).get<uint64_t>(), features.at(1).get<uint64_t>(),
+                              features.at(2).get<uint64_t>()};
   }
+  FLINT_RETURN_IF_ERROR(CheckReadable(head->features, ""));
   head->covered.present = true;
   head->covered.position = json.at("position").get<uint64_t>();
   head->covered.sequence = json.at("sequence").get<uint64_t>();
@@ -168,20 +199,28 @@ Status CheckDigest(const std::string& text) {
   return Status();
 }
 
-// One line per limit lets the document be read without holding all of it as a tree.
-Status ParseLines(const std::string& text, SnapshotHead* head, const AddLimit& add) {
+// One line per limit lets the document be read without holding all of it as a tree. `*line` is
+// where the one that is being read begins.
+Status ParseLines(const std::string& text, SnapshotHead* head, const AddLimit& add,
+                  uint64_t* line) {
   FLINT_RETURN_IF_ERROR(CheckDigest(text));
   size_t at = text.find('\n');
+  uint64_t count = 0;
   FLINT_RETURN_IF_ERROR(HeadFromJson(Json::parse(text.substr(0, at) + "]}"), head));
   while (at + 1 < text.size() && text[at + 1] == '{') {
     const size_t begin = at + 1;
+    *line = begin;
+    ++count;
     at = text.find('\n', begin);
     const size_t end = text[at - 1] == ',' ? at - 1 : at;
     FLINT_RETURN_IF_ERROR(AddLine(Json::parse(text.begin() + static_cast<ptrdiff_t>(begin),
                                               text.begin() + static_cast<ptrdiff_t>(end)),
                                   add));
   }
-  return Status();
+  *line = at + 1;
+  const std::string end = "],\"count\":" + std::to_string(count) + kDigestField;
+  return text.compare(*line, end.size(), end) == 0 ? Status()
+                                                   : Met("what stands behind the limits");
 }
 
 }  // namespace
@@ -192,16 +231,20 @@ Status SnapshotWriter::Begin(const SnapshotHead& head) {
   FLINT_RETURN_IF_ERROR(env_->Exists(path, &exists));
   if (exists) FLINT_RETURN_IF_ERROR(env_->Remove(path));
   FLINT_RETURN_IF_ERROR(env_->OpenFile(path, OpenMode::kCreate, &file_));
-  const Json json = {{"format", 1},
-                     {"directory_id", Hex(head.covered.directory_id)},
-                     {"position", head.covered.position},
-                     {"sequence", head.covered.sequence},
-                     {"crc", head.covered.crc},
-                     {"engine_ns", head.clock.clock.engine_ns},
-                     {"boot_ns", head.clock.clock.boot_ns},
-                     {"wall_ns", head.clock.clock.wall_ns},
-                     {"boot_id", Hex(head.clock.boot)},
-                     {"last_ns", head.last_ns}};
+  Json json = {{"format", kFormatVersion},
+               {"directory_id", Hex(head.covered.directory_id)},
+               {"position", head.covered.position},
+               {"sequence", head.covered.sequence},
+               {"crc", head.covered.crc},
+               {"engine_ns", head.clock.clock.engine_ns},
+               {"boot_ns", head.clock.clock.boot_ns},
+               {"wall_ns", head.clock.clock.wall_ns},
+               {"boot_id", Hex(head.clock.boot)},
+               {"last_ns", head.last_ns}};
+  if (!(head.features == Features())) {
+    json["features"] = {head.features.compatible, head.features.read_only_compatible,
+                        head.features.incompatible};
+  }
   std::string line = json.dump();
   line.pop_back();
   return Put(line + ",\"limits\":[");
@@ -255,13 +298,16 @@ Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, Snapsh
   text.resize(got);
   *bytes = got;
   Status status;
+  uint64_t line = 0;
   try {
-    status = ParseLines(text, head, add);
+    status = ParseLines(text, head, add, &line);
   } catch (const Json::exception& error) {
     status = Status(Code::kCorruption, error.what());
   }
   if (status.ok()) return status;
-  return Status(status.code(), path + ": " + status.message()).At(kSnapshotName, 0, 0);
+  return Status(status.code(),
+                path + " at offset " + std::to_string(line) + ": " + status.message())
+      .At(kSnapshotName, line, 0);
 }
 
 }  // namespace flint

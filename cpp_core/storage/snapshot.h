@@ -9,6 +9,7 @@
 #include "algorithms/algorithm.h"
 #include "base/env.h"
 #include "base/sha256.h"
+#include "storage/known.h"
 #include "storage/log_reader.h"
 #include "storage/record.h"
 
@@ -45,6 +46,7 @@ struct SnapshotHead {
   // The largest engine time of any covered record and of what has been left out as fresh: time goes
   // on from there.
   int64_t last_ns = 0;
+  Features features;
 };
 
 // Writes flint.snapshot: to a temporary file, synced, renamed, directory synced.
