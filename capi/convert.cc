@@ -71,6 +71,8 @@ Status ReadFailureOptions(const flint_limiter_options& options, Engine::Options*
       ReadChoice("options.on_error", options.on_error, 2, "0 (raise), 1 (allow) or 2 (deny)"));
   FLINT_RETURN_IF_ERROR(ReadChoice("options.mapped", options.mapped, 1, "0 (auto) or 1 (never)"));
   FLINT_RETURN_IF_ERROR(ReadChoice("options.sync_denials", options.sync_denials, 1, "0 or 1"));
+  FLINT_RETURN_IF_ERROR(ReadChoice("options.single_denials", options.single_denials, 1, "0 or 1"));
+  FLINT_RETURN_IF_ERROR(ReadChoice("options.tell_busy", options.tell_busy, 1, "0 or 1"));
   FLINT_RETURN_IF_ERROR(ReadBounded("options.max_unsynced_events", options.max_unsynced_events, 1,
                                     kMaxFlushEvents, UINT64_MAX, &to->log.max_unsynced_events));
   if (to->log.always) to->log.max_unsynced_events = UINT64_MAX;
@@ -85,6 +87,8 @@ Status ReadFailureOptions(const flint_limiter_options& options, Engine::Options*
   to->when_full = static_cast<Engine::WhenFull>(options.when_full);
   to->on_error = static_cast<Engine::OnError>(options.on_error);
   to->sync_denials = options.sync_denials == 1 && to->log.always;
+  to->merge_denials = options.single_denials == 0;
+  to->tell_busy = options.tell_busy == 1;
   to->log.store_mode =
       options.mapped == FLINT_LIMITER_MAPPED_NEVER ? StoreMode::kWritten : StoreMode::kMapped;
   return Status();
@@ -357,6 +361,9 @@ void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, u
     }
     event.item_index = static_cast<uint32_t>(i);
     event.item_count = static_cast<uint32_t>(from.items.size());
+    event.engine_ns = from.engine_ns;
+    event.first_engine_ns = from.first_engine_ns;
+    event.prefix_bytes = item.prefix_bytes;
     WriteStruct(event, At(to, stride, i), stride);
     text += item.key.size() + item.name.size();
   }

@@ -13,6 +13,7 @@
 
 struct flint_limiter {
   std::unique_ptr<flint::Engine> engine;
+  bool tell_busy = false;
 };
 
 namespace {
@@ -40,22 +41,30 @@ int32_t Report(Code code, const Status::Detail* detail, std::string_view message
   return static_cast<int32_t>(code);
 }
 
-int32_t ReportFailure(const Status& status, flint_limiter_error* error) {
+// A program that did not ask for BUSY may not know it.
+Code ToldAs(const flint_limiter* limiter, Code code) {
+  const bool unknown = limiter == nullptr || !limiter->tell_busy;
+  return code == Code::kBusy && unknown ? Code::kWouldBlock : code;
+}
+
+int32_t ReportFailure(const flint_limiter* limiter, const Status& status,
+                      flint_limiter_error* error) {
+  const Code code = ToldAs(limiter, status.code());
   const Status::Detail* const detail = status.detail();
-  std::string_view message = flint::CodeSentence(status.code());
+  std::string_view message = flint::CodeSentence(code);
   if (detail != nullptr) message = detail->message;
-  return Report(status.code(), detail, message, error);
+  return Report(code, detail, message, error);
 }
 
 // Runs a function's body, a callable that returns a Status, behind the wall that no exception
-// crosses.
+// crosses. `limiter` may be null.
 template <typename Body>
-int32_t Guard(flint_limiter_error* error, const Body& body) {
+int32_t Guard(const flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
   try {
     const Status status = body();
     if (status.ok()) [[likely]]
       return FLINT_LIMITER_OK;
-    return ReportFailure(status, error);
+    return ReportFailure(limiter, status, error);
   } catch (const std::bad_alloc&) {
     return Report(Code::kNoMemory, nullptr, flint::CodeSentence(Code::kNoMemory), error);
   } catch (const std::length_error&) {  // a count so large that its size overflows
@@ -73,7 +82,7 @@ Status NullArgument(const char* name) {
 
 template <typename Body>
 int32_t WithEngine(flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
-  return Guard(error, [&]() -> Status {
+  return Guard(limiter, error, [&]() -> Status {
     if (limiter == nullptr) [[unlikely]]
       return NullArgument("limiter");
     return body(limiter->engine.get());
@@ -181,7 +190,7 @@ using OpenEngine = Status (*)(const std::string&, Engine::Options, std::unique_p
 int32_t OpenWith(OpenEngine open, const char* path, uint64_t path_bytes,
                  const flint_limiter_options* options, flint_limiter** limiter,
                  flint_limiter_error* error) {
-  return Guard(error, [&]() -> Status {
+  return Guard(nullptr, error, [&]() -> Status {
     if (limiter == nullptr) return NullArgument("limiter");
     *limiter = nullptr;
     std::string directory;
@@ -190,6 +199,7 @@ int32_t OpenWith(OpenEngine open, const char* path, uint64_t path_bytes,
     Engine::Options read;
     FLINT_RETURN_IF_ERROR(flint::ReadOptions(options, &read));
     auto made = std::make_unique<flint_limiter>();
+    made->tell_busy = read.tell_busy;
     FLINT_RETURN_IF_ERROR(open(directory, std::move(read), &made->engine));
     *limiter = made.release();
     return Status();
@@ -226,6 +236,32 @@ Status CheckPage(const char* name, const Entry* entries, uint64_t capacity, uint
   return Status();
 }
 
+Status TooMany(uint64_t count) {
+  return Status(Code::kInvalidArgument,
+                "items has " + std::to_string(count) + " entries; 1 to 1,024 are allowed");
+}
+
+// Of items that are checked with one call, everything but what each of them says.
+Status CheckItems(const flint_limiter_item* items, uint64_t count, uint64_t item_stride,
+                  const flint_limiter_result* results, uint64_t result_stride) {
+  FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_item>(item_stride, "item_stride"));
+  FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_result>(result_stride, "result_stride"));
+  if (count > FLINT_LIMITER_MAX_ITEMS) return TooMany(count);
+  for (uint64_t i = 0; i < count; ++i) {
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(items, item_stride, i), "items"));
+    FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(results, result_stride, i), "results"));
+  }
+  return Status();
+}
+
+Status ReadItem(const flint_limiter_item* from, uint64_t stride, Engine::Item* to) {
+  flint_limiter_item item;
+  FLINT_RETURN_IF_ERROR(flint::ReadStruct(from, "items", &item, stride));
+  FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &to->key));
+  to->cost = item.cost;
+  return Status();
+}
+
 }  // namespace
 
 int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
@@ -246,7 +282,7 @@ int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error
 
 int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
                              flint_limiter_doctor_report* report, flint_limiter_error* error) {
-  return Guard(error, [&]() -> Status {
+  return Guard(nullptr, error, [&]() -> Status {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(report, "report"));
     std::string directory;
     FLINT_RETURN_IF_ERROR(ReadPath(path, path_bytes, &directory));
@@ -381,22 +417,12 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     if (denied_index == nullptr) return NullArgument("denied_index");
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
-    FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_item>(item_stride, "item_stride"));
-    FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_result>(result_stride, "result_stride"));
-    if (count > FLINT_LIMITER_MAX_ITEMS) {
-      return Status(Code::kInvalidArgument,
-                    "items has " + std::to_string(count) + " entries; 1 to 1,024 are allowed");
-    }
+    FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
     char memory[kArenaBytes];
     std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
     std::pmr::vector<Engine::Item> wanted(count, &arena);
     for (uint64_t i = 0; i < count; ++i) {
-      flint_limiter_item item;
-      FLINT_RETURN_IF_ERROR(
-          flint::ReadStruct(flint::At(items, item_stride, i), "items", &item, item_stride));
-      FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &wanted[i].key));
-      wanted[i].cost = item.cost;
-      FLINT_RETURN_IF_ERROR(flint::CheckStruct(flint::At(results, result_stride, i), "results"));
+      FLINT_RETURN_IF_ERROR(ReadItem(flint::At(items, item_stride, i), item_stride, &wanted[i]));
     }
     std::pmr::vector<Engine::Decision> decisions(count, &arena);
     size_t denied = 0;
@@ -406,6 +432,34 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
                            result_stride);
     }
     *denied_index = denied;
+    return Status();
+  });
+}
+
+int32_t flint_limiter_check_many(flint_limiter* limiter, const flint_limiter_item* items,
+                                 uint64_t count, uint64_t item_stride, uint32_t flags,
+                                 flint_limiter_result* results, uint64_t result_stride,
+                                 int32_t* codes, flint_limiter_error* error) {
+  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+    if (codes == nullptr) return NullArgument("codes");
+    Engine::Flags read;
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
+    FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
+    if (count == 0) return TooMany(count);
+    char memory[kArenaBytes];
+    std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
+    std::pmr::vector<Engine::Item> wanted(count, &arena);
+    std::pmr::vector<Engine::Answer> answers(count, &arena);
+    for (uint64_t i = 0; i < count; ++i) {
+      answers[i].code = ReadItem(flint::At(items, item_stride, i), item_stride, &wanted[i]).code();
+    }
+    FLINT_RETURN_IF_ERROR(engine->CheckMany(wanted, read, answers));
+    for (uint64_t i = 0; i < count; ++i) {
+      codes[i] = static_cast<int32_t>(ToldAs(limiter, answers[i].code));
+      if (answers[i].code != Code::kOk) continue;
+      flint::WriteDecision(answers[i].decision, read.decision_only,
+                           flint::At(results, result_stride, i), result_stride);
+    }
     return Status();
   });
 }

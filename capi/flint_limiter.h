@@ -70,6 +70,9 @@ extern "C" {
 #define FLINT_LIMITER_HISTORY_GONE 16    /* the cursor lies before the history that is kept */
 #define FLINT_LIMITER_TABLE_FULL 17      /* a new key, and max_keys of them are in use */
 #define FLINT_LIMITER_READ_ONLY 18       /* the limiter was opened for reading only */
+/* NO_WAIT was given, and another thread holds a lock for a moment: call again at once. Only with
+ * flint_limiter_options.tell_busy, else WOULD_BLOCK stands for it. Since 1.1. */
+#define FLINT_LIMITER_BUSY 19
 
 /* ---- Other constants ----------------------------------------------------------------------- */
 
@@ -103,7 +106,8 @@ extern "C" {
 #define FLINT_LIMITER_KIND_INLINE 3   /* in listings: configured by a check, forgotten when fresh */
 
 /* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
-#define FLINT_LIMITER_NO_WAIT 1 /* WOULD_BLOCK, with nothing changed, instead of waiting */
+#define FLINT_LIMITER_NO_WAIT \
+  1 /* WOULD_BLOCK (or BUSY), with nothing changed, instead of waiting */
 /* Return before the change is on disk, with its ticket. Its sync starts when somebody waits for it,
  * here or by flint_limiter_wait, and at the latest after flush_every_ms. */
 #define FLINT_LIMITER_NO_SYNC 2
@@ -144,7 +148,7 @@ extern "C" {
 #define FLINT_LIMITER_MAX_NAME_BYTES 255     /* of a limit's name; since 1.1 */
 #define FLINT_LIMITER_MAX_LIMITS_OF_KEY 16   /* that decide together; since 1.1 */
 #define FLINT_LIMITER_MAX_CURSOR_BYTES 66048 /* of flint_limiter_list_page; since 1.1 */
-#define FLINT_LIMITER_MAX_ITEMS 1024         /* of one flint_limiter_check_all */
+#define FLINT_LIMITER_MAX_ITEMS 1024         /* of one flint_limiter_check_all or _check_many */
 #define FLINT_LIMITER_MIN_TEXT_BYTES 65536   /* of the text buffer of list and top */
 
 /* ---- Structures ---------------------------------------------------------------------------- */
@@ -192,6 +196,11 @@ typedef struct flint_limiter_options {
   uint32_t on_error;            /* FLINT_LIMITER_ON_ERROR_... */
   uint32_t mapped;              /* FLINT_LIMITER_MAPPED_... */
   uint32_t sync_denials;        /* 1: in always mode a denial too is answered when it is on disk */
+  /* Since 1.1. */
+  uint32_t tell_busy;      /* 1: NO_WAIT answers BUSY where only another thread is in the way */
+  uint32_t single_denials; /* 1: each denial is a record of its own, as long as the log has room
+                              for it at once; 0: of one key's denials between two syncs, those
+                              behind the first 16 are one record */
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,
@@ -366,6 +375,11 @@ typedef struct flint_limiter_event {
   uint32_t item_count;
   const char* name;    /* of the limit, in the text buffer behind its key; since 1.1 */
   uint64_t name_bytes; /* 0: a limit without a name */
+  /* Engine time is what limits are decided by: it never goes back, and its distances
+   * are what replaying needs, where the wall clock was set meanwhile. */
+  int64_t engine_ns;       /* as at_ns; since 1.1, as what follows */
+  int64_t first_engine_ns; /* as first_at_ns */
+  uint64_t prefix_bytes;   /* of the key, those of its template; 0 unless `kind` is COUNTER */
 } flint_limiter_event;
 
 /* ---- Open and close ------------------------------------------------------------------------ */
@@ -518,6 +532,20 @@ FLINT_LIMITER_API int32_t flint_limiter_check_all(flint_limiter* limiter,
                                                   flint_limiter_result* results,
                                                   uint64_t result_stride, uint64_t* denied_index,
                                                   flint_limiter_error* error);
+
+/* Decides 1 to FLINT_LIMITER_MAX_ITEMS items one after the other, each as flint_limiter_check
+ * would, with one wait for the disk: a key may come more than once, and an item that is denied or
+ * fails changes nothing for the others. Each has its result and its code: `codes[i]` is what
+ * flint_limiter_check would have returned, and where it is not OK the result is left alone. Returns
+ * OK when every item has its code, whatever that is; otherwise nothing was decided and `codes` is
+ * left alone. Flags (but REFUSE) as for flint_limiter_check. Errors: INVALID_ARGUMENT (of count,
+ * strides, flags or a structure's size), CLOSED, FORKED, READ_ONLY, NO_MEMORY. Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_check_many(flint_limiter* limiter,
+                                                   const flint_limiter_item* items, uint64_t count,
+                                                   uint64_t item_stride, uint32_t flags,
+                                                   flint_limiter_result* results,
+                                                   uint64_t result_stride, int32_t* codes,
+                                                   flint_limiter_error* error);
 
 /* ---- Reading ------------------------------------------------------------------------------- */
 

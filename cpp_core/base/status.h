@@ -34,6 +34,7 @@ class [[nodiscard]] Status {
 
   // Codes alone, for outcomes that are ordinary and must not allocate.
   static Status WouldBlock() { return Status(Code::kWouldBlock); }
+  static Status Busy() { return Status(Code::kBusy); }
   static Status Closed() { return Status(Code::kClosed); }
   static Status TableFull() { return Status(Code::kTableFull); }
   static Status NoMemory() { return Status(Code::kNoMemory); }

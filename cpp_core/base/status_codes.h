@@ -23,7 +23,8 @@
   X(kInternal, INTERNAL, 15, "internal error")                                             \
   X(kHistoryGone, HISTORY_GONE, 16, "the history asked for is not kept any more")          \
   X(kTableFull, TABLE_FULL, 17, "as many keys as max_keys allows are in use")              \
-  X(kReadOnly, READ_ONLY, 18, "the limiter was opened for reading only")
+  X(kReadOnly, READ_ONLY, 18, "the limiter was opened for reading only")                   \
+  X(kBusy, BUSY, 19, "another thread is in the way for a moment; call again")
 
 namespace flint {
 

@@ -210,7 +210,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
     Status status;
     {
       ItemLocks locks(keys);
-      if (!locks.Take(flags.no_wait)) return Status::WouldBlock();
+      if (!locks.Take(flags.no_wait)) return Status::Busy();
       FLINT_RETURN_IF_ERROR(CheckUsable());
       status = CheckAllLocked(items, keys, flags, &arena, &places, decisions, denied, &result);
     }

@@ -280,7 +280,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
     if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
       return WhyUnusable();
     {
-      if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
+      if (!shard.Lock(flags.no_wait)) return Status::Busy();
       const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
       if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
         return WhyUnusable();
@@ -302,7 +302,7 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
+  if (!shard.Lock(flags.no_wait)) return Status::Busy();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = clock_.Now();

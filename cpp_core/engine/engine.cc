@@ -20,7 +20,7 @@ Engine::Engine(std::string directory, Options options)
     : directory_(std::move(directory)),
       options_(std::move(options)),
       clock_(options_.clock),
-      recorder_(&keyspace_, options_.sync_denials),
+      recorder_(&keyspace_, options_.sync_denials, options_.merge_denials),
       room_maker_({options_.max_keys, options_.when_full == WhenFull::kEvict}, &keyspace_,
                   &recorder_, &clock_, &unusable_) {}
 

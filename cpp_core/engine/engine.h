@@ -54,6 +54,8 @@ class Engine final : private LogObserver {
     uint64_t lock_timeout_ns = 0;     // how long to wait for a directory that another has open
     Access access;                    // of every file and directory that is made
     bool sync_denials = false;        // in always mode
+    bool merge_denials = true;        // many of one key between two syncs are one record
+    bool tell_busy = false;           // the public header's; kBusy is always told here
     OnError on_error = OnError::kRaise;
     uint64_t max_keys = 0;  // counters and inline limits; 0: no bound
     WhenFull when_full = WhenFull::kRefuse;
@@ -107,6 +109,12 @@ class Engine final : private LogObserver {
     uint32_t limit_count = 0;   // 0: the key has one limit, and that has no name
     uint32_t limit_index = 0;   // whose the numbers are
     EachLimit* each = nullptr;  // set by the caller; hears nothing when limit_count is 0
+  };
+
+  // What one of many checks has come to; the decision counts with kOk.
+  struct Answer {
+    Code code = Code::kOk;
+    Decision decision;
   };
 
   using LimitStatus = flint::LimitStatus;
@@ -183,6 +191,10 @@ class Engine final : private LogObserver {
                   size_t* denied) {
     return CheckAll(std::span<const Item>(items.begin(), items.size()), flags, decisions, denied);
   }
+
+  // Each item by itself and in order, with one wait for the disk. What has a code other than kOk
+  // already is left out. Fails only for what concerns all of them.
+  Status CheckMany(std::span<const Item> items, const Flags& flags, std::span<Answer> answers);
 
   // What these cost is said in listing.h.
   Status StatusOf(LimitKind kind, std::string_view key, std::string_view name, LimitStatus* status);

@@ -31,7 +31,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
                               Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(limit.key);
   Shard& shard = keyspace_.ShardOf(hash);
-  if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
+  if (!shard.Lock(flags.no_wait)) return Status::Busy();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
@@ -63,7 +63,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
 Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
                                  Log::Result* result) {
   const AllShards locks(&keyspace_, flags.no_wait);
-  if (!locks.held()) return Status::WouldBlock();
+  if (!locks.held()) return Status::Busy();
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Template* standing = keyspace_.templates().Find(limit.key, limit.name);
   if (standing != nullptr && (flags.if_absent || standing->config->SameAs(limit.config))) {
@@ -129,7 +129,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
                         const Flags& flags, uint64_t* ticket, Log::Result* result) {
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
-  if (!shard.Lock(flags.no_wait)) return Status::WouldBlock();
+  if (!shard.Lock(flags.no_wait)) return Status::Busy();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = clock_.Now();
@@ -170,7 +170,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
 Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
                            const Flags& flags, uint64_t* ticket, Log::Result* result) {
   const AllShards locks(&keyspace_, flags.no_wait);
-  if (!locks.held()) return Status::WouldBlock();
+  if (!locks.held()) return Status::Busy();
   FLINT_RETURN_IF_ERROR(CheckUsable());
   std::vector<Template*> subjects = keyspace_.templates().Of(prefix);
   std::erase_if(subjects, [name](const Template* subject) {

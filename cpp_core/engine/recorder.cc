@@ -95,8 +95,9 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
     counter->deny_interval = interval;
     counter->deny_count = 0;
   }
-  if (counter->deny_count < kDenialsOneByOne) {
-    ++counter->deny_count;
+  const bool one_by_one = counter->deny_count < kDenialsOneByOne;
+  if (one_by_one) ++counter->deny_count;
+  if (one_by_one || !merge_denials_) {
     uint64_t ticket = 0;
     if (AppendDeny(counter, deny, &ticket) == Log::Result::kOk) return;
   }

@@ -26,8 +26,8 @@ struct Claim {
 // Each function needs the locks of the shards it is given; FlushAllMerged takes them itself.
 class Recorder {
  public:
-  Recorder(Keyspace* keyspace, bool sync_denials)
-      : keyspace_(keyspace), sync_denials_(sync_denials) {}
+  Recorder(Keyspace* keyspace, bool sync_denials, bool merge_denials)
+      : keyspace_(keyspace), sync_denials_(sync_denials), merge_denials_(merge_denials) {}
   Recorder(const Recorder&) = delete;
   Recorder& operator=(const Recorder&) = delete;
 
@@ -90,6 +90,7 @@ class Recorder {
   Keyspace* const keyspace_;
   Log* log_ = nullptr;
   const bool sync_denials_;
+  const bool merge_denials_;
   std::atomic<uint32_t> shards_with_merged_{0};
   std::atomic<uint64_t> last_change_ticket_{0};
   std::atomic<uint64_t> evicted_{0};

@@ -23,7 +23,7 @@ Status RoomMaker::MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* place
     const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
     if (keyspace_->ForgetOne(shard, now_ns) && places->Take(places->held() + 1)) return Status();
   }
-  if (!options_.evict) return missed ? Status::WouldBlock() : TableFull();
+  if (!options_.evict) return missed ? Status::Busy() : TableFull();
   return may_evict ? Evict(no_wait, places, result) : Status::WouldBlock();
 }
 
@@ -67,7 +67,7 @@ Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, Log::Result* res
   while (ChooseVictim(no_wait, &victim, &missed)) {
     const uint64_t hash = keyspace_->Hash(victim.key);
     Keyspace::Shard& shard = keyspace_->ShardOf(hash);
-    if (!shard.Lock(no_wait)) return Status::WouldBlock();
+    if (!shard.Lock(no_wait)) return Status::Busy();
     const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
     if (unusable_->load(std::memory_order_relaxed)) return Status();  // the caller sees it too
     Counter* const counter = keyspace_->Find(shard, hash, victim.key, victim.name);
@@ -78,7 +78,7 @@ Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, Log::Result* res
     keyspace_->RemoveExact(shard, counter);
     return Status();
   }
-  return missed ? Status::WouldBlock() : TableFull();
+  return missed ? Status::Busy() : TableFull();
 }
 
 }  // namespace flint

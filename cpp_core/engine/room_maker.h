@@ -31,9 +31,9 @@ class RoomMaker {
   RoomMaker(const RoomMaker&) = delete;
   RoomMaker& operator=(const RoomMaker&) = delete;
 
-  // One more place than `places` holds. kWouldBlock where it would wait for a lock, or evict and
-  // may not now. When the log does not take an eviction, `*result` says so and nobody went: the
-  // caller waits for the log and asks again.
+  // One more place than `places` holds. kBusy where it would wait for a lock, kWouldBlock where it
+  // would evict and may not now. When the log does not take an eviction, `*result` says so and
+  // nobody went: the caller waits for the log and asks again.
   Status MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places, Log::Result* result);
 
  private:

@@ -17,8 +17,9 @@ struct HistoryItem {
   std::string key;  // a template's prefix
   LimitKind kind = LimitKind::kExact;
   uint64_t cost = 0;
-  LimitConfig config;  // but for LIMIT_REMOVED and RESET
-  std::string name{};  // of the limit; empty if it has none
+  LimitConfig config;         // but for LIMIT_REMOVED and RESET
+  std::string name{};         // of the limit; empty if it has none
+  uint32_t prefix_bytes = 0;  // of the template, of a counter under one
 };
 
 // A LIMIT_CONFIGURED, LIMIT_REMOVED, ALLOW, ALLOW_ALL, DENY or RESET. All but ALLOW_ALL have one
@@ -28,6 +29,8 @@ struct HistoryEvent {
   RecordType type{};
   int64_t at_ns = 0;  // wall clock
   int64_t first_ns = 0;
+  int64_t engine_ns = 0;  // the same two in engine time
+  int64_t first_engine_ns = 0;
   uint64_t count = 1;  // of merged denials: from first_ns to at_ns
   std::vector<HistoryItem> items;
 };

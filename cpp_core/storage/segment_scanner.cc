@@ -94,16 +94,17 @@ Status SegmentScanner::Seal(const Record& record) {
 bool SegmentScanner::Bind(const Record& record) {
   KeyPayload payload;
   if (!Decode(record.payload, &payload)) return false;
-  keys_[record.id] =
-      Key{std::string(payload.key), payload.kind, payload.config, std::string(payload.name)};
+  keys_[record.id] = Key{std::string(payload.key), payload.kind, payload.config,
+                         std::string(payload.name), payload.prefix_bytes};
   return true;
 }
 
 bool SegmentScanner::AddItem(uint32_t id, uint64_t cost, HistoryEvent* event) {
   const auto key = keys_.find(id);
   if (key == keys_.end()) return false;
+  const Key& found = key->second;
   event->items.push_back(
-      {key->second.key, key->second.kind, cost, key->second.config, key->second.name});
+      {found.key, found.kind, cost, found.config, found.name, found.prefix_bytes});
   return true;
 }
 
@@ -149,6 +150,8 @@ bool SegmentScanner::Read(const Record& record, HistoryEvent* event) {
   } else {
     readable = ReadLimit(record, event);
   }
+  event->engine_ns = event->at_ns;
+  event->first_engine_ns = event->first_ns;
   const int64_t wall_minus_engine_ns = clock_.clock.wall_ns - clock_.clock.engine_ns;
   event->at_ns += wall_minus_engine_ns;
   event->first_ns += wall_minus_engine_ns;

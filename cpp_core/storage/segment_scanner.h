@@ -38,6 +38,7 @@ class SegmentScanner {
     LimitKind kind = LimitKind::kExact;
     LimitConfig config;
     std::string name;
+    uint32_t prefix_bytes = 0;
   };
 
   void Rewind();

@@ -91,8 +91,8 @@ static void SmallStructs(void) {
   flint_limiter* none = limiter;
   uint64_t n = 7;
   CHECK_OK(Configure(limiter, config));
-  config.struct_size = offsetof(flint_limiter_config, name) - 1; /* of the first version, less 1 */
-  --options.struct_size;
+  config.struct_size = FIRST_SIZE(flint_limiter_config, reserved) - 1;
+  options.struct_size = FIRST_SIZE(flint_limiter_options, sync_denials) - 1;
   CHECK_INVALID("config.struct_size is ", Configure(limiter, config));
   CHECK_INVALID("inline_config.struct_size is ",
                 flint_limiter_check(limiter, "key", 3, 1, 0, &config, &result, NewError()));
@@ -110,7 +110,7 @@ static void SmallStructs(void) {
                 flint_limiter_check_all(limiter, &item, 1, sizeof(item), 0, &result, sizeof(result),
                                         &n, NewError()));
   CHECK(IsFilled(&result.allowed, sizeof(result) - 4));
-  status.struct_size = offsetof(flint_limiter_status_info, name) - 8;
+  status.struct_size = FIRST_SIZE(flint_limiter_status_info, counters) - 8;
   CHECK_INVALID("status.struct_size is ",
                 flint_limiter_status(limiter, "key", 3, 0, &status, NewError()));
   CHECK_INVALID("entries.struct_size is ",
@@ -120,6 +120,49 @@ static void SmallStructs(void) {
   info.struct_size = 8;
   CHECK_INVALID("info.struct_size is 8", flint_limiter_get_info(limiter, &info, NewError()));
   CHECK(Status(limiter, "key", FLINT_LIMITER_KIND_EXACT).total_allowed == 0);
+  Close(limiter);
+}
+
+/* What was compiled with the first version of the header. */
+static void FirstSizes(void) {
+  const Path path = NewPath();
+  flint_limiter_options options;
+  flint_limiter* limiter = NULL;
+  memset(&options, FILLER, sizeof(options));
+  memset(&options, 0, FIRST_SIZE(flint_limiter_options, sync_denials));
+  options.struct_size = FIRST_SIZE(flint_limiter_options, sync_denials);
+  CHECK_OK(TryOpen(path.text, &options, &limiter));
+  CHECK_OK(Configure(limiter, Config("key", 5, SECOND)));
+  CHECK(Decide(limiter, "key", 1).allowed);
+
+  /* Entries lie as far from each other as they did then, and nothing between them is touched. */
+  enum { SIZE = FIRST_SIZE(flint_limiter_event, item_count), EVENTS = 2 };
+  union {
+    flint_limiter_event first;
+    char bytes[EVENTS * SIZE];
+  } page;
+  flint_limiter_event event;
+  const flint_limiter_history_query query = {.struct_size = sizeof(query)};
+  uint64_t count = 0;
+  uint64_t cursor = 0;
+  memset(&page, FILLER, sizeof(page));
+  for (int i = 0; i < EVENTS; ++i) memcpy(page.bytes + i * SIZE, &(uint32_t){SIZE}, 4);
+  CHECK_OK(flint_limiter_history(limiter, NULL, 0, &query, &page.first, EVENTS, SIZE, page_text,
+                                 sizeof(page_text), &count, &cursor, NewError()));
+  CHECK(count == EVENTS);
+  for (int i = 0; i < EVENTS; ++i) {
+    memcpy(&event, page.bytes + i * SIZE, SIZE);
+    CHECK(event.struct_size == SIZE && event.item_count == 1);
+    CHECK(event.type ==
+          (i == 0 ? FLINT_LIMITER_EVENT_LIMIT_CONFIGURED : FLINT_LIMITER_EVENT_ALLOW));
+  }
+  /* A stride bounds what is written as well. */
+  memset(&page, FILLER, sizeof(page));
+  page.first.struct_size = sizeof(page);
+  CHECK_OK(flint_limiter_history(limiter, NULL, 0, &query, &page.first, 1, SIZE, page_text,
+                                 sizeof(page_text), &count, &cursor, NewError()));
+  CHECK(count == 1 && page.first.struct_size == sizeof(page));
+  CHECK(IsFilled(page.bytes + SIZE, sizeof(page) - SIZE));
   Close(limiter);
 }
 
@@ -362,6 +405,7 @@ const Test arguments_tests[] = {
     TEST(NullLimiter),
     TEST(NullArguments),
     TEST(SmallStructs),
+    TEST(FirstSizes),
     TEST(GrownInputs),
     TEST(GrownOutputs),
     TEST(ErrorSizes),

@@ -266,6 +266,72 @@ static void OnError(void) {
   }
 }
 
+static void CheckManyOneByOne(void) {
+  const Path path = NewPath();
+  flint_limiter* limiter = Open(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  const flint_limiter_item items[] = {Item("a", 1), Item("a", 2), Item("none", 1), Item("b", 9),
+                                      Item("b", 4), Item("a", 2), Item("", 1)};
+  enum { COUNT = sizeof(items) / sizeof(*items) };
+  const int32_t expected[COUNT] = {
+      0, 0, FLINT_LIMITER_NOT_CONFIGURED,  FLINT_LIMITER_INVALID_ARGUMENT,
+      0, 0, FLINT_LIMITER_INVALID_ARGUMENT};
+  const uint32_t allowed[COUNT] = {1, 1, 0, 0, 1, 0, 0};
+  flint_limiter_result results[COUNT];
+  int32_t codes[COUNT];
+  CHECK_OK(Configure(limiter, Config("a", 4, YEAR)));
+  CHECK_OK(Configure(limiter, Config("b", 5, YEAR)));
+  const uint64_t syncs = Info(limiter).syncs;
+  for (int i = 0; i < COUNT; ++i) results[i] = NewResult();
+  CHECK_OK(flint_limiter_check_many(limiter, items, COUNT, sizeof(*items), 0, results,
+                                    sizeof(*results), codes, NewError()));
+  for (int i = 0; i < COUNT; ++i) {
+    CHECK(codes[i] == expected[i]);
+    if (codes[i] == FLINT_LIMITER_OK) {
+      CHECK(results[i].allowed == allowed[i] && results[i].cost == items[i].cost);
+      CHECK(results[i].ticket <= Durable(limiter));
+    } else {
+      CHECK(IsFilled(&results[i].allowed, sizeof(results[i]) - 4));
+    }
+  }
+  CHECK(results[1].remaining == 1 && results[4].remaining == 1);
+  CHECK(Info(limiter).syncs <= syncs + 2); /* the one that was on its way, and one for all */
+  Close(limiter);
+  limiter = Open(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  CHECK(Peek(limiter, "a", 1).remaining == 1 && Peek(limiter, "b", 1).remaining == 1);
+  Close(limiter);
+}
+
+static void CheckManyArguments(void) {
+  flint_limiter* limiter = OpenMemory(NULL);
+  flint_limiter_item item = Item("key", 1);
+  flint_limiter_result result = NewResult();
+  int32_t code = 77;
+  CHECK_OK(Configure(limiter, Config("key", 5, SECOND)));
+#define CHECK_MANY(part, count, item_stride, flags, result_stride, codes)                          \
+  CHECK_INVALID(part, flint_limiter_check_many(limiter, &item, count, item_stride, flags, &result, \
+                                               result_stride, codes, NewError()))
+  CHECK_MANY("items has 0 entries", 0, sizeof(item), 0, sizeof(result), &code);
+  CHECK_MANY("items has 1025 entries", 1025, sizeof(item), 0, sizeof(result), &code);
+  CHECK_MANY("item_stride is 8", 1, 8, 0, sizeof(result), &code);
+  CHECK_MANY("result_stride is 8", 1, sizeof(item), 0, 8, &code);
+  CHECK_MANY("codes is NULL", 1, sizeof(item), 0, sizeof(result), NULL);
+  CHECK_MANY("flags is 32", 1, sizeof(item), FLINT_LIMITER_REFUSE, sizeof(result), &code);
+  item.struct_size = 4;
+  CHECK_MANY("items.struct_size is 4", 1, sizeof(item), 0, sizeof(result), &code);
+  item = Item("key", 1);
+  result.struct_size = 4;
+  CHECK_MANY("results.struct_size is 4", 1, sizeof(item), 0, sizeof(result), &code);
+#undef CHECK_MANY
+  CHECK(code == 77 && Status(limiter, "key", FLINT_LIMITER_KIND_EXACT).total_allowed == 0);
+  /* Only what a decision is, where no more is asked for. */
+  result = NewResult();
+  CHECK_OK(flint_limiter_check_many(limiter, &item, 1, sizeof(item), FLINT_LIMITER_DECISION_ONLY,
+                                    &result, sizeof(result), &code, NewError()));
+  CHECK(code == FLINT_LIMITER_OK && result.allowed == 1 && result.undecided == 0);
+  CHECK(IsFilled(&result.cost, sizeof(result.cost)));
+  Close(limiter);
+}
+
 const Test decisions_tests[] = {
     TEST(ExactTimes),
     TEST(SixAlgorithms),
@@ -277,5 +343,7 @@ const Test decisions_tests[] = {
     TEST(Threads),
     TEST(MaxKeys),
     TEST(OnError),
+    TEST(CheckManyOneByOne),
+    TEST(CheckManyArguments),
     {NULL, NULL},
 };

