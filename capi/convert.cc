@@ -94,6 +94,22 @@ Status ReadFailureOptions(const flint_limiter_options& options, Engine::Options*
   return Status();
 }
 
+Status ReadFileOptions(const flint_limiter_options& options, Engine::Options* to) {
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.lock_timeout_ns", options.lock_timeout_ns, 0,
+                                    kMaxQuantity, 0, &to->lock_timeout_ns));
+  constexpr uint32_t kOwn = 0600;
+  constexpr uint32_t kMost = 0666;
+  if (options.file_mode != 0) {
+    if ((options.file_mode & kOwn) != kOwn || (options.file_mode & ~kMost) != 0) {
+      return OutOfBounds("options.file_mode", options.file_mode,
+                         "0600 (octal), with any of the bits 0066 added");
+    }
+    to->access.file_mode = options.file_mode;
+  }
+  if (options.group_plus_1 != 0) to->access.group = int64_t{options.group_plus_1} - 1;
+  return Status();
+}
+
 }  // namespace
 
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
@@ -120,6 +136,7 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
     return OutOfBounds("options.ring_bytes", options.ring_bytes, "a power of two");
   }
   FLINT_RETURN_IF_ERROR(ReadFailureOptions(options, to));
+  FLINT_RETURN_IF_ERROR(ReadFileOptions(options, to));
   if (options.clock != nullptr) {
     to->owned_clock = std::make_unique<CallbackClock>(options.clock, options.clock_argument);
     to->clock = to->owned_clock.get();
@@ -290,6 +307,7 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   if (from.legacy.clamped) info.warnings |= FLINT_LIMITER_WARNING_CLAMPED;
   if (from.legacy.snapshot_ahead) info.warnings |= FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD;
   if (from.legacy.torn_bytes > 0) info.warnings |= FLINT_LIMITER_WARNING_TORN_LEGACY;
+  if (from.bus_guard_replaced) info.warnings |= FLINT_LIMITER_WARNING_GUARD_REPLACED;
   info.undecided = from.undecided;
   info.evicted = from.evicted;
   info.compactions = from.compactions;

@@ -127,12 +127,16 @@ extern "C" {
 #define FLINT_LIMITER_BY_DENIED_COST 2
 #define FLINT_LIMITER_BY_ALLOWED_COST 3
 
-/* What opening a directory of Flint 0.1 or 0.2 met: bits of flint_limiter_info.warnings. */
+/* Bits of flint_limiter_info.warnings. The first three are what opening a directory of Flint 0.1 or
+ * 0.2 met. */
 #define FLINT_LIMITER_WARNING_CLAMPED 1 /* limits or costs beyond today's bounds */
 /* The log was shorter than the snapshot said, as a crash in that version's compaction leaves it; it
  * was replayed from its start. */
 #define FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD 2
 #define FLINT_LIMITER_WARNING_TORN_LEGACY 4 /* an unfinished last line was left out */
+/* A SIGBUS handler has been installed since the ring was mapped and stands in the guard's place: a
+ * ring that is cut short may now end the process. Install it before, or use mapped. Since 1.1. */
+#define FLINT_LIMITER_WARNING_GUARD_REPLACED 8
 
 /* Types of flint_limiter_event. */
 #define FLINT_LIMITER_EVENT_LIMIT_CONFIGURED 5
@@ -197,10 +201,16 @@ typedef struct flint_limiter_options {
   uint32_t mapped;              /* FLINT_LIMITER_MAPPED_... */
   uint32_t sync_denials;        /* 1: in always mode a denial too is answered when it is on disk */
   /* Since 1.1. */
-  uint32_t tell_busy;      /* 1: NO_WAIT answers BUSY where only another thread is in the way */
-  uint32_t single_denials; /* 1: each denial is a record of its own, as long as the log has room
-                              for it at once; 0: of one key's denials between two syncs, those
-                              behind the first 16 are one record */
+  uint32_t tell_busy;       /* 1: NO_WAIT answers BUSY where only another thread is in the way */
+  uint32_t single_denials;  /* 1: each denial is a record of its own, as long as the log has room
+                               for it at once; 0: of one key's denials between two syncs, those
+                               behind the first 16 are one record */
+  uint64_t lock_timeout_ns; /* how long to wait for a directory that another limiter has open, at
+                               most 2^62; 0: not at all */
+  uint32_t file_mode;    /* permission bits of each file that is made from now on, 0600 to 0666 with
+                            0600 in it, whatever the umask; 0 means 0600. A directory that is made
+                            may be entered by whoever may read its files */
+  uint32_t group_plus_1; /* 1 + the id of the group that they are given to; 0: the process's own */
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,

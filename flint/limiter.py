@@ -13,6 +13,7 @@ from flint._local.options import (
     Options,
     absolute_path,
     flush_bound,
+    group_plus_1,
     optional_ns,
 )
 from flint._local.place import LocalPlace
@@ -75,7 +76,14 @@ class Limiter(LocalPlace, Surface):
 
     The log's ring is a mapped file. Should that file be cut short or its disk fail, a guard against
     SIGBUS stops the limiter (PoisonedError) and not the program; `mapped="never"` installs no
-    handler and writes by system calls, which is slower. `clock`, a `flint.testing.ManualClock`,
+    handler and writes by system calls, which is slower. A handler for SIGBUS that is installed
+    later, as `faulthandler.enable()` does, takes the guard's place: call it before opening. Where
+    it came later, `info()["warnings"]` has the bit 8.
+
+    `lock_timeout` is how long to wait for a directory that another limiter has open (by default
+    not at all). Files are for their user alone; `file_mode` (such as 0o660) and `group`, a name or
+    an id, are given to every file that is made, whatever the umask, and a directory that is made
+    may be entered by whoever may read its files. `clock`, a `flint.testing.ManualClock`,
     replaces the system's clocks in tests.
 
     All methods may be called from any thread. A limiter cannot be used in a forked child
@@ -106,6 +114,9 @@ class Limiter(LocalPlace, Surface):
         on_error: OnError = "raise",
         mapped: Mapped = "auto",
         sync_denials: bool = False,
+        lock_timeout: Duration | None = None,
+        file_mode: SupportsIndex | None = None,
+        group: str | SupportsIndex | None = None,
     ) -> None:
         path = absolute_path(data_dir)
         options: Options = {
@@ -124,6 +135,9 @@ class Limiter(LocalPlace, Surface):
             "on_error": on_error,
             "mapped": mapped,
             "sync_denials": sync_denials,
+            "lock_timeout": optional_ns("lock_timeout", lock_timeout),
+            "file_mode": file_mode,
+            "group_plus_1": group_plus_1(group),
         }
         self._open_directory(path, False, options)
         self._begin(clock)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -398,6 +400,56 @@ def test_memory_takes_every_option(clock: ManualClock) -> None:
     limiter.limit("k:*", rate=1, per="1h")
     assert [limiter.allow(f"k:{i}") for i in range(3)] == [True, True, True]
     assert limiter.info()["evicted"] == 2
+
+
+def test_files_for_a_group(data_dir: Path) -> None:
+    for group in [os.getegid(), grp.getgrgid(os.getegid()).gr_name]:
+        directory = data_dir / str(group)
+        with Limiter(directory, file_mode=0o660, group=group):
+            assert directory.stat().st_mode & 0o777 == 0o770
+            for path in directory.iterdir():
+                assert (path.stat().st_mode & 0o777, path.stat().st_gid) == (0o660, os.getegid())
+
+
+def test_who_a_directory_is_for_is_checked(data_dir: Path) -> None:
+    for wrong in [0o700, 0o677, 0o606 | 0o1000]:
+        with pytest.raises(ValueError, match="file_mode"):
+            Limiter(data_dir, file_mode=wrong)
+    for group in ["no such group", -1, 2**32 - 1]:
+        with pytest.raises(ValueError, match="group must be the name or the id of a group"):
+            Limiter(data_dir, group=group)
+    with pytest.raises(TypeError, match="group must be the name or the id of a group"):
+        Limiter(data_dir, group=True)
+
+
+def test_waiting_for_a_directory(data_dir: Path) -> None:
+    first = Limiter(data_dir)
+    with pytest.raises(flint.LockedError, match=rf"by process {os.getpid()} since 20") as caught:
+        Limiter(data_dir)
+    assert "waited" not in str(caught.value)
+    with pytest.raises(flint.LockedError, match=r"waited 0\.001 s for it"):
+        Limiter(data_dir, lock_timeout="1ms")
+    opened: list[Limiter] = []
+    waiting = threading.Thread(target=lambda: opened.append(Limiter(data_dir, lock_timeout="1h")))
+    waiting.start()
+    first.close()
+    waiting.join()
+    opened[0].close()
+
+
+def test_a_handler_that_takes_the_guards_place_is_told_of(
+    run_python: Callable[..., str], data_dir: Path
+) -> None:
+    script = """
+import faulthandler, sys, flint
+faulthandler.enable()
+with flint.Limiter(sys.argv[1]) as limiter:
+    print(limiter.info()["warnings"])
+    faulthandler.disable()
+    faulthandler.enable()
+    print(limiter.info()["warnings"])
+"""
+    assert run_python(script, data_dir).split() == ["0", "8"]
 
 
 CROWDED = """

@@ -48,6 +48,9 @@ static const Option open_options[] = {
     WORD("on_error", on_error, error_names),
     WORD("mapped", mapped, mapped_names),
     FLAG("sync_denials", sync_denials),
+    NUMBER("lock_timeout", lock_timeout_ns, 1, FLINT_MAX_QUANTITY),
+    NUMBER("file_mode", file_mode, 0600, 0666),
+    NUMBER("group_plus_1", group_plus_1, 1, UINT32_MAX),
 };
 
 #define OPTION_COUNT ((int)(sizeof open_options / sizeof *open_options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import operator
 import os
 from pathlib import Path
@@ -40,6 +41,9 @@ class Options(TypedDict, total=False):
     on_error: OnError
     mapped: Mapped
     sync_denials: bool
+    lock_timeout: SupportsIndex | None
+    file_mode: SupportsIndex | None
+    group_plus_1: SupportsIndex | None
 
 
 def optional_ns(name: str, length: Duration | None) -> int | None:
@@ -54,6 +58,25 @@ def flush_bound(sync: Sync, value: SupportsIndex, most: int) -> SupportsIndex:
     if sync != "always" or isinstance(value, bool) or not hasattr(value, "__index__"):
         return value
     return min(operator.index(value), most) or _DEFAULT_FLUSH
+
+
+def group_plus_1(group: str | SupportsIndex | None) -> int | None:
+    """A group's id and one, as the extension takes it; a name is looked up."""
+    if group is None:
+        return None
+    if isinstance(group, str):
+        try:
+            return grp.getgrnam(group).gr_gid + 1
+        except KeyError:
+            raise ValueError(refusal("group", "the name or the id of a group", group)) from None
+    try:
+        number = -1 if isinstance(group, bool) else operator.index(group)
+    except TypeError:
+        raise TypeError(refusal("group", "the name or the id of a group", group)) from None
+    if not 0 <= number < 2**32 - 1:
+        kind = TypeError if isinstance(group, bool) else ValueError
+        raise kind(refusal("group", "the name or the id of a group", group))
+    return number + 1
 
 
 def absolute_path(data_dir: str | os.PathLike[str]) -> str:

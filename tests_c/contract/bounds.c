@@ -55,6 +55,7 @@ static void OptionBounds(void) {
       {offsetof(flint_limiter_options, history_max_age_ns), "options.history_max_age_ns is ", 1,
        MOST},
       {offsetof(flint_limiter_options, max_keys), "options.max_keys is ", 1, MOST},
+      {offsetof(flint_limiter_options, lock_timeout_ns), "options.lock_timeout_ns is ", 1, MOST},
   };
   flint_limiter* limiter = NULL;
   flint_limiter_options options;

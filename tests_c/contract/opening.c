@@ -120,6 +120,28 @@ static void OpenLocked(void) {
   Close(limiter);
 }
 
+static void OpenForOthers(void) {
+  const Path path = NewPath();
+  const Path log = In(&path, "flint.aof");
+  flint_limiter* limiter = NULL;
+  flint_limiter_options options = Options(FLINT_LIMITER_SYNC_BATCH);
+  const uint32_t wrong[] = {0060, 0700, 01600, 0667, UINT32_MAX};
+  for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); ++i) {
+    options.file_mode = wrong[i];
+    CHECK_INVALID("options.file_mode is ", TryOpen(path.text, &options, &limiter));
+  }
+  options.file_mode = 0640;
+  options.group_plus_1 = 1 + (uint32_t)getegid();
+  CHECK_OK(TryOpen(path.text, &options, &limiter));
+  struct stat info;
+  CHECK(stat(path.text, &info) == 0 && (info.st_mode & 0777) == 0750);
+  CHECK(stat(log.text, &info) == 0 && (info.st_mode & 0777) == 0640 && info.st_gid == getegid());
+  flint_limiter* second = NULL;
+  options.lock_timeout_ns = 1000000;
+  CHECK_FAILS(LOCKED, "waited 0.001 s for it", TryOpen(path.text, &options, &second));
+  Close(limiter);
+}
+
 static void OpenWithoutPermission(void* argument) {
   const Path* directory = argument;
   const Path below = In(directory, "below");
@@ -339,6 +361,7 @@ const Test opening_tests[] = {
     TEST(OpenRemembers),
     TEST(OpenRefuses),
     TEST(OpenLocked),
+    TEST(OpenForOthers),
     TEST(OpenNotPermitted),
     TEST(OpenDamaged),
     TEST(CloseTwice),
