@@ -9,6 +9,8 @@ constexpr uint64_t kMaxFlushEvents = uint64_t{1} << 32;
 constexpr uint64_t kMaxFlushMs = 3'600'000;
 constexpr uint64_t kMaxQuantity = uint64_t{1} << 62;
 constexpr uint64_t kHistoryBytes = uint64_t{256} << 20;
+constexpr uint64_t kMinReplayBytes = uint64_t{1} << 20;
+constexpr uint64_t kReplayBytes = uint64_t{1} << 30;
 constexpr uint64_t kMinLogBytes = uint64_t{1} << 18;
 constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxRingBytes = uint64_t{1} << 26;
@@ -82,6 +84,9 @@ Status ReadFailureOptions(const flint_limiter_options& options, Engine::Options*
                                     kMaxQuantity, kHistoryBytes, &to->history_max_bytes));
   FLINT_RETURN_IF_ERROR(ReadBounded("options.history_max_age_ns", options.history_max_age_ns, 0,
                                     kMaxQuantity, 0, &to->history_max_age_ns));
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.max_replay_bytes", options.max_replay_bytes,
+                                    kMinReplayBytes, kMaxQuantity, kReplayBytes,
+                                    &to->log.max_replay_bytes));
   FLINT_RETURN_IF_ERROR(
       ReadBounded("options.max_keys", options.max_keys, 0, kMaxQuantity, 0, &to->max_keys));
   to->when_full = static_cast<Engine::WhenFull>(options.when_full);
@@ -317,6 +322,9 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   info.history_bytes = from.history_bytes;
   info.damaged_history = from.damaged_history;
   info.read_only = from.read_only ? 1 : 0;
+  info.compaction_failure = static_cast<uint64_t>(from.compaction_failure.code());
+  info.compaction_retry_at_ns = from.compaction_retry_at_ns;
+  info.history_failures = from.history_failures;
   WriteStruct(info, to);
 }
 

@@ -211,6 +211,12 @@ typedef struct flint_limiter_options {
                             0600 in it, whatever the umask; 0 means 0600. A directory that is made
                             may be entered by whoever may read its files */
   uint32_t group_plus_1; /* 1 + the id of the group that they are given to; 0: the process's own */
+  /* The most of the log that an opening may have to replay; 1 MiB to 2^62, 0 means 1 GiB, and at
+   * least four segments count. It is looked at when a segment is full. With so much behind the
+   * snapshot, admissions and changes wait for a compaction (NO_WAIT: WOULD_BLOCK) and denials are
+   * answered as ever. When it cannot be compacted they fail as the compaction did, with
+   * DISK_FULL, IO or NO_MEMORY; nothing has changed then. */
+  uint64_t max_replay_bytes;
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,
@@ -333,6 +339,10 @@ typedef struct flint_limiter_info {
   uint64_t history_bytes;          /* in segments kept for history alone */
   uint64_t damaged_history;        /* such segments that could not be read when it was opened */
   uint64_t read_only;              /* 1: opened by flint_limiter_open_readonly */
+  uint64_t compaction_failure;     /* FLINT_LIMITER_... of the last one; 0: it has succeeded */
+  int64_t compaction_retry_at_ns;  /* wall clock: it is not tried again by itself before; 0: as soon
+                                      as it is worth it */
+  uint64_t history_failures;       /* to remove a segment that need not be kept; tried again */
 } flint_limiter_info;
 
 /* What flint_limiter_doctor found. */

@@ -69,6 +69,10 @@ class Limiter(LocalPlace, Surface):
     says) or takes the place of one that is nearly full again (`"evict"`), which is recorded as its
     removal and counted, `info()["evicted"]`.
 
+    `max_replay_bytes` (1 MiB to 2^62, 1 GiB by default, at least four segments) bounds how much of
+    the log an opening has to replay. With that much behind the last compaction, admissions and
+    changes wait for the next one, and fail with what it met when there can be none; denials go on.
+
     `history_max_bytes` (256 MiB by default) and `history_max_age` bound what is kept for `history`
     behind the last compaction; 0 bytes keep none. `max_downtime` is the most time that passes for
     the limits while the directory is not open: a wall clock that is wrong after a restart can give
@@ -109,6 +113,7 @@ class Limiter(LocalPlace, Surface):
         max_downtime: Duration | None = None,
         history_max_bytes: SupportsIndex | None = None,
         history_max_age: Duration | None = None,
+        max_replay_bytes: SupportsIndex | None = None,
         max_keys: SupportsIndex | None = None,
         when_full: WhenFull = "refuse",
         on_error: OnError = "raise",
@@ -130,6 +135,7 @@ class Limiter(LocalPlace, Surface):
             "max_downtime": optional_ns("max_downtime", max_downtime),
             "history_max_bytes": history_max_bytes,
             "history_max_age": optional_ns("history_max_age", history_max_age),
+            "max_replay_bytes": max_replay_bytes,
             "max_keys": max_keys,
             "when_full": when_full,
             "on_error": on_error,

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "engine_testing.h"
+#include "gate.h"
 #include "storage/file_names.h"
 
 namespace flint {
@@ -27,6 +30,41 @@ size_t RotatedSegments(const Machine& machine) {
 // Enough admissions under one key for several segments of 256 KiB.
 void FillSegments(Engine* engine, const std::string& key, int checks = 20'000) {
   for (int i = 0; i < checks; ++i) Allowed(engine, key);
+}
+
+bool HasFile(const Machine& machine, const std::string& name) {
+  const std::vector<std::string> files = machine.env->Files();
+  return std::find(files.begin(), files.end(), machine.Path(name)) != files.end();
+}
+
+// Small segments, so that there are soon too many of them.
+void OpenSmall(Machine* machine) {
+  machine->segment_bytes = 12'000;
+  machine->Open();
+  ASSERT_TRUE(Configure(machine->engine.get(), "k", Hourly(100'000'000)).ok());
+}
+
+// Writes until so many segments more have their names.
+void Rotate(Machine* machine, size_t count) {
+  const size_t wanted = SealedSegments(*machine) + count;
+  while (SealedSegments(*machine) < wanted) {
+    FillSegments(machine->engine.get(), "k", 50);
+    EXPECT_TRUE(machine->engine->Flush().ok());
+    std::this_thread::yield();
+  }
+}
+
+void AwaitFailures(Machine* machine, uint64_t failures) {
+  while (InfoOf(machine->engine.get()).compaction_failures < failures) std::this_thread::yield();
+}
+
+Fault NoSnapshot() {
+  Fault fault;
+  fault.forever = true;
+  fault.matches = [](Op op, const std::string& path) {
+    return op == Op::kCreate && path.ends_with("flint.snapshot.tmp");
+  };
+  return fault;
 }
 
 TEST(Compaction, LeavesEveryAnswerAsItWas) {
@@ -142,6 +180,224 @@ TEST(Compaction, EndsWhenTheLimiterIsShutDown) {
   machine.Close();
   machine.Open();
   EXPECT_EQ(StatusOf(machine.engine.get(), "k").totals.allowed, 20'000u);
+  machine.Close();
+}
+
+// ---- Failures ----------------------------------------------------------------------------------
+
+TEST(Compaction, FindsThatNoSnapshotCanBeWrittenBeforeItEndsASegment) {
+  Machine machine(false);
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(10)).ok());
+  machine.env->InjectFault(NoSnapshot());
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(machine.engine->Compact({}).code(), Code::kIo);
+  EXPECT_EQ(SealedSegments(machine), 0u);
+  machine.env->ClearFault();
+  EXPECT_TRUE(machine.engine->Compact({}).ok());
+  EXPECT_EQ(SealedSegments(machine), 1u);
+  machine.Close();
+}
+
+TEST(Compaction, ThatFailedIsTriedLaterAndLaterAndLeavesNothingBehind) {
+  Machine machine(false);
+  OpenSmall(&machine);
+  machine.env->InjectFault(NoSnapshot());
+  Rotate(&machine, 70);
+  AwaitFailures(&machine, 1);
+  Engine::Info info = InfoOf(machine.engine.get());
+  EXPECT_EQ(info.compaction_failure.code(), Code::kIo);
+  EXPECT_NE(info.compaction_failure.message().find("flint.snapshot.tmp"), std::string::npos);
+  EXPECT_EQ(info.compaction_retry_at_ns, machine.clock->WallNs() + kSecondNs);
+  Rotate(&machine, 10);
+  machine.clock->AdvanceNs(kSecondNs);
+  Rotate(&machine, 1);
+  AwaitFailures(&machine, 2);
+  EXPECT_EQ(InfoOf(machine.engine.get()).compaction_retry_at_ns,
+            machine.clock->WallNs() + 2 * kSecondNs);
+  machine.clock->AdvanceNs(kSecondNs);
+  Rotate(&machine, 10);
+  machine.clock->AdvanceNs(kSecondNs);
+  Rotate(&machine, 1);
+  AwaitFailures(&machine, 3);
+  machine.env->ClearFault();
+  EXPECT_TRUE(machine.engine->Compact({}).ok());
+  info = InfoOf(machine.engine.get());
+  EXPECT_EQ(info.compaction_failures, 3u);
+  EXPECT_TRUE(info.compaction_failure.ok());
+  EXPECT_EQ(info.compaction_retry_at_ns, 0);
+  machine.Close();
+}
+
+TEST(Compaction, ThatCannotBeWrittenLeavesNoHalfSnapshot) {
+  Machine machine;
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(10)).ok());
+  Fault fault;
+  fault.forever = true;
+  fault.error = ENOSPC;
+  fault.matches = [](Op op, const std::string& path) {
+    return op == Op::kWrite && path.ends_with("flint.snapshot.tmp");
+  };
+  machine.env->InjectFault(fault);
+  EXPECT_EQ(machine.engine->Compact({}).code(), Code::kDiskFull);
+  EXPECT_FALSE(HasFile(machine, "flint.snapshot.tmp"));
+  machine.env->ClearFault();
+  machine.Close();
+}
+
+// The change and the change back come when the segment has ended, before the states are compared.
+TEST(Compaction, SeesNoDamageWhereALimitWasChangedAndChangedBack) {
+  for (const LimitKind kind : {LimitKind::kExact, LimitKind::kTemplate}) {
+    Machine machine(false);
+    const LimitConfig config = Config(Algorithm::kTokenBucket, 10, kHourNs);
+    Gate gate;
+    std::atomic<bool> armed{false};
+    machine.env->SetHook([&](Op op, const std::string&) {
+      if (op == Op::kRename && armed.exchange(false)) gate.Pass();
+    });
+    machine.Open();
+    Engine* const engine = machine.engine.get();
+    ASSERT_TRUE(Configure(engine, "k", config, kind).ok());
+    const std::string key = kind == LimitKind::kExact ? "k" : "k1";
+    EXPECT_TRUE(Allowed(engine, key));
+    machine.clock->AdvanceNs(60 * kSecondNs);
+    gate.Close();
+    armed = true;
+    std::thread compacting([&] {
+      const Status status = engine->Compact({});
+      EXPECT_TRUE(status.ok()) << status.message();
+    });
+    gate.AwaitSomebody();
+    EXPECT_TRUE(Configure(engine, "k", Config(Algorithm::kTokenBucket, 20, kHourNs), kind).ok());
+    EXPECT_EQ(StatusOf(engine, key).remaining, 19u);
+    EXPECT_TRUE(Configure(engine, "k", config, kind).ok());
+    gate.Open();
+    compacting.join();
+    machine.Close();
+  }
+}
+
+// A program that is always over soon.
+TEST(Compaction, ThatWasDueAtOpeningIsFinishedBeforeItCloses) {
+  Machine machine(false);
+  OpenSmall(&machine);
+  machine.env->InjectFault(NoSnapshot());
+  Rotate(&machine, 70);
+  machine.Close();
+  machine.env->ClearFault();
+  Gate gate;
+  gate.Close();
+  machine.env->SetHook([&](Op op, const std::string& path) {
+    if (op == Op::kCreate && path.ends_with("flint.snapshot.tmp")) gate.Pass();
+  });
+  machine.Open();
+  std::thread closing([&] { EXPECT_TRUE(machine.engine->Shutdown().ok()); });
+  bool allowed = false;
+  while (Check(machine.engine.get(), "k", 1, &allowed).ok()) std::this_thread::yield();
+  gate.Open();
+  closing.join();
+  EXPECT_TRUE(HasFile(machine, "flint.snapshot"));
+  machine.env->SetHook(nullptr);
+  machine.Open();
+  EXPECT_EQ(InfoOf(machine.engine.get()).snapshot_limits, 1u);
+  machine.Close();
+}
+
+// ---- How much an opening has to replay ---------------------------------------------------------
+
+class MaxReplay : public ::testing::Test {
+ protected:
+  MaxReplay() : machine_(false) {
+    machine_.segment_bytes = 12'000;
+    Engine::Options options = machine_.Options();
+    options.log.max_replay_bytes = 60'000;
+    EXPECT_TRUE(Engine::Open(kDirectory, std::move(options), &machine_.engine).ok());
+    EXPECT_TRUE(Configure(engine(), "k", Hourly(100'000'000)).ok());
+    EXPECT_TRUE(Configure(engine(), "none", Hourly(1)).ok());
+    EXPECT_TRUE(Allowed(engine(), "none"));
+  }
+  Engine* engine() { return machine_.engine.get(); }
+  // The first failure of an admission.
+  Status FillUp(const Engine::Flags& flags) {
+    Engine::Decision decision;
+    Status status;
+    while (status.ok()) {
+      status = engine()->Check({"k", 1}, flags, nullptr, &decision);
+      admitted_ += status.ok() ? 1 : 0;
+    }
+    return status;
+  }
+
+  Machine machine_;
+  uint64_t admitted_ = 0;
+};
+
+TEST_F(MaxReplay, IsKeptToByWaitingForCompactions) {
+  for (int i = 0; i < 20'000; ++i) EXPECT_TRUE(Allowed(engine(), "k"));
+  EXPECT_GE(InfoOf(engine()).compactions, 10u);
+  machine_.Kill();
+  machine_.Open();
+  EXPECT_LE(InfoOf(engine()).recovered_records, 72'000u / 40u);
+  EXPECT_EQ(StatusOf(engine(), "k").totals.allowed, 20'000u);
+  machine_.Close();
+}
+
+TEST_F(MaxReplay, WithoutACompactionOnlyDenialsGoOn) {
+  machine_.env->InjectFault(NoSnapshot());
+  const Status status = FillUp({});
+  EXPECT_EQ(status.code(), Code::kIo);
+  EXPECT_NE(status.message().find("max_replay_bytes"), std::string::npos) << status.message();
+  EXPECT_FALSE(Allowed(engine(), "none"));
+  EXPECT_EQ(StatusOf(engine(), "k").totals.allowed, admitted_);
+  machine_.env->ClearFault();
+  EXPECT_TRUE(engine()->Compact({}).ok());
+  EXPECT_TRUE(Allowed(engine(), "k"));
+  machine_.Close();
+  machine_.Open();
+  EXPECT_EQ(StatusOf(engine(), "k").totals.allowed, admitted_ + 1);
+  EXPECT_EQ(StatusOf(engine(), "none").totals.denied, 1u);
+  machine_.Close();
+}
+
+TEST_F(MaxReplay, IsNotWaitedForWithNoWait) {
+  Gate gate;
+  gate.Close();
+  machine_.env->SetHook([&](Op op, const std::string& path) {
+    if (op == Op::kCreate && path.ends_with("flint.snapshot.tmp")) gate.Pass();
+  });
+  Engine::Flags no_wait;
+  no_wait.no_wait = true;
+  Engine::Decision decision;
+  Status status;
+  // With the next segment at hand, what is waited for is the compaction.
+  while (status.ok() || !HasFile(machine_, "flint.aof.next")) {
+    status = engine()->Check({"k", 1}, no_wait, nullptr, &decision);
+    EXPECT_TRUE(status.ok() || status.code() == Code::kWouldBlock) << status.message();
+  }
+  gate.Open();
+  EXPECT_TRUE(Allowed(engine(), "k"));
+  machine_.Close();
+}
+
+TEST(History, ThatCannotBeRemovedIsKeptAndTriedAgain) {
+  Machine machine(false);
+  machine.history_max_bytes = 0;
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(10)).ok());
+  Fault fault;
+  fault.forever = true;
+  fault.matches = [](Op op, const std::string& path) {
+    return op == Op::kRemove && path.find("flint.aof.0") != std::string::npos;
+  };
+  machine.env->InjectFault(fault);
+  EXPECT_TRUE(machine.engine->Compact({}).ok());
+  EXPECT_EQ(InfoOf(machine.engine.get()).history_failures, 1u);
+  EXPECT_GT(InfoOf(machine.engine.get()).history_bytes, 0u);
+  EXPECT_EQ(SealedSegments(machine), 1u);
+  machine.env->ClearFault();
+  EXPECT_TRUE(machine.engine->Compact({}).ok());
+  EXPECT_EQ(InfoOf(machine.engine.get()).history_bytes, 0u);
+  EXPECT_EQ(SealedSegments(machine), 0u);
   machine.Close();
 }
 

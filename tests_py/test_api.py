@@ -516,7 +516,10 @@ def test_info(data_dir: Path) -> None:
         "history_bytes",
         "damaged_history",
         "read_only",
+        "compaction_failure",
+        "history_failures",
         "engine_time_ns",
+        "compaction_retry_at_ns",
     ]
     assert before["sync"] == "batch"
     assert (after["limits"], after["counters"]) == (1, 1)

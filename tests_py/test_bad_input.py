@@ -623,6 +623,7 @@ SIZES = {
     "ring_bytes": (256 * 1024, 64 * 2**20),
     "max_unsynced_events": (1, 2**32),
     "history_max_bytes": (0, MOST),
+    "max_replay_bytes": (2**20, MOST),
     "max_keys": (1, MOST),
 }
 for name, (low, high) in SIZES.items():

@@ -391,6 +391,7 @@ def test_memory_takes_every_option(clock: ManualClock) -> None:
         max_downtime="1s",
         history_max_bytes=0,
         history_max_age="1d",
+        max_replay_bytes=2**20,
         max_keys=1,
         when_full="evict",
         on_error="deny",

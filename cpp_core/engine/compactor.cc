@@ -17,6 +17,10 @@ constexpr uint64_t kLeastBytes = uint64_t{8} << 20;
 constexpr uint64_t kTimesSnapshot = 4;
 constexpr uint64_t kMostSegments = 64;
 
+// After a failure; doubled with each one that follows.
+constexpr int64_t kFirstRetryNs = 1'000'000'000;
+constexpr uint32_t kMostDoublings = 12;
+
 bool SameTotals(const Totals& a, const Totals& b) {
   return a.allowed == b.allowed && a.denied == b.denied && a.allowed_cost == b.allowed_cost &&
          a.denied_cost == b.denied_cost && a.last_allowed_ns == b.last_allowed_ns &&
@@ -35,6 +39,7 @@ bool SameAnswers(const Counter& a, const Counter& b, int64_t now_ns) {
 
 void Compactor::StartFrom(const Covered& covered, uint64_t snapshot_bytes, uint64_t segments) {
   covered_position_.store(covered.position);
+  log_->set_covered(covered.position);
   snapshot_bytes_.store(snapshot_bytes);
   segments_since_snapshot_.store(segments);
 }
@@ -50,8 +55,10 @@ Status Compactor::StartThread() {
 }
 
 bool Compactor::Worth() const {
-  const uint64_t log_bytes = log_->counts().appended - covered_position_.load();
-  const uint64_t bound = std::max(kLeastBytes, kTimesSnapshot * snapshot_bytes_.load());
+  const uint64_t log_bytes = log_->ended().position - covered_position_.load();
+  const uint64_t outgrown = std::max(kLeastBytes, kTimesSnapshot * snapshot_bytes_.load());
+  // Early enough for appends to go on meanwhile.
+  const uint64_t bound = std::min(outgrown, max_replay_bytes_ / 2);
   return log_bytes > bound || segments_since_snapshot_.load() > kMostSegments;
 }
 
@@ -62,15 +69,54 @@ void Compactor::OnRotated() {
 
 void Compactor::StartIfWorth() {
   if (!Worth()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (wanted_ <= ended_ && !Resting()) StartLocked();
+}
+
+void Compactor::StartSoon() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (wanted_ <= ended_ && !Resting()) StartLocked();
+}
+
+// After a failure.
+bool Compactor::Resting() const { return clock_->Now() < retry_at_ns_; }
+
+Status Compactor::WaitForRoom() {
+  uint64_t wanted = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (wanted_ > ended_) return;
+    if (wanted_ <= ended_) {
+      if (Resting()) return NoRoom(last_failure_);
+      StartLocked();
+    }
+    wanted = wanted_;
   }
-  Start();
+  const Status status = Await(wanted);
+  return status.ok() || status.code() == Code::kClosed ? status : NoRoom(status);
+}
+
+Status Compactor::NoRoom(const Status& why) const {
+  // Whatever is wrong with older segments, this call has found no damage.
+  const Code code = why.code() == Code::kCorruption ? Code::kIo : why.code();
+  return Status(code, "the log is " + std::to_string(max_replay_bytes_) +
+                          " bytes ahead of its snapshot, as much as max_replay_bytes allows, and "
+                          "could not be compacted: " +
+                          why.message() + "; nothing has changed, and it works again when it can")
+      .WithErrnoOf(why);
+}
+
+void Compactor::StartIfOwed() {
+  if (!Worth()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  owed_ = StartLocked();
 }
 
 uint64_t Compactor::Start() {
   const std::lock_guard<std::mutex> lock(mutex_);
+  return whole_ = StartLocked();
+}
+
+uint64_t Compactor::StartLocked() {
   if (stop_.load()) return wanted_;
   // One that is running may have begun before what the caller wants covered was written.
   wanted_ = begun_ + 1;
@@ -89,11 +135,11 @@ void Compactor::Run() {
   while (true) {
     changed_.wait(lock, [&] { return wanted_ > ended_ || stop_.load(); });
     if (stop_.load()) return;
-    ++begun_;
+    const bool whole = ++begun_ <= whole_;
     lock.unlock();
     Status status;
     try {
-      status = CompactOnce();
+      status = CompactOnce(whole);
     } catch (const std::bad_alloc&) {
       status = Status(Code::kNoMemory, CodeSentence(Code::kNoMemory));
     } catch (const std::exception& error) {
@@ -103,102 +149,142 @@ void Compactor::Run() {
     total_bytes_.store(0);
     lock.lock();
     ended_ = begun_;
-    last_status_ = status;
-    if (!status.ok()) ++failures_;
+    NoteEnd(status);
     changed_.notify_all();
   }
 }
 
+void Compactor::NoteEnd(const Status& status) {
+  last_status_ = status;
+  if (status.ok()) {
+    last_failure_ = Status();
+    failures_in_row_ = 0;
+    retry_at_ns_ = 0;
+    return;
+  }
+  if (status.code() == Code::kClosed) return;
+  ++failures_;
+  last_failure_ = status;
+  retry_at_ns_ = clock_->Now() + (kFirstRetryNs << std::min(failures_in_row_, kMostDoublings));
+  ++failures_in_row_;
+}
+
 void Compactor::Stop() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return ended_ >= owed_ || stop_.load(); });
     stop_.store(true);
   }
   changed_.notify_all();
   thread_.Join();
 }
 
-Compactor::Counts Compactor::counts() const {
-  return {compactions_.load(), failures_.load(), done_bytes_.load(), total_bytes_.load()};
+Compactor::Counts Compactor::counts() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return {compactions_.load(), failures_.load(), done_bytes_.load(),
+          total_bytes_.load(), last_failure_,    retry_at_ns_};
 }
 
 // ---- How ---------------------------------------------------------------------------------------
 
-Status Compactor::CompactOnce() {
-  FLINT_RETURN_IF_ERROR(log_->Flush());
-  // What comes behind the segments that are compacted is not earlier, so what is fresh then can be
-  // left out.
-  const int64_t floor_ns = live_->TimeFloor(clock_);
-  uint64_t last_segment = 0;
-  FLINT_RETURN_IF_ERROR(log_->Rotate(&last_segment));
-  Keyspace built;
+struct Compactor::Built {
+  Keyspace keyspace;
+  Replayer replayer{&keyspace};
+  SnapshotHead head;
+  std::vector<HistorySegment> covered;  // by this compaction
+};
+
+// What makes it fail is found before the active segment is ended, as far as it can be.
+Status Compactor::CompactOnce(bool whole) {
+  SnapshotWriter writer(env_, directory_);
+  FLINT_RETURN_IF_ERROR(writer.Create());
+  Built built;
   LoadedSnapshot loaded;
-  FLINT_RETURN_IF_ERROR(LoadSnapshot(env_, directory_, &built, &loaded));
-  SnapshotHead* const head = &loaded.head;
-  LogPath path;
-  FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, head->covered, last_segment, &path));
-  FLINT_RETURN_IF_ERROR(ReplayForSnapshot(&path, &built, head));
-  head->last_ns = std::max(head->last_ns, floor_ns);
-  FLINT_RETURN_IF_ERROR(CheckAgainstLive(&built));
-  FLINT_RETURN_IF_ERROR(WriteSnapshot(&built, *head, floor_ns));
-  return KeepHistory(path, *head);
+  FLINT_RETURN_IF_ERROR(LoadSnapshot(env_, directory_, &built.keyspace, &loaded));
+  built.head = loaded.head;
+  built.replayer.SawTime(built.head.last_ns);
+  EndedSegments end = log_->ended();
+  FLINT_RETURN_IF_ERROR(ReplayThrough(end, &built));
+  if (whole) FLINT_RETURN_IF_ERROR(RotateAndReplay(&built, &end));
+  FLINT_RETURN_IF_ERROR(CheckAgainstLive(&built.keyspace, end.position));
+  FLINT_RETURN_IF_ERROR(WriteSnapshot(&writer, end.floor_ns, &built));
+  kept_->Add(built.covered);
+  return kept_->Trim();
 }
 
-Status Compactor::WriteSnapshot(Keyspace* built, const SnapshotHead& head, int64_t floor_ns) {
-  SnapshotWriter writer(env_, directory_);
-  FLINT_RETURN_IF_ERROR(writer.Begin(head));
-  FLINT_RETURN_IF_ERROR(built->Save(&writer, floor_ns));
-  FLINT_RETURN_IF_ERROR(writer.Finish());
-  snapshot_bytes_.store(writer.bytes());
+// Behind the segment that is ended here nothing is earlier than now.
+Status Compactor::RotateAndReplay(Built* built, EndedSegments* end) {
+  FLINT_RETURN_IF_ERROR(log_->Flush());
+  const int64_t floor_ns = live_->TimeFloor(clock_);
+  FLINT_RETURN_IF_ERROR(log_->Rotate());
+  *end = log_->ended();
+  end->floor_ns = std::max(end->floor_ns, floor_ns);
+  return ReplayThrough(*end, built);
+}
+
+Status Compactor::ReplayThrough(const EndedSegments& end, Built* built) {
+  SnapshotHead& head = built->head;
+  if (end.position <= head.covered.position) return Status();
+  // With the next segment's START, which shows that those before it came to an end.
+  FLINT_RETURN_IF_ERROR(log_->WaitDurable(end.position + kStartBytes, UINT64_MAX));
+  LogPath path;
+  FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, head.covered, end.last_number, &path));
+  for (const auto& segment : path.segments) total_bytes_.fetch_add(segment->file_bytes());
+  LogStream stream(&path, nullptr, head.covered);
+  FLINT_RETURN_IF_ERROR(ReplayRecords(end, &stream, built));
+  head.covered =
+      Covered{stream.position(), stream.sequence(), stream.crc(), path.directory_id, true};
+  head.last_ns = built->replayer.last_time_ns();
+  for (size_t i = 0; i < path.segments.size(); ++i) {
+    // Where it ends; the file may still have the size that it was written with.
+    const uint64_t next =
+        i + 1 < path.segments.size() ? path.segments[i + 1]->start().position : end.position;
+    const SegmentReader& segment = *path.segments[i];
+    head.features = head.features | segment.header().features;
+    built->covered.push_back({segment.name(), segment.OffsetOf(next), head.last_ns});
+  }
+  return Status();
+}
+
+Status Compactor::ReplayRecords(const EndedSegments& end, LogStream* stream, Built* built) {
+  const uint64_t before = done_bytes_.load();
+  const uint64_t begin = stream->position();
+  while (stream->position() < end.position) {
+    Record record;
+    bool none = false;
+    FLINT_RETURN_IF_ERROR(stream->Next(&record, &none));
+    if (none) return stream->DamageHere("no valid record, although the log went on");
+    if (record.sequence > built->head.covered.sequence) {
+      const Status status = built->replayer.Apply(record);
+      if (!status.ok()) return stream->DamageHere(status.message());
+    }
+    if (!UpdateClock(record, &built->head.clock)) return stream->DamageHere("an unreadable clock");
+    done_bytes_.store(before + stream->position() - begin, std::memory_order_relaxed);
+    if (stop_.load(std::memory_order_relaxed)) return Status::Closed();
+  }
+  if (stream->position() == end.position) return Status();
+  return stream->DamageHere("the next segment does not begin where this one ends");
+}
+
+Status Compactor::WriteSnapshot(SnapshotWriter* writer, int64_t floor_ns, Built* built) {
+  SnapshotHead& head = built->head;
+  head.last_ns = std::max(head.last_ns, floor_ns);
+  FLINT_RETURN_IF_ERROR(writer->Begin(head));
+  FLINT_RETURN_IF_ERROR(built->keyspace.Save(writer, floor_ns));
+  FLINT_RETURN_IF_ERROR(writer->Finish());
+  snapshot_bytes_.store(writer->bytes());
   covered_position_.store(head.covered.position);
-  segments_since_snapshot_.store(0);
+  log_->set_covered(head.covered.position);
+  segments_since_snapshot_.fetch_sub(
+      std::min<uint64_t>(segments_since_snapshot_.load(), built->covered.size()));
   compactions_.fetch_add(1);
   return Status();
 }
 
-Status Compactor::KeepHistory(const LogPath& path, const SnapshotHead& head) {
-  std::vector<HistorySegment> covered;
-  for (size_t i = 0; i < path.segments.size(); ++i) {
-    // Where it ends; the file may still have the size that it was written with.
-    const uint64_t end = i + 1 < path.segments.size() ? path.segments[i + 1]->start().position
-                                                      : head.covered.position;
-    covered.push_back({path.segments[i]->name(), path.segments[i]->OffsetOf(end), head.last_ns});
-  }
-  kept_->Add(covered);
-  return kept_->Trim();
-}
-
-Status Compactor::ReplayForSnapshot(LogPath* path, Keyspace* built, SnapshotHead* head) {
-  uint64_t total_bytes = 0;
-  for (const auto& segment : path->segments) total_bytes += segment->file_bytes();
-  total_bytes_.store(total_bytes);
-  LogStream stream(path, nullptr, head->covered);
-  Replayer replayer(built);
-  replayer.SawTime(head->last_ns);
-  const uint64_t begin = stream.position();
-  Record record;
-  do {
-    bool end = false;
-    FLINT_RETURN_IF_ERROR(stream.Next(&record, &end));
-    if (end) return stream.DamageHere("the segment has no footer");
-    if (record.sequence > head->covered.sequence) {
-      const Status status = replayer.Apply(record);
-      if (!status.ok()) return stream.DamageHere(status.message());
-    }
-    if (!UpdateClock(record, &head->clock)) return stream.DamageHere("an unreadable clock");
-    done_bytes_.store(stream.position() - begin, std::memory_order_relaxed);
-    if (stop_.load(std::memory_order_relaxed)) return Status::Closed();
-  } while (record.type != RecordType::kFooter || !stream.at_last_segment());
-  head->covered = Covered{record.end(), record.sequence, record.crc, path->directory_id, true};
-  for (const auto& reader : path->segments)
-    head->features = head->features | reader->header().features;
-  head->last_ns = replayer.last_time_ns();
-  return Status();
-}
-
 // A counter to which nothing has happened since must give the same answers live. One to which
-// something has cannot be compared, and one that is gone may have been forgotten or removed.
-Status Compactor::CheckAgainstLive(Keyspace* built) {
+// something has cannot be compared, and one that is gone may have been forgotten or removed. That
+// its limit has been changed does not show when it has been changed back.
+Status Compactor::CheckAgainstLive(Keyspace* built, uint64_t covered_position) {
   for (Keyspace::Shard& built_shard : built->shards()) {
     for (size_t slot = 0; slot < built_shard.table.slots(); ++slot) {
       Counter* counter = built_shard.table.at(slot);
@@ -206,6 +292,7 @@ Status Compactor::CheckAgainstLive(Keyspace* built) {
       const uint64_t hash = live_->Hash(counter->key());
       Keyspace::Shard& shard = live_->ShardOf(hash);
       const std::lock_guard<Mutex> lock(shard.mutex);
+      if (live_->configured_at() > covered_position) return Status();
       const Counter* live = live_->Find(shard, hash, counter->key(), counter->name());
       if (live == nullptr || live->kind != counter->kind ||
           !live->config->SameAs(*counter->config) || !SameTotals(live->totals, counter->totals)) {

@@ -17,9 +17,13 @@
 
 namespace flint {
 
-// Compaction: a snapshot is built from the old snapshot and the segments behind it, never from live
-// state, and then held against live state. It takes no lock that a check needs for longer than a
-// check does. Segments that the snapshot covers are kept for their history.
+// Compaction: a snapshot is built from the old snapshot and the segments behind it that have ended,
+// never from live state, and then held against live state. It takes no lock that a check needs for
+// longer than a check does. Segments that the snapshot covers are kept for their history.
+//
+// It starts by itself when the log has outgrown the snapshot; then the segment that is being
+// written is left alone, so one that fails leaves nothing behind, and it is tried again later and
+// later. One that is asked for ends that segment first.
 //
 // Compactions run in a thread of their own, one at a time. Any thread may call any method but Stop,
 // which must be the last.
@@ -30,17 +34,20 @@ class Compactor {
     uint64_t failures = 0;
     uint64_t done_bytes = 0;   // of the one that is running
     uint64_t total_bytes = 0;  // 0: none is
+    Status last_failure;       // since the last that succeeded
+    int64_t retry_at_ns = 0;   // engine time of the next attempt after it; 0: there was none
   };
 
   // `live` is the state that `log` tells of; what is compacted goes to `kept`.
   Compactor(Env* env, std::string directory, Log* log, Keyspace* live, EngineClock* clock,
-            KeptSegments* kept)
+            KeptSegments* kept, uint64_t max_replay_bytes)
       : env_(env),
         directory_(std::move(directory)),
         log_(log),
         live_(live),
         clock_(clock),
-        kept_(kept) {}
+        kept_(kept),
+        max_replay_bytes_(max_replay_bytes) {}
   Compactor(const Compactor&) = delete;
   Compactor& operator=(const Compactor&) = delete;
 
@@ -53,25 +60,41 @@ class Compactor {
 
   // A segment has been rotated.
   void OnRotated();
-  // Starts a compaction if the log has outgrown the snapshot and none is running or wanted.
+  // Starts a compaction if the log has outgrown the snapshot and none is running or wanted, or to
+  // be waited for after a failure.
   void StartIfWorth();
-  // One that has not begun yet; its number is for Await.
+  // The same at opening; Stop waits for that one, or a program that is always over soon would never
+  // have its log compacted.
+  void StartIfOwed();
+  // One that covers all that is in the log; its number is for Await.
   uint64_t Start();
   // What that compaction, or a later one, has come to; kClosed when it was stopped before.
   Status Await(uint64_t wanted);
-  // Aborts the one that is running and ends the thread.
+  // For an append that found too much to be replayed: waits for a compaction, or says why there is
+  // none. StartSoon only sees to it.
+  Status WaitForRoom();
+  void StartSoon();
+  // Aborts the one that is running, unless it was owed at opening, and ends the thread.
   void Stop();
 
-  Counts counts() const;
+  Counts counts();
 
  private:
+  // What a compaction has read so far.
+  struct Built;
+
   bool Worth() const;
+  uint64_t StartLocked();
+  bool Resting() const;
+  Status NoRoom(const Status& why) const;
   void Run();
-  Status CompactOnce();
-  Status ReplayForSnapshot(LogPath* path, Keyspace* built, SnapshotHead* head);
-  Status CheckAgainstLive(Keyspace* built);
-  Status WriteSnapshot(Keyspace* built, const SnapshotHead& head, int64_t floor_ns);
-  Status KeepHistory(const LogPath& path, const SnapshotHead& head);
+  void NoteEnd(const Status& status);
+  Status CompactOnce(bool whole);
+  Status RotateAndReplay(Built* built, EndedSegments* end);
+  Status ReplayThrough(const EndedSegments& end, Built* built);
+  Status ReplayRecords(const EndedSegments& end, LogStream* stream, Built* built);
+  Status CheckAgainstLive(Keyspace* built, uint64_t covered_position);
+  Status WriteSnapshot(SnapshotWriter* writer, int64_t floor_ns, Built* built);
 
   Env* const env_;
   const std::string directory_;
@@ -79,6 +102,7 @@ class Compactor {
   Keyspace* const live_;
   EngineClock* const clock_;
   KeptSegments* const kept_;
+  const uint64_t max_replay_bytes_;
 
   // Compactions are numbered as they begin.
   std::mutex mutex_;
@@ -87,7 +111,12 @@ class Compactor {
   uint64_t wanted_ = 0;
   uint64_t begun_ = 0;
   uint64_t ended_ = 0;
-  Status last_status_;  // of the last that ended
+  uint64_t whole_ = 0;   // up to this one they cover all that is in the log when they begin
+  uint64_t owed_ = 0;    // Stop waits for this one
+  Status last_status_;   // of the last that ended
+  Status last_failure_;  // since the last that succeeded
+  uint32_t failures_in_row_ = 0;
+  int64_t retry_at_ns_ = 0;  // engine time
   std::atomic<bool> stop_{false};
 
   std::atomic<uint64_t> compactions_{0};

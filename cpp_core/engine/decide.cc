@@ -232,6 +232,12 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
       log_->MakeRoomSoon();
       return Status::WouldBlock();
     }
+    case Log::Result::kReplayFull: {
+      const Running running(this);
+      if (!flags.no_wait) return compactor_->WaitForRoom();
+      compactor_->StartSoon();
+      return Status::WouldBlock();
+    }
     case Log::Result::kDiskFull: {
       const Status why = log_->no_segment();
       if (why.code() != Code::kDiskFull) {

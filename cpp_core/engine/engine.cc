@@ -16,13 +16,23 @@ namespace flint {
 // Opening, closing, reading, files. Decisions are in decide.cc and check_all.cc, limits in
 // limits.cc.
 
+namespace {
+
+constexpr uint64_t kLeastReplaySegments = 4;
+
+}  // namespace
+
 Engine::Engine(std::string directory, Options options)
     : directory_(std::move(directory)),
       options_(std::move(options)),
       clock_(options_.clock),
       recorder_(&keyspace_, options_.sync_denials, options_.merge_denials),
       room_maker_({options_.max_keys, options_.when_full == WhenFull::kEvict}, &keyspace_,
-                  &recorder_, &clock_, &unusable_) {}
+                  &recorder_, &clock_, &unusable_) {
+  // A compaction covers segments that have ended.
+  options_.log.max_replay_bytes =
+      std::max(options_.log.max_replay_bytes, kLeastReplaySegments * options_.log.segment_bytes);
+}
 
 Engine::~Engine() {
   if (!closed_.load(std::memory_order_relaxed)) {
@@ -116,11 +126,11 @@ Status Engine::StartLog(ResumePoint resume, const Covered& covered, uint64_t sna
                                observer);
   recorder_.set_log(log_.get());
   compactor_ = std::make_unique<Compactor>(options_.env, directory_, log_.get(), &keyspace_,
-                                           &clock_, kept_.get());
+                                           &clock_, kept_.get(), options_.log.max_replay_bytes);
   compactor_->StartFrom(covered, snapshot_bytes, segments);
   FLINT_RETURN_IF_ERROR(compactor_->StartThread());
   FLINT_RETURN_IF_ERROR(log_->Run());
-  compactor_->StartIfWorth();
+  compactor_->StartIfOwed();
   return Status();
 }
 
@@ -326,7 +336,12 @@ Status Engine::GetInfo(Info* info) {
   info->compaction_failures = compactions.failures;
   info->compaction_done_bytes = compactions.done_bytes;
   info->compaction_total_bytes = compactions.total_bytes;
+  if (!compactions.last_failure.ok()) {
+    info->compaction_failure = compactions.last_failure;
+    info->compaction_retry_at_ns = clock_.WallNs() + compactions.retry_at_ns - info->engine_time_ns;
+  }
   info->history_bytes = kept_->bytes();
+  info->history_failures = kept_->failures();
   info->log = log_->counts();
   return CountFiles(info);
 }

@@ -136,10 +136,13 @@ class Engine final : private LogObserver {
     uint64_t compaction_failures = 0;
     uint64_t compaction_done_bytes = 0;   // of the one that is running
     uint64_t compaction_total_bytes = 0;  // 0: none is
+    Status compaction_failure;            // since the last that succeeded
+    int64_t compaction_retry_at_ns = 0;   // wall clock; 0: there was no failure
     uint64_t history_bytes = 0;
-    uint64_t damaged_history = 0;  // segments that are history and cannot be read
-    uint64_t undecided = 0;        // checks that on_error answered
-    uint64_t evicted = 0;          // keys in use that made room for others
+    uint64_t history_failures = 0;  // to remove a segment that may go
+    uint64_t damaged_history = 0;   // segments that are history and cannot be read
+    uint64_t undecided = 0;         // checks that on_error answered
+    uint64_t evicted = 0;           // keys in use that made room for others
     bool read_only = false;
     bool bus_guard_replaced = false;  // somebody else handles SIGBUS now
     uint32_t directory_mode = 0;

@@ -1,5 +1,7 @@
 #include "engine/kept_segments.h"
 
+#include <cerrno>
+
 namespace flint {
 
 void KeptSegments::Add(const std::vector<HistorySegment>& segments) {
@@ -26,10 +28,20 @@ uint64_t KeptSegments::bytes() const {
   return BytesLocked();
 }
 
+uint64_t KeptSegments::failures() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return failures_;
+}
+
 bool KeptSegments::DropFront() {
-  const bool removed = env_->Remove(directory_ + "/" + segments_.front().name).ok();
+  const Status status = env_->Remove(directory_ + "/" + segments_.front().name);
+  const bool gone = status.detail() != nullptr && status.detail()->system_errno == ENOENT;
+  if (!status.ok() && !gone) {
+    ++failures_;
+    return false;
+  }
   segments_.pop_front();
-  return removed;
+  return true;
 }
 
 bool KeptSegments::OutOfBounds() const {

@@ -28,11 +28,13 @@ class KeptSegments {
 
   // Newer than all that are kept.
   void Add(const std::vector<HistorySegment>& segments);
-  // Removes the oldest, within bounds or not; true if that has made room on the disk.
+  // Removes the oldest, within bounds or not; true if that has made room on the disk. One that
+  // cannot be removed stays the oldest, is counted and tried again.
   bool DropOldest();
   // Removes what is out of bounds.
   Status Trim();
   uint64_t bytes() const;
+  uint64_t failures() const;  // to remove one
 
  private:
   bool DropFront();
@@ -45,6 +47,7 @@ class KeptSegments {
   const Bounds bounds_;
   mutable std::mutex mutex_;
   std::deque<HistorySegment> segments_;  // oldest first
+  uint64_t failures_ = 0;
 };
 
 }  // namespace flint

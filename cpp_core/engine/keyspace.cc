@@ -206,6 +206,13 @@ int64_t Keyspace::TimeFloor(EngineClock* clock) {
   return now_ns;
 }
 
+void Keyspace::NoteConfigured(uint64_t ticket) {
+  uint64_t newest = configured_at_.load(std::memory_order_relaxed);
+  while (newest < ticket &&
+         !configured_at_.compare_exchange_weak(newest, ticket, std::memory_order_relaxed)) {
+  }
+}
+
 // ---- Forgetting --------------------------------------------------------------------------------
 
 void Keyspace::Sweep(Shard& shard, int64_t now_ns) {

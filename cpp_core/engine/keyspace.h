@@ -149,6 +149,11 @@ class Keyspace {
   // is; null when there is none. Adds to `*seen` how many there were.
   Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen);
 
+  // The ticket of the last LIMIT_CONFIGURED; noted under the lock of what it changes, read under
+  // that of what it may have changed.
+  void NoteConfigured(uint64_t ticket);
+  uint64_t configured_at() const { return configured_at_.load(std::memory_order_relaxed); }
+
   // The changes that records tell of.
   FLINT_CHECK_PATH void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
     if (counter->Forgettable(at_ns)) Forget(counter);
@@ -216,6 +221,7 @@ class Keyspace {
   std::atomic<uint64_t> keys_{0};    // what max_keys_ bounds
   uint64_t max_keys_ = 0;
   std::atomic<bool> any_names_{false};  // and stays so; or one that stacks
+  std::atomic<uint64_t> configured_at_{0};
   std::vector<unsigned char> hash_secret_;
 };
 

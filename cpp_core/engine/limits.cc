@@ -55,6 +55,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
       ticket);
   if (*result != Log::Result::kOk) return Status();
+  keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureExact(shard, hash, limit.key, limit.name, limit.config, now_ns);
   keyspace_.EndUncovered(shard, hash, limit.key, [](Counter*) {});
   return Status();
@@ -84,6 +85,7 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
       ticket);
   if (*result != Log::Result::kOk) return Status();
+  keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureTemplate(limit.key, limit.name, limit.config, now_ns);
   return Status();
 }

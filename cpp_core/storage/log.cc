@@ -26,7 +26,7 @@ Log::Counts Log::counts() {
   return counts;
 }
 
-Status Log::Rotate(uint64_t* ended_segment) {
+Status Log::Rotate() {
   FLINT_RETURN_IF_ERROR(appender_.AwaitPrepared());
   std::shared_ptr<LogSegment> old;
   AppendOutcome outcome = appender_.Switch(&old);
@@ -40,7 +40,6 @@ Status Log::Rotate(uint64_t* ended_segment) {
   // With the next segment's START: without it, what comes before may not be removed.
   FLINT_RETURN_IF_ERROR(syncer_.SyncThrough(old->end + kStartBytes));
   FLINT_RETURN_IF_ERROR(appender_.AwaitNamed(*old));
-  *ended_segment = old->header.number;
   return syncer_.poison();
 }
 

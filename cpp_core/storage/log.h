@@ -90,8 +90,12 @@ class Log {
     return syncer_.WaitDurable(ticket, timeout_ns);
   }
   Status Flush() { return syncer_.Flush(); }
-  // Ends the active segment, syncs it, gives it its name, and tells its number.
-  Status Rotate(uint64_t* ended_segment);
+  // Up to where a snapshot has it all.
+  void set_covered(uint64_t position) { appender_.set_covered(position); }
+  // Ends the active segment, syncs it and gives it its name.
+  Status Rotate();
+  // How far segments have ended and have their names.
+  EndedSegments ended() { return appender_.ended(); }
   Status Watch(int* fd) { return syncer_.Watch(fd); }
   Status Unwatch(int fd) { return syncer_.Unwatch(fd); }
 

@@ -62,6 +62,7 @@ FLINT_CHECK_PATH AppendOutcome LogAppender::Reserve(uint32_t length) {
     prepare_wanted_ = true;
     return prepare_failed_ ? AppendOutcome::kDiskFull : AppendOutcome::kSegmentFull;
   }
+  if (head_ - covered_ >= options_.max_replay_bytes) return AppendOutcome::kReplayFull;
   SwitchNow();
   return AppendOutcome::kOk;
 }
@@ -462,6 +463,17 @@ AppendOutcome LogAppender::Switch(std::shared_ptr<LogSegment>* old) {
   }
   *old = previous_;
   return AppendOutcome::kOk;
+}
+
+void LogAppender::set_covered(uint64_t position) {
+  const std::lock_guard<Mutex> lock(mutex_);
+  covered_ = position;
+}
+
+EndedSegments LogAppender::ended() {
+  const std::lock_guard<Mutex> lock(mutex_);
+  const LogSegment& next = *(active_->name == kNextName ? previous_ : active_);
+  return {next.header.number - 1, next.start, next.floor_ns};
 }
 
 Status LogAppender::AwaitNamed(const LogSegment& old) {

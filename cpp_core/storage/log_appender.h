@@ -29,6 +29,9 @@ struct LogOptions {
   StoreMode store_mode = StoreMode::kMapped;
   // With this many events not on disk, appending waits, but for denials; in batch mode.
   uint64_t max_unsynced_events = UINT64_MAX;
+  // With so much behind the snapshot, and a segment that is full, appending waits for a
+  // compaction.
+  uint64_t max_replay_bytes = UINT64_MAX;
 };
 
 // A segment that is being written or waits to be finished. Guarded by the appender's mutex; `file`
@@ -71,9 +74,17 @@ enum class AppendOutcome {
   kRingFull,     // Log::WaitForRoom, then again
   kSegmentFull,  // likewise
   kUnsynced,     // likewise: as many events as may be lost with the power are not on disk
+  kReplayFull,   // an opening would have to replay too much: to be compacted, then again
   kDiskFull,     // no space for the next segment, see no_segment(); nothing was changed
   kPoisoned,
   kClosed,
+};
+
+// How far segments have ended and have their names.
+struct EndedSegments {
+  uint64_t last_number = 0;  // no later segment counts
+  uint64_t position = 0;     // where the segment behind them begins
+  int64_t floor_ns = 0;      // no record from there on but a DENY is earlier
 };
 
 // Positions [begin, end) of one segment, to be drained and synced.
@@ -165,6 +176,9 @@ class LogAppender {
   Status AwaitPrepared();
   // Goes on in the next segment; kRingFull if that has to wait. `*old` is the one that has ended.
   AppendOutcome Switch(std::shared_ptr<LogSegment>* old);
+  // Up to where a snapshot has it all.
+  void set_covered(uint64_t position);
+  EndedSegments ended();
   // Waits until that one has its final name.
   Status AwaitNamed(const LogSegment& old);
 
@@ -229,6 +243,7 @@ class LogAppender {
   bool prepare_failed_ = false;
   Status prepare_status_;
   uint64_t synced_;  // everything before it has been synced
+  uint64_t covered_ = 0;
   uint64_t events_at_idle_seal_ = UINT64_MAX;
   int64_t wall_minus_boot_ns_;  // as of the last clock pair in the log
   std::vector<SealPayload> pending_seals_;

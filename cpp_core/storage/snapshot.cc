@@ -225,12 +225,22 @@ Status ParseLines(const std::string& text, SnapshotHead* head, const AddLimit& a
 
 }  // namespace
 
-Status SnapshotWriter::Begin(const SnapshotHead& head) {
+SnapshotWriter::~SnapshotWriter() {
+  if (file_ == nullptr) return;
+  file_.reset();
+  // What stays is replaced by the next snapshot.
+  static_cast<void>(env_->Remove(directory_ + "/" + kSnapshotTemporaryName).ok());
+}
+
+Status SnapshotWriter::Create() {
   const std::string path = directory_ + "/" + kSnapshotTemporaryName;
   bool exists = false;
   FLINT_RETURN_IF_ERROR(env_->Exists(path, &exists));
   if (exists) FLINT_RETURN_IF_ERROR(env_->Remove(path));
-  FLINT_RETURN_IF_ERROR(env_->OpenFile(path, OpenMode::kCreate, &file_));
+  return env_->OpenFile(path, OpenMode::kCreate, &file_);
+}
+
+Status SnapshotWriter::Begin(const SnapshotHead& head) {
   Json json = {{"format", kFormatVersion},
                {"directory_id", Hex(head.covered.directory_id)},
                {"position", head.covered.position},
@@ -262,9 +272,9 @@ Status SnapshotWriter::Finish() {
   buffer_ += kDigestField + ToHex(digest_.Final()) + "\"}\n";
   FLINT_RETURN_IF_ERROR(WriteOut());
   FLINT_RETURN_IF_ERROR(file_->Sync());
-  file_.reset();
   FLINT_RETURN_IF_ERROR(
       env_->Rename(directory_ + "/" + kSnapshotTemporaryName, directory_ + "/" + kSnapshotName));
+  file_.reset();
   return env_->SyncDirectory(directory_);
 }
 

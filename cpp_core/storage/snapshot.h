@@ -49,10 +49,17 @@ struct SnapshotHead {
   Features features;
 };
 
-// Writes flint.snapshot: to a temporary file, synced, renamed, directory synced.
+// Writes flint.snapshot: to a temporary file, synced, renamed, directory synced. What does not get
+// to Finish, or fails, leaves nothing behind.
 class SnapshotWriter {
  public:
   SnapshotWriter(Env* env, std::string directory) : env_(env), directory_(std::move(directory)) {}
+  ~SnapshotWriter();
+  SnapshotWriter(const SnapshotWriter&) = delete;
+  SnapshotWriter& operator=(const SnapshotWriter&) = delete;
+
+  // The temporary file: whether one can be made is known before the rest is begun.
+  Status Create();
   Status Begin(const SnapshotHead& head);
   Status Add(const SnapshotLimit& limit);
   Status Finish();

@@ -90,7 +90,10 @@
   "engine_time_ns, history_bytes), what has happened since it was opened (compactions,\n"         \
   "compaction_failures, undecided: checks that on_error answered, evicted: keys that made room\n" \
   "for others), how far a compaction is (compaction_done_bytes of compaction_total_bytes, 0\n"    \
-  "when none is running) and sync."
+  "when none is running), whether the last one failed (compaction_failure, a code of the C "      \
+  "header,\n"                                                                                     \
+  "and compaction_retry_at_ns, the wall clock at the next attempt; both else 0), how often a\n"   \
+  "segment could not be removed (history_failures) and sync."
 
 #define FLUSH_DOC           \
   "flush($self, /)\n--\n\n" \

@@ -43,6 +43,7 @@ static const Option open_options[] = {
     NUMBER("max_downtime", max_downtime_ns, 1, FLINT_MAX_QUANTITY),
     NUMBER("history_max_bytes", history_max_bytes, 0, FLINT_MAX_QUANTITY),
     NUMBER("history_max_age", history_max_age_ns, 1, FLINT_MAX_QUANTITY),
+    NUMBER("max_replay_bytes", max_replay_bytes, 1 << 20, FLINT_MAX_QUANTITY),
     NUMBER("max_keys", max_keys, 1, FLINT_MAX_QUANTITY),
     WORD("when_full", when_full, full_names),
     WORD("on_error", on_error, error_names),

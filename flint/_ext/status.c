@@ -264,7 +264,9 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
   X(compaction_total_bytes) \
   X(history_bytes)          \
   X(damaged_history)        \
-  X(read_only)
+  X(read_only)              \
+  X(compaction_failure)     \
+  X(history_failures)
 
 PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   (void)ignored;
@@ -280,9 +282,10 @@ PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   }
 #define INFO_FORMAT(name) "sK"
 #define INFO_VALUE(name) #name, (unsigned long long)info.name,
-  return Py_BuildValue("{ss" INFO_FIELDS(INFO_FORMAT) "sL}", "sync",
+  return Py_BuildValue("{ss" INFO_FIELDS(INFO_FORMAT) "sLsL}", "sync",
                        info.sync == FLINT_LIMITER_SYNC_BATCH ? "batch" : "always",
-                       INFO_FIELDS(INFO_VALUE) "engine_time_ns", (long long)info.engine_time_ns);
+                       INFO_FIELDS(INFO_VALUE) "engine_time_ns", (long long)info.engine_time_ns,
+                       "compaction_retry_at_ns", (long long)info.compaction_retry_at_ns);
 #undef INFO_FORMAT
 #undef INFO_VALUE
 }

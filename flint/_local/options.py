@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     max_downtime: SupportsIndex | None
     history_max_bytes: SupportsIndex | None
     history_max_age: SupportsIndex | None
+    max_replay_bytes: SupportsIndex | None
     max_keys: SupportsIndex | None
     when_full: WhenFull
     on_error: OnError

@@ -118,6 +118,9 @@ class InfoDict(TypedDict):
     history_bytes: int
     damaged_history: int
     read_only: int
+    compaction_failure: int
+    compaction_retry_at_ns: int
+    history_failures: int
 
 
 class DamageDict(TypedDict):

@@ -54,6 +54,8 @@ static void OptionBounds(void) {
        MOST},
       {offsetof(flint_limiter_options, history_max_age_ns), "options.history_max_age_ns is ", 1,
        MOST},
+      {offsetof(flint_limiter_options, max_replay_bytes), "options.max_replay_bytes is ", 1 << 20,
+       MOST},
       {offsetof(flint_limiter_options, max_keys), "options.max_keys is ", 1, MOST},
       {offsetof(flint_limiter_options, lock_timeout_ns), "options.lock_timeout_ns is ", 1, MOST},
   };
