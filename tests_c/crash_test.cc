@@ -43,7 +43,8 @@ struct Operation {
   LimitKind limit_kind = LimitKind::kExact;
   std::vector<Engine::Item> items;
   LimitConfig config;
-  int64_t at_ns = 0;  // wall clock
+  std::string_view name;  // of the limit that is changed
+  int64_t at_ns = 0;      // wall clock
 };
 
 // The answer: an error, or what was decided.
@@ -65,7 +66,8 @@ std::string Perform(Engine* engine, const Operation& operation) {
       status = engine->CheckAll(operation.items, {}, decisions.data(), &denied);
       break;
     case Kind::kConfigure:
-      status = Configure(engine, key, operation.config, operation.limit_kind);
+      status = engine->Configure(
+          Engine::Limit{operation.limit_kind, key, operation.config, operation.name}, {}, &ticket);
       break;
     case Kind::kMany: {
       std::vector<Engine::Limit> limits;
@@ -76,10 +78,10 @@ std::string Perform(Engine* engine, const Operation& operation) {
       break;
     }
     case Kind::kRemove:
-      status = engine->Remove(operation.limit_kind, key, {}, &ticket);
+      status = engine->Remove(operation.limit_kind, key, &operation.name, {}, &ticket);
       break;
     case Kind::kReset:
-      status = engine->Reset(operation.limit_kind, key, {}, &ticket);
+      status = engine->Reset(operation.limit_kind, key, &operation.name, {}, &ticket);
       break;
     case Kind::kFlush:
       status = engine->Flush();
@@ -111,7 +113,7 @@ std::vector<Operation> PartsOf(const Operation& operation) {
 
 class OperationSource {
  public:
-  explicit OperationSource(uint64_t seed) : random_(seed) {}
+  OperationSource(uint64_t seed, bool named) : random_(seed), named_(named) {}
 
   Operation Next() {
     using Kind = Operation::Kind;
@@ -130,6 +132,8 @@ class OperationSource {
                            operation.kind == Kind::kReset;
     if (is_change && Below(2) == 0) operation.limit_kind = LimitKind::kTemplate;
     operation.config = RandomConfig();
+    if (named_ && is_change && Below(2) == 0) operation.name = Below(2) == 0 ? "m" : "n";
+    if (named_ && is_change) operation.config.stack = Below(3) == 0;
     const bool several = operation.kind == Kind::kCheckAll || operation.kind == Kind::kMany;
     const size_t count = several ? 1 + Below(5) : 1;
     while (operation.items.size() < count) {
@@ -177,6 +181,7 @@ class OperationSource {
   }
 
   std::mt19937_64 random_;
+  const bool named_;
 };
 
 // ---- The model ---------------------------------------------------------------------------------
@@ -251,13 +256,14 @@ struct CrashPlan {
   uint64_t operations = 250;
   bool sync_denials = false;
   uint64_t max_unsynced_events = UINT64_MAX;
+  bool named = false;  // several limits of a key
 };
 
 class CrashRun {
  public:
   CrashRun(uint64_t seed, const CrashPlan& plan)
       : plan_(plan),
-        source_(seed),
+        source_(seed, plan.named),
         random_(seed + 1),
         hook_random_(seed + 2),
         name_("seed " + std::to_string(seed)) {
@@ -550,6 +556,11 @@ uint64_t RunSeeds(const CrashPlan& plan, uint64_t first, uint64_t count) {
 TEST(Crash, AlwaysMode) { EXPECT_GT(RunSeeds({.always = true}, 1, 8), 20u); }
 
 TEST(Crash, BatchMode) { EXPECT_GT(RunSeeds({.always = false}, 1001, 8), 20u); }
+
+TEST(Crash, SeveralLimitsOfAKey) {
+  EXPECT_GT(RunSeeds({.always = true, .named = true}, 6001, 6), 20u);
+  EXPECT_GT(RunSeeds({.always = false, .named = true}, 7001, 6), 20u);
+}
 
 // A ring larger than the segments: several of them wait for the disk together.
 TEST(Crash, BatchModeWithALargeRing) {

@@ -39,10 +39,13 @@ void Keyspace::CountAdded(const Counter& counter) {
 }
 
 void Keyspace::CountGone(const Counter& counter) {
+  FLINT_ASSERT(!counter.ephemeral() || keys_.load() > 0);
   if (counter.ephemeral()) keys_.fetch_sub(1, std::memory_order_relaxed);
   if (counter.parent() == nullptr) {
+    FLINT_ASSERT(limits_.load() > 0);
     limits_.fetch_sub(1, std::memory_order_relaxed);
   } else {
+    FLINT_ASSERT(counter.parent()->counters.load() > 0);
     counter.parent()->counters.fetch_sub(1, std::memory_order_relaxed);
   }
 }
@@ -71,6 +74,8 @@ Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
   if (counter->ephemeral()) shard.slots_due += kSlotsPerCounter;
   const bool named = any_names();
   counter->plain = !named && counter->kind != LimitKind::kInline;
+  FLINT_ASSERT(named || counter->name_bytes == 0);
+  FLINT_ASSERT(shard.table.Find(hash, counter->key(), counter->name()) == nullptr);
   Counter* added = shard.table.Insert(hash, std::move(counter));
   CountAdded(*added);
   if (named) NoteOthers(shard, hash, added->key());
@@ -140,8 +145,10 @@ void Keyspace::FindApplying(Shard& shard, uint64_t hash, std::string_view key, i
     if (std::any_of(applying->all.begin(), own_end, same_name)) return;
     applying->too_many = applying->count == applying->all.size();
     if (applying->too_many) return;
-    applying->all[applying->count++] = {subject->name, subject->config, subject,
-                                        Find(shard, hash, key, subject->name)};
+    Counter* const counter = Find(shard, hash, key, subject->name);
+    FLINT_ASSERT(counter == nullptr || counter->kind != LimitKind::kCounter ||
+                 counter->parent() == subject);
+    applying->all[applying->count++] = {subject->name, subject->config, subject, counter};
   });
 }
 
@@ -286,6 +293,7 @@ Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, si
 // ---- Changes -----------------------------------------------------------------------------------
 
 void Keyspace::Denied(Counter* counter, const DenyPayload& deny) {
+  FLINT_ASSERT(deny.count >= 1);
   Totals& totals = counter->totals;
   totals.denied += deny.count;
   totals.denied_cost = SaturatingAdd(totals.denied_cost, deny.cost);
@@ -321,6 +329,8 @@ void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
 }
 
 void Keyspace::ResetExact(Counter* counter, int64_t at_ns) {
+  FLINT_ASSERT(ShardOf(Hash(counter->key()))
+                   .table.Find(Hash(counter->key()), counter->key(), counter->name()) == counter);
   counter->totals.last_reset_ns = at_ns;
   if (counter->ephemeral()) {
     Forget(counter);
@@ -338,11 +348,13 @@ void Keyspace::ConfigureTemplate(std::string_view prefix, std::string_view name,
 }
 
 void Keyspace::RemoveTemplate(Template* removed, int64_t at_ns) {
+  FLINT_ASSERT(templates_.Find(removed->prefix, removed->name) == removed);
   limits_.fetch_sub(1, std::memory_order_relaxed);
   templates_.Remove(removed, at_ns);
 }
 
 void Keyspace::ResetTemplate(Template* reset, int64_t at_ns) {
+  FLINT_ASSERT(templates_.Find(reset->prefix, reset->name) == reset);
   Totals totals;
   totals.last_reset_ns = at_ns;
   reset->Absorb(totals);

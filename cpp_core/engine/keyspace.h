@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/assert.h"
 #include "base/check_path.h"
 #include "base/mutex.h"
 #include "engine/counter.h"
@@ -61,7 +62,10 @@ class Keyspace {
     // Whether it holds so many by now; what it has got it keeps.
     bool Take(size_t wanted);
     // A key has been created in it.
-    void Use() { --held_; }
+    void Use() {
+      FLINT_ASSERT(held_ > 0);
+      --held_;
+    }
     // That of a key which is about to be erased.
     void TakeOver();
     size_t held() const { return held_; }
@@ -156,6 +160,7 @@ class Keyspace {
 
   // The changes that records tell of.
   FLINT_CHECK_PATH void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
+    FLINT_ASSERT(cost >= 1 && cost <= counter->config->burst);
     if (counter->Forgettable(at_ns)) Forget(counter);
     Admit(*counter->config, counter->state, at_ns, cost);
     Totals& totals = counter->totals;

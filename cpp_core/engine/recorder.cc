@@ -3,6 +3,8 @@
 #include <mutex>
 #include <vector>
 
+#include "base/assert.h"
+
 namespace flint {
 namespace {
 
@@ -49,6 +51,7 @@ Log::Result Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_
     }
     if (result != Log::Result::kOk) return result;
   }
+  FLINT_ASSERT(log_ == nullptr || *ticket != 0);
   for (const Claim& claim : claims) keyspace_->Admitted(claim.counter, now_ns, claim.cost);
   return Log::Result::kOk;
 }
@@ -118,6 +121,7 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
 Log::Result Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter) {
   const auto found = shard.merged.find(counter);
   if (found == shard.merged.end()) return Log::Result::kOk;
+  FLINT_ASSERT(found->second.count >= 1 && found->second.cost >= 1);
   uint64_t ticket = 0;
   const Log::Result result = AppendDeny(counter, found->second, &ticket);
   if (result == Log::Result::kOk) shard.merged.erase(found);

@@ -4,6 +4,8 @@
 #include <functional>
 #include <utility>
 
+#include "base/assert.h"
+
 namespace flint {
 
 // Room for a change in the journal, made before anything is changed: behind that, memory must not
@@ -100,6 +102,8 @@ void TemplateSet::Reset(Template* reset, int64_t at_ns) {
 
 // In the room that has been made for it.
 void TemplateSet::Note(Change change) {
+  FLINT_ASSERT(change.subject != nullptr && journal_.back().subject == nullptr);
+  FLINT_ASSERT(special_ <= templates_.size());
   journal_.back() = std::move(change);
   ++epoch_;
 }
