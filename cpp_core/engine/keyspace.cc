@@ -15,7 +15,6 @@ namespace {
 constexpr size_t kMaxTemplateJournal = 1024;
 constexpr uint32_t kSlotsPerCounter = 2;
 constexpr int64_t kLingerNs = 100'000'000;
-constexpr size_t kSlotsLookedAt = 8;
 constexpr size_t kSlotsToChooseFrom = 16;
 
 }  // namespace
@@ -76,6 +75,7 @@ Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
   counter->plain = !named && counter->kind != LimitKind::kInline;
   FLINT_ASSERT(named || counter->name_bytes == 0);
   FLINT_ASSERT(shard.table.Find(hash, counter->key(), counter->name()) == nullptr);
+  SearchAnew(shard);
   Counter* added = shard.table.Insert(hash, std::move(counter));
   CountAdded(*added);
   if (named) NoteOthers(shard, hash, added->key());
@@ -191,6 +191,8 @@ void Keyspace::Erase(Shard& shard, Counter* counter) {
   if (!shard.merged.empty()) shard.merged.erase(counter);
   CountGone(*counter);
   shard.table.Erase(counter);
+  // Others have moved into the gap. What is known of all of them stays true.
+  RestartSearch(shard);
 }
 
 uint64_t Keyspace::counters() const {
@@ -235,9 +237,12 @@ void Keyspace::Sweep(Shard& shard, int64_t now_ns) {
 // is likely to be used again and making it anew costs more than keeping it.
 bool Keyspace::SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns) {
   Counter* counter = shard.table.at(shard.sweep_slot);
-  if (counter == nullptr || !counter->ephemeral() || shard.merged.count(counter) != 0) {
-    return false;
-  }
+  return counter != nullptr && ForgetIfFresh(shard, counter, now_ns, linger_ns);
+}
+
+// What has merged denials stays: they are told of first.
+bool Keyspace::ForgetIfFresh(Shard& shard, Counter* counter, int64_t now_ns, int64_t linger_ns) {
+  if (!counter->ephemeral() || shard.merged.count(counter) != 0) return false;
   if (templates_.CatchUp(counter)) {
     if (counter->totals.last_allowed_ns > now_ns - linger_ns) return false;
     if (!counter->Forgettable(now_ns)) return false;
@@ -264,14 +269,41 @@ void Keyspace::SweepAll(int64_t now_ns) {
 
 // ---- Making room -------------------------------------------------------------------------------
 
-bool Keyspace::ForgetOne(Shard& shard, int64_t now_ns) {
-  const size_t looks = std::min(kSlotsLookedAt, shard.table.slots());
-  for (size_t look = 0; look < looks; ++look) {
-    if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
-    if (SweepSlot(shard, now_ns, 0)) return true;
-    ++shard.sweep_slot;
+bool Keyspace::ForgetOne(Shard& shard, int64_t now_ns, size_t* looks) {
+  for (; shard.slots_searched < shard.table.slots(); ++shard.slots_searched) {
+    if (shard.search_slot >= shard.table.slots()) shard.search_slot = 0;
+    Counter* const counter = shard.table.at(shard.search_slot);
+    if (counter != nullptr) {
+      if (*looks == 0) return false;
+      if (ForgetIfFresh(shard, counter, now_ns, 0)) return true;
+      --*looks;
+      shard.search_fresh_ns = std::min(shard.search_fresh_ns, FreshFromNs(shard, counter, now_ns));
+    }
+    ++shard.search_slot;
   }
+  LowestFreshNs(shard).store(shard.search_fresh_ns, std::memory_order_relaxed);
+  RestartSearch(shard);
   return false;
+}
+
+// No later than when it becomes fresh, if nothing but admissions happens to it.
+int64_t Keyspace::FreshFromNs(const Shard& shard, Counter* counter, int64_t now_ns) {
+  if (!counter->ephemeral()) return INT64_MAX;
+  if (shard.merged.count(counter) != 0) return now_ns;
+  const uint64_t after_ns = ResetAfterNs(*counter->config, counter->state, now_ns);
+  return static_cast<int64_t>(
+      std::min<uint64_t>(static_cast<uint64_t>(now_ns) + after_ns, INT64_MAX));
+}
+
+// After what may make a counter fresh earlier than has been seen.
+void Keyspace::SearchAnew(Shard& shard) {
+  RestartSearch(shard);
+  LowestFreshNs(shard).store(0, std::memory_order_relaxed);
+}
+
+void Keyspace::SearchAllAnew() {
+  if (max_keys_ == 0) return;
+  for (Shard& shard : shards_) SearchAnew(shard);
 }
 
 Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen) {
@@ -328,12 +360,12 @@ void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
   Erase(shard, counter);
 }
 
-void Keyspace::ResetExact(Counter* counter, int64_t at_ns) {
-  FLINT_ASSERT(ShardOf(Hash(counter->key()))
-                   .table.Find(Hash(counter->key()), counter->key(), counter->name()) == counter);
+void Keyspace::ResetExact(Shard& shard, Counter* counter, int64_t at_ns) {
+  FLINT_ASSERT(shard.table.Find(Hash(counter->key()), counter->key(), counter->name()) == counter);
   counter->totals.last_reset_ns = at_ns;
   if (counter->ephemeral()) {
     Forget(counter);
+    SearchAnew(shard);
   } else {
     counter->state = State();
   }
@@ -344,6 +376,7 @@ void Keyspace::ConfigureTemplate(std::string_view prefix, std::string_view name,
   SeeName(name, config);
   if (templates_.Find(prefix, name) == nullptr) limits_.fetch_add(1, std::memory_order_relaxed);
   templates_.Configure(prefix, name, config, at_ns);
+  SearchAllAnew();
   BoundTemplateJournal();
 }
 
@@ -351,6 +384,7 @@ void Keyspace::RemoveTemplate(Template* removed, int64_t at_ns) {
   FLINT_ASSERT(templates_.Find(removed->prefix, removed->name) == removed);
   limits_.fetch_sub(1, std::memory_order_relaxed);
   templates_.Remove(removed, at_ns);
+  SearchAllAnew();
 }
 
 void Keyspace::ResetTemplate(Template* reset, int64_t at_ns) {
@@ -359,6 +393,7 @@ void Keyspace::ResetTemplate(Template* reset, int64_t at_ns) {
   totals.last_reset_ns = at_ns;
   reset->Absorb(totals);
   templates_.Reset(reset, at_ns);
+  SearchAllAnew();
   BoundTemplateJournal();
 }
 

@@ -47,6 +47,11 @@ class Keyspace {
     uint32_t uses = 0;
     uint32_t slots_due = 0;
     size_t sweep_slot = 0;
+    // The search for fresh counters while no place is left: how far it has come since a key last
+    // came or went, and when the first of those seen becomes fresh.
+    size_t search_slot = 0;
+    size_t slots_searched = 0;
+    int64_t search_fresh_ns = INT64_MAX;
   };
 
   // Places for keys that are new: taken before they are created, and given back if they are not.
@@ -147,8 +152,13 @@ class Keyspace {
 
   // Bounds counters and inline limits together; 0: no bound. What is there already stays.
   void set_max_keys(uint64_t max_keys) { max_keys_ = max_keys; }
-  // Looks at a few slots, others each time: forgets the first fresh counter among them.
-  bool ForgetOne(Shard& shard, int64_t now_ns);
+  // Whether the shard may have a fresh counter by now. Needs no lock.
+  bool MayHaveFresh(size_t shard, int64_t now_ns) const {
+    return lowest_fresh_ns_[shard].load(std::memory_order_relaxed) <= now_ns;
+  }
+  // Goes on with the search for a fresh counter and forgets the first. Looks at `*looks` that are
+  // not fresh at most, and takes them off it.
+  bool ForgetOne(Shard& shard, int64_t now_ns, size_t* looks);
   // Of a few slots, others each time, the counter that would be fresh first, and how far off that
   // is; null when there is none. Adds to `*seen` how many there were.
   Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen);
@@ -183,7 +193,7 @@ class Keyspace {
       RemoveExact(shard, counter);
     }
   }
-  void ResetExact(Counter* counter, int64_t at_ns);
+  void ResetExact(Shard& shard, Counter* counter, int64_t at_ns);
   void ConfigureTemplate(std::string_view prefix, std::string_view name, const LimitConfig& config,
                          int64_t at_ns);
   void RemoveTemplate(Template* removed, int64_t at_ns);
@@ -212,6 +222,17 @@ class Keyspace {
   Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
   void Sweep(Shard& shard, int64_t now_ns);
   bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns);
+  bool ForgetIfFresh(Shard& shard, Counter* counter, int64_t now_ns, int64_t linger_ns);
+  static int64_t FreshFromNs(const Shard& shard, Counter* counter, int64_t now_ns);
+  std::atomic<int64_t>& LowestFreshNs(const Shard& shard) {
+    return lowest_fresh_ns_[static_cast<size_t>(&shard - shards_.data())];
+  }
+  static void RestartSearch(Shard& shard) {
+    shard.slots_searched = 0;
+    shard.search_fresh_ns = INT64_MAX;
+  }
+  void SearchAnew(Shard& shard);
+  void SearchAllAnew();
   void BoundTemplateJournal();
   bool TakeKey();
   std::vector<Counter*> Uncovered(Shard& shard, uint64_t hash, std::string_view key);
@@ -221,6 +242,8 @@ class Keyspace {
   void CountGone(const Counter& counter);
 
   std::array<Shard, kShards> shards_;
+  // No counter of the shard becomes fresh before this; 0 where that is not known.
+  std::array<std::atomic<int64_t>, kShards> lowest_fresh_ns_{};
   TemplateSet templates_;
   std::atomic<uint64_t> limits_{0};  // exact, inline and templates
   std::atomic<uint64_t> keys_{0};    // what max_keys_ bounds

@@ -159,7 +159,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
     *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
     if (*result != Log::Result::kOk) return Status();
     if (type == RecordType::kReset) {
-      keyspace_.ResetExact(counter, now_ns);
+      keyspace_.ResetExact(shard, counter, now_ns);
       continue;
     }
     keyspace_.RemoveExact(shard, counter);

@@ -153,7 +153,7 @@ Status Replayer::ApplyKeyed(const Record& record) {
     keyspace_->RemoveExact(shard, counter);
     EndUncovered(shard, hash, limit.key);
   } else {
-    keyspace_->ResetExact(counter, limit.time_ns);
+    keyspace_->ResetExact(shard, counter, limit.time_ns);
   }
   return Status();
 }

@@ -5,6 +5,7 @@
 namespace flint {
 namespace {
 
+constexpr size_t kLooksForFresh = 64;  // so many keys are searched at once
 constexpr size_t kKeysToChooseFrom = 16;
 
 }  // namespace
@@ -12,19 +13,39 @@ constexpr size_t kKeysToChooseFrom = 16;
 Status RoomMaker::MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places,
                            Log::Result* result) {
   if (!places->possible()) return TableFull();
-  const int64_t now_ns = clock_->Now();
   bool missed = false;
-  for (size_t tries = 0; tries < Keyspace::kShards; ++tries) {
-    Keyspace::Shard& shard = NextShardToClear();
+  if (ForgetOne(no_wait, places, &missed)) return Status();
+  if (!options_.evict) return missed ? Status::Busy() : TableFull();
+  return may_evict ? Evict(no_wait, places, result) : Status::WouldBlock();
+}
+
+// What is known to have nothing fresh is passed over, so a key that is refused costs no more in a
+// large table. What is not known is searched a part at a time: who is refused meanwhile may be
+// refused although somewhere a counter is fresh.
+bool RoomMaker::ForgetOne(bool no_wait, Keyspace::Places* places, bool* missed) {
+  const int64_t now_ns = clock_->Now();
+  const size_t first = next_shard_to_clear_.load(std::memory_order_relaxed);
+  size_t looks = kLooksForFresh;
+  for (size_t i = first; i < first + Keyspace::kShards; ++i) {
+    const size_t index = i % Keyspace::kShards;
+    if (!keyspace_->MayHaveFresh(index, now_ns)) continue;
+    Keyspace::Shard& shard = keyspace_->shards()[index];
     if (!shard.Lock(no_wait)) {
-      missed = true;
+      *missed = true;
       continue;
     }
     const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
-    if (keyspace_->ForgetOne(shard, now_ns) && places->Take(places->held() + 1)) return Status();
+    if (keyspace_->ForgetOne(shard, now_ns, &looks) && places->Take(places->held() + 1)) {
+      next_shard_to_clear_.store(i + 1, std::memory_order_relaxed);
+      return true;
+    }
+    if (looks == 0) {
+      next_shard_to_clear_.store(i, std::memory_order_relaxed);
+      break;
+    }
   }
-  if (!options_.evict) return missed ? Status::Busy() : TableFull();
-  return may_evict ? Evict(no_wait, places, result) : Status::WouldBlock();
+  keys_looked_at_.fetch_add(kLooksForFresh - looks, std::memory_order_relaxed);
+  return false;
 }
 
 Keyspace::Shard& RoomMaker::NextShardToClear() {

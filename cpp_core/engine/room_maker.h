@@ -36,12 +36,16 @@ class RoomMaker {
   // nobody went: the caller waits for the log and asks again.
   Status MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places, Log::Result* result);
 
+  // How many keys have been looked at for those that were refused or had to evict.
+  uint64_t keys_looked_at() const { return keys_looked_at_.load(std::memory_order_relaxed); }
+
  private:
   struct Victim {
     std::string key;
     std::string name;
   };
 
+  bool ForgetOne(bool no_wait, Keyspace::Places* places, bool* missed);
   Keyspace::Shard& NextShardToClear();
   bool ChooseVictim(bool no_wait, Victim* victim, bool* missed);
   Status Evict(bool no_wait, Keyspace::Places* places, Log::Result* result);
@@ -53,6 +57,7 @@ class RoomMaker {
   EngineClock* const clock_;
   const std::atomic<bool>* const unusable_;
   std::atomic<size_t> next_shard_to_clear_{0};
+  std::atomic<uint64_t> keys_looked_at_{0};
 };
 
 }  // namespace flint
