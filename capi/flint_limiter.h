@@ -650,9 +650,9 @@ FLINT_LIMITER_API int32_t flint_limiter_history(flint_limiter* limiter, const ch
 FLINT_LIMITER_API int32_t flint_limiter_flush(flint_limiter* limiter, flint_limiter_error* error);
 
 /* Waits until `ticket` is on disk, at most `timeout_ns` (0: not at all; UINT64_MAX: without end).
- * A caller that waits may have to do the syncing, which it then finishes however long that takes.
- * When the time is over, with 0 at once, a thread of the limiter goes on syncing: that is what an
- * event loop calls for the newest ticket that it waits for.
+ * A caller that waits without end may have to do the syncing. For others a thread of the limiter
+ * does it, and goes on when the time is over: with 0 that is what an event loop calls for the
+ * newest ticket that it waits for.
  * Errors: TIMEOUT, POISONED, CLOSED, FORKED, INVALID_ARGUMENT (a ticket that was never given
  * out). */
 FLINT_LIMITER_API int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket,

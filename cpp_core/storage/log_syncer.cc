@@ -121,17 +121,22 @@ Status LogSyncer::WaitDurable(uint64_t ticket, uint64_t timeout_ns) {
   while (durable_.load(std::memory_order_relaxed) < ticket) {
     if (!poison_.ok()) return poison_;
     if (timeout_ns == 0) break;
-    if (!syncing_) {
+    if (!endless) {
+      // Who has no time without end cannot do the syncing, which may take as long as it likes.
+      lock.unlock();
+      appender_->SyncSoon();
+      lock.lock();
+      if (durable_.load(std::memory_order_relaxed) >= ticket || !poison_.ok()) continue;
+      if (durable_changed_.wait_until(lock, deadline) == std::cv_status::timeout) timeout_ns = 0;
+    } else if (syncing_) {
+      durable_changed_.wait(lock);
+    } else {
       syncing_ = true;
       lock.unlock();
       SyncOnce();
       lock.lock();
       syncing_ = false;
       durable_changed_.notify_all();
-    } else if (endless) {
-      durable_changed_.wait(lock);
-    } else if (durable_changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
-      timeout_ns = 0;
     }
   }
   if (durable_.load(std::memory_order_relaxed) >= ticket) return Status();

@@ -109,6 +109,7 @@ static PyObject* exception_arguments(int32_t code, const flint_limiter_error* er
 
 void error_raise(ModuleState* state, int32_t code, const flint_limiter_error* error,
                  PyObject* key) {
+  if (code == CODE_INTERRUPTED) return;
   if (code == FLINT_LIMITER_NO_MEMORY) {
     PyErr_NoMemory();
     return;

@@ -158,6 +158,15 @@ static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
   return ok;
 }
 
+static int32_t decide_batch(LimiterObject* self, Batch* batch, uint32_t flags,
+                            uint64_t* denied_index, flint_limiter_error* error) {
+  int32_t code;
+  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_all, &batch->entries->item,
+                          (uint64_t)batch->count, sizeof *batch->entries, flags,
+                          &batch->entries->result, sizeof *batch->entries, denied_index, error);
+  return code;
+}
+
 /* Parses, decides, and leaves the results in `batch`, which the caller frees in any case. */
 static bool decide_all(LimiterObject* self, const char* function, PyObject* const* args,
                        Py_ssize_t given, PyObject* keywords, uint32_t flags, Batch* batch,
@@ -168,10 +177,15 @@ static bool decide_all(LimiterObject* self, const char* function, PyObject* cons
   if (!batch_read(self->state, items, batch)) return false;
   flint_limiter_error error;
   error_init(&error);
-  int32_t code;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_all, &batch->entries->item,
-                          (uint64_t)batch->count, sizeof *batch->entries, flags,
-                          &batch->entries->result, sizeof *batch->entries, denied_index, &error);
+  const uint32_t no_sync = limiter_waits_for_signals(self) ? FLINT_LIMITER_NO_SYNC : 0;
+  int32_t code = decide_batch(self, batch, flags | no_sync, denied_index, &error);
+  const uint64_t ticket = batch->entries->result.ticket;
+  if (code == FLINT_LIMITER_OK && no_sync != 0 && ticket != 0) {
+    code = limiter_wait_for_disk(self, ticket, &error);
+    /* That is for on_error to answer; see decide in limiter.c. */
+    if (code == FLINT_LIMITER_POISONED)
+      code = decide_batch(self, batch, flags, denied_index, &error);
+  }
   if (code == FLINT_LIMITER_OK) return true;
   error_raise(self->state, code, &error, NULL);
   return false;

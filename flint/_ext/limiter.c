@@ -96,6 +96,12 @@ static void wait_until_closed(LimiterObject* self) {
   while (atomic_load(&self->phase) == PHASE_CLOSING) pause_shortly();
 }
 
+void limiter_wait_until_closed(LimiterObject* self) {
+  PyThreadState* thread_state = PyEval_SaveThread();
+  wait_until_closed(self);
+  PyEval_RestoreThread(thread_state);
+}
+
 /* Closes if open. When it returns nobody uses the handle and it is freed, whoever did it. */
 static int32_t close_limiter(LimiterObject* self, flint_limiter_error* error) {
   if (self->owner != getpid()) {
@@ -189,6 +195,34 @@ static PyObject* finished(ModuleState* state, ResultObject* result, const LimitR
   return NULL;
 }
 
+static int32_t ask(LimiterObject* self, const Request* request, uint32_t flags,
+                   flint_limiter_result* result, LimitResults* limits, flint_limiter_error* error) {
+  const uint64_t size = (uint64_t)request->size;
+  int32_t code;
+  if (limits == NULL) {
+    LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check, request->key, size,
+                            request->cost, flags, request->config, result, error);
+  } else {
+    LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request->key, size,
+                            request->cost, flags, request->config, 0, result, limits->all,
+                            FLINT_LIMITER_MAX_LIMITS_OF_KEY, sizeof *limits->all, &limits->count,
+                            error);
+  }
+  return code;
+}
+
+/* Decides, and waits for the disk. What that fails with is `on_error`'s to answer, so the check is
+ * made again then: nothing more can be recorded, and it says so or answers at once. */
+static int32_t decide(LimiterObject* self, const Request* request, uint32_t flags,
+                      flint_limiter_result* result, LimitResults* limits,
+                      flint_limiter_error* error) {
+  const uint32_t no_sync = limiter_waits_for_signals(self) ? FLINT_LIMITER_NO_SYNC : 0;
+  int32_t code = ask(self, request, flags | no_sync, result, limits, error);
+  if (code != FLINT_LIMITER_OK || no_sync == 0 || result->ticket == 0) return code;
+  code = limiter_wait_for_disk(self, result->ticket, error);
+  return code == FLINT_LIMITER_POISONED ? ask(self, request, flags, result, limits, error) : code;
+}
+
 static PyObject* limiter_allow(PyObject* op, PyObject* const* args, Py_ssize_t given,
                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
@@ -198,11 +232,7 @@ static PyObject* limiter_allow(PyObject* op, PyObject* const* args, Py_ssize_t g
   flint_limiter_error error;
   error_init(&error);
   result.struct_size = sizeof result;
-  uint32_t flags = FLINT_LIMITER_DECISION_ONLY;
-  int32_t code;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check, request.key,
-                          (uint64_t)request.size, request.cost, flags, request.config, &result,
-                          &error);
+  int32_t code = decide(self, &request, FLINT_LIMITER_DECISION_ONLY, &result, NULL, &error);
   if (code == FLINT_LIMITER_OK) return Py_NewRef(result.allowed ? Py_True : Py_False);
   error_raise(self->state, code, &error, request.key_object);
   return NULL;
@@ -219,13 +249,8 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
   if (result == NULL) return NULL;
   flint_limiter_error error;
   error_init(&error);
-  uint32_t flags = 0;
-  int32_t code;
   limits.all[0].struct_size = sizeof *limits.all;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request.key,
-                          (uint64_t)request.size, request.cost, flags, request.config, 0,
-                          &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
-                          sizeof *limits.all, &limits.count, &error);
+  int32_t code = decide(self, &request, 0, &result->fields, &limits, &error);
   if (code == FLINT_LIMITER_OK) return finished(self->state, result, &limits);
   Py_DECREF(result);
   error_raise(self->state, code, &error, request.key_object);

@@ -11,6 +11,18 @@ static PyObject* none_or_raise(LimiterObject* self, int32_t code, const flint_li
   return NULL;
 }
 
+/* The flags of a change; where it has to look for signals, settled() waits for the disk. */
+static uint32_t change_flags(const LimiterObject* self, bool if_absent) {
+  return (if_absent ? FLINT_LIMITER_IF_ABSENT : 0) |
+         (limiter_waits_for_signals(self) ? FLINT_LIMITER_NO_SYNC : 0);
+}
+
+static int32_t settled(LimiterObject* self, int32_t code, uint32_t flags, uint64_t ticket,
+                       flint_limiter_error* error) {
+  if (code != FLINT_LIMITER_OK || (flags & FLINT_LIMITER_NO_SYNC) == 0 || ticket == 0) return code;
+  return limiter_wait_for_disk(self, ticket, error);
+}
+
 static bool expect_values(const char* function, Py_ssize_t given, Py_ssize_t expected) {
   if (given == expected) return true;
   PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments, not %zd", function, expected, given);
@@ -36,9 +48,11 @@ PyObject* limiter_set_limit(PyObject* op, PyObject* const* args, Py_ssize_t give
   if (!config_name(args[CONFIG_VALUES + 1], args[CONFIG_VALUES + 2], &config)) return NULL;
   flint_limiter_error error;
   error_init(&error);
+  const uint32_t flags = change_flags(self, if_absent);
+  uint64_t ticket = 0;
   int32_t code;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_limit, &config,
-                        if_absent ? FLINT_LIMITER_IF_ABSENT : 0, NULL, &error);
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_limit, &config, flags, &ticket, &error);
+  code = settled(self, code, flags, ticket, &error);
   return none_or_raise(self, code, &error, args[0]);
 }
 
@@ -196,10 +210,12 @@ PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t giv
   if (ok) {
     flint_limiter_error error;
     error_init(&error);
+    const uint32_t flags = change_flags(self, if_absent);
+    uint64_t ticket = 0;
     int32_t code;
     LIMITER_CALL_RELEASED(self, code, flint_limiter_limit_many, limits.configs, (uint64_t)count,
-                          sizeof *limits.configs, if_absent ? FLINT_LIMITER_IF_ABSENT : 0, NULL,
-                          &error);
+                          sizeof *limits.configs, flags, &ticket, &error);
+    code = settled(self, code, flags, ticket, &error);
     answer = none_or_raise(self, code, &error, NULL);
   }
   limits_free(&limits, count);
@@ -240,13 +256,16 @@ PyObject* limiter_remove(PyObject* op, PyObject* const* args, Py_ssize_t given,
   LimiterObject* self = AS_LIMITER(op);
   Target target;
   if (!target_read(self, "_remove", args, given, keywords, &target)) return NULL;
+  const uint32_t flags = change_flags(self, false);
+  uint64_t ticket = 0;
   flint_limiter_error error;
   int32_t code;
   do {
     error_init(&error);
     LIMITER_CALL_RELEASED(self, code, flint_limiter_remove_named, target.key, target.size,
-                          target.name, target.name_size, target.kind, 0, NULL, &error);
+                          target.name, target.name_size, target.kind, flags, &ticket, &error);
   } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
+  code = settled(self, code, flags, ticket, &error);
   return none_or_raise(self, code, &error, target.values[0]);
 }
 
@@ -254,12 +273,15 @@ PyObject* limiter_reset(PyObject* op, PyObject* const* args, Py_ssize_t given, P
   LimiterObject* self = AS_LIMITER(op);
   Target target;
   if (!target_read(self, "_reset", args, given, keywords, &target)) return NULL;
+  const uint32_t flags = change_flags(self, false);
+  uint64_t ticket = 0;
   flint_limiter_error error;
   int32_t code;
   do {
     error_init(&error);
     LIMITER_CALL_RELEASED(self, code, flint_limiter_reset_named, target.key, target.size,
-                          target.name, target.name_size, target.kind, 0, NULL, &error);
+                          target.name, target.name_size, target.kind, flags, &ticket, &error);
   } while (code == FLINT_LIMITER_NOT_CONFIGURED && target_take_literally(self, &target));
+  code = settled(self, code, flags, ticket, &error);
   return none_or_raise(self, code, &error, target.values[0]);
 }

@@ -284,12 +284,23 @@ PyObject* limiter_list(PyObject* op, PyObject* counters);
 PyObject* limiter_history(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_info(PyObject* op, PyObject* ignored);
 
+/* ---- limiter.c ----------------------------------------------------------------------------- */
+
+/* When it returns nobody is closing the limiter. */
+void limiter_wait_until_closed(LimiterObject* self);
+
 /* ---- tickets.c ----------------------------------------------------------------------------- */
 
 /* The ticket that stands between a decision and its answer; 0 when there is nothing to wait for. */
 static inline uint64_t limiter_ticket(const LimiterObject* self, uint64_t ticket) {
   return self->sync == FLINT_LIMITER_SYNC_ALWAYS ? ticket : 0;
 }
+
+/* Whether a call of this thread that waits for the disk has to look for signals meanwhile. If so it
+ * makes its change with NO_SYNC and calls limiter_wait_for_disk. */
+bool limiter_waits_for_signals(const LimiterObject* self);
+#define CODE_INTERRUPTED (-1) /* a signal's handler has set an exception; the change stands */
+int32_t limiter_wait_for_disk(LimiterObject* self, uint64_t ticket, flint_limiter_error* error);
 
 PyObject* limiter_durable(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_watch(PyObject* op, PyObject* ignored);

@@ -3,11 +3,33 @@
 #include "native.h"
 
 #define AS_LIMITER(object) ((LimiterObject*)(object))
+#define SIGNALS_EVERY_NS 50000000
 
 /* For a limiter that could not be entered. */
 static int32_t durable_when_closed(LimiterObject* self, uint64_t ticket) {
   if (atomic_load(&self->phase) != PHASE_CLOSED) return FLINT_LIMITER_TIMEOUT;
   return ticket <= self->durable_at_close ? FLINT_LIMITER_OK : FLINT_LIMITER_CLOSED;
+}
+
+/* Signals are handled by the main thread of the process alone. */
+static bool handles_signals(void) { return gettid() == getpid(); }
+
+bool limiter_waits_for_signals(const LimiterObject* self) {
+  return self->sync == FLINT_LIMITER_SYNC_ALWAYS && handles_signals();
+}
+
+int32_t limiter_wait_for_disk(LimiterObject* self, uint64_t ticket, flint_limiter_error* error) {
+  int32_t code;
+  do {
+    error_init(error);
+    LIMITER_CALL_RELEASED(self, code, flint_limiter_wait, ticket, SIGNALS_EVERY_NS, error);
+    if (code == FLINT_LIMITER_CLOSED) {
+      limiter_wait_until_closed(self);
+      code = durable_when_closed(self, ticket);
+    }
+    if (code == FLINT_LIMITER_TIMEOUT && PyErr_CheckSignals() < 0) return CODE_INTERRUPTED;
+  } while (code == FLINT_LIMITER_TIMEOUT);
+  return code;
 }
 
 PyObject* limiter_durable(PyObject* op, PyObject* const* args, Py_ssize_t given) {
