@@ -46,8 +46,8 @@ void OpenSmall(Machine* machine) {
 
 // Writes until so many segments more have their names.
 void Rotate(Machine* machine, size_t count) {
-  const size_t wanted = SealedSegments(*machine) + count;
-  while (SealedSegments(*machine) < wanted) {
+  const size_t wanted = RotatedSegments(*machine) + count;
+  while (RotatedSegments(*machine) < wanted) {
     FillSegments(machine->engine.get(), "k", 50);
     EXPECT_TRUE(machine->engine->Flush().ok());
     std::this_thread::yield();
@@ -191,10 +191,10 @@ TEST(Compaction, FindsThatNoSnapshotCanBeWrittenBeforeItEndsASegment) {
   ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(10)).ok());
   machine.env->InjectFault(NoSnapshot());
   for (int i = 0; i < 3; ++i) EXPECT_EQ(machine.engine->Compact({}).code(), Code::kIo);
-  EXPECT_EQ(SealedSegments(machine), 0u);
+  EXPECT_EQ(RotatedSegments(machine), 0u);
   machine.env->ClearFault();
   EXPECT_TRUE(machine.engine->Compact({}).ok());
-  EXPECT_EQ(SealedSegments(machine), 1u);
+  EXPECT_EQ(RotatedSegments(machine), 1u);
   machine.Close();
 }
 
@@ -393,11 +393,11 @@ TEST(History, ThatCannotBeRemovedIsKeptAndTriedAgain) {
   EXPECT_TRUE(machine.engine->Compact({}).ok());
   EXPECT_EQ(InfoOf(machine.engine.get()).history_failures, 1u);
   EXPECT_GT(InfoOf(machine.engine.get()).history_bytes, 0u);
-  EXPECT_EQ(SealedSegments(machine), 1u);
+  EXPECT_EQ(RotatedSegments(machine), 1u);
   machine.env->ClearFault();
   EXPECT_TRUE(machine.engine->Compact({}).ok());
   EXPECT_EQ(InfoOf(machine.engine.get()).history_bytes, 0u);
-  EXPECT_EQ(SealedSegments(machine), 0u);
+  EXPECT_EQ(RotatedSegments(machine), 0u);
   machine.Close();
 }
 

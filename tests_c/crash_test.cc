@@ -375,18 +375,20 @@ class CrashRun {
   }
 
   static void TakeImage(const FakeEnv& env, std::mt19937_64* random, Image* image) {
-    const uint64_t dice = (*random)() % 6;
+    const uint64_t dice = (*random)() % 8;
     image->what += dice == 0   ? ", nothing unsynced kept"
                    : dice == 1 ? ", everything kept"
                    : dice < 4  ? ", something kept"
+                   : dice < 6  ? ", something kept in no order"
                                : ", killed";
-    if (dice >= 4) {
+    if (dice >= 6) {
       image->env = env.ProcessDeath();
       return;
     }
     image->env = env.PowerLoss(dice == 0   ? Loss::kDropAll
                                : dice == 1 ? Loss::kKeepAll
-                                           : Loss::kRandom,
+                               : dice < 4  ? Loss::kRandom
+                                           : Loss::kUnordered,
                                (*random)());
     image->lost_power = true;
     ++image->reboots;

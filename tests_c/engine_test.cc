@@ -11,7 +11,7 @@
 
 #include "engine_testing.h"
 #include "gate.h"
-#include "storage/log_reader.h"
+#include "storage/log_path.h"
 
 namespace flint {
 namespace {

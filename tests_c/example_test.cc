@@ -13,6 +13,7 @@
 #include <string>
 
 #include "engine_testing.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {

@@ -34,8 +34,10 @@ std::string Parent(const std::string& path) {
 
 bool IsRoot(const std::string& path) { return path == "/" || path == "."; }
 
+bool IsByChance(Loss loss) { return loss == Loss::kRandom || loss == Loss::kUnordered; }
+
 bool Survives(Loss loss, std::mt19937_64* random) {
-  if (loss == Loss::kRandom) return ((*random)() & 1) != 0;
+  if (IsByChance(loss)) return ((*random)() & 1) != 0;
   return loss == Loss::kKeepAll;
 }
 
@@ -112,7 +114,7 @@ struct FakeEnv::Inode {
     for (uint64_t i = 0; i < SectorsOf(size); ++i) {
       const Sector sector = i < sectors.size() ? sectors[i] : Sector::kClean;
       const bool may_survive =
-          sector == Sector::kDirty || (sector == Sector::kLost && loss == Loss::kRandom);
+          sector == Sector::kDirty || (sector == Sector::kLost && IsByChance(loss));
       const std::string& from = may_survive && Survives(loss, random) ? current : platter;
       const uint64_t at = i * kSectorBytes;
       if (at < from.size())
@@ -293,10 +295,12 @@ std::unique_ptr<FakeEnv> FakeEnv::ProcessDeath() const {
 std::unique_ptr<FakeEnv> FakeEnv::PowerLoss(Loss loss, uint64_t seed) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::mt19937_64 random(seed);
-  size_t kept = loss == Loss::kKeepAll ? pending_.size() : 0;
+  size_t kept = loss == Loss::kDropAll ? 0 : pending_.size();
   if (loss == Loss::kRandom) kept = random() % (pending_.size() + 1);
   Names names = durable_names_;
-  for (size_t i = 0; i < kept; ++i) Apply(pending_[i], &names);
+  for (size_t i = 0; i < kept; ++i) {
+    if (loss != Loss::kUnordered || Survives(loss, &random)) Apply(pending_[i], &names);
+  }
 
   auto after = std::make_unique<FakeEnv>();
   Copies copies;

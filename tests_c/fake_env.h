@@ -65,6 +65,8 @@ enum class Loss : uint8_t {
   kDropAll,
   kKeepAll,  // but for what a failed sync gave up
   kRandom,   // each sector, each file size, and a first part of the directory changes, by seed
+  // The same, but any of the directory changes, each by itself: a file system that keeps no order.
+  kUnordered,
 };
 
 // A disk in memory that knows what is on the platter and what is only in the page cache, counts

@@ -18,6 +18,7 @@
 #include "engine/doctor.h"
 #include "engine_testing.h"
 #include "gate.h"
+#include "storage/file_names.h"
 #include "storage/segment.h"
 #include "temporary_directory.h"
 

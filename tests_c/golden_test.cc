@@ -15,7 +15,9 @@
 #include <vector>
 
 #include "engine_testing.h"
-#include "storage/log_reader.h"
+#include "storage/file_names.h"
+#include "storage/log_path.h"
+#include "storage/log_stream.h"
 
 namespace flint {
 namespace {

@@ -13,6 +13,7 @@
 
 #include "engine_testing.h"
 #include "gate.h"
+#include "storage/file_names.h"
 #include "temporary_directory.h"
 
 namespace flint {

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +17,7 @@
 #include "base/coding.h"
 #include "base/crc32c.h"
 #include "engine_testing.h"
+#include "storage/file_names.h"
 #include "storage/record.h"
 #include "storage/segment.h"
 
@@ -600,6 +604,216 @@ TEST_F(Tail, OfAnOlderGenerationIsNotRead) {
   ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
   EXPECT_EQ(WithoutDenials(outcome.state), after_);
   EXPECT_EQ(outcome.info.torn_bytes, last_.length);
+}
+
+// ---- Names -------------------------------------------------------------------------------------
+
+// Where the last segment had no room, opening has begun one.
+void ExpectRightNames(const FakeEnv& env) {
+  std::set<uint64_t> first_sequences;
+  for (const std::string& path : SegmentNames(env)) {
+    const std::string contents = env.Contents(path);
+    const uint64_t first_sequence = Decode64(contents.data() + kSegmentHeaderBytes + 8);
+    EXPECT_TRUE(first_sequences.insert(first_sequence).second) << path;
+    if (path == LogPath()) continue;
+    EXPECT_EQ(path, std::string(kDirectory) + "/" + RotatedSegmentName(first_sequence));
+  }
+}
+
+// An older segment in the place of the newest opened with what had been admitted since forgotten.
+TEST_F(Damage, AnOlderSegmentInThePlaceOfTheNewestIsFound) {
+  CloseCleanly();
+  for (const int reboots : {0, 1}) {
+    for (const bool with_ring : {true, false}) {
+      for (size_t i = 0; i + 1 < segments_.size(); ++i) {
+        const Outcome outcome = OpenCopy(reboots, [&](FakeEnv* env) {
+          env->SetContents(LogPath(), env->Contents(segments_[i]));
+          if (!with_ring) Delete(env, RingPath());
+        });
+        EXPECT_EQ(outcome.status.code(), Code::kCorruption) << segments_[i];
+      }
+    }
+  }
+}
+
+// The same of a log that was closed and opened again in between.
+TEST(Names, AnOlderSegmentInThePlaceOfTheNewestIsFoundAfterRestarts) {
+  Machine machine;
+  machine.segment_bytes = 10'000;
+  for (int run = 0; run < 12; ++run) {
+    machine.Open();
+    ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(1000)).ok());
+    for (int i = 0; i < 20; ++i) EXPECT_TRUE(Allowed(machine.engine.get(), "key"));
+    machine.Close();
+  }
+  const std::vector<std::string> segments = SegmentNames(*machine.env);
+  ASSERT_GE(segments.size(), 3u);
+  machine.env->SetContents(LogPath(), machine.env->Contents(segments[segments.size() - 2]));
+  EXPECT_EQ(machine.TryOpen().code(), Code::kCorruption);
+}
+
+TEST_F(Damage, NamesThatAreExchangedArePutRight) {
+  CloseCleanly();
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      Outcome outcome = OpenCopy(1, [&](FakeEnv* env) {
+        const std::string first = env->Contents(segments_[i]);
+        env->SetContents(segments_[i], env->Contents(segments_[j]));
+        env->SetContents(segments_[j], first);
+      });
+      ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+      EXPECT_EQ(outcome.state, state_);
+      ExpectRightNames(*outcome.env);
+      for (const std::string& path : segments_) {
+        if (path == LogPath()) continue;
+        EXPECT_EQ(outcome.env->Contents(path), machine_.env->Contents(path)) << path;
+      }
+    }
+  }
+}
+
+TEST_F(Damage, ACopyUnderAnotherNameIsDropped) {
+  CloseCleanly();
+  const std::string other = LogPath() + ".00000000000000999999";
+  for (const std::string& path : segments_) {
+    const Outcome outcome =
+        OpenCopy(1, [&](FakeEnv* env) { env->SetContents(other, env->Contents(path)); });
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+    EXPECT_EQ(outcome.state, state_);
+    ExpectRightNames(*outcome.env);
+  }
+}
+
+// It tells less than flint.aof does, so it is not what is read.
+TEST_F(Damage, AnOlderCopyOfTheNewestIsNotTakenForIt) {
+  CloseCleanly();
+  const std::string newest = machine_.env->Contents(LogPath());
+  const std::vector<Found> records = RecordsOf(newest);
+  const Outcome outcome = OpenCopy(1, [&](FakeEnv* env) {
+    env->SetContents(LogPath() + ".00000000000000999999",
+                     newest.substr(0, records[records.size() / 2].offset));
+  });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+  EXPECT_EQ(outcome.state, state_);
+  ExpectRightNames(*outcome.env);
+}
+
+// A file system without hard links: rotation and the repair of names rename instead.
+TEST(Names, NeedNoHardLinks) {
+  Machine machine;
+  machine.segment_bytes = 10'000;
+  machine.env->InjectFault({.forever = true, .error = EPERM, .matches = OnlyOps({Op::kLink})});
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(1000)).ok());
+  for (int i = 0; i < 300; ++i) ASSERT_TRUE(Allowed(machine.engine.get(), "key"));
+  machine.Close();
+  EXPECT_GE(SegmentNames(*machine.env).size(), 3u);
+  machine.Open();
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, 300u);
+  machine.Close();
+}
+
+// ---- History -----------------------------------------------------------------------------------
+
+TEST_F(Damage, HistoryBehindAGapStaysAndIsCounted) {
+  ASSERT_TRUE(machine_.engine->Compact({}).ok());
+  CloseCleanly();
+  for (const bool missing : {true, false}) {
+    const std::string& path = segments_[1];
+    const Outcome outcome = OpenCopy(1, [&](FakeEnv* env) {
+      if (missing) Delete(env, path);
+      if (!missing) Flip(env, path, 90, 1);
+    });
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+    EXPECT_EQ(outcome.state, state_);
+    EXPECT_GT(outcome.info.damaged_history, 0u);
+    EXPECT_EQ(outcome.env->Contents(segments_[0]), machine_.env->Contents(segments_[0]));
+    EXPECT_EQ(outcome.env->Contents(path).empty(), missing);
+  }
+}
+
+TEST_F(Damage, HistoryGivesWayToOpeningOnAFullDisk) {
+  ASSERT_TRUE(machine_.engine->Compact({}).ok());
+  CloseCleanly();
+  const Outcome outcome = OpenCopy(1, [](FakeEnv* env) {
+    uint64_t used = 0;
+    for (const std::string& path : env->Files()) used += env->Contents(path).size();
+    env->SetCapacity(used);
+  });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+  EXPECT_EQ(outcome.state, state_);
+  EXPECT_LT(SegmentNames(*outcome.env).size(), segments_.size());
+}
+
+// ---- Openings ----------------------------------------------------------------------------------
+
+// Neither closing nor being killed leaves a file more.
+TEST(Openings, LeaveABoundedNumberOfFiles) {
+  const int openings = std::getenv("FLINT_LONG") != nullptr ? 10'000 : 300;
+  for (const bool killed : {false, true}) {
+    Machine machine(false);
+    machine.ring_bytes = 1 << 12;
+    machine.Open();
+    ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(1'000'000)).ok());
+    machine.Close();
+    size_t most = 0;
+    for (int i = 0; i < openings; ++i) {
+      machine.Open();
+      ASSERT_TRUE(Allowed(machine.engine.get(), "key"));
+      if (killed) {
+        machine.Kill();
+      } else {
+        machine.Close();
+      }
+      most = std::max(most, machine.env->Files().size());
+    }
+    machine.Open();
+    EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed,
+              static_cast<uint64_t>(openings));
+    machine.Close();
+    EXPECT_LE(most, 40u);
+  }
+}
+
+// ---- When no power was lost --------------------------------------------------------------------
+
+// What only the ring has, a record with one bit wrong and those behind it, must not go silently.
+TEST(Ring, ABitInARecordThatOnlyItHasIsFound) {
+  Machine machine(false);
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(1000)).ok());
+  ASSERT_TRUE(machine.engine->Flush().ok());
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(Allowed(machine.engine.get(), "key"));
+  machine.Kill();
+  const std::string ring = machine.env->Contents(RingPath());
+  const size_t end = ring.find_last_not_of('\0') / 8 * 8 + 8;
+  const std::string before = ring.substr(0, end);
+  for (size_t back = 8; back <= 5 * kAllowBytes; back += 8) {
+    std::string damaged = ring;
+    damaged[end - back] = static_cast<char>(damaged[end - back] ^ 1);
+    machine.env->SetContents(RingPath(), damaged);
+    EXPECT_EQ(machine.TryOpen().code(), Code::kCorruption) << back;
+  }
+  machine.env->SetContents(RingPath(), ring);
+  machine.Open();
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, 5u);
+}
+
+// Its first record gone, a segment with others must not be taken for a prepared one.
+TEST_F(Damage, AByteOfTheNewestSegmentsStartIsFound) {
+  const std::unique_ptr<FakeEnv> killed = machine_.env->ProcessDeath();
+  machine_.engine.reset();
+  machine_.env = killed->ProcessDeath();
+  for (const int reboots : {0, 1}) {
+    for (uint64_t at = 0; at < kStartBytes; at += 5) {
+      const Outcome outcome = OpenCopy(reboots, [&](FakeEnv* env) {
+        const size_t bytes = env->Contents(RingPath()).size() - kRingHeaderBytes;
+        Change(env, RingPath(), kRingHeaderBytes, std::string(bytes, '\0'));
+        Flip(env, LogPath(), kSegmentHeaderBytes + at, 3);
+      });
+      EXPECT_EQ(outcome.status.code(), Code::kCorruption) << at;
+    }
+  }
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ class Skew : public ::testing::Test {
     }
     return false;
   }
-  size_t SealedSegments() {
+  size_t RotatedSegments() {
     size_t count = 0;
     for (const std::string& path : machine_.env->Files()) {
       count += path.find("flint.aof.0") != std::string::npos ? 1 : 0;
@@ -86,8 +86,8 @@ class Skew : public ::testing::Test {
   // Not more than that: the thread that would prepare one more may have to wait for the call that
   // is held up.
   void BeginNextSegment() {
-    const size_t before = SealedSegments();
-    while (SealedSegments() == before) {
+    const size_t before = RotatedSegments();
+    while (RotatedSegments() == before) {
       const std::string next = machine_.env->Contents(machine_.Path("flint.aof.next"));
       const bool begun = next.size() > kSegmentHeaderBytes && next[kSegmentHeaderBytes] != 0;
       for (int i = 0; i < 50 && !begun; ++i) Allowed(engine(), "other");

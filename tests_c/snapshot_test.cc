@@ -10,6 +10,7 @@
 
 #include "algorithms/sliding_window_log.h"
 #include "engine_testing.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {

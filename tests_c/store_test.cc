@@ -22,6 +22,7 @@
 
 #include "base/bus_guard.h"
 #include "engine_testing.h"
+#include "storage/file_names.h"
 #include "temporary_directory.h"
 
 namespace flint {

@@ -12,7 +12,8 @@
 #include "engine/keyspace.h"
 #include "storage/engine_clock.h"
 #include "storage/log.h"
-#include "storage/log_reader.h"
+#include "storage/log_path.h"
+#include "storage/log_stream.h"
 #include "storage/snapshot.h"
 
 namespace flint {

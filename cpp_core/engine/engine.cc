@@ -103,7 +103,6 @@ Status Engine::OpenDirectory() {
   kept_ = std::make_unique<KeptSegments>(
       env, directory_, &clock_,
       KeptSegments::Bounds{options_.history_max_bytes, options_.history_max_age_ns});
-  kept_->Add(recovery.history());
   opened_.recovered_records = report.records;
   opened_.damaged_history = report.damaged_history;
   opened_.recovered_ring_records = report.ring_records;
@@ -113,7 +112,8 @@ Status Engine::OpenDirectory() {
   const ClockPair now = clock_.Pair();
   ResumePoint resume;
   FLINT_RETURN_IF_ERROR(
-      recovery.TakeOver(options_.log, ClockPayload{now, clock_.Boot(), now.engine_ns}, &resume));
+      recovery.GoOn(options_.log, ClockPayload{now, clock_.Boot(), now.engine_ns}, &resume));
+  kept_->Add(recovery.history());
   FLINT_RETURN_IF_ERROR(
       StartLog(std::move(resume), head.covered, loaded.bytes, recovery.segments()));
   return kept_->Trim();

@@ -11,7 +11,7 @@ inline constexpr char kLockName[] = "flint.lock";
 inline constexpr char kLogName[] = "flint.aof";
 // The one after it, prepared; it keeps this name for a moment after it has been switched to.
 inline constexpr char kNextName[] = "flint.aof.next";
-// Written by opening a directory, until it takes over the name flint.aof.
+// What an opening of Flint 1.0.0 wrote until it took over the name flint.aof.
 inline constexpr char kNewName[] = "flint.aof.new";
 inline constexpr char kRingName[] = "flint.ring";
 inline constexpr char kRingTemporaryName[] = "flint.ring.tmp";

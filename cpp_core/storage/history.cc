@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "storage/file_names.h"
-#include "storage/log_reader.h"
+#include "storage/log_path.h"
 #include "storage/segment.h"
 #include "storage/segment_scanner.h"
 
@@ -21,15 +21,17 @@ constexpr int kMostAttempts = 1000;
 
 // ---- Which segments ----------------------------------------------------------------------------
 
-// Opens whatever may be a segment; `*gone` when one of them was removed or renamed meanwhile.
+bool IsGone(const Status& status) {
+  return status.detail() != nullptr && status.detail()->system_errno == ENOENT;
+}
+
+// Opens whatever may be a segment; ENOENT when one of them was removed or renamed meanwhile.
 Status OpenAll(Env* env, const std::string& directory, const std::vector<std::string>& names,
-               Readers* readers, bool* gone) {
+               Readers* readers) {
   for (const std::string& name : names) {
     if (!IsSegmentName(name)) continue;
     std::unique_ptr<SegmentReader> reader;
     const Status status = SegmentReader::Open(env, directory, name, &reader);
-    *gone = status.detail() != nullptr && status.detail()->system_errno == ENOENT;
-    if (*gone) return Status();
     // One whose header has not been written yet holds nothing. One whose header is damaged cannot
     // be reached, nor what comes before it.
     if (status.code() == Code::kCorruption && name != kLogName) continue;
@@ -61,20 +63,15 @@ void Chain(Readers readers, Readers* chain) {
 // Files are renamed and removed while others look: what was opened counts if the names are the same
 // before and after.
 Status OpenChain(Env* env, const std::string& directory, Readers* chain) {
-  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    std::vector<std::string> before;
-    std::vector<std::string> after;
-    Readers readers;
-    bool gone = false;
-    FLINT_RETURN_IF_ERROR(env->List(directory, &before));
-    FLINT_RETURN_IF_ERROR(OpenAll(env, directory, before, &readers, &gone));
-    if (gone) continue;
-    FLINT_RETURN_IF_ERROR(env->List(directory, &after));
-    if (before != after) continue;
-    Chain(std::move(readers), chain);
-    return Status();
-  }
-  return Status(Code::kIo, directory + ": its files change faster than they can be read");
+  std::vector<std::string> before;
+  std::vector<std::string> after;
+  Readers readers;
+  FLINT_RETURN_IF_ERROR(env->List(directory, &before));
+  FLINT_RETURN_IF_ERROR(OpenAll(env, directory, before, &readers));
+  FLINT_RETURN_IF_ERROR(env->List(directory, &after));
+  if (before != after) return Status::FromErrno(ENOENT, directory + ": its files change");
+  Chain(std::move(readers), chain);
+  return Status();
 }
 
 // ---- A page ------------------------------------------------------------------------------------
@@ -168,6 +165,7 @@ Status PageReader::OldestFirst() {
       page_->events.push_back(std::move(event));
     }
     page_->next_cursor = std::max(page_->next_cursor, scanner.sequence() + 1);
+    segments_[index]->LetGo();
   }
   return Status();
 }
@@ -209,17 +207,17 @@ Status PageReader::NewestFirst() {
   for (size_t index = segments_.size(); index-- > 0 && !full;) {
     if (query_.cursor != 0 && segments_[index]->first_sequence() >= query_.cursor) continue;
     FLINT_RETURN_IF_ERROR(Newest(index, &full));
+    segments_[index]->LetGo();
   }
   page_->next_cursor = page_->events.empty() ? first : page_->events.back().sequence;
   return Status();
 }
 
-}  // namespace
-
-Status ReadHistory(Env* env, const std::string& directory, const HistoryQuery& query,
-                   HistoryPage* page) {
+Status ReadPage(Env* env, const std::string& directory, const HistoryQuery& query,
+                HistoryPage* page) {
   Readers segments;
   FLINT_RETURN_IF_ERROR(OpenChain(env, directory, &segments));
+  *page = HistoryPage();
   page->next_cursor = query.cursor;
   if (segments.empty()) return Status();
   const uint64_t first = segments.front()->first_sequence();
@@ -230,6 +228,20 @@ Status ReadHistory(Env* env, const std::string& directory, const HistoryQuery& q
   }
   PageReader reader(query, std::move(segments), page);
   return query.newest_first ? reader.NewestFirst() : reader.OldestFirst();
+}
+
+}  // namespace
+
+// A segment that is dropped or renamed while it is read is looked for anew.
+Status ReadHistory(Env* env, const std::string& directory, const HistoryQuery& query,
+                   HistoryPage* page) {
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env->Exists(directory, &exists));
+  for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
+    const Status status = ReadPage(env, directory, query, page);
+    if (!exists || !IsGone(status)) return status;
+  }
+  return Status(Code::kIo, directory + ": its files change faster than they can be read");
 }
 
 }  // namespace flint

@@ -9,7 +9,7 @@
 #include "base/sha256.h"
 #include "storage/file_names.h"
 #include "storage/legacy_reader.h"
-#include "storage/log_reader.h"
+#include "storage/log_stream.h"
 #include "storage/segment.h"
 
 namespace flint {

@@ -11,8 +11,11 @@ namespace flint {
 namespace {
 
 constexpr size_t kCheckedBytes = 64;
+constexpr size_t kOwnerOffset = 72;
+constexpr size_t kOwnerCrcOffset = 96;
 
-std::string EncodeHeader(const DirectoryId& id, uint64_t data_bytes) {
+// Without an owner it is what an earlier Flint wrote.
+std::string EncodeHeader(const DirectoryId& id, uint64_t data_bytes, const RingOwner& owner) {
   std::string to(kRingMagic);
   to.resize(kMagicBytes);
   Put32(&to, kFormatVersion);
@@ -20,27 +23,43 @@ std::string EncodeHeader(const DirectoryId& id, uint64_t data_bytes) {
   PutBytes(&to, id.data(), id.size());
   Put64(&to, data_bytes);
   Put32(&to, ExtendCrc32c(0, to.data(), kCheckedBytes));
+  if (owner.segment != 0) {
+    Put32(&to, 0);
+    Put64(&to, owner.segment);
+    Put64(&to, owner.generation);
+    Put64(&to, owner.position);
+    Put32(&to, ExtendCrc32c(0, to.data(), kOwnerCrcOffset));
+  }
   to.resize(kRingHeaderBytes);
   return to;
+}
+
+Status SyncFile(Env* env, const std::string& path) {
+  std::unique_ptr<File> file;
+  FLINT_RETURN_IF_ERROR(env->OpenFile(path, OpenMode::kReadWrite, &file));
+  return file->Sync();
 }
 
 }  // namespace
 
 Status Ring::Create(Env* env, const std::string& directory, const DirectoryId& id,
-                    uint64_t data_bytes, StoreMode mode, std::unique_ptr<Ring>* ring) {
+                    const Options& options, std::unique_ptr<Ring>* ring) {
+  const uint64_t data_bytes = options.data_bytes;
   std::unique_ptr<StoreFile> store;
   const std::string temporary = directory + "/" + kRingTemporaryName;
   bool exists = false;
   FLINT_RETURN_IF_ERROR(env->Exists(temporary, &exists));
   if (exists) FLINT_RETURN_IF_ERROR(env->Remove(temporary));
-  FLINT_RETURN_IF_ERROR(env->OpenStore(temporary, kRingHeaderBytes + data_bytes, mode, &store));
-  const std::string header = EncodeHeader(id, data_bytes);
+  FLINT_RETURN_IF_ERROR(
+      env->OpenStore(temporary, kRingHeaderBytes + data_bytes, options.mode, &store));
+  const std::string header = EncodeHeader(id, data_bytes, options.owner);
   store->Store(0, header.data(), header.size());
   const std::string zeros(size_t{1} << 16, '\0');
   for (uint64_t at = 0; at < data_bytes; at += zeros.size()) {
     store->Store(kRingHeaderBytes + at, zeros.data(), std::min(zeros.size(), data_bytes - at));
   }
   if (store->failed()) return Status(Code::kIo, "cannot write " + temporary);
+  if (options.sync) FLINT_RETURN_IF_ERROR(SyncFile(env, temporary));
   FLINT_RETURN_IF_ERROR(env->Rename(temporary, directory + "/" + kRingName));
   FLINT_RETURN_IF_ERROR(env->SyncDirectory(directory));
   ring->reset(new Ring(std::move(store), data_bytes));
@@ -94,14 +113,14 @@ Status RingImage::ReadFile(Env* env, const std::string& directory, std::string* 
 
 Status RingImage::Read(Env* env, const std::string& directory, const DirectoryId& id,
                        RingImage* image) {
-  image->data_.clear();
+  *image = RingImage();
   std::string bytes;
   FLINT_RETURN_IF_ERROR(ReadFile(env, directory, &bytes));
-  if (bytes.empty() ||
-      bytes.compare(0, kRingHeaderBytes, EncodeHeader(id, bytes.size() - kRingHeaderBytes), 0,
-                    kRingHeaderBytes) != 0) {
-    return Status();
-  }
+  if (bytes.empty()) return Status();
+  const char* const at = bytes.data() + kOwnerOffset;
+  const RingOwner owner{Decode64(at), Decode64(at + 8), Decode64(at + 16)};
+  if (!bytes.starts_with(EncodeHeader(id, bytes.size() - kRingHeaderBytes, owner))) return Status();
+  image->owner_ = owner;
   image->data_ = bytes.substr(kRingHeaderBytes);
   return Status();
 }

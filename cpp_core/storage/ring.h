@@ -13,13 +13,29 @@
 
 namespace flint {
 
+// The newest segment when a ring was made, and where the log ended. Number 0: there was none, or an
+// earlier Flint, which did not note it, made the ring.
+struct RingOwner {
+  uint64_t segment = 0;
+  uint64_t generation = 0;
+  uint64_t position = 0;
+};
+
 // The ring file: where a record is first stored, at its position modulo the ring's size. It is
 // never synced; it holds what a killed process had not yet written to its segment.
 class Ring {
  public:
+  struct Options {
+    uint64_t data_bytes = 0;
+    StoreMode mode = StoreMode::kMapped;
+    RingOwner owner;
+    // Whether the empty ring has to be on the disk. What is stored later is never synced.
+    bool sync = false;
+  };
+
   // Puts an empty ring in place of a directory's ring, in one step.
   static Status Create(Env* env, const std::string& directory, const DirectoryId& id,
-                       uint64_t data_bytes, StoreMode mode, std::unique_ptr<Ring>* ring);
+                       const Options& options, std::unique_ptr<Ring>* ring);
 
   uint64_t size() const { return data_bytes_; }
   // Stores a record so that its first eight bytes come last. Records must not overlap ones that
@@ -78,6 +94,7 @@ class RingImage {
   static Status Used(Env* env, const std::string& directory, bool* used);
 
   bool present() const { return !data_.empty(); }
+  const RingOwner& owner() const { return owner_; }
   // The bytes of positions [position, position + size), unwrapped into one piece.
   std::string Bytes(uint64_t position, uint64_t size) const;
   uint64_t size() const { return data_.size(); }
@@ -85,6 +102,7 @@ class RingImage {
  private:
   static Status ReadFile(Env* env, const std::string& directory, std::string* bytes);
 
+  RingOwner owner_;
   std::string data_;
 };
 

@@ -1,10 +1,12 @@
 #include "storage/segment.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "base/coding.h"
 #include "base/crc32c.h"
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {
@@ -91,20 +93,56 @@ Status CreateSegment(Env* env, const std::string& directory, const std::string& 
   return status;
 }
 
-Status SegmentReader::Open(Env* env, const std::string& directory, const std::string& name,
-                           std::unique_ptr<SegmentReader>* reader) {
-  std::unique_ptr<File> file;
-  FLINT_RETURN_IF_ERROR(env->OpenFile(directory + "/" + name, OpenMode::kRead, &file));
-  std::unique_ptr<SegmentReader> made(new SegmentReader(name, std::move(file)));
+Status SegmentReader::ReadHeader(SegmentHeader* header) {
   std::string bytes(kSegmentHeaderBytes, '\0');
   size_t got = 0;
-  FLINT_RETURN_IF_ERROR(made->file_->Read(0, bytes.data(), bytes.size(), &got));
+  FLINT_RETURN_IF_ERROR(file_->Read(0, bytes.data(), bytes.size(), &got));
   bytes.resize(got);
-  FLINT_RETURN_IF_ERROR(DecodeSegmentHeader(bytes, name, &made->header_));
-  FLINT_RETURN_IF_ERROR(made->file_->Size(&made->file_bytes_));
+  FLINT_RETURN_IF_ERROR(DecodeSegmentHeader(bytes, name_, header));
+  return file_->Size(&file_bytes_);
+}
+
+Status SegmentReader::Open(Env* env, const std::string& directory, const std::string& name,
+                           std::unique_ptr<SegmentReader>* reader) {
+  std::unique_ptr<SegmentReader> made(new SegmentReader(env, directory, name));
+  FLINT_RETURN_IF_ERROR(env->OpenFile(directory + "/" + name, OpenMode::kRead, &made->file_));
+  FLINT_RETURN_IF_ERROR(made->ReadHeader(&made->header_));
   FLINT_RETURN_IF_ERROR(made->ReadStart());
+  made->LetGo();
   *reader = std::move(made);
   return Status();
+}
+
+void SegmentReader::LetGo() {
+  file_.reset();
+  window_.reset();
+}
+
+// `*same` is false when another segment has the name by now.
+Status SegmentReader::OpenAs(const std::string& name, bool* same) {
+  FLINT_RETURN_IF_ERROR(env_->OpenFile(directory_ + "/" + name, OpenMode::kRead, &file_));
+  SegmentHeader header;
+  const Status status = ReadHeader(&header);
+  *same = status.ok() && header.generation == header_.generation;
+  if (*same) name_ = name;
+  if (!*same) file_.reset();
+  return status;
+}
+
+// A rotation may have renamed it, twice even, since it was last open.
+Status SegmentReader::Reopen() {
+  if (file_ != nullptr) return Status();
+  bool same = false;
+  const Status first = OpenAs(name_, &same);
+  if (same) return Status();
+  for (const std::string& name : {std::string(kLogName), RotatedSegmentName(first_sequence_)}) {
+    const Status status = OpenAs(name, &same);
+    if (same) return Status();
+    // Whatever else is wrong with that file, it is not the one that was asked for.
+    static_cast<void>(status);
+  }
+  if (!first.ok()) return first;
+  return Status::FromErrno(ENOENT, directory_ + "/" + name_ + " has been replaced");
 }
 
 // START's own sequence number is only known from the record itself, so it is read unchecked
@@ -128,6 +166,7 @@ Status SegmentReader::ReadStart() {
 }
 
 Status SegmentReader::Read(uint64_t position, size_t size, std::string* bytes) {
+  FLINT_RETURN_IF_ERROR(Reopen());
   const uint64_t offset = OffsetOf(position);
   bytes->resize(std::min<uint64_t>(size, file_bytes_ - std::min(offset, file_bytes_)));
   size_t got = 0;
@@ -137,6 +176,7 @@ Status SegmentReader::Read(uint64_t position, size_t size, std::string* bytes) {
 }
 
 Status SegmentReader::Bytes(uint64_t position, std::string_view* bytes) {
+  FLINT_RETURN_IF_ERROR(Reopen());
   const uint64_t offset = OffsetOf(position);
   const uint64_t left = file_bytes_ - std::min(offset, file_bytes_);
   const uint64_t wanted = std::min<uint64_t>(kMaxRecordBytes, left);

@@ -33,10 +33,12 @@ Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, Segm
 Status CreateSegment(Env* env, const std::string& directory, const std::string& name,
                      const SegmentHeader& header, bool write_zeros, std::unique_ptr<File>* file);
 
-// Reads a segment's records from its file, whatever it is called.
+// Reads a segment's records from its file, whatever it is called. Between two segments' records a
+// reader of a log may let the file go: how many segments there are must not decide how many files
+// are open. One thread at a time.
 class SegmentReader {
  public:
-  // Reads and checks the header; `name` only serves messages.
+  // Reads and checks the header and looks for START; then the file is closed.
   static Status Open(Env* env, const std::string& directory, const std::string& name,
                      std::unique_ptr<SegmentReader>* reader);
 
@@ -55,24 +57,33 @@ class SegmentReader {
   }
   // kUnsupported at the place of a record of which `what` is not known.
   Status Newer(const Record& record, const std::string& what) const;
-  // For a segment whose START is not in the file: the position it will have.
-  void Place(uint64_t position) { start_.position = position; }
+  // For a segment whose START is not in the file: the position and sequence number it will have.
+  void Place(const StartPayload& start, uint64_t first_sequence) {
+    start_ = start;
+    first_sequence_ = first_sequence;
+  }
 
   // The bytes from `position` on, up to a whole record's and at most to the end of the file. The
   // view is good until the next call.
   Status Bytes(uint64_t position, std::string_view* bytes);
-  // For a file that is being written: the next Bytes reads it again.
-  void DropWindow() { window_.reset(); }
   // Reads up to `size` bytes from `position`.
   Status Read(uint64_t position, size_t size, std::string* bytes);
+  // Closes the file and forgets what was read ahead. The next call opens it again, by whatever name
+  // it has come to meanwhile, and finds what has been written since.
+  void LetGo();
 
  private:
-  SegmentReader(std::string name, std::unique_ptr<File> file)
-      : name_(std::move(name)), file_(std::move(file)) {}
+  SegmentReader(Env* env, std::string directory, std::string name)
+      : env_(env), directory_(std::move(directory)), name_(std::move(name)) {}
+  Status ReadHeader(SegmentHeader* header);
   Status ReadStart();
+  Status OpenAs(const std::string& name, bool* same);
+  Status Reopen();
 
+  Env* const env_;
+  const std::string directory_;
   std::string name_;
-  std::unique_ptr<File> file_;
+  std::unique_ptr<File> file_;  // null while it is not read
   SegmentHeader header_;
   bool started_ = false;
   StartPayload start_;

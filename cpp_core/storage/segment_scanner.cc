@@ -1,6 +1,6 @@
 #include "storage/segment_scanner.h"
 
-#include "storage/log_reader.h"
+#include "storage/log_stream.h"
 
 namespace flint {
 

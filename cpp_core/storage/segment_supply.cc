@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "storage/file_names.h"
+#include "storage/segment_naming.h"
 #include "storage/wakeup.h"
 
 namespace flint {
@@ -46,17 +47,12 @@ Status SegmentSupply::CutRotated() {
   return Status();
 }
 
-// Linking before renaming leaves no moment without a flint.aof, which an older Flint would take
-// for an empty directory.
 Status SegmentSupply::NameActive() {
   std::shared_ptr<LogSegment> active;
   std::shared_ptr<LogSegment> previous;
   if (!appender_->MustName(&active, &previous)) return Status();
-  const std::string log_path = directory_ + "/" + kLogName;
-  const std::string rotated_name = RotatedSegmentName(previous->first_sequence);
-  FLINT_RETURN_IF_ERROR(env_->Link(log_path, directory_ + "/" + rotated_name));
-  FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNextName, log_path));
-  FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
+  std::string rotated_name;
+  FLINT_RETURN_IF_ERROR(TakeLogName(env_, directory_, previous->first_sequence, &rotated_name));
   appender_->Named(active.get(), previous.get(), rotated_name);
   observer_->OnRotated();
   return Status();

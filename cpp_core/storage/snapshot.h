@@ -10,7 +10,7 @@
 #include "base/env.h"
 #include "base/sha256.h"
 #include "storage/known.h"
-#include "storage/log_reader.h"
+#include "storage/log_path.h"
 #include "storage/record.h"
 
 namespace flint {

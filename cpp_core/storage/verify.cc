@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/sha256.h"
+#include "storage/file_names.h"
 #include "storage/segment_scanner.h"
 
 namespace flint {
@@ -26,7 +27,11 @@ class Verifier {
   }
 
   Status Run() {
-    for (size_t i = 0; i < segments_.size(); ++i) FLINT_RETURN_IF_ERROR(Verify(i));
+    for (size_t i = 0; i < segments_.size(); ++i) {
+      FLINT_RETURN_IF_ERROR(Verify(i));
+      // The seals of its last records stand at the beginning of the next one.
+      if (i > 0) segments_[i - 1]->LetGo();
+    }
     return Status();
   }
 
@@ -89,13 +94,42 @@ Status CheckHistory(const LogPath& path) {
                   path.damaged.front() + ": the header of a log segment cannot be read")
         .At(path.damaged.front(), 0, 0);
   }
+  if (path.unreachable.empty()) return Status();
   const SegmentReader& oldest =
       path.history.empty() ? *path.segments.front() : *path.history.front();
-  for (const auto& other : path.others) {
-    if (!other->started() || other->header().number >= oldest.header().number) continue;
-    return Status(Code::kCorruption, "the log segment before " + oldest.name() +
-                                         " is missing, although " + other->name() + " is there")
-        .At(oldest.name(), 0, oldest.first_sequence());
+  return Status(Code::kCorruption, "the log segment before " + oldest.name() +
+                                       " is missing, although " + path.unreachable.back()->name() +
+                                       " is there")
+      .At(oldest.name(), 0, oldest.first_sequence());
+}
+
+Status WrongName(const std::string& name, const SegmentReader& reader, const std::string& right) {
+  return Status(Code::kCorruption, name + ": this is log segment number " +
+                                       std::to_string(reader.header().number) + ", whose name is " +
+                                       right +
+                                       "; opening the directory for writing puts that right")
+      .At(name, 0, reader.first_sequence());
+}
+
+// A rotation may be under way: then the newest is still called flint.aof.next and the one before it
+// flint.aof.
+Status CheckNames(const LogPath& path) {
+  const SegmentReader& newest = *path.segments.back();
+  if (IsRotatedName(newest.name())) return WrongName(newest.name(), newest, kLogName);
+  for (const auto* readers : {&path.history, &path.segments}) {
+    for (const auto& reader : *readers) {
+      const std::string right = RotatedSegmentName(reader->first_sequence());
+      if (IsRotatedName(reader->name()) && reader->name() != right) {
+        return WrongName(reader->name(), *reader, right);
+      }
+      const bool left = reader->header().number + 1 < newest.header().number;
+      if (left && reader->name() == kLogName) return WrongName(kLogName, *reader, right);
+    }
+  }
+  for (const LogPath::Copy& copy : path.copies) {
+    if (copy.whole) continue;
+    return Status(Code::kCorruption, copy.name + ": an older copy of a log segment")
+        .At(copy.name, 0, 0);
   }
   return Status();
 }
@@ -110,8 +144,9 @@ Status VerifySegments(Env* env, const std::string& directory, const Covered& cov
   if (path.segments.empty()) return Status();
   report->segments = path.segments.size();
   report->history_segments = path.history.size();
-  const Status status = Verifier(&path, report).Run();
-  return status.ok() ? CheckHistory(path) : status;
+  FLINT_RETURN_IF_ERROR(Verifier(&path, report).Run());
+  FLINT_RETURN_IF_ERROR(CheckHistory(path));
+  return CheckNames(path);
 }
 
 }  // namespace flint

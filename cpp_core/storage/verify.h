@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/env.h"
-#include "storage/log_reader.h"
+#include "storage/log_path.h"
 
 namespace flint {
 

@@ -6,40 +6,11 @@
 #include <vector>
 
 #include "base/env.h"
+#include "storage/log_path.h"
 #include "storage/record.h"
 #include "storage/ring.h"
-#include "storage/segment.h"
 
 namespace flint {
-
-// Reading the log that a directory holds, one thread at a time.
-
-// Up to where a snapshot stands for the log. All zero: there is no snapshot.
-struct Covered {
-  uint64_t position = 0;
-  uint64_t sequence = 0;
-  uint32_t crc = 0;
-  DirectoryId directory_id{};
-  bool present = false;
-};
-
-// The segments of a directory: those that make up the log from the snapshot on, oldest first, and
-// the rest. What a file is follows from its header, not from its name.
-struct LogPath {
-  std::vector<std::unique_ptr<SegmentReader>> segments;
-  // What the snapshot covers, oldest first, as far back as it goes without a gap.
-  std::vector<std::unique_ptr<SegmentReader>> history;
-  // Spare (never started) or superseded by a recovery.
-  std::vector<std::unique_ptr<SegmentReader>> others;
-  // Rotated segments whose header cannot be read. They are history, or the path has a gap.
-  std::vector<std::string> damaged;
-  // Files that a crash left before they became segments.
-  std::vector<std::string> unusable;
-  DirectoryId directory_id{};
-  uint64_t last_number = 0;
-  uint64_t last_epoch = 0;
-  bool bounded = false;  // the log may go on behind the last segment
-};
 
 // Takes over the clock pair of a CLOCK or SEAL; false when it cannot be read.
 bool ReadClock(const Record& record, ClockPayload* clock);
@@ -49,13 +20,7 @@ inline bool UpdateClock(const Record& record, ClockPayload* clock) {
   return !has_one || ReadClock(record, clock);
 }
 
-// An empty path means that the directory holds no log. With a `last_segment` other than UINT64_MAX
-// only segments up to that number count, which have their final names: then a log that is being
-// written can be read as well.
-Status FindLogPath(Env* env, const std::string& directory, const Covered& covered,
-                   uint64_t last_segment, LogPath* path);
-
-// The records along a path, each checked against the chain.
+// The records along a path, each checked against the chain. One thread at a time.
 class LogStream {
  public:
   // `ring` may be null: then only segments are read.
@@ -71,14 +36,18 @@ class LogStream {
   uint64_t position() const { return position_; }
   uint64_t sequence() const { return sequence_; }  // of the last record
   uint32_t crc() const { return crc_; }
+  uint32_t length() const { return length_; }  // likewise; 0 before the first
   // For a log that is being written: what has been read ahead is read again.
-  void DropWindow();
+  void ReadAnew();
   // Forgets the records that only the ring had, if the first has come to its segment since.
   Status RecheckRingRecords();
   uint64_t ring_records() const { return ring_records_; }
   // Where the first of them is; UINT64_MAX if there is none.
   uint64_t first_ring_position() const { return first_ring_position_; }
   uint64_t first_ring_sequence() const { return first_ring_sequence_; }
+  // Indexes of the path's segments that end without a FOOTER although another follows: an opening
+  // of an earlier Flint has begun that one.
+  const std::vector<size_t>& without_footer() const { return without_footer_; }
   // Damage at the current position, said in one form everywhere.
   Status DamageHere(const std::string& what) const;
 
@@ -96,6 +65,9 @@ class LogStream {
   uint64_t position_ = 0;
   uint64_t sequence_ = 0;
   uint32_t crc_ = 0;
+  uint32_t length_ = 0;
+  bool at_footer_ = false;  // the last record is one
+  std::vector<size_t> without_footer_;
   // Of the segment it stands in; the next one takes over at `next_at_`.
   uint64_t generation_ = 0;
   uint64_t next_at_ = UINT64_MAX;
