@@ -931,6 +931,16 @@ TEST_F(PosixEnvTest, ALockedDirectoryIsReachedWhateverStandsAtItsPath) {
   EXPECT_TRUE(std::filesystem::exists(data + "2"));
 }
 
+TEST_F(PosixEnvTest, AHeldDirectoryThatIsRemovedIsNotAnEmptyOne) {
+  std::unique_ptr<DirectoryLock> lock;
+  ASSERT_TRUE(env_->CreateDirectories(Path("data")).ok());
+  ASSERT_TRUE(env_->LockDirectory(Path("data"), &lock).ok());
+  std::filesystem::remove_all(Path("data"));
+  Names names;
+  const Status status = lock->directory()->List(Path("data"), &names);
+  EXPECT_EQ(status.message(), "cannot open " + Path("data") + ": No such file or directory");
+}
+
 TEST_F(PosixEnvTest, SyncingAHeldDirectoryNeedsNoDescriptor) {
   std::unique_ptr<DirectoryLock> lock;
   ASSERT_TRUE(env_->LockDirectory(directory_.path(), &lock).ok());

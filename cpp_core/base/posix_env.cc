@@ -73,6 +73,11 @@ class PosixEnv : public Env {
     FLINT_RETURN_IF_ERROR(CheckPath(directory));
     Descriptor descriptor(OpenDescriptor(PlaceOf(directory), O_RDONLY | O_DIRECTORY));
     if (descriptor.get() < 0) return Failure("cannot open ", directory);
+    // One that is held open can be listed after its end, and would be taken for an empty one.
+    struct stat info;
+    if (fstat(descriptor.get(), &info) == 0 && info.st_nlink == 0) {
+      return Status::FromErrno(ENOENT, "cannot open " + directory);
+    }
     std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(descriptor.get()), closedir);
     if (stream == nullptr) return Failure("cannot open ", directory);
     static_cast<void>(descriptor.Release());  // the stream closes it
