@@ -78,8 +78,17 @@ TEST(Key, IsShownInOneLineOfText) {
   EXPECT_EQ(Shown("a\nb\xFF"),
             "\"a\\x0a"
             "b\\xff\"");
+  EXPECT_EQ(Shown("\xE2\x80\xAE"), "\"\\xe2\\x80\\xae\"");  // writes from right to left
+  EXPECT_EQ(Shown("\xC2\x9B"), "\"\\xc2\\x9b\"");           // begins a terminal's command
   EXPECT_EQ(Shown(std::string(64, 'x')), "\"" + std::string(64, 'x') + "\"");
   EXPECT_EQ(Shown(std::string(65, 'x')), "\"" + std::string(64, 'x') + "\"...");
+}
+
+TEST(Key, IsNamedInOneLineOfText) {
+  EXPECT_EQ(Named("key", ""), "key");
+  EXPECT_EQ(Named("key", "a\n"), "key (name \"a\\x0a\")");
+  EXPECT_EQ(Named("\x1B[31m", ""), "\\x1b[31m");
+  EXPECT_EQ(Named(std::string(65, 'x'), ""), std::string(64, 'x') + "...");
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item,
   if (applying->count == 0) {
     FLINT_RETURN_IF_ERROR(CheckKey(item.key));
     if (inline_config == nullptr) {
-      return Status(Code::kNotConfigured, "limit is not configured: " + std::string(item.key));
+      return Status(Code::kNotConfigured, "limit is not configured: " + Named(item.key, ""));
     }
     applying->all[applying->count++] = {{}, inline_config, nullptr, nullptr};
   } else if (applying->all[applying->count - 1].parent != nullptr) {

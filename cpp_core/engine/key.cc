@@ -41,6 +41,34 @@ bool IsWhiteSpace(uint32_t c) {
          c == 0x3000;
 }
 
+// Neither a control character nor one that changes how the text beside it is shown.
+bool Prints(uint32_t character) {
+  const bool control = character < 0x20 || (character >= 0x7F && character <= 0x9F);
+  const bool formats = (character >= 0x200B && character <= 0x200F) ||
+                       (character >= 0x2028 && character <= 0x202E) ||
+                       (character >= 0x2060 && character <= 0x206F) || character == 0xFEFF;
+  return character != kInvalid && !control && !formats;
+}
+
+// The first bytes of a key, on one line of text.
+std::string Escaped(std::string_view key) {
+  std::string escaped;
+  std::string_view rest = key.substr(0, kShownBytes);
+  while (!rest.empty()) {
+    const std::string_view before = rest;
+    const bool prints = Prints(TakeCharacter(&rest));
+    if (rest.size() == before.size()) rest.remove_prefix(1);  // not UTF-8
+    const std::string_view bytes = before.substr(0, before.size() - rest.size());
+    for (const char byte : bytes) {
+      char code[8];
+      std::snprintf(code, sizeof(code), "\\x%02x",
+                    static_cast<unsigned>(static_cast<uint8_t>(byte)));
+      escaped += prints ? std::string(1, byte) : code;
+    }
+  }
+  return escaped;
+}
+
 Status Refuse(std::string_view key, const char* why) {
   return Status(Code::kInvalidArgument, "key " + Shown(key) + ' ' + why +
                                             "; a key is 1 to 65,535 bytes of UTF-8 that are not "
@@ -79,29 +107,14 @@ Status CheckName(std::string_view name) {
 }
 
 std::string Named(std::string_view key, std::string_view name) {
-  std::string text(key);
+  std::string text = Escaped(key);
+  if (key.size() > kShownBytes) text += "...";
   if (!name.empty()) text += " (name " + Shown(name) + ")";
   return text;
 }
 
 std::string Shown(std::string_view key) {
-  std::string shown = "\"";
-  std::string_view rest = key.substr(0, kShownBytes);
-  while (!rest.empty()) {
-    const std::string_view before = rest;
-    const uint32_t character = TakeCharacter(&rest);
-    if (character != kInvalid && character >= 0x20 && character != 0x7F) {
-      shown += before.substr(0, before.size() - rest.size());
-      continue;
-    }
-    char escaped[8];
-    std::snprintf(escaped, sizeof(escaped), "\\x%02x",
-                  static_cast<unsigned>(static_cast<uint8_t>(before[0])));
-    shown += escaped;
-    rest = before.substr(1);
-  }
-  shown += key.size() > kShownBytes ? "\"..." : "\"";
-  return shown;
+  return '"' + Escaped(key) + (key.size() > kShownBytes ? "\"..." : "\"");
 }
 
 }  // namespace flint
