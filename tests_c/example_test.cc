@@ -1,6 +1,7 @@
-// Writes golden/v1/example, the small directory that docs/format.md walks through byte by byte.
+// golden/v1/example is the small directory that docs/format.md walks through byte by byte; 1.0.0 has
+// written it. golden/v1.1/example is the same written by this version.
 //
-// FLINT_GOLDEN_WRITE=1 writes it anew; then the page is to be made anew too.
+// FLINT_GOLDEN_WRITE=1 writes that one anew.
 
 #include <gtest/gtest.h>
 
@@ -23,8 +24,11 @@ namespace fs = std::filesystem;
 using Files = std::map<std::string, std::string>;
 
 constexpr int kAttempts = 5;
+constexpr char kThisVersion[] = "v1.1";
 
-fs::path Directory() { return fs::path(__FILE__).parent_path() / "golden" / "v1" / "example"; }
+fs::path Directory(const char* version) {
+  return fs::path(__FILE__).parent_path() / "golden" / version / "example";
+}
 
 Files FilesOf(const FakeEnv& env) {
   Files files;
@@ -54,9 +58,9 @@ Files Write() {
   return FilesOf(*machine.env);
 }
 
-Files Read() {
+Files Read(const char* version) {
   Files files;
-  for (const auto& entry : fs::directory_iterator(Directory())) {
+  for (const auto& entry : fs::directory_iterator(Directory(version))) {
     std::ifstream file(entry.path(), std::ios::binary);
     std::ostringstream text;
     text << file.rdbuf();
@@ -67,24 +71,26 @@ Files Read() {
 
 // Clock and random numbers are fixed, so the bytes are. Only a thread that is kept from running for
 // a second may write a seal early, so there are several attempts.
-TEST(Example, IsWhatThisVersionWrites) {
+TEST(ExampleOfToday, IsWhatThisVersionWrites) {
   if (std::getenv("FLINT_GOLDEN_WRITE") != nullptr) {
-    fs::remove_all(Directory());
-    fs::create_directories(Directory());
+    fs::remove_all(Directory(kThisVersion));
+    fs::create_directories(Directory(kThisVersion));
     for (const auto& [name, bytes] : Write()) {
-      std::ofstream(Directory() / name, std::ios::binary) << bytes;
+      std::ofstream(Directory(kThisVersion) / name, std::ios::binary) << bytes;
     }
   }
-  const Files expected = Read();
+  const Files expected = Read(kThisVersion);
   Files written;
   for (int i = 0; i < kAttempts && written != expected; ++i) written = Write();
   ASSERT_EQ(written.size(), expected.size());
   for (const auto& [name, bytes] : expected) EXPECT_TRUE(written[name] == bytes) << name;
 }
 
-TEST(Example, OpensAsItWas) {
+class Example : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Example, OpensAsItWas) {
   Machine machine(false);
-  for (const auto& [name, bytes] : Read()) machine.env->SetContents(machine.Path(name), bytes);
+  for (const auto& [name, bytes] : Read(GetParam())) machine.env->SetContents(machine.Path(name), bytes);
   machine.clock->AdvanceNs(62 * kSecondNs);
   machine.Open();
   const Engine::LimitStatus limit = StatusOf(machine.engine.get(), "alice");
@@ -94,6 +100,8 @@ TEST(Example, OpensAsItWas) {
   EXPECT_EQ(limit.remaining, 1U);
   machine.Close();
 }
+
+INSTANTIATE_TEST_SUITE_P(Versions, Example, ::testing::Values("v1", kThisVersion));
 
 }  // namespace
 }  // namespace flint

@@ -46,6 +46,7 @@ class SnapshotTest : public ::testing::Test {
 
   Status Write(const SnapshotHead& head, const std::vector<SnapshotLimit>& limits) {
     SnapshotWriter writer(&env_, kDirectory);
+    FLINT_RETURN_IF_ERROR(writer.Create());
     FLINT_RETURN_IF_ERROR(writer.Begin(head));
     for (const SnapshotLimit& limit : limits) FLINT_RETURN_IF_ERROR(writer.Add(limit));
     return writer.Finish();

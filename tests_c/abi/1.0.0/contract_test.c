@@ -914,8 +914,9 @@ static void ErrorText(void) {
   flint_limiter_result result = NewResult();
   CHECK_FAILS(NOT_CONFIGURED, "limit is not configured: \xE2\x82\xAC",
               flint_limiter_check(limiter, key, sizeof(key), 1, 0, NULL, &result, NewError()));
-  /* 25 bytes and as many characters of three bytes as fit into 998. */
-  CHECK(strlen(last_error.message) == 25 + 996);
+  /* The key is shown in part, and ends with a whole character. */
+  CHECK(strlen(last_error.message) < 1024);
+  CHECK(strstr(last_error.message, "\xE2\x82\xAC...") != NULL);
   CHECK(last_error.system_errno == 0 && last_error.segment[0] == '\0');
   CHECK(last_error.offset == 0 && last_error.sequence == 0);
   CHECK(IsFilled(&result.allowed, sizeof(result) - 4));
