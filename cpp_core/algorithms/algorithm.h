@@ -10,7 +10,6 @@
 #include "algorithms/sliding_window_counter.h"
 #include "algorithms/sliding_window_log.h"
 #include "algorithms/token_bucket.h"
-#include "base/check_path.h"
 
 namespace flint {
 
@@ -39,8 +38,7 @@ inline auto VisitAlgorithm(Algorithm algorithm, Visitor visit) {
 
 // Whether `cost` would be admitted now. Changes nothing that any later answer depends on (the
 // log algorithm drops entries that have left its window). Allocates nothing.
-FLINT_CHECK_PATH bool Allows(const LimitConfig& config, State& state, int64_t now_ns,
-                             uint64_t cost) {
+inline bool Allows(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
   return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
     return algorithm.Allows(config, state, now_ns, cost);
   });
