@@ -164,7 +164,7 @@ constexpr Code kNo = Code::kUnsupported;
 const std::vector<Case>& Cases() {
   static const std::vector<Case> cases = {
       {"record-type", InLog([](Future* f) { f->Add(77, "anything"); }), kNo, kNo,
-       "flint.aof at offset 4400, record 6: written by a newer version of Flint (record type 77)"},
+       "flint.aof at offset 4408, record 6: written by a newer version of Flint (record type 77)"},
       {"record-skippable", InLog([](Future* f) { f->Add(77, "anything", kFlagSkippable); }), kOk,
        kOk},
       {"record-flags",

@@ -50,10 +50,18 @@ bool Prints(uint32_t character) {
   return character != kInvalid && !control && !formats;
 }
 
+// How many bytes of a key are shown: whole characters, if it has any.
+size_t ShownBytesOf(std::string_view key) {
+  if (key.size() <= kShownBytes) return key.size();
+  size_t bytes = kShownBytes;
+  while (bytes > kShownBytes - 3 && (static_cast<uint8_t>(key[bytes]) & 0xC0) == 0x80) --bytes;
+  return bytes;
+}
+
 // The first bytes of a key, on one line of text.
 std::string Escaped(std::string_view key) {
   std::string escaped;
-  std::string_view rest = key.substr(0, kShownBytes);
+  std::string_view rest = key.substr(0, ShownBytesOf(key));
   while (!rest.empty()) {
     const std::string_view before = rest;
     const bool prints = Prints(TakeCharacter(&rest));
