@@ -1,5 +1,5 @@
-// golden/v1/example is the small directory that docs/format.md walks through byte by byte; 1.0.0 has
-// written it. golden/v1.1/example is the same written by this version.
+// golden/v1/example is the small directory that docs/format.md walks through byte by byte; 1.0.0
+// has written it. golden/v1.1/example is the same written by this version.
 //
 // FLINT_GOLDEN_WRITE=1 writes that one anew.
 
@@ -90,7 +90,8 @@ class Example : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Example, OpensAsItWas) {
   Machine machine(false);
-  for (const auto& [name, bytes] : Read(GetParam())) machine.env->SetContents(machine.Path(name), bytes);
+  for (const auto& [name, bytes] : Read(GetParam()))
+    machine.env->SetContents(machine.Path(name), bytes);
   machine.clock->AdvanceNs(62 * kSecondNs);
   machine.Open();
   const Engine::LimitStatus limit = StatusOf(machine.engine.get(), "alice");
