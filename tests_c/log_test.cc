@@ -6,6 +6,8 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <iterator>
+#include <mutex>
 #include <new>
 #include <string>
 #include <thread>
@@ -383,6 +385,123 @@ TEST(Failure, OfAWriteThatWroteAPartLosesNothing) {
     const uint64_t remaining = StatusOf(machine.engine.get(), "key").remaining;
     EXPECT_EQ(remaining, 3u);  // the ring had it
   }
+}
+
+// ---- What passes -------------------------------------------------------------------------------
+
+// Something is short while segments are made and named. What needs the next segment fails and
+// changes nothing; when it is over, everything works again and nothing has been lost.
+void PassesAndWorksAgain(Fault fault, int error, Code code) {
+  Machine machine(false);
+  machine.segment_bytes = 10'000;
+  machine.Open();
+  Engine* engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(1'000'000)).ok());
+  fault.error = error;
+  fault.forever = true;
+  machine.env->InjectFault(fault);
+  uint64_t allowed = 0;
+  bool yes = false;
+  Status status;
+  while ((status = Check(engine, "key", 1, &yes)).ok()) ASSERT_LT(++allowed, 10'000u);
+  EXPECT_EQ(status.code(), code) << status.message();
+  ASSERT_NE(status.detail(), nullptr);
+  EXPECT_EQ(status.detail()->system_errno, error);
+  EXPECT_EQ(StatusOf(engine, "key").totals.allowed, allowed);
+  EXPECT_EQ(engine->Compact({}).code(), code);
+  EXPECT_GT(machine.env->faults_hit(), 1u);
+  machine.env->ClearFault();
+  EXPECT_TRUE(Eventually([&] { return Check(engine, "key", 1, &yes).ok(); }));
+  EXPECT_TRUE(engine->Compact({}).ok());
+  machine.Close();
+  machine.Open();
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, allowed + 1);
+}
+
+TEST(Passing, NoDescriptorForTheDirectoryWhileASegmentIsNamed) {
+  std::atomic<bool> naming = false;
+  Fault fault;
+  fault.matches = [&](Op op, const std::string&) {
+    if (op == Op::kLink) naming = true;
+    return naming && op == Op::kSyncDirectory;
+  };
+  for (const int error : {EMFILE, ENFILE}) {
+    naming = false;
+    PassesAndWorksAgain(fault, error, Code::kIo);
+  }
+}
+
+TEST(Passing, NoSpaceForANameWhileASegmentIsNamed) {
+  for (const Op op : {Op::kLink, Op::kRename}) {
+    Fault fault;
+    fault.matches = OnlyOps({op});
+    PassesAndWorksAgain(fault, ENOSPC, Code::kDiskFull);
+    PassesAndWorksAgain(fault, EDQUOT, Code::kDiskFull);
+  }
+}
+
+TEST(Passing, NoMemoryInTheBackground) {
+  std::atomic<size_t> thrown = 0;
+  Machine machine(false);
+  machine.segment_bytes = 10'000;
+  machine.Open();
+  Engine* engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(1'000'000)).ok());
+  machine.env->SetHook([&](Op op, const std::string&) {
+    // In turn, while segments are made, named and cut.
+    const Op turns[] = {Op::kCreate, Op::kLink, Op::kRename, Op::kSyncDirectory, Op::kTruncate};
+    const size_t turn = thrown;
+    if (turn == std::size(turns) || op != turns[turn]) return;
+    ++thrown;
+    throw std::bad_alloc();
+  });
+  uint64_t allowed = 0;
+  bool yes = false;
+  EXPECT_TRUE(Eventually([&] {
+    const Status status = Check(engine, "key", 1, &yes);
+    if (status.ok()) ++allowed;
+    EXPECT_TRUE(status.ok() || status.code() == Code::kNoMemory) << status.message();
+    return thrown == 5u;
+  }));
+  EXPECT_TRUE(Eventually([&] { return Check(engine, "key", 1, &yes).ok(); }));
+  machine.Close();
+  machine.Open();
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, allowed + 1);
+}
+
+TEST(Failure, OfASyncForWantOfMemoryNamesIt) {
+  Machine machine;
+  machine.Open();
+  Engine* engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(5)).ok());
+  machine.env->SetHook([&](Op op, const std::string&) {
+    if (op == Op::kSyncData) throw std::bad_alloc();
+  });
+  bool allowed = false;
+  const Status status = Check(engine, "key", 1, &allowed);
+  EXPECT_EQ(status.code(), Code::kPoisoned);
+  ASSERT_NE(status.detail(), nullptr);
+  EXPECT_EQ(status.detail()->system_errno, ENOMEM);
+}
+
+// A file system may keep the changes of a directory in any order: between two that need each other
+// there is a sync.
+TEST(Naming, SyncsTheLinkBeforeItTakesTheNameAway) {
+  std::mutex mutex;
+  std::vector<Op> steps;
+  Machine machine(false);
+  machine.Open();
+  machine.env->SetHook([&](Op op, const std::string&) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (op == Op::kLink || (!steps.empty() && (op == Op::kSyncDirectory || op == Op::kRename))) {
+      steps.push_back(op);
+    }
+  });
+  ASSERT_TRUE(machine.engine->Compact({}).ok());
+  machine.Close();
+  ASSERT_GE(steps.size(), 4u);
+  const std::vector<Op> expected = {Op::kLink, Op::kSyncDirectory, Op::kRename, Op::kSyncDirectory};
+  EXPECT_EQ(std::vector<Op>(steps.begin(), steps.begin() + 4), expected);
 }
 
 // Everything that a limiter does with a disk, one failing call at a time.

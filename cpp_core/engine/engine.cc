@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "base/bus_guard.h"
@@ -134,9 +135,14 @@ Status Engine::StartLog(ResumePoint resume, const Covered& covered, uint64_t sna
   return Status();
 }
 
-// What finds no room stays merged until the next sync, which has to come.
+// What finds no room, in the log or in memory, stays merged until the next sync, which has to come.
 void Engine::BeforeSync() {
-  if (recorder_.FlushAllMerged() != Log::Result::kOk) log_->ExpectEvent();
+  bool flushed = false;
+  try {
+    flushed = recorder_.FlushAllMerged() == Log::Result::kOk;
+  } catch (const std::bad_alloc&) {
+  }
+  if (!flushed) log_->ExpectEvent();
 }
 
 void Engine::OnSynced() { compactor_->StartIfWorth(); }

@@ -36,6 +36,9 @@ LogAppender::LogAppender(const LogOptions& options, EngineClock* clock, Wakeup* 
   if (options_.always) {
     active_->file->ExpectAppends(kSegmentHeaderBytes + head_ - active_->start);
   }
+  unsynced_.reserve(2);
+  rotated_.reserve(2);
+  pending_seals_.reserve(kMaxPendingSeals);
   unsynced_.push_back(active_);
   const ClockPair pair = clock_->Pair();
   wall_minus_boot_ns_ = pair.wall_ns - pair.boot_ns;
@@ -60,7 +63,7 @@ FLINT_CHECK_PATH AppendOutcome LogAppender::Reserve(uint32_t length) {
     return AppendOutcome::kOk;
   if (prepared_ == nullptr) {
     prepare_wanted_ = true;
-    return prepare_failed_ ? AppendOutcome::kDiskFull : AppendOutcome::kSegmentFull;
+    return supply_failed_ ? AppendOutcome::kDiskFull : AppendOutcome::kSegmentFull;
   }
   if (head_ - covered_ >= options_.max_replay_bytes) return AppendOutcome::kReplayFull;
   SwitchNow();
@@ -286,12 +289,7 @@ void LogAppender::ExpectEvent() {
 }
 
 void LogAppender::SyncSoon() {
-  {
-    const std::lock_guard<Mutex> lock(mutex_);
-    if (sync_soon_) return;
-    sync_soon_ = true;
-  }
-  background_->Wake();
+  if (!sync_soon_.exchange(true)) background_->Wake();
 }
 
 void LogAppender::Close() {
@@ -328,8 +326,8 @@ uint32_t LogAppender::active_segment() {
 // ---- Draining and syncing ----------------------------------------------------------------------
 
 void LogAppender::FinishFront() {
-  rotated_.push_back(unsynced_.front());
-  unsynced_.pop_front();
+  rotated_.push_back(std::move(unsynced_.front()));
+  unsynced_.erase(unsynced_.begin());
 }
 
 // Ranges never cross a segment's end: a segment is synced to its end before the next one is
@@ -365,11 +363,10 @@ bool LogAppender::Synced(const DrainRange& range, const SealPayload* seal) {
 
 // ---- Segments ----------------------------------------------------------------------------------
 
-bool LogAppender::WantsSegment(bool retry, SegmentHeader* last) {
+bool LogAppender::WantsSegment(SegmentHeader* last) {
   const std::lock_guard<Mutex> lock(mutex_);
   if (!prepare_wanted_ || prepared_ != nullptr || closed_) return false;
   if (active_->name == kNextName) return false;  // just switched to: it must be named first
-  if (prepare_failed_ && !retry) return false;
   *last = active_->header;
   return true;
 }
@@ -377,26 +374,28 @@ bool LogAppender::WantsSegment(bool retry, SegmentHeader* last) {
 void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    prepare_failed_ = false;
-    prepare_status_ = Status();
+    unsynced_.reserve(unsynced_.size() + 1);
+    rotated_.reserve(rotated_.size() + unsynced_.size() + 1);
+    supply_failed_ = false;
+    supply_status_ = Status();
     prepared_ = std::move(next);
     prepare_wanted_ = false;
   }
   segment_changed_.notify_all();
 }
 
-void LogAppender::PrepareFailed(const Status& status) {
+void LogAppender::SupplyFailed(const Status& status) {
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    prepare_failed_ = true;
-    prepare_status_ = status;
+    supply_failed_ = true;
+    supply_status_ = status;
   }
   segment_changed_.notify_all();
 }
 
 Status LogAppender::no_segment() {
   const std::lock_guard<Mutex> lock(mutex_);
-  return prepare_status_;
+  return supply_status_;
 }
 
 std::shared_ptr<LogSegment> LogAppender::DropPrepared() {
@@ -404,9 +403,10 @@ std::shared_ptr<LogSegment> LogAppender::DropPrepared() {
   return std::exchange(prepared_, nullptr);
 }
 
-std::vector<std::shared_ptr<LogSegment>> LogAppender::TakeRotated() {
+void LogAppender::TakeRotated(std::vector<std::shared_ptr<LogSegment>>* rotated) {
   const std::lock_guard<Mutex> lock(mutex_);
-  return std::exchange(rotated_, {});
+  rotated->insert(rotated->end(), rotated_.begin(), rotated_.end());
+  rotated_.clear();
 }
 
 bool LogAppender::MustName(std::shared_ptr<LogSegment>* active,
@@ -418,11 +418,10 @@ bool LogAppender::MustName(std::shared_ptr<LogSegment>* active,
   return true;
 }
 
-void LogAppender::Named(LogSegment* active, LogSegment* previous,
-                        const std::string& previous_name) {
+void LogAppender::Named(LogSegment* active, LogSegment* previous, std::string previous_name) {
   {
     const std::lock_guard<Mutex> lock(mutex_);
-    previous->name = previous_name;
+    previous->name = std::move(previous_name);
     active->name = kLogName;
   }
   segment_changed_.notify_all();
@@ -431,7 +430,7 @@ void LogAppender::Named(LogSegment* active, LogSegment* previous,
 void LogAppender::AwaitSegment() {
   std::unique_lock<Mutex> lock(mutex_);
   const std::shared_ptr<LogSegment> full = active_;
-  while (active_ == full && prepared_ == nullptr && !prepare_failed_ && !closed_ && !failed()) {
+  while (active_ == full && prepared_ == nullptr && !supply_failed_ && !closed_ && !failed()) {
     prepare_wanted_ = true;
     background_->Wake();
     segment_changed_.wait(lock);
@@ -440,10 +439,10 @@ void LogAppender::AwaitSegment() {
 
 Status LogAppender::AwaitPrepared() {
   std::unique_lock<Mutex> lock(mutex_);
-  prepare_failed_ = false;
+  supply_failed_ = false;
   while (prepared_ == nullptr && !failed()) {
     if (closed_) return Status::Closed();
-    if (prepare_failed_) return prepare_status_;
+    if (supply_failed_) return supply_status_;
     prepare_wanted_ = true;
     background_->Wake();
     segment_changed_.wait(lock);
@@ -478,9 +477,10 @@ EndedSegments LogAppender::ended() {
 
 Status LogAppender::AwaitNamed(const LogSegment& old) {
   std::unique_lock<Mutex> lock(mutex_);
-  segment_changed_.wait(
-      lock, [&] { return (old.name != kLogName && old.name != kNextName) || closed_ || failed(); });
-  return closed_ ? Status::Closed() : Status();
+  const auto named = [&] { return old.name != kLogName && old.name != kNextName; };
+  segment_changed_.wait(lock, [&] { return named() || supply_failed_ || closed_ || failed(); });
+  if (closed_) return Status::Closed();
+  return named() || failed() ? Status() : supply_status_;
 }
 
 // ---- The background thread ---------------------------------------------------------------------
@@ -490,7 +490,7 @@ LogAppender::Backlog LogAppender::TakeBacklog() {
   Backlog backlog;
   backlog.events = events_;
   backlog.unsynced_events = events_ - events_synced_;
-  backlog.sync_soon = std::exchange(sync_soon_, false);
+  backlog.sync_soon = sync_soon_.exchange(false);
   backlog.wants_seal = !pending_seals_.empty() || ClockStepped();
   backlog.wants_segment = prepare_wanted_;
   if (backlog.unsynced_events == 0) background_idle_ = true;

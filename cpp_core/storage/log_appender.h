@@ -3,7 +3,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -154,20 +153,19 @@ class LogAppender {
   bool Synced(const DrainRange& range, const SealPayload* seal);
 
   // ---- Segments, for SegmentSupply.
-  // Whether the next segment is to be made, after a failure only if `retry`; `*last` is the header
-  // of the active one.
-  bool WantsSegment(bool retry, SegmentHeader* last);
+  // Whether the next segment is to be made; `*last` is the header of the active one.
+  bool WantsSegment(SegmentHeader* last);
   void TakePrepared(std::shared_ptr<LogSegment> next);
-  // For want of space, or of descriptors. Until there is one, appends that need it fail.
-  void PrepareFailed(const Status& status);
+  // For a reason that may pass. Until there is a next segment, appends that need it fail.
+  void SupplyFailed(const Status& status);
   Status no_segment();
   // Takes the prepared one back, when it is not needed any more; null if there is none.
   std::shared_ptr<LogSegment> DropPrepared();
-  // Segments that have been synced to their end, to be finished; each is told once.
-  std::vector<std::shared_ptr<LogSegment>> TakeRotated();
+  // Adds the segments that have been synced to their end, to be finished; each is told once.
+  void TakeRotated(std::vector<std::shared_ptr<LogSegment>>* rotated);
   // Whether the active segment must still get its name, and the one before it its own.
   bool MustName(std::shared_ptr<LogSegment>* active, std::shared_ptr<LogSegment>* previous);
-  void Named(LogSegment* active, LogSegment* previous, const std::string& previous_name);
+  void Named(LogSegment* active, LogSegment* previous, std::string previous_name);
 
   // ---- Rotating and waiting.
   // Waits until an append that found the segment full is worth trying again.
@@ -179,7 +177,7 @@ class LogAppender {
   // Up to where a snapshot has it all.
   void set_covered(uint64_t position);
   EndedSegments ended();
-  // Waits until that one has its final name.
+  // Waits until that one has its final name, or that fails for a reason that may pass.
   Status AwaitNamed(const LogSegment& old);
 
   // ---- The background thread.
@@ -224,7 +222,6 @@ class LogAppender {
   // cache line.
   alignas(64) Mutex mutex_;
   bool background_idle_ = false;
-  bool sync_soon_ = false;
   bool closed_ = false;
   uint32_t next_id_;
   uint64_t head_;
@@ -235,13 +232,15 @@ class LogAppender {
   uint32_t crc_;
 
   alignas(64) std::shared_ptr<LogSegment> active_;
-  std::shared_ptr<LogSegment> previous_;              // the one before active_, if it was rotated
-  std::deque<std::shared_ptr<LogSegment>> unsynced_;  // oldest first; the last is active_
+  std::shared_ptr<LogSegment> previous_;  // the one before active_, if it was rotated
+  // Oldest first; the last is active_. Both have room for one more: going on in the next segment
+  // and syncing need no memory.
+  std::vector<std::shared_ptr<LogSegment>> unsynced_;
   std::vector<std::shared_ptr<LogSegment>> rotated_;  // synced to their end, to be finished
   std::shared_ptr<LogSegment> prepared_;
   bool prepare_wanted_ = false;
-  bool prepare_failed_ = false;
-  Status prepare_status_;
+  bool supply_failed_ = false;
+  Status supply_status_;
   uint64_t synced_;  // everything before it has been synced
   uint64_t covered_ = 0;
   uint64_t events_at_idle_seal_ = UINT64_MAX;
@@ -253,6 +252,7 @@ class LogAppender {
   // Everything before it is in its segment, not necessarily synced.
   alignas(64) std::atomic<uint64_t> written_;
   std::atomic<bool> failed_{false};
+  std::atomic<bool> sync_soon_{false};
 };
 
 }  // namespace flint

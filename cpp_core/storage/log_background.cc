@@ -1,6 +1,7 @@
 #include "storage/log_background.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace flint {
@@ -32,7 +33,14 @@ void LogBackground::Stop() {
 }
 
 void LogBackground::Run() {
-  while (!stop_.load(std::memory_order_relaxed)) Turn();
+  while (!stop_.load(std::memory_order_relaxed)) {
+    try {
+      Turn();
+    } catch (const std::bad_alloc&) {
+      // What was to be done is still to be done.
+      wakeup_->SleepUntil(SteadyNs() + SegmentSupply::kRetryNs);
+    }
+  }
 }
 
 void LogBackground::Turn() {
@@ -56,7 +64,7 @@ LogBackground::Due LogBackground::NextDue(int64_t* sleep_ns) {
   if (!syncer_->poison().ok()) return Due::kNothing;
   const LogAppender::Backlog backlog = appender_->TakeBacklog();
   const Due due = DueOf(backlog, sleep_ns);
-  if (due == Due::kNothing && backlog.wants_segment) {
+  if (due == Due::kNothing && (backlog.wants_segment || supply_->retrying())) {
     *sleep_ns = std::min(*sleep_ns, SegmentSupply::kRetryNs);
   }
   return due;

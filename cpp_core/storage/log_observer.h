@@ -7,7 +7,8 @@ namespace flint {
 // What the log asks of whoever owns it. No lock of the log's is held meanwhile.
 class LogObserver {
  public:
-  // By whoever syncs, before it does: the last moment to append what has been held back.
+  // By whoever syncs, before it does: the last moment to append what has been held back. Must not
+  // throw.
   virtual void BeforeSync() = 0;
   // By the background thread, after each of its syncs.
   virtual void OnSynced() = 0;

@@ -6,12 +6,18 @@
 #include <cerrno>
 #include <chrono>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "base/posix_file.h"
 #include "storage/file_names.h"
 
 namespace flint {
+namespace {
+
+constexpr char kStopped[] = "the log could not be written and the limiter stopped";
+
+}  // namespace
 
 LogSyncer::LogSyncer(std::string directory, LogAppender* appender, Wakeup* background,
                      LogObserver* observer, uint64_t position)
@@ -19,6 +25,7 @@ LogSyncer::LogSyncer(std::string directory, LogAppender* appender, Wakeup* backg
       appender_(appender),
       background_(background),
       observer_(observer),
+      short_of_memory_(Status::FromErrno(Code::kPoisoned, ENOMEM, kStopped)),
       durable_(position),
       digest_begin_(position) {}
 
@@ -151,13 +158,16 @@ Status LogSyncer::Flush() {
 }
 
 void LogSyncer::SyncOnce() {
+  Status status;
   try {
     observer_->BeforeSync();
-    const Status status = SyncRange();
-    if (!status.ok()) Poison(status);
+    status = SyncRange();
+  } catch (const std::bad_alloc&) {
+    status = short_of_memory_;
   } catch (const std::exception& error) {
-    Poison(Status(Code::kInternal, std::string("the log could not be synced: ") + error.what()));
+    status = Status(Code::kInternal, error.what());
   }
+  if (!status.ok()) Poison(status);
 }
 
 Status LogSyncer::SyncRange() {
@@ -190,14 +200,19 @@ void LogSyncer::FinishSync(const DrainRange& range, const SealPayload* seal) {
   if (rotated) background_->Wake();
 }
 
+Status LogSyncer::PoisonOf(const Status& status) const {
+  try {
+    return Status(Code::kPoisoned, std::string(kStopped) + ": " + status.message())
+        .WithErrnoOf(status);
+  } catch (const std::bad_alloc&) {
+    return short_of_memory_;
+  }
+}
+
 void LogSyncer::Poison(const Status& status) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (poison_.ok()) {
-      poison_ = Status(Code::kPoisoned,
-                       "the log could not be written and the limiter stopped: " + status.message());
-      poison_.WithErrnoOf(status);
-    }
+    if (poison_.ok()) poison_ = PoisonOf(status);
     SignalWatchersLocked();
   }
   durable_changed_.notify_all();

@@ -68,6 +68,7 @@ class LogSyncer {
   void FinishSync(const DrainRange& range, const SealPayload* seal);
 
   Status RingFailed() const;
+  Status PoisonOf(const Status& status) const;
   // Under mutex_.
   void SignalWatchersLocked();
 
@@ -75,6 +76,7 @@ class LogSyncer {
   LogAppender* const appender_;
   Wakeup* const background_;
   LogObserver* const observer_;
+  const Status short_of_memory_;  // made while there is some
 
   std::atomic<uint64_t> durable_;
   std::atomic<uint32_t> sync_count_{0};

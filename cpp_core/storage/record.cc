@@ -13,7 +13,7 @@ constexpr size_t kConfiguredBytes = 40;  // and the key
 constexpr size_t kKeyBytes = 40;         // likewise
 constexpr uint8_t kNameStack = 1;
 
-void PutPair(std::string* to, const ClockPair& pair) {
+void PutPair(FixedPayload* to, const ClockPair& pair) {
   Put64(to, static_cast<uint64_t>(pair.engine_ns));
   Put64(to, static_cast<uint64_t>(pair.boot_ns));
   Put64(to, static_cast<uint64_t>(pair.wall_ns));
@@ -98,8 +98,8 @@ uint32_t FinishRecord(char* to, uint32_t previous_crc, uint64_t generation, uint
   return crc;
 }
 
-std::string Encode(const StartPayload& start) {
-  std::string to;
+FixedPayload Encode(const StartPayload& start) {
+  FixedPayload to;
   Put64(&to, start.position);
   Put64(&to, start.previous_segment);
   Put64(&to, start.previous_generation);
@@ -114,8 +114,8 @@ bool Decode(std::string_view payload, StartPayload* start) {
          reader.GetU64(&start->previous_generation) && reader.GetU32(&start->previous_crc);
 }
 
-std::string Encode(const FooterPayload& footer) {
-  std::string to;
+FixedPayload Encode(const FooterPayload& footer) {
+  FixedPayload to;
   Put64(&to, footer.next_generation);
   Put64(&to, footer.next_segment);
   return to;
@@ -126,8 +126,8 @@ bool Decode(std::string_view payload, FooterPayload* footer) {
   return reader.GetU64(&footer->next_generation) && reader.GetU64(&footer->next_segment);
 }
 
-std::string Encode(const SealPayload& seal) {
-  std::string to;
+FixedPayload Encode(const SealPayload& seal) {
+  FixedPayload to;
   Put64(&to, seal.generation);
   Put64(&to, seal.begin);
   Put64(&to, seal.end);
@@ -147,8 +147,8 @@ bool Decode(std::string_view payload, SealPayload* seal) {
          crc == ExtendCrc32c(0, payload.data(), kSealCheckedBytes);
 }
 
-std::string Encode(const ClockPayload& clock) {
-  std::string to;
+FixedPayload Encode(const ClockPayload& clock) {
+  FixedPayload to;
   PutPair(&to, clock.clock);
   PutBytes(&to, clock.boot.data(), clock.boot.size());
   Put64(&to, static_cast<uint64_t>(clock.floor_ns));

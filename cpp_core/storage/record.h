@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -174,10 +175,30 @@ inline bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t 
   return true;
 }
 
-std::string Encode(const StartPayload& start);
-std::string Encode(const FooterPayload& footer);
-std::string Encode(const SealPayload& seal);
-std::string Encode(const ClockPayload& clock);
+// The payload of one of the log's own records: encoding one needs no memory.
+class FixedPayload {
+ public:
+  operator std::string_view() const { return {bytes_, size_}; }
+  const char* data() const { return bytes_; }
+  size_t size() const { return size_; }
+  void Put(const void* data, size_t size) {
+    std::memcpy(bytes_ + size_, data, size);
+    size_ += size;
+  }
+
+ private:
+  static constexpr size_t kMostBytes = 96;
+  char bytes_[kMostBytes];
+  size_t size_ = 0;
+};
+inline void Put32(FixedPayload* to, uint32_t value) { to->Put(&value, sizeof(value)); }
+inline void Put64(FixedPayload* to, uint64_t value) { to->Put(&value, sizeof(value)); }
+inline void PutBytes(FixedPayload* to, const void* data, size_t size) { to->Put(data, size); }
+
+FixedPayload Encode(const StartPayload& start);
+FixedPayload Encode(const FooterPayload& footer);
+FixedPayload Encode(const SealPayload& seal);
+FixedPayload Encode(const ClockPayload& clock);
 std::string Encode(const DenyPayload& deny);
 std::string Encode(const KeyPayload& key);
 std::string EncodeConfigured(const LimitPayload& limit);

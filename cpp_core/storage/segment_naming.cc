@@ -19,16 +19,6 @@ std::string AnotherNameFor(std::string rotated_name) {
   return rotated_name.insert(std::string(kLogName).size() + 1, "0");
 }
 
-// Linking leaves no moment without a flint.aof, which Flint 0.2 would take for an empty directory.
-// Where there are no links, a crash may leave such a moment, and the next opening ends it.
-Status LeaveLogName(Env* env, const std::string& directory, const std::string& to) {
-  const std::string log_path = directory + "/" + kLogName;
-  Status status = env->Link(log_path, directory + "/" + to);
-  if (CannotLink(status)) status = env->Rename(log_path, directory + "/" + to);
-  FLINT_RETURN_IF_ERROR(status);
-  return env->SyncDirectory(directory);
-}
-
 // What may be removed or named over.
 std::vector<std::string> Explained(const LogPath& path) {
   std::vector<std::string> names = path.unusable;
@@ -132,6 +122,7 @@ class Naming {
     if (reader->name() != kLogName) return Rename(reader, to);
     FLINT_RETURN_IF_ERROR(Remove(to));
     FLINT_RETURN_IF_ERROR(LeaveLogName(env_, directory_, to));
+    FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
     explained_.insert(kLogName);
     taken_.insert(to);
     reader->set_name(to);
@@ -177,20 +168,32 @@ class Naming {
 
 }  // namespace
 
+Status ChooseRotatedName(Env* env, const std::string& directory, uint64_t first_sequence,
+                         std::string* name) {
+  std::string free = RotatedSegmentName(first_sequence);
+  bool taken = false;
+  FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + free, &taken));
+  while (taken) {
+    free = AnotherNameFor(free);
+    FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + free, &taken));
+  }
+  *name = std::move(free);
+  return Status();
+}
+
+Status LeaveLogName(Env* env, const std::string& directory, const std::string& to) {
+  const std::string log_path = directory + "/" + kLogName;
+  const Status status = env->Link(log_path, directory + "/" + to);
+  return CannotLink(status) ? env->Rename(log_path, directory + "/" + to) : status;
+}
+
 Status TakeLogName(Env* env, const std::string& directory, uint64_t first_sequence,
                    std::string* rotated_name) {
-  std::string name = RotatedSegmentName(first_sequence);
-  bool taken = false;
-  FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + name, &taken));
-  while (taken) {
-    name = AnotherNameFor(name);
-    FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + name, &taken));
-  }
-  FLINT_RETURN_IF_ERROR(LeaveLogName(env, directory, name));
-  FLINT_RETURN_IF_ERROR(env->Rename(directory + "/" + kNextName, directory + "/" + kLogName));
+  FLINT_RETURN_IF_ERROR(ChooseRotatedName(env, directory, first_sequence, rotated_name));
+  FLINT_RETURN_IF_ERROR(LeaveLogName(env, directory, *rotated_name));
   FLINT_RETURN_IF_ERROR(env->SyncDirectory(directory));
-  *rotated_name = name;
-  return Status();
+  FLINT_RETURN_IF_ERROR(env->Rename(directory + "/" + kNextName, directory + "/" + kLogName));
+  return env->SyncDirectory(directory);
 }
 
 Status NameSegments(Env* env, const std::string& directory, LogPath* path) {

@@ -11,6 +11,15 @@ namespace flint {
 // Giving segments their names. Each step is on disk before the next, since a file system may keep
 // the changes of a directory in any order.
 
+// A name that no file has, for the segment that begins with record `first_sequence`.
+Status ChooseRotatedName(Env* env, const std::string& directory, uint64_t first_sequence,
+                         std::string* name);
+
+// Gives the segment in flint.aof the name `to`, without a sync. A link leaves no moment without a
+// flint.aof, which Flint 0.2 would take for an empty directory. Where there are no links, a crash
+// may leave such a moment, and the next opening ends it.
+Status LeaveLogName(Env* env, const std::string& directory, const std::string& to);
+
 // The segment in flint.aof.next becomes flint.aof. The one that had that name, and begins with
 // record `first_sequence`, gets `*rotated_name`.
 Status TakeLogName(Env* env, const std::string& directory, uint64_t first_sequence,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "storage/file_names.h"
@@ -11,9 +12,9 @@
 namespace flint {
 namespace {
 
-// What keeps a file from being made without telling anything of the disk's health.
+// What keeps a file or a name from being made without telling anything of the disk's health.
 bool IsPassing(const Status& status) {
-  if (status.code() == Code::kDiskFull) return true;
+  if (status.code() == Code::kDiskFull || status.code() == Code::kNoMemory) return true;
   const int error = status.detail() == nullptr ? 0 : status.detail()->system_errno;
   return error == EMFILE || error == ENFILE || error == ENOMEM;
 }
@@ -29,7 +30,29 @@ SegmentSupply::SegmentSupply(Env* env, std::string directory, const LogOptions& 
       observer_(observer) {}
 
 Status SegmentSupply::Housekeep() {
-  FLINT_RETURN_IF_ERROR(FinishRotated());
+  if (retrying_ && SteadyNs() < retry_at_ns_) return Status();
+  const Status supplied = Attempt(&SegmentSupply::Supply);
+  const bool supply_passes = IsPassing(supplied);
+  if (supply_passes) appender_->SupplyFailed(supplied);
+  // Last, since nobody waits for it.
+  const Status cut = Attempt(&SegmentSupply::CutRotated);
+  const bool cut_passes = IsPassing(cut);
+  retrying_ = supply_passes || cut_passes;
+  if (retrying_) retry_at_ns_ = SteadyNs() + kRetryNs;
+  if (!supplied.ok() && !supply_passes) return supplied;
+  return cut_passes ? Status() : cut;
+}
+
+Status SegmentSupply::Attempt(Status (SegmentSupply::*step)()) {
+  try {
+    return (this->*step)();
+  } catch (const std::bad_alloc&) {
+    return Status::NoMemory();
+  }
+}
+
+Status SegmentSupply::Supply() {
+  FLINT_RETURN_IF_ERROR(NameActive());
   return PrepareNext();
 }
 
@@ -39,10 +62,13 @@ Status SegmentSupply::FinishRotated() {
 }
 
 Status SegmentSupply::CutRotated() {
-  for (const std::shared_ptr<LogSegment>& segment : appender_->TakeRotated()) {
-    const uint64_t used = kSegmentHeaderBytes + segment->end - segment->start;
-    FLINT_RETURN_IF_ERROR(segment->file->Truncate(used));
-    FLINT_RETURN_IF_ERROR(segment->file->Sync());
+  appender_->TakeRotated(&rotated_);
+  while (!rotated_.empty()) {
+    const LogSegment& segment = *rotated_.back();
+    FLINT_RETURN_IF_ERROR(
+        segment.file->Truncate(kSegmentHeaderBytes + segment.end - segment.start));
+    FLINT_RETURN_IF_ERROR(segment.file->Sync());
+    rotated_.pop_back();
   }
   return Status();
 }
@@ -51,30 +77,50 @@ Status SegmentSupply::NameActive() {
   std::shared_ptr<LogSegment> active;
   std::shared_ptr<LogSegment> previous;
   if (!appender_->MustName(&active, &previous)) return Status();
-  std::string rotated_name;
-  FLINT_RETURN_IF_ERROR(TakeLogName(env_, directory_, previous->first_sequence, &rotated_name));
-  appender_->Named(active.get(), previous.get(), rotated_name);
+  if (rotated_name_.empty()) {
+    FLINT_RETURN_IF_ERROR(
+        ChooseRotatedName(env_, directory_, previous->first_sequence, &rotated_name_));
+  }
+  FLINT_RETURN_IF_ERROR(TakeLogName());
+  appender_->Named(active.get(), previous.get(), std::exchange(rotated_name_, std::string()));
+  naming_step_ = NamingStep::kLink;
   observer_->OnRotated();
+  return Status();
+}
+
+// As flint::TakeLogName, in steps: the new name of the old segment is on disk before its old one is
+// taken, since a file system may keep the changes of a directory in any order.
+Status SegmentSupply::TakeLogName() {
+  const std::string log_path = directory_ + "/" + kLogName;
+  switch (naming_step_) {
+    case NamingStep::kLink:
+      FLINT_RETURN_IF_ERROR(LeaveLogName(env_, directory_, rotated_name_));
+      naming_step_ = NamingStep::kSyncLink;
+      [[fallthrough]];
+    case NamingStep::kSyncLink:
+      FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
+      naming_step_ = NamingStep::kRename;
+      [[fallthrough]];
+    case NamingStep::kRename:
+      FLINT_RETURN_IF_ERROR(env_->Rename(directory_ + "/" + kNextName, log_path));
+      naming_step_ = NamingStep::kSyncRename;
+      [[fallthrough]];
+    case NamingStep::kSyncRename:
+      return env_->SyncDirectory(directory_);
+  }
   return Status();
 }
 
 Status SegmentSupply::PrepareNext() {
   SegmentHeader header;
-  if (!appender_->WantsSegment(SteadyNs() >= retry_at_ns_, &header)) return Status();
+  if (!appender_->WantsSegment(&header)) return Status();
   std::shared_ptr<LogSegment> next;
   Status status;
   do {
     status = Prepare(header, &next);
   } while (status.code() == Code::kDiskFull && observer_->FreeDiskSpace());
-  if (status.ok()) {
-    appender_->TakePrepared(std::move(next));
-  } else if (IsPassing(status)) {
-    retry_at_ns_ = SteadyNs() + kRetryNs;
-    appender_->PrepareFailed(status);
-  } else {
-    return status;
-  }
-  return Status();
+  if (status.ok()) appender_->TakePrepared(std::move(next));
+  return status;
 }
 
 // `header` is the one of the segment before.
