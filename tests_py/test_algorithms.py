@@ -86,7 +86,8 @@ def configs(draw: st.DrawFn, algorithm: Algorithm | None = None) -> Config:
 
 
 small_configs = st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 15))
-starts = st.one_of(st.integers(0, 100), st.integers(0, MAX))
+# Flint begins to count at a wall clock before 2116 only.
+starts = st.one_of(st.integers(0, 100), st.integers(0, 4_607_280_000_000_000_000 - 1))
 steps = st.builds(
     Step,
     st.sampled_from(sorted(WAITS)),

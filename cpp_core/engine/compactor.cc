@@ -7,6 +7,7 @@
 
 #include "engine/key.h"
 #include "engine/replayer.h"
+#include "storage/file_names.h"
 #include "storage/recovery.h"
 
 namespace flint {
@@ -229,6 +230,12 @@ Status Compactor::ReplayThrough(const EndedSegments& end, Built* built) {
   FLINT_RETURN_IF_ERROR(log_->WaitDurable(end.position + kStartBytes, UINT64_MAX));
   LogPath path;
   FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, head.covered, end.last_number, &path));
+  if (path.segments.empty()) {
+    return Status(Code::kCorruption,
+                  directory_ + ": log segment number " + std::to_string(end.last_number) +
+                      " or the snapshot is missing or damaged")
+        .At(kLogName, 0, 0);
+  }
   for (const auto& segment : path.segments) total_bytes_.fetch_add(segment->file_bytes());
   LogStream stream(&path, nullptr, head.covered);
   FLINT_RETURN_IF_ERROR(ReplayRecords(end, &stream, built));

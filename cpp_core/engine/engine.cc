@@ -141,6 +141,7 @@ void Engine::BeforeSync() {
   try {
     flushed = recorder_.FlushAllMerged() == Log::Result::kOk;
   } catch (const std::bad_alloc&) {
+    flushed = false;
   }
   if (!flushed) log_->ExpectEvent();
 }

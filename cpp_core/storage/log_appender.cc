@@ -301,7 +301,7 @@ void LogAppender::Close() {
 }
 
 void LogAppender::Fail() {
-  failed_.store(true, std::memory_order_relaxed);
+  RefuseAppends();
   // Whoever waits has looked at it before, or will look again.
   { const std::lock_guard<Mutex> lock(mutex_); }
   segment_changed_.notify_all();

@@ -132,6 +132,8 @@ class LogAppender {
   // Appends fail from now on, and those that wait for a segment return.
   void Close();
   void Fail();
+  // The first part of it, which takes no lock.
+  void RefuseAppends() { failed_.store(true, std::memory_order_relaxed); }
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
   bool ring_failed() const { return ring_->failed(); }
 

@@ -213,6 +213,8 @@ void LogSyncer::Poison(const Status& status) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (poison_.ok()) poison_ = PoisonOf(status);
+    // At once: who learns of the failure and asks again must not be admitted in memory.
+    appender_->RefuseAppends();
     SignalWatchersLocked();
   }
   durable_changed_.notify_all();
