@@ -255,7 +255,7 @@ Status AwaitLock(Env* env, const std::string& path, uint64_t timeout_ns,
       Clock::now() + std::chrono::nanoseconds(static_cast<int64_t>(std::min(timeout_ns, kLongest)));
   for (auto nap = std::chrono::nanoseconds(std::chrono::milliseconds(1));;
        nap = std::min(2 * nap, kLongestNap)) {
-    const Status status = env->LockDirectory(path, lock);
+    Status status = env->LockDirectory(path, lock);
     if (status.code() != Code::kLocked || timeout_ns == 0) return status;
     const std::chrono::nanoseconds left = deadline - Clock::now();
     if (left <= std::chrono::nanoseconds(0)) {

@@ -92,7 +92,8 @@ Status Thread::Start(const char* name, std::function<void()> run,
     error = pthread_create(&thread_, nullptr, RunTask, task.get());
   }
   if (error != 0) return CannotStart(name, error);
-  static_cast<void>(task.release());  // the thread's own now
+  // NOLINTNEXTLINE(bugprone-unused-return-value): it is the thread's own now
+  static_cast<void>(task.release());
   started_ = true;
   return Status();
 }

@@ -111,11 +111,20 @@ Status WrongName(const std::string& name, const SegmentReader& reader, const std
       .At(name, 0, reader.first_sequence());
 }
 
+// Which segment flint.aof is by now; 0 when there is none.
+uint64_t NumberOfLogNow(Env* env, const std::string& directory) {
+  std::unique_ptr<SegmentReader> log;
+  return SegmentReader::Open(env, directory, kLogName, &log).ok() ? log->header().number : 0;
+}
+
 // A rotation may be under way: then the newest is still called flint.aof.next and the one before it
-// flint.aof.
-Status CheckNames(const LogPath& path) {
+// flint.aof. Others may have ended since the files were listed.
+Status CheckNames(Env* env, const std::string& directory, const LogPath& path) {
   const SegmentReader& newest = *path.segments.back();
-  if (IsRotatedName(newest.name())) return WrongName(newest.name(), newest, kLogName);
+  const uint64_t log_number = NumberOfLogNow(env, directory);
+  if (IsRotatedName(newest.name()) && log_number < newest.header().number) {
+    return WrongName(newest.name(), newest, kLogName);
+  }
   for (const auto* readers : {&path.history, &path.segments}) {
     for (const auto& reader : *readers) {
       const std::string right = RotatedSegmentName(reader->first_sequence());
@@ -123,7 +132,8 @@ Status CheckNames(const LogPath& path) {
         return WrongName(reader->name(), *reader, right);
       }
       const bool left = reader->header().number + 1 < newest.header().number;
-      if (left && reader->name() == kLogName) return WrongName(kLogName, *reader, right);
+      const bool is_log = reader->name() == kLogName && reader->header().number == log_number;
+      if (left && is_log) return WrongName(kLogName, *reader, right);
     }
   }
   for (const LogPath::Copy& copy : path.copies) {
@@ -146,7 +156,7 @@ Status VerifySegments(Env* env, const std::string& directory, const Covered& cov
   report->history_segments = path.history.size();
   FLINT_RETURN_IF_ERROR(Verifier(&path, report).Run());
   FLINT_RETURN_IF_ERROR(CheckHistory(path));
-  return CheckNames(path);
+  return CheckNames(env, directory, path);
 }
 
 }  // namespace flint
