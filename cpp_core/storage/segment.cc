@@ -133,7 +133,7 @@ Status SegmentReader::OpenAs(const std::string& name, bool* same) {
 Status SegmentReader::Reopen() {
   if (file_ != nullptr) return Status();
   bool same = false;
-  const Status first = OpenAs(name_, &same);
+  Status first = OpenAs(name_, &same);
   if (same) return Status();
   for (const std::string& name : {std::string(kLogName), RotatedSegmentName(first_sequence_)}) {
     const Status status = OpenAs(name, &same);

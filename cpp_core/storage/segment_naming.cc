@@ -170,12 +170,13 @@ class Naming {
 
 Status ChooseRotatedName(Env* env, const std::string& directory, uint64_t first_sequence,
                          std::string* name) {
+  const std::string prefix = directory + "/";
   std::string free = RotatedSegmentName(first_sequence);
   bool taken = false;
-  FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + free, &taken));
+  FLINT_RETURN_IF_ERROR(env->Exists(prefix + free, &taken));
   while (taken) {
     free = AnotherNameFor(free);
-    FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + free, &taken));
+    FLINT_RETURN_IF_ERROR(env->Exists(prefix + free, &taken));
   }
   *name = std::move(free);
   return Status();
@@ -203,8 +204,9 @@ Status NameSegments(Env* env, const std::string& directory, LogPath* path) {
 Status RemoveExplained(Env* env, const std::string& directory, const LogPath& path) {
   const std::vector<std::string> names = Explained(path);
   if (names.empty()) return Status();
+  const std::string prefix = directory + "/";
   for (const std::string& name : names) {
-    FLINT_RETURN_IF_ERROR(env->Remove(directory + "/" + name));
+    FLINT_RETURN_IF_ERROR(env->Remove(prefix + name));
   }
   return env->SyncDirectory(directory);
 }

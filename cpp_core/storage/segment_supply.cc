@@ -31,7 +31,7 @@ SegmentSupply::SegmentSupply(Env* env, std::string directory, const LogOptions& 
 
 Status SegmentSupply::Housekeep() {
   if (retrying_ && SteadyNs() < retry_at_ns_) return Status();
-  const Status supplied = Attempt(&SegmentSupply::Supply);
+  Status supplied = Attempt(&SegmentSupply::Supply);
   const bool supply_passes = IsPassing(supplied);
   if (supply_passes) appender_->SupplyFailed(supplied);
   // Last, since nobody waits for it.
