@@ -290,11 +290,19 @@ static void ErrorText(void) {
   CHECK_FAILS(NOT_CONFIGURED, "limit is not configured: \xE2\x82\xAC",
               flint_limiter_check(limiter, key, sizeof(key), 1, 0, NULL, &result, NewError()));
   /* The key is shown in part, and ends with a whole character. */
-  CHECK(strlen(last_error.message) < 1024);
   CHECK(strstr(last_error.message, "\xE2\x82\xAC...") != NULL);
   CHECK(last_error.system_errno == 0 && last_error.segment[0] == '\0');
   CHECK(last_error.offset == 0 && last_error.sequence == 0);
   CHECK(IsFilled(&result.allowed, sizeof(result) - 4));
+  /* A message that is too long ends with the last character that fits. */
+  char path[2998] = "/";
+  for (size_t i = 1; i + 3 <= sizeof(path); i += 3) memcpy(path + i, "\xE2\x82\xAC", 3);
+  flint_limiter* none = NULL;
+  CHECK(flint_limiter_open_readonly(path, sizeof(path), NULL, &none, NewError()) ==
+        FLINT_LIMITER_IO);
+  const size_t length = strlen(last_error.message);
+  CHECK(length > 1020 && length < 1024);
+  CHECK(memcmp(last_error.message + length - 3, "\xE2\x82\xAC", 3) == 0);
   Close(limiter);
 }
 
