@@ -105,9 +105,9 @@ extern "C" {
 #define FLINT_LIMITER_KIND_COUNTER 2  /* in listings: a key's own counter under a template */
 #define FLINT_LIMITER_KIND_INLINE 3   /* in listings: configured by a check, forgotten when fresh */
 
-/* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. */
-#define FLINT_LIMITER_NO_WAIT \
-  1 /* WOULD_BLOCK (or BUSY), with nothing changed, instead of waiting */
+/* Flags. NO_WAIT stands for every wait: for a lock, for room in the log, for the disk. The answer
+ * is WOULD_BLOCK then (or BUSY), and nothing has changed. */
+#define FLINT_LIMITER_NO_WAIT 1
 /* Return before the change is on disk, with its ticket. Its sync starts when somebody waits for it,
  * here or by flint_limiter_wait, and at the latest after flush_every_ms. */
 #define FLINT_LIMITER_NO_SYNC 2

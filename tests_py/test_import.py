@@ -25,8 +25,9 @@ def copied(tmp_path: Path) -> Path:
 
 
 def import_in(directory: Path) -> subprocess.CompletedProcess[str]:
+    # Without site packages: an installed Flint would lend its extension to this copy.
     return subprocess.run(
-        [sys.executable, "-c", "import flint; print(flint.__version__)"],
+        [sys.executable, "-S", "-c", "import flint; print(flint.__version__)"],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(directory)},
         capture_output=True,
