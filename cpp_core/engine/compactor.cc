@@ -231,9 +231,9 @@ Status Compactor::ReplayThrough(const EndedSegments& end, Built* built) {
   LogPath path;
   FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, head.covered, end.last_number, &path));
   if (path.segments.empty()) {
-    return Status(Code::kCorruption,
-                  directory_ + ": log segment number " + std::to_string(end.last_number) +
-                      " or the snapshot is missing or damaged")
+    return Status(Code::kCorruption, directory_ + ": log segment number " +
+                                         std::to_string(end.last_number) +
+                                         " or the snapshot is missing or damaged")
         .At(kLogName, 0, 0);
   }
   for (const auto& segment : path.segments) total_bytes_.fetch_add(segment->file_bytes());
