@@ -9,131 +9,45 @@
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
+import os.path
 
-try:
-    from flint._native import Result
-    from flint._native import version as __version__
-except ModuleNotFoundError as error:
-    if error.name != "flint._native":
-        raise
-    raise ModuleNotFoundError(
-        f"Flint's extension is not built in {str(Path(__file__).parent)!r}. In a source checkout "
-        "`python setup.py build_ext --inplace` builds it, as every command of ./dev does; to use a "
-        "Flint that is installed, start Python in another directory",
-        name=error.name,
-    ) from None
-
-from flint._surface.types import (
-    Algorithm,
-    CheckAllDict,
-    DamageDict,
-    DoctorDict,
-    HistoryConfigDict,
-    HistoryDict,
-    HistoryItemDict,
-    InfoDict,
-    Item,
-    ItemDict,
-    ItemResultDict,
-    LimitDict,
-    Mapped,
-    OnError,
-    StatusDict,
-    Sync,
-    Total,
-    WhenFull,
-)
-from flint.errors import (
-    ClosedError,
-    CorruptionError,
-    DiskFullError,
-    FlintConnectionError,
-    FlintError,
-    FlintOSError,
-    FlintPermissionError,
-    FlintServerError,
-    FlintWarning,
-    ForkedError,
-    HistoryGoneError,
-    LockedError,
-    NotConfiguredError,
-    PoisonedError,
-    RateLimitExceeded,
-    ReadOnlyError,
-    TableFullError,
-    UnsupportedError,
-)
-from flint.limiter import Limiter, doctor
-
-__all__ = [
-    "Algorithm",
-    "CheckAllDict",
-    "CheckResult",
-    "ClosedError",
-    "CorruptionError",
-    "DamageDict",
-    "DiskFullError",
-    "DoctorDict",
-    "FlintConnectionError",
-    "FlintError",
-    "FlintOSError",
-    "FlintPermissionError",
-    "FlintServerError",
-    "FlintWarning",
-    "ForkedError",
-    "HistoryConfigDict",
-    "HistoryDict",
-    "HistoryGoneError",
-    "HistoryItemDict",
-    "InfoDict",
-    "Item",
-    "ItemDict",
-    "ItemResultDict",
-    "LimitDict",
-    "Limiter",
-    "LockedError",
-    "Mapped",
-    "NotConfiguredError",
-    "OnError",
-    "PoisonedError",
-    "RateLimitExceeded",
-    "ReadOnlyError",
-    "Result",
-    "SharedCheckResult",
-    "StatusDict",
-    "Sync",
-    "TableFullError",
-    "Total",
-    "UnsupportedError",
-    "WhenFull",
-    "__version__",
-    "doctor",
-    "get_include",
-    "get_library_dir",
-]
+TYPE_CHECKING = False  # typing itself would have to be loaded
+if TYPE_CHECKING:
+    from flint._public import *  # noqa: F403
+    from flint._public import __version__ as __version__
 
 # A directory of python-flint, whose module has the same name and whose users are many.
-if (Path(__file__).parent / "flint_base").is_dir():
+_PLACE = os.path.dirname(__file__)  # noqa: PTH120 - pathlib would have to be loaded
+if os.path.isdir(f"{_PLACE}/flint_base"):  # noqa: PTH112
+    import warnings
+
+    from flint.errors import FlintWarning
+
     warnings.warn(
-        f"python-flint is installed in {str(Path(__file__).parent)!r} too, and both are the module "
-        "flint, so that they break each other. Install one of them in another environment, and "
-        "then this one anew",
+        f"python-flint is installed in {_PLACE!r} too, and both are the module flint, so that "
+        "they break each other. Install one of them in another environment, and then this one anew",
         FlintWarning,
         stacklevel=2,
     )
 
-# Their names in Flint 0.2.
-CheckResult = Result
-SharedCheckResult = Result
+# What the names lead to is loaded at the first use of one of them.
+_ASKED_FOR = ("__all__", "__version__")
 
 
-def get_include() -> str:
-    """The directory that holds `flint_limiter.h`, the header of the C library."""
-    return str(Path(__file__).parent / "include")
+def __getattr__(name: str) -> object:
+    if name.startswith("_") and name not in _ASKED_FOR:
+        raise AttributeError(f"module 'flint' has no attribute {name!r}")
+    from flint import _public
+
+    found = {public: getattr(_public, public) for public in _public.__all__}
+    globals().update(found, __all__=_public.__all__)
+    try:
+        return globals()[name]  # also a module that has been loaded on the way
+    except KeyError:
+        raise AttributeError(f"module 'flint' has no attribute {name!r}") from None
 
 
-def get_library_dir() -> str:
-    """The directory that holds `libflint_limiter.so`."""
-    return str(Path(__file__).parent / "lib")
+def __dir__() -> list[str]:
+    from flint import _public
+
+    return sorted({*globals(), *_public.__all__})

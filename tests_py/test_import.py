@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,31 @@ def test_python_flint_in_the_same_place(copied: Path) -> None:
     done = import_in(copied.parent)
     assert done.stdout == f"{flint.__version__}\n"
     assert f"FlintWarning: python-flint is installed in '{copied}' too" in done.stderr
+
+
+def test_nothing_is_loaded_that_is_not_asked_for(
+    run_python: Callable[..., str],
+) -> None:
+    script = """
+import sys
+from collections.abc import Callable
+before = set(sys.modules)
+import flint
+print(sorted(set(sys.modules) - before))
+flint.__version__
+print({"asyncio", "argparse", "json", "rich"} & set(sys.modules))
+"""
+    assert run_python(script).splitlines() == ["['flint']", "set()"]
+
+
+def test_every_public_name_is_there(run_python: Callable[..., str]) -> None:
+    script = """
+import flint
+assert set(flint.__all__) <= set(dir(flint))
+for name in flint.__all__:
+    getattr(flint, name)
+print(flint.errors.FlintError is flint.FlintError, hasattr(flint, "nothing"))
+from flint import *
+print(Limiter)
+"""
+    assert run_python(script) == "True False\n<class 'flint.limiter.Limiter'>\n"

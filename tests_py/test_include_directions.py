@@ -50,7 +50,8 @@ MAY_IMPORT = {
     "_local": {*SURFACE, "_local"},
     "limiter": {*SURFACE, "_local"},
     "testing": SURFACE,
-    "flint": {*SURFACE, "limiter"},
+    "_public": {*SURFACE, "limiter"},
+    "flint": {"_public", "errors"},
     "_config": {"flint"},
 }
 # What imports a module from C.
