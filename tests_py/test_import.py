@@ -66,7 +66,7 @@ import sys
 from collections.abc import Callable
 before = set(sys.modules)
 import flint
-print(sorted(set(sys.modules) - before))
+print(sorted(set(sys.modules) - before - {"__future__"}))
 flint.__version__
 print({"asyncio", "argparse", "json", "rich"} & set(sys.modules))
 """
