@@ -135,6 +135,32 @@ def events(
         yield items[0][0], _event(items)
 
 
+class Tail:
+    """The events of a log since a moment, oldest first; and, after a `refresh` of the limiter,
+    those that have come since."""
+
+    def __init__(self, limiter: LimiterBase, since: Moment | None) -> None:
+        self._limiter = limiter
+        self._since_ns = _moment_ns("since", since)
+        self._cursor = 0
+
+    def more(self) -> Iterator[HistoryDict]:
+        """Those that have not been given out. Raises HistoryGoneError when they are not kept any
+        more."""
+        while True:
+            page, cursor = self._limiter._history(
+                None, None, False, self._since_ns, 0, self._cursor, _PAGE
+            )
+            if not page:
+                return
+            self._cursor = cursor
+            first = 0
+            while first < len(page):
+                event: Any = _event(page[first : first + page[first][13]])
+                first += page[first][13]
+                yield event
+
+
 def history(
     limiter: LimiterBase,
     key: str | None,

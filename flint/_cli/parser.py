@@ -1,0 +1,28 @@
+"""The whole command line: every verb."""
+
+from __future__ import annotations
+
+from flint._cli import completion, doctor, limits, log, top
+from flint._cli.grammar import Parser, Verbs, common
+from flint._cli.version import show_version, version
+
+DESCRIPTION = "Rate limits that are kept in a data directory: look at them, try them, change them."
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        "flint",
+        description=DESCRIPTION,
+        parents=[common()],
+        examples=("flint limit add 'user:*' --rate 100 --per 1m", "flint limit list"),
+    )
+    parser.add_argument("--version", action="version", version=version())
+    parser.set_defaults(root=parser)  # what `completion` describes
+    verbs = Verbs(parser, "verbs")
+    limits.add_to(verbs)
+    log.add_to(verbs)
+    doctor.add_to(verbs)
+    top.add_to(verbs)
+    completion.add_to(verbs)
+    verbs.add("version", show_version, "print the version", "flint version", "flint --version")
+    return parser

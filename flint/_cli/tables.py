@@ -1,0 +1,98 @@
+"""Tables for a terminal, drawn by rich. Keys stand in the last column: whatever width a terminal
+gives them, what stands before stays aligned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flint._cli.text import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BAR_CELLS = 10
+
+
+class Column(NamedTuple):
+    """A column: its title, whether it holds numbers, and a style. One that `gives_way` is left out
+    where the window is too narrow for all."""
+
+    title: str
+    numbers: bool = False
+    style: str = ""
+    gives_way: bool = False
+
+
+def console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], width: int) -> Table:
+    """A table of at most `width` cells. What does not fit of its last column is cut."""
+    cells = [[as_text(cell) for cell in row] for row in rows]
+    kept = fitting(columns, cells, width)
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for place in kept:
+        column = columns[place]
+        last = place == len(columns) - 1
+        drawn.add_column(
+            column.title,
+            justify="right" if column.numbers else "left",
+            style=column.style,
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=None if last else widest(columns, cells, place),
+        )
+    for row in cells:
+        drawn.add_row(*(row[place] for place in kept))
+    return drawn
+
+
+def fitting(columns: Sequence[Column], cells: list[list[Text]], width: int) -> list[int]:
+    """The columns that there is room for, the last one with at least 20 cells of its own."""
+    kept = list(range(len(columns)))
+    needed = [widest(columns, cells, place) + 2 for place in kept]
+    needed[-1] = min(needed[-1], 22)
+    for place in reversed(kept[:]):
+        if sum(needed[one] for one in kept) <= width:
+            break
+        if columns[place].gives_way:
+            kept.remove(place)
+    return kept
+
+
+def widest(columns: Sequence[Column], cells: list[list[Text]], place: int) -> int:
+    return max(len(columns[place].title), *(row[place].cell_len for row in cells), 0)
+
+
+def as_text(cell: str | Text) -> Text:
+    return cell if isinstance(cell, Text) else Text(shown(cell))
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
+    to = console()
+    to.print(table(columns, rows, to.width))
+
+
+def print_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
+    """Names and values, one pair to a line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(Text(name), as_text(value))
+    console().print(grid)
+
+
+def bar(left: int, of: int) -> Text:
+    """What remains of a limit: green, yellow when it runs low, red when there is nothing."""
+    filled = left * BAR_CELLS // of if of else 0
+    if left and not filled:
+        filled = 1
+    style = "red" if not left else "yellow" if left * 5 <= of else "green"
+    return Text("█" * filled, style).append("░" * (BAR_CELLS - filled), "dim")
