@@ -193,7 +193,8 @@ typedef struct flint_limiter_options {
                                    lost with the power; denials do not wait */
   uint64_t max_downtime_ns;     /* the most time that passes for the limits while the directory is
                                    not open; 0: however long that was */
-  uint64_t history_max_bytes;   /* of segments kept for history alone; 0 means 256 MiB, 1 none */
+  uint64_t history_max_bytes;   /* of segments kept for history alone, in at most 256 files more
+                                   than full ones would take; 0 means 256 MiB, 1 none */
   uint64_t history_max_age_ns;  /* and their age; 0: however old */
   uint64_t max_keys;            /* counters under templates and inline limits; 0: no bound */
   uint32_t when_full;           /* FLINT_LIMITER_WHEN_FULL_... */

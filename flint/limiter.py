@@ -74,9 +74,10 @@ class Limiter(LocalPlace, Surface):
     changes wait for the next one, and fail with what it met when there can be none; denials go on.
 
     `history_max_bytes` (256 MiB by default) and `history_max_age` bound what is kept for `history`
-    behind the last compaction; 0 bytes keep none. `max_downtime` is the most time that passes for
-    the limits while the directory is not open: a wall clock that is wrong after a restart can give
-    back no more than that. Lengths of time are as for `limit`'s `per`.
+    behind the last compaction, in at most 256 files more than full segments would take; 0 bytes
+    keep none. `max_downtime` is the most time that passes for the limits while the directory is not
+    open: a wall clock that is wrong after a restart can give back no more than that. Lengths of
+    time are as for `limit`'s `per`.
 
     The log's ring is a mapped file. Should that file be cut short or its disk fail, a guard against
     SIGBUS stops the limiter (PoisonedError) and not the program; `mapped="never"` installs no

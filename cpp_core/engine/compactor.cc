@@ -17,6 +17,9 @@ namespace {
 constexpr uint64_t kLeastBytes = uint64_t{8} << 20;
 constexpr uint64_t kTimesSnapshot = 4;
 constexpr uint64_t kMostSegments = 64;
+// Of that much it is worth compacting, and overdue.
+constexpr uint64_t kWorth = 1;
+constexpr uint64_t kOverdue = 2;
 
 // After a failure; doubled with each one that follows.
 constexpr int64_t kFirstRetryNs = 1'000'000'000;
@@ -55,12 +58,12 @@ Status Compactor::StartThread() {
       });
 }
 
-bool Compactor::Worth() const {
+bool Compactor::HasOutgrown(uint64_t times) const {
   const uint64_t log_bytes = log_->ended().position - covered_position_.load();
-  const uint64_t outgrown = std::max(kLeastBytes, kTimesSnapshot * snapshot_bytes_.load());
+  const uint64_t outgrown = times * std::max(kLeastBytes, kTimesSnapshot * snapshot_bytes_.load());
   // Early enough for appends to go on meanwhile.
-  const uint64_t bound = std::min(outgrown, max_replay_bytes_ / 2);
-  return log_bytes > bound || segments_since_snapshot_.load() > kMostSegments;
+  const uint64_t bound = std::min(outgrown, max_replay_bytes_ / 4 * (times + 1));
+  return log_bytes > bound || segments_since_snapshot_.load() > times * kMostSegments;
 }
 
 void Compactor::OnRotated() {
@@ -69,7 +72,7 @@ void Compactor::OnRotated() {
 }
 
 void Compactor::StartIfWorth() {
-  if (!Worth()) return;
+  if (!HasOutgrown(kWorth)) return;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (wanted_ <= ended_ && !Resting()) StartLocked();
 }
@@ -107,9 +110,16 @@ Status Compactor::NoRoom(const Status& why) const {
 }
 
 void Compactor::StartIfOwed() {
-  if (!Worth()) return;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  owed_ = StartLocked();
+  if (!HasOutgrown(kWorth)) return;
+  uint64_t owed = 0;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    owed = owed_ = StartLocked();
+  }
+  if (!HasOutgrown(kOverdue)) return;
+  // A failure is counted and told of; opening does not need it.
+  const Status status = Await(owed);
+  static_cast<void>(status);
 }
 
 uint64_t Compactor::Start() {

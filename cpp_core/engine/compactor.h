@@ -65,7 +65,8 @@ class Compactor {
   // be waited for after a failure.
   void StartIfWorth();
   // The same at opening; Stop waits for that one, or a program that is always over soon would never
-  // have its log compacted.
+  // have its log compacted. One that is overdue has ended, well or not, when this returns: such a
+  // program may be killed at any time as well.
   void StartIfOwed();
   // One that covers all that is in the log; its number is for Await.
   uint64_t Start();
@@ -84,7 +85,7 @@ class Compactor {
   // What a compaction has read so far.
   struct Built;
 
-  bool Worth() const;
+  bool HasOutgrown(uint64_t times) const;
   uint64_t StartLocked();
   bool Resting() const;
   Status NoRoom(const Status& why) const;

@@ -103,7 +103,8 @@ Status Engine::OpenDirectory() {
   clock_.StartAt(engine_ns);
   kept_ = std::make_unique<KeptSegments>(
       env, directory_, &clock_,
-      KeptSegments::Bounds{options_.history_max_bytes, options_.history_max_age_ns});
+      KeptSegments::Bounds{options_.history_max_bytes, options_.history_max_age_ns,
+                           options_.log.segment_bytes});
   opened_.recovered_records = report.records;
   opened_.damaged_history = report.damaged_history;
   opened_.recovered_ring_records = report.ring_records;

@@ -7,6 +7,7 @@ namespace flint {
 void KeptSegments::Add(const std::vector<HistorySegment>& segments) {
   const std::lock_guard<std::mutex> lock(mutex_);
   segments_.insert(segments_.end(), segments.begin(), segments.end());
+  for (const HistorySegment& segment : segments) bytes_ += segment.bytes;
 }
 
 bool KeptSegments::DropOldest() {
@@ -15,46 +16,39 @@ bool KeptSegments::DropOldest() {
 }
 
 Status KeptSegments::Trim() {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    while (OutOfBounds() && DropFront()) {
-    }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  while (OutOfBounds() && DropFront()) {
   }
-  return env_->SyncDirectory(directory_);
-}
-
-uint64_t KeptSegments::bytes() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return BytesLocked();
-}
-
-uint64_t KeptSegments::failures() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return failures_;
+  return SyncRemovals();
 }
 
 bool KeptSegments::DropFront() {
-  const Status status = env_->Remove(directory_ + "/" + segments_.front().name);
+  const Status synced = SyncRemovals();
+  const Status status =
+      synced.ok() ? env_->Remove(directory_ + "/" + segments_.front().name) : synced;
   const bool gone = status.detail() != nullptr && status.detail()->system_errno == ENOENT;
   if (!status.ok() && !gone) {
     ++failures_;
     return false;
   }
+  unsynced_ = true;
+  bytes_ -= segments_.front().bytes;
   segments_.pop_front();
   return true;
 }
 
-bool KeptSegments::OutOfBounds() const {
-  if (segments_.empty()) return false;
-  if (BytesLocked() > bounds_.max_bytes) return true;
-  return bounds_.max_age_ns != 0 &&
-         clock_->Now() - segments_.front().last_time_ns > static_cast<int64_t>(bounds_.max_age_ns);
+Status KeptSegments::SyncRemovals() {
+  if (!unsynced_) return Status();
+  FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
+  unsynced_ = false;
+  return Status();
 }
 
-uint64_t KeptSegments::BytesLocked() const {
-  uint64_t bytes = 0;
-  for (const HistorySegment& segment : segments_) bytes += segment.bytes;
-  return bytes;
+bool KeptSegments::OutOfBounds() const {
+  if (segments_.empty()) return false;
+  if (bytes_ > bounds_.max_bytes || segments_.size() > bounds_.max_files()) return true;
+  return bounds_.max_age_ns != 0 &&
+         clock_->Now() - segments_.front().last_time_ns > static_cast<int64_t>(bounds_.max_age_ns);
 }
 
 }  // namespace flint

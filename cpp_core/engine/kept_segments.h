@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <mutex>
@@ -18,8 +19,13 @@ class KeptSegments {
  public:
   struct Bounds {
     uint64_t max_bytes = 0;
-    uint64_t max_age_ns = 0;  // 0: however old
+    uint64_t max_age_ns = 0;     // 0: however old
+    uint64_t segment_bytes = 1;  // of a full one
+
+    // Small ones are no more than full ones would be and some: each opening looks at them all.
+    uint64_t max_files() const { return kLeastFiles + max_bytes / segment_bytes; }
   };
+  static constexpr uint64_t kLeastFiles = 256;
 
   KeptSegments(Env* env, std::string directory, EngineClock* clock, const Bounds& bounds)
       : env_(env), directory_(std::move(directory)), clock_(clock), bounds_(bounds) {}
@@ -31,23 +37,26 @@ class KeptSegments {
   // Removes the oldest, within bounds or not; true if that has made room on the disk. One that
   // cannot be removed stays the oldest, is counted and tried again.
   bool DropOldest();
-  // Removes what is out of bounds.
+  // Removes what is out of bounds. Each removal is on disk before the next, or a power loss could
+  // leave a gap in the history, which would look like damage.
   Status Trim();
-  uint64_t bytes() const;
-  uint64_t failures() const;  // to remove one
+  uint64_t bytes() const { return bytes_.load(); }
+  uint64_t failures() const { return failures_.load(); }  // to remove one
 
  private:
   bool DropFront();
+  Status SyncRemovals();
   bool OutOfBounds() const;
-  uint64_t BytesLocked() const;
 
   Env* const env_;
   const std::string directory_;
   EngineClock* const clock_;
   const Bounds bounds_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::deque<HistorySegment> segments_;  // oldest first
-  uint64_t failures_ = 0;
+  std::atomic<uint64_t> bytes_{0};
+  bool unsynced_ = false;  // the last removal
+  std::atomic<uint64_t> failures_{0};
 };
 
 }  // namespace flint
