@@ -123,7 +123,7 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   if (options.sync > FLINT_LIMITER_SYNC_BATCH) {
     return OutOfBounds("options.sync", options.sync, "0 (always) or 1 (batch)");
   }
-  Log::Options& log = to->log;
+  LogOptions& log = to->log;
   log.always = options.sync == FLINT_LIMITER_SYNC_ALWAYS;
   uint64_t flush_every_ms = 0;
   FLINT_RETURN_IF_ERROR(ReadBounded("options.flush_every_events", options.flush_every_events, 1,

@@ -52,7 +52,7 @@ TEST(CodingTest, ReaderTakesWhatWasPut) {
   PutBytes(&bytes, "key");
   PutBytes(&bytes, "copy");
 
-  Reader reader(bytes);
+  ByteReader reader(bytes);
   uint8_t u8 = 0;
   uint16_t u16 = 0;
   uint32_t u32 = 0;
@@ -78,7 +78,7 @@ TEST(CodingTest, ReaderTakesWhatWasPut) {
 TEST(CodingTest, ReaderNeverPassesTheEnd) {
   for (size_t size = 0; size < 8; ++size) {
     const std::string bytes(size, 'x');
-    Reader reader(bytes.data(), bytes.size());
+    ByteReader reader(bytes.data(), bytes.size());
     uint64_t u64 = 7;
     std::string_view taken = "untouched";
     EXPECT_FALSE(reader.GetU64(&u64));

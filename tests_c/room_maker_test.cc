@@ -51,7 +51,7 @@ class RoomMakerTest : public ::testing::Test {
   bool FindsPlace() {
     Keyspace::Places places(&keyspace_);
     if (places.Take(1)) return true;
-    Log::Result result = Log::Result::kOk;
+    AppendOutcome result = AppendOutcome::kOk;
     return room_maker_.MakeRoom(false, false, &places, &result).ok();
   }
   uint64_t LooksFor(int refused) {

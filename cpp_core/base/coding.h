@@ -58,10 +58,10 @@ inline void PutBytes(std::string* to, std::string_view bytes) { to->append(bytes
 
 // Takes values off the front of a byte range, which must outlive it. A Get that finds too few
 // bytes left returns false and changes nothing.
-class Reader {
+class ByteReader {
  public:
-  Reader(const void* data, size_t size) : rest_(static_cast<const char*>(data), size) {}
-  explicit Reader(std::string_view bytes) : rest_(bytes) {}
+  ByteReader(const void* data, size_t size) : rest_(static_cast<const char*>(data), size) {}
+  explicit ByteReader(std::string_view bytes) : rest_(bytes) {}
 
   bool GetU8(uint8_t* value) { return Get(value); }
   bool GetU16(uint16_t* value) { return Get(value); }

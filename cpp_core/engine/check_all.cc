@@ -156,7 +156,7 @@ void Engine::DescribeItem(std::span<const Claim> claims, const Flags& flags, int
 
 Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                               Arena* arena, Keyspace::Places* places, Decision* decisions,
-                              size_t* denied, Log::Result* result) {
+                              size_t* denied, AppendOutcome* result) {
   const int64_t now_ns = clock_.Now();
   *denied = items.size();
   for (const ItemKeys::Key& key : keys.all) keyspace_.SweepAsUsed(*key.shard, now_ns);
@@ -184,7 +184,7 @@ Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys,
       allowed
           ? recorder_.RecordAllowAll(claims.all, now_ns, items.size() == 1, arena, &ticket)
           : recorder_.RecordDeny(*denying->shard, denying->counter, now_ns, denying->cost, &ticket);
-  if (*result != Log::Result::kOk) return Status();
+  if (*result != AppendOutcome::kOk) return Status();
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
     decisions[i].allowed = i != *denied;
     decisions[i].ticket = ticket;
@@ -206,7 +206,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
   FLINT_RETURN_IF_ERROR(ReadItems(items, &keys));
   Keyspace::Places places(&keyspace_);
   while (true) {
-    Log::Result result = Log::Result::kOk;
+    AppendOutcome result = AppendOutcome::kOk;
     Status status;
     {
       ItemLocks locks(keys);
@@ -219,7 +219,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
       continue;
     }
     FLINT_RETURN_IF_ERROR(status);
-    if (result == Log::Result::kOk) return AwaitTicket(decisions[0].ticket, flags);
+    if (result == AppendOutcome::kOk) return AwaitTicket(decisions[0].ticket, flags);
     FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
   }
 }

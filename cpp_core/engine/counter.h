@@ -52,7 +52,7 @@ struct Counter {
   State state;
   const LimitConfig* config;  // of a kCounter its template's, otherwise owned
   Totals totals;
-  Log::Binding binding;
+  KeyBinding binding;
   uint32_t hash;            // low half of the key's hash
   uint32_t template_epoch;  // the template changes it has been through
   uint16_t key_bytes;

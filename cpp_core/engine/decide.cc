@@ -83,13 +83,13 @@ Status Engine::WrongCost(const LimitConfig& config, std::string_view name, const
 
 FLINT_CHECK_PATH Status Engine::CheckCounter(Shard& shard, Counter* counter, uint64_t cost,
                                              const Flags& flags, int64_t now_ns, Decision* decision,
-                                             Log::Result* result) {
+                                             AppendOutcome* result) {
   const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, cost);
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
   *result = allowed ? recorder_.RecordAllow(shard, counter, now_ns, cost, &ticket)
                     : recorder_.RecordDeny(shard, counter, now_ns, cost, &ticket);
-  if (*result != Log::Result::kOk) [[unlikely]]
+  if (*result != AppendOutcome::kOk) [[unlikely]]
     return Status();
   decision->allowed = allowed;
   decision->ticket = ticket;
@@ -102,7 +102,7 @@ FLINT_CHECK_PATH Status Engine::CheckCounter(Shard& shard, Counter* counter, uin
 FLINT_CHECK_PATH Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item,
                                             const Flags& flags, const LimitConfig* inline_config,
                                             Keyspace::Places* places, Decision* decision,
-                                            Log::Result* result) {
+                                            AppendOutcome* result) {
   // Read under the lock: what is decided later is not decided as of earlier.
   const int64_t now_ns = clock_.Now();
   keyspace_.SweepAsUsed(shard, now_ns);
@@ -117,7 +117,7 @@ FLINT_CHECK_PATH Status Engine::CheckLocked(Shard& shard, uint64_t hash, const I
 
 Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                           const LimitConfig* inline_config, int64_t now_ns,
-                          Keyspace::Places* places, Decision* decision, Log::Result* result) {
+                          Keyspace::Places* places, Decision* decision, AppendOutcome* result) {
   ClaimsOfKey claims;
   FLINT_RETURN_IF_ERROR(ResolveOther(shard, hash, item, inline_config, now_ns, places, &claims));
   if (claims.count > 1 || claims.all[0].counter->name_bytes > 0) {
@@ -186,7 +186,7 @@ void Engine::DescribeTogether(std::span<const Standing> limits, size_t decisive,
 }
 
 Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
-                             Decision* decision, Log::Result* result) {
+                             Decision* decision, AppendOutcome* result) {
   FLINT_RETURN_IF_ERROR(CheckFits(claims));
   std::array<Standing, kMaxLimitsOfKey> memory;
   const std::span<Standing> limits(memory.data(), claims.size());
@@ -210,7 +210,7 @@ Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, 
     Arena arena(shares, sizeof(shares));
     *result = recorder_.RecordAllowAll(claims, now_ns, true, &arena, &ticket);
   }
-  if (*result != Log::Result::kOk) return Status();
+  if (*result != AppendOutcome::kOk) return Status();
   decision->allowed = allowed;
   decision->ticket = ticket;
   const size_t decisive = flags.decision_only ? 0 : DecisiveOf(limits, now_ns, allowed ? 1 : cost);
@@ -220,25 +220,25 @@ Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, 
 
 // ---- Around a decision -------------------------------------------------------------------------
 
-Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
+Status Engine::AfterAppend(AppendOutcome result, const Flags& flags) {
   switch (result) {
-    case Log::Result::kOk:
+    case AppendOutcome::kOk:
       return Status();
-    case Log::Result::kRingFull:
-    case Log::Result::kSegmentFull:
-    case Log::Result::kUnsynced: {
+    case AppendOutcome::kRingFull:
+    case AppendOutcome::kSegmentFull:
+    case AppendOutcome::kUnsynced: {
       const Running running(this);
       if (!flags.no_wait) return log_->WaitForRoom(result);
       log_->MakeRoomSoon();
       return Status::WouldBlock();
     }
-    case Log::Result::kReplayFull: {
+    case AppendOutcome::kReplayFull: {
       const Running running(this);
       if (!flags.no_wait) return compactor_->WaitForRoom();
       compactor_->StartSoon();
       return Status::WouldBlock();
     }
-    case Log::Result::kDiskFull: {
+    case AppendOutcome::kDiskFull: {
       const Status why = log_->no_segment();
       if (why.code() != Code::kDiskFull) {
         return Status(why.code(), why.message() +
@@ -251,11 +251,11 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
                                          "is room")
           .WithErrnoOf(why);
     }
-    case Log::Result::kPoisoned:
+    case AppendOutcome::kPoisoned:
       return log_->poison();
-    case Log::Result::kClosed:
+    case AppendOutcome::kClosed:
       return Status::Closed();
-    case Log::Result::kNeedKey:
+    case AppendOutcome::kNeedKey:
       break;
   }
   return Status(Code::kInternal, "an append without a key");
@@ -263,7 +263,7 @@ Status Engine::AfterAppend(Log::Result result, const Flags& flags) {
 
 // Finds a place for one more key, and waits for what that needs.
 Status Engine::MakeRoom(const Flags& flags, Keyspace::Places* places) {
-  Log::Result result = Log::Result::kOk;
+  AppendOutcome result = AppendOutcome::kOk;
   FLINT_RETURN_IF_ERROR(
       room_maker_.MakeRoom(flags.no_wait, !WouldWaitForDisk(flags), places, &result));
   return AfterAppend(result, flags);
@@ -280,7 +280,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
   Shard& shard = keyspace_.ShardOf(hash);
   Keyspace::Places places(&keyspace_);
   while (true) {
-    Log::Result result = Log::Result::kOk;
+    AppendOutcome result = AppendOutcome::kOk;
     Status status;
     // In a forked child the lock may be held for ever.
     if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
@@ -297,7 +297,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
       FLINT_RETURN_IF_ERROR(MakeRoom(flags, &places));
       continue;
     }
-    if (result == Log::Result::kOk) [[likely]]
+    if (result == AppendOutcome::kOk) [[likely]]
       return AwaitTicket(decision->ticket, flags);
     FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
   }

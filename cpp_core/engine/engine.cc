@@ -140,7 +140,7 @@ Status Engine::StartLog(ResumePoint resume, const Covered& covered, uint64_t sna
 void Engine::BeforeSync() {
   bool flushed = false;
   try {
-    flushed = recorder_.FlushAllMerged() == Log::Result::kOk;
+    flushed = recorder_.FlushAllMerged() == AppendOutcome::kOk;
   } catch (const std::bad_alloc&) {
     flushed = false;
   }
@@ -188,9 +188,9 @@ Status Engine::WhyUnusable() const {
 
 // Merged denials that find no room wait for it; a full disk may keep them out.
 Status Engine::FlushWithMerged() {
-  Log::Result result = recorder_.FlushAllMerged();
-  while (result == Log::Result::kRingFull || result == Log::Result::kSegmentFull ||
-         result == Log::Result::kUnsynced) {
+  AppendOutcome result = recorder_.FlushAllMerged();
+  while (result == AppendOutcome::kRingFull || result == AppendOutcome::kSegmentFull ||
+         result == AppendOutcome::kUnsynced) {
     FLINT_RETURN_IF_ERROR(log_->WaitForRoom(result));
     result = recorder_.FlushAllMerged();
   }

@@ -44,7 +44,7 @@ class Engine final : private LogObserver {
   enum class WhenFull { kRefuse, kEvict };
 
   struct Options {
-    Log::Options log;
+    LogOptions log;
     Env* env = Env::Posix();
     const Clock* clock = Clock::System();
     std::unique_ptr<Clock> owned_clock;
@@ -299,18 +299,18 @@ class Engine final : private LogObserver {
   static Status WrongCost(const LimitConfig& config, std::string_view name, const Item& item);
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                      const LimitConfig* inline_config, Keyspace::Places* places, Decision* decision,
-                     Log::Result* result);
+                     AppendOutcome* result);
   Status CheckCounter(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
-                      int64_t now_ns, Decision* decision, Log::Result* result);
+                      int64_t now_ns, Decision* decision, AppendOutcome* result);
   Status CheckOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                     const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
-                    Decision* decision, Log::Result* result);
+                    Decision* decision, AppendOutcome* result);
   static Status CheckFits(std::span<const Claim> claims);
   static size_t DecisiveOf(std::span<const Standing> limits, int64_t now_ns, uint64_t cost);
   void DescribeTogether(std::span<const Standing> limits, size_t decisive, const Flags& flags,
                         int64_t now_ns, uint64_t cost, Decision* decision);
   Status CheckTogether(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
-                       Decision* decision, Log::Result* result);
+                       Decision* decision, AppendOutcome* result);
   Status FlushWithMerged();
   void Describe(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost,
                 bool allowed, Decision* decision);
@@ -322,7 +322,7 @@ class Engine final : private LogObserver {
   Status ReadItems(std::span<const Item> items, ItemKeys* keys);
   Status CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                         Arena* arena, Keyspace::Places* places, Decision* decisions, size_t* denied,
-                        Log::Result* result);
+                        AppendOutcome* result);
   Status TakePlacesForAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
                           Keyspace::Places* places);
   Status ResolveAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
@@ -334,20 +334,20 @@ class Engine final : private LogObserver {
   template <typename Attempt>
   Status Change(const Flags& flags, uint64_t* ticket, const Attempt& attempt);
   Status ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* ticket,
-                        Log::Result* result);
+                        AppendOutcome* result);
   Status ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
-                           Log::Result* result);
+                           AppendOutcome* result);
   // LIMIT_REMOVED or RESET.
   Status End(RecordType type, LimitKind kind, std::string_view key, const std::string_view* name,
              const Flags& flags, uint64_t* ticket);
   Status EndExact(RecordType type, std::string_view key, const std::string_view* name,
-                  const Flags& flags, uint64_t* ticket, Log::Result* result);
+                  const Flags& flags, uint64_t* ticket, AppendOutcome* result);
   Status EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
-                     const Flags& flags, uint64_t* ticket, Log::Result* result);
+                     const Flags& flags, uint64_t* ticket, AppendOutcome* result);
   std::vector<Counter*> LimitsToEnd(Shard& shard, uint64_t hash, std::string_view key,
                                     const std::string_view* name, int64_t now_ns);
   static Status TooMany(const Limit& limit);
-  Status AfterAppend(Log::Result result, const Flags& flags);
+  Status AfterAppend(AppendOutcome result, const Flags& flags);
   Status AwaitTicket(uint64_t ticket, const Flags& flags) {
     if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync || flags.no_wait) {
       return Status();

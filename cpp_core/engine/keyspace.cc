@@ -350,7 +350,7 @@ void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
   if (counter->kind != LimitKind::kCounter) delete counter->config;
   counter->config = made.release();
   counter->kind = LimitKind::kExact;
-  counter->binding = Log::Binding{};
+  counter->binding = KeyBinding{};
   CountAdded(*counter);
   NoteOthers(shard, hash, key);
 }

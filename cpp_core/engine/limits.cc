@@ -13,9 +13,9 @@ Status Engine::Change(const Flags& flags, uint64_t* ticket, const Attempt& attem
   *ticket = 0;
   while (true) {
     FLINT_RETURN_IF_ERROR(CheckUsable());
-    Log::Result result = Log::Result::kOk;
+    AppendOutcome result = AppendOutcome::kOk;
     FLINT_RETURN_IF_ERROR(attempt(&result));
-    if (result == Log::Result::kOk) return Status();
+    if (result == AppendOutcome::kOk) return Status();
     FLINT_RETURN_IF_ERROR(AfterAppend(result, flags));
   }
 }
@@ -28,7 +28,7 @@ Status Engine::TooMany(const Limit& limit) {
 }
 
 Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* ticket,
-                              Log::Result* result) {
+                              AppendOutcome* result) {
   const uint64_t hash = keyspace_.Hash(limit.key);
   Shard& shard = keyspace_.ShardOf(hash);
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
@@ -47,14 +47,14 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
   for (Counter* const one : limits) {
     if (one->kind == LimitKind::kExact && one != counter) ++own;
     *result = recorder_.FlushMerged(shard, one);
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
   }
   if (own >= kMaxLimitsOfKey) return TooMany(limit);
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
       ticket);
-  if (*result != Log::Result::kOk) return Status();
+  if (*result != AppendOutcome::kOk) return Status();
   keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureExact(shard, hash, limit.key, limit.name, limit.config, now_ns);
   keyspace_.EndUncovered(shard, hash, limit.key, [](Counter*) {});
@@ -62,7 +62,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
 }
 
 Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
-                                 Log::Result* result) {
+                                 AppendOutcome* result) {
   const AllShards locks(&keyspace_, flags.no_wait);
   if (!locks.held()) return Status::Busy();
   FLINT_RETURN_IF_ERROR(CheckUsable());
@@ -77,14 +77,14 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
     *result = recorder_.FlushMerged(shard);
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
       ticket);
-  if (*result != Log::Result::kOk) return Status();
+  if (*result != AppendOutcome::kOk) return Status();
   keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureTemplate(limit.key, limit.name, limit.config, now_ns);
   return Status();
@@ -105,7 +105,7 @@ Status Engine::ConfigureMany(const std::vector<Limit>& limits, const Flags& flag
   uint64_t last = 0;
   for (const Limit& limit : limits) {
     uint64_t own = 0;
-    FLINT_RETURN_IF_ERROR(Change(flags, &own, [&](Log::Result* result) {
+    FLINT_RETURN_IF_ERROR(Change(flags, &own, [&](AppendOutcome* result) {
       return limit.kind == LimitKind::kTemplate ? ConfigureTemplate(limit, flags, &own, result)
                                                 : ConfigureExact(limit, flags, &own, result);
     }));
@@ -128,7 +128,7 @@ std::vector<Counter*> Engine::LimitsToEnd(Shard& shard, uint64_t hash, std::stri
 }
 
 Status Engine::EndExact(RecordType type, std::string_view key, const std::string_view* name,
-                        const Flags& flags, uint64_t* ticket, Log::Result* result) {
+                        const Flags& flags, uint64_t* ticket, AppendOutcome* result) {
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
@@ -147,7 +147,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Counter* const counter : keyspace_.FindAll(shard, hash, key)) {
     *result = recorder_.FlushMerged(shard, counter);
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
   }
   for (; !limits.empty(); limits.pop_back()) {
     Counter* const counter = limits.back();
@@ -157,7 +157,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
     payload.key = key;
     payload.name = counter->name();
     *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
     if (type == RecordType::kReset) {
       keyspace_.ResetExact(shard, counter, now_ns);
       continue;
@@ -170,7 +170,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
 }
 
 Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
-                           const Flags& flags, uint64_t* ticket, Log::Result* result) {
+                           const Flags& flags, uint64_t* ticket, AppendOutcome* result) {
   const AllShards locks(&keyspace_, flags.no_wait);
   if (!locks.held()) return Status::Busy();
   FLINT_RETURN_IF_ERROR(CheckUsable());
@@ -186,7 +186,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
     *result = recorder_.FlushMerged(shard);
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
   for (Template* const subject : subjects) {
@@ -196,7 +196,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::
     payload.key = prefix;
     payload.name = subject->name;
     *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
     if (type == RecordType::kReset) {
       keyspace_.ResetTemplate(subject, now_ns);
     } else {
@@ -221,7 +221,7 @@ Status Engine::End(RecordType type, LimitKind kind, std::string_view key,
   const bool is_template = kind == LimitKind::kTemplate;
   FLINT_RETURN_IF_ERROR(is_template ? CheckPrefix(key) : CheckKey(key));
   FLINT_RETURN_IF_ERROR(CheckName(name == nullptr ? "" : *name));
-  FLINT_RETURN_IF_ERROR(Change(flags, ticket, [&](Log::Result* result) {
+  FLINT_RETURN_IF_ERROR(Change(flags, ticket, [&](AppendOutcome* result) {
     return is_template ? EndTemplate(type, key, name, flags, ticket, result)
                        : EndExact(type, key, name, flags, ticket, result);
   }));

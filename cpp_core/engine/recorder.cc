@@ -14,7 +14,7 @@ constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count 
 
 }  // namespace
 
-Log::Result Recorder::BindKey(Counter* counter) {
+AppendOutcome Recorder::BindKey(Counter* counter) {
   KeyPayload key;
   key.config = *counter->config;
   key.kind = counter->kind;
@@ -28,67 +28,67 @@ Log::Result Recorder::BindKey(Counter* counter) {
 
 // ---- Admissions --------------------------------------------------------------------------------
 
-Log::Result Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
-                                     std::pmr::memory_resource* memory, uint64_t* ticket) {
+AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
+                                       std::pmr::memory_resource* memory, uint64_t* ticket) {
   *ticket = 0;
   for (const Claim& claim : claims) {
     PrepareAdmit(*claim.counter->config, claim.counter->state, now_ns);
   }
   if (log_ != nullptr) {
-    std::pmr::vector<Log::Share> shares(claims.size(), memory);
+    std::pmr::vector<KeyShare> shares(claims.size(), memory);
     for (size_t i = 0; i < claims.size(); ++i) {
       const Claim& claim = claims[i];
       shares[i] = {&claim.counter->binding, claim.cost};
       if (claim.shard->merged.empty() || !claim.counter->Forgettable(now_ns)) continue;
-      const Log::Result flushed = FlushMerged(*claim.shard, claim.counter);
-      if (flushed != Log::Result::kOk) return flushed;
+      const AppendOutcome flushed = FlushMerged(*claim.shard, claim.counter);
+      if (flushed != AppendOutcome::kOk) return flushed;
     }
-    Log::Result result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
-    while (result == Log::Result::kNeedKey) {
+    AppendOutcome result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
+    while (result == AppendOutcome::kNeedKey) {
       result = BindStale(claims);
-      if (result == Log::Result::kOk)
+      if (result == AppendOutcome::kOk)
         result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
     }
-    if (result != Log::Result::kOk) return result;
+    if (result != AppendOutcome::kOk) return result;
   }
   FLINT_ASSERT(log_ == nullptr || *ticket != 0);
   for (const Claim& claim : claims) keyspace_->Admitted(claim.counter, now_ns, claim.cost);
-  return Log::Result::kOk;
+  return AppendOutcome::kOk;
 }
 
 // Gives an id in the active segment to every key that has none there. A segment holds all keys of
 // one call and their record, so this ends.
-Log::Result Recorder::BindStale(std::span<const Claim> claims) {
+AppendOutcome Recorder::BindStale(std::span<const Claim> claims) {
   const uint32_t active = log_->active_segment();
   for (const Claim& claim : claims) {
     if (claim.counter->binding.segment == active) continue;
-    const Log::Result result = BindKey(claim.counter);
-    if (result != Log::Result::kOk) return result;
+    const AppendOutcome result = BindKey(claim.counter);
+    if (result != AppendOutcome::kOk) return result;
   }
-  return Log::Result::kOk;
+  return AppendOutcome::kOk;
 }
 
 // ---- Denials -----------------------------------------------------------------------------------
 
-Log::Result Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket) {
-  Log::Result result = log_->AppendDeny(counter->binding, deny, ticket);
-  while (result == Log::Result::kNeedKey) {
+AppendOutcome Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket) {
+  AppendOutcome result = log_->AppendDeny(counter->binding, deny, ticket);
+  while (result == AppendOutcome::kNeedKey) {
     result = BindKey(counter);
-    if (result == Log::Result::kOk) result = log_->AppendDeny(counter->binding, deny, ticket);
+    if (result == AppendOutcome::kOk) result = log_->AppendDeny(counter->binding, deny, ticket);
   }
   return result;
 }
 
-Log::Result Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
-                                 uint64_t cost, uint64_t* ticket) {
+AppendOutcome Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
+                                   uint64_t cost, uint64_t* ticket) {
   const DenyPayload deny{now_ns, cost, 1, now_ns};
   if (log_ != nullptr && sync_denials_) {
-    const Log::Result result = AppendDeny(counter, deny, ticket);
-    if (result != Log::Result::kOk) return result;
+    const AppendOutcome result = AppendDeny(counter, deny, ticket);
+    if (result != AppendOutcome::kOk) return result;
   }
   keyspace_->Denied(counter, deny);
   if (log_ != nullptr && !sync_denials_) MergeDeny(shard, counter, deny);
-  return Log::Result::kOk;
+  return AppendOutcome::kOk;
 }
 
 // Appends it, or adds it to those that are recorded as one.
@@ -102,7 +102,7 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
   if (one_by_one) ++counter->deny_count;
   if (one_by_one || !merge_denials_) {
     uint64_t ticket = 0;
-    if (AppendDeny(counter, deny, &ticket) == Log::Result::kOk) return;
+    if (AppendDeny(counter, deny, &ticket) == AppendOutcome::kOk) return;
   }
   const auto [entry, first] = shard.merged.try_emplace(counter, deny);
   if (!first) {
@@ -110,7 +110,7 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
     merged.count += 1;
     merged.cost = SaturatingAdd(merged.cost, deny.cost);
     merged.time_ns = deny.time_ns;
-    if (merged.count >= kMergedAtMost && FlushMerged(shard, counter) == Log::Result::kOk) return;
+    if (merged.count >= kMergedAtMost && FlushMerged(shard, counter) == AppendOutcome::kOk) return;
   }
   if (!shard.has_merged.exchange(true, std::memory_order_relaxed)) {
     shards_with_merged_.fetch_add(1, std::memory_order_relaxed);
@@ -118,44 +118,44 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
   }
 }
 
-Log::Result Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter) {
+AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter) {
   const auto found = shard.merged.find(counter);
-  if (found == shard.merged.end()) return Log::Result::kOk;
+  if (found == shard.merged.end()) return AppendOutcome::kOk;
   FLINT_ASSERT(found->second.count >= 1 && found->second.cost >= 1);
   uint64_t ticket = 0;
-  const Log::Result result = AppendDeny(counter, found->second, &ticket);
-  if (result == Log::Result::kOk) shard.merged.erase(found);
+  const AppendOutcome result = AppendDeny(counter, found->second, &ticket);
+  if (result == AppendOutcome::kOk) shard.merged.erase(found);
   return result;
 }
 
-Log::Result Recorder::FlushMerged(Keyspace::Shard& shard) {
+AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard) {
   while (!shard.merged.empty()) {
-    const Log::Result result = FlushMerged(shard, shard.merged.begin()->first);
-    if (result != Log::Result::kOk) return result;
+    const AppendOutcome result = FlushMerged(shard, shard.merged.begin()->first);
+    if (result != AppendOutcome::kOk) return result;
   }
   if (shard.has_merged.exchange(false, std::memory_order_relaxed)) {
     shards_with_merged_.fetch_sub(1, std::memory_order_relaxed);
   }
-  return Log::Result::kOk;
+  return AppendOutcome::kOk;
 }
 
 // Runs before each sync.
-Log::Result Recorder::FlushAllMerged() {
-  if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return Log::Result::kOk;
+AppendOutcome Recorder::FlushAllMerged() {
+  if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return AppendOutcome::kOk;
   for (Keyspace::Shard& shard : keyspace_->shards()) {
     if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
     const std::lock_guard<Mutex> lock(shard.mutex);
-    const Log::Result result = FlushMerged(shard);
-    if (result != Log::Result::kOk) return result;
+    const AppendOutcome result = FlushMerged(shard);
+    if (result != AppendOutcome::kOk) return result;
   }
-  return Log::Result::kOk;
+  return AppendOutcome::kOk;
 }
 
 // ---- Changes of limits -------------------------------------------------------------------------
 
-Log::Result Recorder::RecordChange(RecordType type, std::string_view payload, uint64_t* ticket) {
-  if (log_ == nullptr) return Log::Result::kOk;
-  const Log::Result result = log_->Append(type, payload, ticket);
+AppendOutcome Recorder::RecordChange(RecordType type, std::string_view payload, uint64_t* ticket) {
+  if (log_ == nullptr) return AppendOutcome::kOk;
+  const AppendOutcome result = log_->Append(type, payload, ticket);
   uint64_t newest = last_change_ticket_.load();
   while (newest < *ticket && !last_change_ticket_.compare_exchange_weak(newest, *ticket)) {
   }
@@ -168,9 +168,9 @@ uint64_t Recorder::UnsyncedChange() const {
 }
 
 // What is fresh by now was never there: replay does not know it any more.
-Log::Result Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns) {
-  Log::Result result = FlushMerged(shard, counter);
-  if (result != Log::Result::kOk || counter->Forgettable(now_ns)) return result;
+AppendOutcome Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns) {
+  AppendOutcome result = FlushMerged(shard, counter);
+  if (result != AppendOutcome::kOk || counter->Forgettable(now_ns)) return result;
   LimitPayload payload;
   payload.time_ns = now_ns;
   payload.kind = counter->kind;
@@ -178,7 +178,7 @@ Log::Result Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, i
   payload.name = counter->name();
   uint64_t ticket = 0;
   result = RecordChange(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
-  if (result == Log::Result::kOk) evicted_.fetch_add(1, std::memory_order_relaxed);
+  if (result == AppendOutcome::kOk) evicted_.fetch_add(1, std::memory_order_relaxed);
   return result;
 }
 

@@ -34,57 +34,57 @@ class Recorder {
   // Before the first call of anything else, if there is a log at all.
   void set_log(Log* log) { log_ = log; }
 
-  FLINT_CHECK_PATH Log::Result RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
-                                           uint64_t cost, uint64_t* ticket) {
+  FLINT_CHECK_PATH AppendOutcome RecordAllow(Keyspace::Shard& shard, Counter* counter,
+                                             int64_t now_ns, uint64_t cost, uint64_t* ticket) {
     PrepareAdmit(*counter->config, counter->state, now_ns);
     *ticket = 0;
     if (log_ != nullptr) {
       // What is about to be forgotten must be told of before what begins anew.
       if (!shard.merged.empty() && counter->Forgettable(now_ns)) {
-        const Log::Result flushed = FlushMerged(shard, counter);
-        if (flushed != Log::Result::kOk) return flushed;
+        const AppendOutcome flushed = FlushMerged(shard, counter);
+        if (flushed != AppendOutcome::kOk) return flushed;
       }
-      Log::Result result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
-      while (result == Log::Result::kNeedKey) {
+      AppendOutcome result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
+      while (result == AppendOutcome::kNeedKey) {
         result = BindKey(counter);
-        if (result == Log::Result::kOk) {
+        if (result == AppendOutcome::kOk) {
           result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
         }
       }
-      if (result != Log::Result::kOk) [[unlikely]]
+      if (result != AppendOutcome::kOk) [[unlikely]]
         return result;
     }
     keyspace_->Admitted(counter, now_ns, cost);
-    return Log::Result::kOk;
+    return AppendOutcome::kOk;
   }
   // All in one record; `one_key`: all of them are limits of one key.
-  Log::Result RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
-                             std::pmr::memory_resource* memory, uint64_t* ticket);
+  AppendOutcome RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
+                               std::pmr::memory_resource* memory, uint64_t* ticket);
   // With sync_denials like an admission. Otherwise it never fails and never waits: a denial that
   // the log has no room for is merged as well.
-  Log::Result RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                         uint64_t* ticket);
+  AppendOutcome RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
+                           uint64_t* ticket);
   // That a counter in use makes room for another key; who calls removes it then.
-  Log::Result RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns);
+  AppendOutcome RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns);
   // LIMIT_CONFIGURED, LIMIT_REMOVED or RESET; who calls makes the change then. Under the locks of
   // what is changed, so that whoever finds it changed also finds the ticket.
-  Log::Result RecordChange(RecordType type, std::string_view payload, uint64_t* ticket);
+  AppendOutcome RecordChange(RecordType type, std::string_view payload, uint64_t* ticket);
   // For who finds a limit as it should be: the ticket of the change that made it so, if it may not
   // be on disk yet, otherwise 0.
   uint64_t UnsyncedChange() const;
 
   // Appends what has been merged of a counter's denials, a shard's, or all there are.
-  Log::Result FlushMerged(Keyspace::Shard& shard, Counter* counter);
-  Log::Result FlushMerged(Keyspace::Shard& shard);
-  Log::Result FlushAllMerged();
+  AppendOutcome FlushMerged(Keyspace::Shard& shard, Counter* counter);
+  AppendOutcome FlushMerged(Keyspace::Shard& shard);
+  AppendOutcome FlushAllMerged();
 
   // Keys in use that made room for others.
   uint64_t evicted() const { return evicted_.load(std::memory_order_relaxed); }
 
  private:
-  Log::Result BindKey(Counter* counter);
-  Log::Result BindStale(std::span<const Claim> claims);
-  Log::Result AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket);
+  AppendOutcome BindKey(Counter* counter);
+  AppendOutcome BindStale(std::span<const Claim> claims);
+  AppendOutcome AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket);
   void MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny);
 
   Keyspace* const keyspace_;

@@ -11,7 +11,7 @@ constexpr size_t kKeysToChooseFrom = 16;
 }  // namespace
 
 Status RoomMaker::MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places,
-                           Log::Result* result) {
+                           AppendOutcome* result) {
   if (!places->possible()) return TableFull();
   bool missed = false;
   if (ForgetOne(no_wait, places, &missed)) return Status();
@@ -82,7 +82,7 @@ bool RoomMaker::ChooseVictim(bool no_wait, Victim* victim, bool* missed) {
 }
 
 // The place of the one that goes is handed on.
-Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, Log::Result* result) {
+Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, AppendOutcome* result) {
   bool missed = false;
   Victim victim;
   while (ChooseVictim(no_wait, &victim, &missed)) {
@@ -94,7 +94,7 @@ Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, Log::Result* res
     Counter* const counter = keyspace_->Find(shard, hash, victim.key, victim.name);
     if (counter == nullptr || !counter->ephemeral()) continue;
     *result = recorder_->RecordEviction(shard, counter, clock_->Now());
-    if (*result != Log::Result::kOk) return Status();
+    if (*result != AppendOutcome::kOk) return Status();
     places->TakeOver();
     keyspace_->RemoveExact(shard, counter);
     return Status();

@@ -34,7 +34,7 @@ class RoomMaker {
   // One more place than `places` holds. kBusy where it would wait for a lock, kWouldBlock where it
   // would evict and may not now. When the log does not take an eviction, `*result` says so and
   // nobody went: the caller waits for the log and asks again.
-  Status MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places, Log::Result* result);
+  Status MakeRoom(bool no_wait, bool may_evict, Keyspace::Places* places, AppendOutcome* result);
 
   // How many keys have been looked at for those that were refused or had to evict.
   uint64_t keys_looked_at() const { return keys_looked_at_.load(std::memory_order_relaxed); }
@@ -48,7 +48,7 @@ class RoomMaker {
   bool ForgetOne(bool no_wait, Keyspace::Places* places, bool* missed);
   Keyspace::Shard& NextShardToClear();
   bool ChooseVictim(bool no_wait, Victim* victim, bool* missed);
-  Status Evict(bool no_wait, Keyspace::Places* places, Log::Result* result);
+  Status Evict(bool no_wait, Keyspace::Places* places, AppendOutcome* result);
   Status TableFull() const;
 
   const Options options_;

@@ -144,7 +144,7 @@ bool TemplateSet::GoThroughChanges(Counter* counter) const {
       counter->parent()->counters.fetch_sub(1, std::memory_order_relaxed);
       counter->config = change.config;
       counter->parent()->counters.fetch_add(1, std::memory_order_relaxed);
-      counter->binding = Log::Binding{};
+      counter->binding = KeyBinding{};
     }
     if (several()) counter->plain = false;
   }

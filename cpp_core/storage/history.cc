@@ -76,38 +76,38 @@ Status OpenChain(Env* env, const std::string& directory, Readers* chain) {
 
 // ---- A page ------------------------------------------------------------------------------------
 
-// Room on a page, as events take it.
-struct Room {
+// PageSpace on a page, as events take it.
+struct PageSpace {
   size_t items;
   size_t text_bytes;
 
-  static Room Of(const HistoryEvent& event) {
-    Room room{event.items.size(), 0};
+  static PageSpace Of(const HistoryEvent& event) {
+    PageSpace space{event.items.size(), 0};
     for (const HistoryItem& item : event.items) {
-      room.text_bytes += item.key.size() + item.name.size();
+      space.text_bytes += item.key.size() + item.name.size();
     }
-    return room;
+    return space;
   }
-  bool Holds(const Room& other) const {
+  bool Holds(const PageSpace& other) const {
     return other.items <= items && other.text_bytes <= text_bytes;
   }
-  void Take(const Room& other) {
+  void Take(const PageSpace& other) {
     items -= other.items;
     text_bytes -= other.text_bytes;
   }
-  void GiveBack(const Room& other) {
+  void GiveBack(const PageSpace& other) {
     items += other.items;
     text_bytes += other.text_bytes;
   }
 };
 
-class PageReader {
+class PageFiller {
  public:
-  PageReader(const HistoryQuery& query, Readers segments, HistoryPage* page)
+  PageFiller(const HistoryQuery& query, Readers segments, HistoryPage* page)
       : query_(query),
         segments_(std::move(segments)),
         page_(page),
-        room_{query.capacity, query.text_bytes} {}
+        space_{query.capacity, query.text_bytes} {}
 
   Status OldestFirst();
   Status NewestFirst();
@@ -123,11 +123,11 @@ class PageReader {
   const HistoryQuery& query_;
   Readers segments_;
   HistoryPage* const page_;
-  Room room_;
+  PageSpace space_;
   Status too_large_;  // for an event that no page of this size holds
 };
 
-bool PageReader::Wanted(const HistoryEvent& event) const {
+bool PageFiller::Wanted(const HistoryEvent& event) const {
   if (event.at_ns < query_.since_ns || event.at_ns >= query_.until_ns) return false;
   if (!query_.has_key) return true;
   return std::any_of(event.items.begin(), event.items.end(), [&](const HistoryItem& item) {
@@ -135,14 +135,14 @@ bool PageReader::Wanted(const HistoryEvent& event) const {
   });
 }
 
-Status PageReader::TooSmall(const HistoryEvent& event) {
-  const Room room = Room::Of(event);
+Status PageFiller::TooSmall(const HistoryEvent& event) {
+  const PageSpace space = PageSpace::Of(event);
   return Status(Code::kInvalidArgument, "the next event needs room for " +
-                                            std::to_string(room.items) + " entries and " +
-                                            std::to_string(room.text_bytes) + " bytes of text");
+                                            std::to_string(space.items) + " entries and " +
+                                            std::to_string(space.text_bytes) + " bytes of text");
 }
 
-Status PageReader::OldestFirst() {
+Status PageFiller::OldestFirst() {
   size_t index = 0;
   while (index + 1 < segments_.size() && segments_[index + 1]->first_sequence() <= query_.cursor) {
     ++index;
@@ -157,11 +157,11 @@ Status PageReader::OldestFirst() {
       FLINT_RETURN_IF_ERROR(scanner.Next(&event, &found));
       if (!found) break;
       if (event.sequence < query_.cursor || !Wanted(event)) continue;
-      if (!room_.Holds(Room::Of(event))) {
+      if (!space_.Holds(PageSpace::Of(event))) {
         page_->next_cursor = event.sequence;
         return page_->events.empty() ? TooSmall(event) : Status();
       }
-      room_.Take(Room::Of(event));
+      space_.Take(PageSpace::Of(event));
       page_->events.push_back(std::move(event));
     }
     page_->next_cursor = std::max(page_->next_cursor, scanner.sequence() + 1);
@@ -171,7 +171,7 @@ Status PageReader::OldestFirst() {
 }
 
 // The last events of one segment that fit, newest first.
-Status PageReader::Newest(size_t index, bool* full) {
+Status PageFiller::Newest(size_t index, bool* full) {
   SegmentScanner scanner(segments_[index].get(), EndOf(index));
   FLINT_RETURN_IF_ERROR(scanner.Begin());
   std::deque<HistoryEvent> last;
@@ -181,14 +181,14 @@ Status PageReader::Newest(size_t index, bool* full) {
     FLINT_RETURN_IF_ERROR(scanner.Next(&event, &found));
     if (!found || (query_.cursor != 0 && event.sequence >= query_.cursor)) break;
     if (!Wanted(event)) continue;
-    const Room needed = Room::Of(event);
-    while (!room_.Holds(needed) && !last.empty()) {
+    const PageSpace needed = PageSpace::Of(event);
+    while (!space_.Holds(needed) && !last.empty()) {
       *full = true;
-      room_.GiveBack(Room::Of(last.front()));
+      space_.GiveBack(PageSpace::Of(last.front()));
       last.pop_front();
     }
-    if (room_.Holds(needed)) {
-      room_.Take(needed);
+    if (space_.Holds(needed)) {
+      space_.Take(needed);
       last.push_back(std::move(event));
       continue;
     }
@@ -201,7 +201,7 @@ Status PageReader::Newest(size_t index, bool* full) {
   return Status();
 }
 
-Status PageReader::NewestFirst() {
+Status PageFiller::NewestFirst() {
   const uint64_t first = segments_.front()->first_sequence();
   bool full = false;
   for (size_t index = segments_.size(); index-- > 0 && !full;) {
@@ -226,7 +226,7 @@ Status ReadPage(Env* env, const std::string& directory, const HistoryQuery& quer
                                           " is not kept any more; the cursor is " +
                                           std::to_string(query.cursor));
   }
-  PageReader reader(query, std::move(segments), page);
+  PageFiller reader(query, std::move(segments), page);
   return query.newest_first ? reader.NewestFirst() : reader.OldestFirst();
 }
 

@@ -379,7 +379,7 @@ Status Writer::Finish() {
 // ---- Converting --------------------------------------------------------------------------------
 
 // What a directory holds under the names that both formats use.
-struct Found {
+struct FoundFiles {
   std::unique_ptr<File> log;
   std::unique_ptr<File> snapshot;
   uint64_t log_bytes = 0;
@@ -394,7 +394,7 @@ Status OpenIfExists(Env* env, const std::string& path, std::unique_ptr<File>* fi
   return exists ? env->OpenFile(path, OpenMode::kRead, file) : Status();
 }
 
-Status Look(Env* env, const std::string& directory, Found* found) {
+Status Look(Env* env, const std::string& directory, FoundFiles* found) {
   FLINT_RETURN_IF_ERROR(OpenIfExists(env, directory + "/" + kLogName, &found->log));
   FLINT_RETURN_IF_ERROR(OpenIfExists(env, directory + "/" + kSnapshotName, &found->snapshot));
   size_t got = 0;
@@ -418,7 +418,7 @@ Status Look(Env* env, const std::string& directory, Found* found) {
 
 // A log that begins with a brace is one of those versions'. An empty or zeroed one may be (a crash
 // leaves it), but also today's that was damaged, so nothing else of today's may be there.
-bool IsLegacy(const Found& found) {
+bool IsLegacy(const FoundFiles& found) {
   if (found.log != nullptr && found.first == '{') return true;
   const bool no_log = found.log == nullptr || found.log_bytes == 0 || found.first == '\0';
   return no_log && !found.others && !found.snapshot_today &&
@@ -426,7 +426,7 @@ bool IsLegacy(const Found& found) {
 }
 
 // A conversion that was interrupted behind its commit has left the old snapshot under both names.
-Status RemoveKeptSnapshot(Env* env, const std::string& directory, const Found& found) {
+Status RemoveKeptSnapshot(Env* env, const std::string& directory, const FoundFiles& found) {
   if (found.snapshot == nullptr || found.snapshot_today) return Status();
   std::unique_ptr<File> kept;
   FLINT_RETURN_IF_ERROR(OpenIfExists(env, directory + "/" + kOldSnapshotName, &kept));
@@ -446,7 +446,7 @@ Status RemoveKeptSnapshot(Env* env, const std::string& directory, const Found& f
   return env->SyncDirectory(directory);
 }
 
-Status Write(Env* env, const std::string& directory, Found* found, LegacyReport* report) {
+Status Write(Env* env, const std::string& directory, FoundFiles* found, LegacyReport* report) {
   SegmentHeader header;
   header.number = 1;
   header.epoch = 1;
@@ -492,7 +492,7 @@ Status KeepUnder(Env* env, const std::string& directory, const char* name, const
 }  // namespace
 
 Status ConvertLegacy(Env* env, const std::string& directory, LegacyReport* report) {
-  Found found;
+  FoundFiles found;
   FLINT_RETURN_IF_ERROR(Look(env, directory, &found));
   if (!IsLegacy(found)) return RemoveKeptSnapshot(env, directory, found);
   if (found.snapshot_today || found.others) {

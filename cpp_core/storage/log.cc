@@ -4,7 +4,7 @@
 
 namespace flint {
 
-Log::Log(Env* env, std::string directory, const LogOptions& options, EngineClock* clock,
+Log::Log(Env* env, const std::string& directory, const LogOptions& options, EngineClock* clock,
          ResumePoint resume, LogObserver* observer)
     : appender_(options, clock, &wakeup_, std::move(resume)),
       syncer_(directory, &appender_, &wakeup_, observer, appender_.head()),

@@ -41,13 +41,6 @@ namespace flint {
 // waits and makes no system call (but may wake the background thread, once per batch or idle time).
 class Log {
  public:
-  using Options = LogOptions;
-  using Segment = LogSegment;
-  using Start = ResumePoint;
-  using Binding = KeyBinding;
-  using Share = KeyShare;
-  using Result = AppendOutcome;
-
   struct Counts {
     uint64_t sequence = 0;
     uint64_t appended = 0;
@@ -55,7 +48,7 @@ class Log {
     uint64_t syncs = 0;
   };
 
-  Log(Env* env, std::string directory, const LogOptions& options, EngineClock* clock,
+  Log(Env* env, const std::string& directory, const LogOptions& options, EngineClock* clock,
       ResumePoint resume, LogObserver* observer);
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;

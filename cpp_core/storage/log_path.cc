@@ -23,14 +23,14 @@ Status ExplainForeignLog(Env* env, const std::string& directory, const Status& s
   return status;
 }
 
-struct Found {
+struct FoundSegments {
   Readers readers;                // by number, oldest first
   std::vector<uint64_t> numbers;  // theirs, also of those that have been taken out
   bool has_log_name = false;
 };
 
 Status OpenAll(Env* env, const std::string& directory, bool rotated_only, LogPath* path,
-               Found* found) {
+               FoundSegments* found) {
   std::vector<std::string> names;
   FLINT_RETURN_IF_ERROR(env->List(directory, &names));
   for (const std::string& name : names) {
@@ -107,7 +107,7 @@ Status Choose(SegmentReader* a, SegmentReader* b, bool* take_b, bool* whole) {
 }
 
 // A crash between linking and renaming leaves two names for one segment, and people make copies.
-Status DropCopies(Found* found, LogPath* path) {
+Status DropCopies(FoundSegments* found, LogPath* path) {
   Readers readers = std::move(found->readers);
   found->readers.clear();
   const auto final_name = [](const SegmentReader& reader) {
@@ -144,7 +144,7 @@ Status DropCopies(Found* found, LogPath* path) {
 
 // ---- The path ----------------------------------------------------------------------------------
 
-Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) {
+Status CheckIdentity(const FoundSegments& found, const Covered& covered, LogPath* path) {
   if (covered.present) path->directory_id = covered.directory_id;
   if (!covered.present && !found.readers.empty()) {
     path->directory_id = found.readers.front()->header().directory_id;
@@ -161,7 +161,7 @@ Status CheckIdentity(const Found& found, const Covered& covered, LogPath* path) 
 }
 
 // Moves the segment that START names out of `found`; null when it is not there.
-std::unique_ptr<SegmentReader> TakePrevious(const SegmentReader& reader, Found* found) {
+std::unique_ptr<SegmentReader> TakePrevious(const SegmentReader& reader, FoundSegments* found) {
   const StartPayload& start = reader.start();
   const std::vector<uint64_t>& numbers = found->numbers;
   auto at = std::lower_bound(numbers.begin(), numbers.end(), start.previous_segment);
@@ -193,7 +193,7 @@ Status MissingLog(const std::string& directory, const char* how) {
 // Where there is no flint.aof, a rotation or a repair of names must have been interrupted: else it
 // was the newest segment that had that name.
 Status CheckNewestIsThere(const std::string& directory, const SegmentReader& newest,
-                          const Found& found) {
+                          const FoundSegments& found) {
   if (found.has_log_name || newest.name() != RotatedSegmentName(newest.first_sequence())) {
     return Status();
   }
@@ -206,7 +206,7 @@ Status CheckNewestIsThere(const std::string& directory, const SegmentReader& new
 }
 
 // From the newest segment back to the one in which the snapshot ends.
-Status TakeSegments(const std::string& directory, const Covered& covered, Found* found,
+Status TakeSegments(const std::string& directory, const Covered& covered, FoundSegments* found,
                     LogPath* path) {
   Readers& segments = path->segments;  // newest first, until all are there
   while (true) {
@@ -227,7 +227,7 @@ Status TakeSegments(const std::string& directory, const Covered& covered, Found*
   return CheckJoin(*segments.front(), covered);
 }
 
-void TakeHistory(Found* found, LogPath* path) {
+void TakeHistory(FoundSegments* found, LogPath* path) {
   for (const SegmentReader* oldest = path->segments.front().get(); oldest != nullptr;) {
     std::unique_ptr<SegmentReader> previous = TakePrevious(*oldest, found);
     oldest = previous.get();
@@ -264,7 +264,7 @@ void SortTheRest(Readers* readers, LogPath* path) {
 
 Status FindLogPath(Env* env, const std::string& directory, const Covered& covered,
                    uint64_t last_segment, LogPath* path) {
-  Found found;
+  FoundSegments found;
   const bool rotated_only = last_segment != UINT64_MAX;
   path->bounded = rotated_only;
   FLINT_RETURN_IF_ERROR(OpenAll(env, directory, rotated_only, path, &found));

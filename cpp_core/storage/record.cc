@@ -19,7 +19,7 @@ void PutPair(FixedPayload* to, const ClockPair& pair) {
   Put64(to, static_cast<uint64_t>(pair.wall_ns));
 }
 
-bool GetPair(Reader* reader, ClockPair* pair) {
+bool GetPair(ByteReader* reader, ClockPair* pair) {
   return reader->GetI64(&pair->engine_ns) && reader->GetI64(&pair->boot_ns) &&
          reader->GetI64(&pair->wall_ns);
 }
@@ -31,7 +31,7 @@ void PutConfig(std::string* to, const LimitConfig& config) {
   Put8(to, static_cast<uint8_t>(config.algorithm));
 }
 
-bool GetConfig(Reader* reader, LimitConfig* config) {
+bool GetConfig(ByteReader* reader, LimitConfig* config) {
   uint64_t rate;
   uint64_t per_ns;
   uint64_t burst;
@@ -51,14 +51,14 @@ void PutName(std::string* to, std::string_view name, const LimitConfig& config) 
 }
 
 // What a bit means that this version does not know cannot be left out of account.
-bool GetName(Reader* reader, uint8_t* bytes, LimitConfig* config) {
+bool GetName(ByteReader* reader, uint8_t* bytes, LimitConfig* config) {
   uint8_t bits;
   if (!reader->GetU8(bytes) || !reader->GetU8(&bits) || (bits & ~kNameStack) != 0) return false;
   config->stack = bits != 0;
   return true;
 }
 
-bool GetKind(Reader* reader, LimitKind* kind) {
+bool GetKind(ByteReader* reader, LimitKind* kind) {
   uint8_t value;
   if (!reader->GetU8(&value) || value > static_cast<uint8_t>(LimitKind::kInline)) return false;
   *kind = static_cast<LimitKind>(value);
@@ -109,7 +109,7 @@ FixedPayload Encode(const StartPayload& start) {
 }
 
 bool Decode(std::string_view payload, StartPayload* start) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   return reader.GetU64(&start->position) && reader.GetU64(&start->previous_segment) &&
          reader.GetU64(&start->previous_generation) && reader.GetU32(&start->previous_crc);
 }
@@ -122,7 +122,7 @@ FixedPayload Encode(const FooterPayload& footer) {
 }
 
 bool Decode(std::string_view payload, FooterPayload* footer) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   return reader.GetU64(&footer->next_generation) && reader.GetU64(&footer->next_segment);
 }
 
@@ -139,7 +139,7 @@ FixedPayload Encode(const SealPayload& seal) {
 }
 
 bool Decode(std::string_view payload, SealPayload* seal) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   uint32_t crc;
   return reader.GetU64(&seal->generation) && reader.GetU64(&seal->begin) &&
          reader.GetU64(&seal->end) && reader.CopyBytes(seal->digest.size(), seal->digest.data()) &&
@@ -156,7 +156,7 @@ FixedPayload Encode(const ClockPayload& clock) {
 }
 
 bool Decode(std::string_view payload, ClockPayload* clock) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   clock->floor_ns = 0;
   return GetPair(&reader, &clock->clock) &&
          reader.CopyBytes(clock->boot.size(), clock->boot.data()) &&
@@ -175,7 +175,7 @@ std::string Encode(const DenyPayload& deny) {
 }
 
 bool Decode(std::string_view payload, DenyPayload* deny) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   if (!reader.GetI64(&deny->time_ns) || !reader.GetU64(&deny->cost)) return false;
   deny->count = 1;
   deny->first_ns = deny->time_ns;
@@ -197,7 +197,7 @@ std::string Encode(const KeyPayload& key) {
 }
 
 bool Decode(std::string_view payload, KeyPayload* key) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   uint8_t name_bytes;
   uint32_t zero32;
   uint32_t size;
@@ -222,7 +222,7 @@ std::string EncodeConfigured(const LimitPayload& limit) {
 }
 
 bool DecodeConfigured(std::string_view payload, LimitPayload* limit) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   uint8_t name_bytes;
   uint32_t size;
   return reader.GetI64(&limit->time_ns) && GetConfig(&reader, &limit->config) &&
@@ -244,7 +244,7 @@ std::string EncodeKeyed(const LimitPayload& limit) {
 }
 
 bool DecodeKeyed(std::string_view payload, LimitPayload* limit) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   uint8_t zero8;
   uint8_t name_bytes;
   uint32_t size;
@@ -267,7 +267,7 @@ void EncodeAllowAllItem(char* payload, uint32_t index, const AllowAllItem& item)
 }
 
 AllowAllReader::AllowAllReader(std::string_view payload) : payload_(payload) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   uint32_t zero;
   if (!reader.GetI64(&time_ns_) || !reader.GetU32(&count_) || !reader.GetU32(&zero)) return;
   valid_ = reader.remaining() >= uint64_t{count_} * 16;

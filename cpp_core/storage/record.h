@@ -213,7 +213,7 @@ bool Decode(std::string_view payload, KeyPayload* key);
 bool DecodeConfigured(std::string_view payload, LimitPayload* limit);
 bool DecodeKeyed(std::string_view payload, LimitPayload* limit);
 inline bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost) {
-  Reader reader(payload);
+  ByteReader reader(payload);
   return reader.GetI64(time_ns) && reader.GetU64(cost) && *cost >= 1;
 }
 

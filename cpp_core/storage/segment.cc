@@ -44,7 +44,7 @@ Status DecodeSegmentHeader(std::string_view bytes, const std::string& name, Segm
   if (!own_magic && !bytes.starts_with(kAnyMagic)) {
     return damaged("this is not a log segment of this version of Flint");
   }
-  Reader reader(bytes.substr(kMagicBytes));
+  ByteReader reader(bytes.substr(kMagicBytes));
   uint32_t version = 0;
   uint32_t header_bytes = 0;
   Features& features = header->features;
