@@ -392,6 +392,32 @@ TEST_F(MaxReplay, IsNotWaitedForWithNoWait) {
   machine_.Close();
 }
 
+// Opening goes on in a segment that holds what is older than the opening: a compaction that does
+// not cover it must keep what its records go on from.
+TEST(Compaction, BehindAnOpeningForgetsNothingThatIsInUse) {
+  Machine machine(false);
+  OpenSmall(&machine);
+  const LimitConfig config = Config(Algorithm::kTokenBucket, 10, 10 * kSecondNs);
+  ASSERT_TRUE(Configure(machine.engine.get(), "t:", config, LimitKind::kTemplate).ok());
+  EXPECT_TRUE(Allowed(machine.engine.get(), "t:x", 10));
+  machine.env->InjectFault(NoSnapshot());
+  Rotate(&machine, 70);
+  machine.clock->AdvanceNs(9 * kSecondNs);
+  EXPECT_TRUE(Allowed(machine.engine.get(), "t:x"));
+  machine.Close();
+  machine.env->ClearFault();
+  machine.clock->AdvanceNs(kSecondNs + kSecondNs / 2);
+  machine.Open();
+  const std::string state = DescribeAll(machine.engine.get(), true);
+  EXPECT_EQ(StatusOf(machine.engine.get(), "t:x").remaining, 9u);
+  machine.Close();
+  EXPECT_TRUE(HasFile(machine, "flint.snapshot"));
+  machine.Open();
+  EXPECT_EQ(DescribeAll(machine.engine.get(), true), state);
+  EXPECT_EQ(StatusOf(machine.engine.get(), "t:x").remaining, 9u);
+  machine.Close();
+}
+
 TEST(History, ThatCannotBeRemovedIsKeptAndTriedAgain) {
   Machine machine(false);
   machine.history_max_bytes = 0;

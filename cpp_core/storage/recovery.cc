@@ -1,6 +1,7 @@
 #include "storage/recovery.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "storage/file_names.h"
 #include "storage/take_over.h"
@@ -88,7 +89,15 @@ Status Recovery::RefuseRemains() const {
 Status Recovery::Observe(const Record& record) {
   tail_.append(record.bytes);
   if (!UpdateClock(record, &report_.clock)) return stream_->DamageHere("an unreadable clock");
-  if (record.type == RecordType::kStart) largest_id_ = 0;
+  if (record.type == RecordType::kStart) {
+    largest_id_ = 0;
+    floor_ns_ = 0;
+    clock_due_ = true;
+  }
+  // Later ones may be those of openings that went on in the segment.
+  if (record.type == RecordType::kClock && std::exchange(clock_due_, false)) {
+    floor_ns_ = report_.clock.floor_ns;
+  }
   if (record.type == RecordType::kKey) largest_id_ = std::max(largest_id_, record.id);
   SealPayload seal;
   const bool sealed = record.type == RecordType::kSeal && Decode(record.payload, &seal);
@@ -150,6 +159,7 @@ Status Recovery::GoOn(const LogOptions& options, const ClockPayload& clock, Resu
   tail.sequence = stream_->sequence();
   tail.crc = stream_->crc();
   tail.largest_id = largest_id_;
+  tail.floor_ns = floor_ns_;
   tail.on_disk_to = on_disk_to_;
   tail.records = std::string_view(tail_).substr(tail_begin_);
   tail.torn_bytes = report_.torn_bytes;

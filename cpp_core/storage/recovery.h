@@ -86,6 +86,8 @@ class Recovery {
   std::string tail_;         // the records from there on
   size_t tail_begin_ = 0;    // what is before that is forgotten
   uint32_t largest_id_ = 0;  // in the last segment
+  int64_t floor_ns_ = 0;     // that nothing in the last segment is earlier than; 0: not known
+  bool clock_due_ = false;   // the CLOCK behind its START
 };
 
 }  // namespace flint

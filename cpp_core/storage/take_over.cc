@@ -218,7 +218,7 @@ Status TakeOver::WriteNewest(const LogTail& tail, ResumePoint* start) {
   segment->header = newest().header();
   segment->start = newest().start().position;
   segment->first_sequence = newest().first_sequence();
-  segment->floor_ns = clock_.floor_ns;
+  segment->floor_ns = tail.floor_ns;
   FLINT_RETURN_IF_ERROR(
       env_->OpenFile(PathOf(newest().name()), OpenMode::kReadWrite, &segment->file));
   start->segment = segment;

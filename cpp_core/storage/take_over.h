@@ -19,6 +19,7 @@ struct LogTail {
   uint64_t sequence = 0;  // of the last record
   uint32_t crc = 0;       // that the next one continues
   uint32_t largest_id = 0;
+  int64_t floor_ns = 0;  // of the newest segment
   uint64_t on_disk_to = 0;
   std::string_view records;  // from there to the end
   uint64_t torn_bytes = 0;   // behind the end
