@@ -6,12 +6,12 @@ from typing_extensions import disjoint_base
 
 from flint._local.options import Options
 from flint._surface.arguments import Duration
+from flint._surface.rate import LimitDict, RateLike
 from flint._surface.types import (
     Algorithm,
     CheckAllDict,
     InfoDict,
     Item,
-    LimitDict,
     StatusDict,
     Sync,
     Total,
@@ -23,6 +23,7 @@ gil_table: Final[dict[str, Literal["HELD", "HELD_FIRST", "RELEASED"]]]
 def examine(path: str, /) -> dict[str, Any]: ...
 def set_errors(errors: ModuleType, /) -> None: ...
 def set_per_to_ns(function: Callable[[Duration], int], /) -> None: ...
+def set_read_limit(function: Callable[..., object], /) -> None: ...
 
 @disjoint_base
 class LimiterBase:
@@ -42,6 +43,7 @@ class LimiterBase:
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> bool: ...
     def check(
         self,
@@ -52,6 +54,7 @@ class LimiterBase:
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> Result: ...
     def peek(
         self,
@@ -62,6 +65,7 @@ class LimiterBase:
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> Result: ...
     def allow_all(self, items: Iterable[Item]) -> bool: ...
     def check_all(self, items: Iterable[Item]) -> CheckAllDict: ...
@@ -101,7 +105,7 @@ class LimiterBase:
         if_absent: bool,
         /,
     ) -> None: ...
-    def _list(self, counters: bool, /) -> list[StatusDict]: ...
+    def _list(self, counters: bool | None, /) -> list[StatusDict]: ...
     def _history(
         self,
         key: str | None,
@@ -122,6 +126,7 @@ class LimiterBase:
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> tuple[Result, int] | None: ...
     def _refuse_now(
         self,
@@ -132,6 +137,7 @@ class LimiterBase:
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> tuple[Result, int] | None: ...
     def _check_all_now(self, items: Iterable[Item], /) -> tuple[CheckAllDict, int] | None: ...
     def _durable(self, ticket: int, wait: bool, /) -> bool: ...

@@ -4,6 +4,7 @@ loaded, and `flint version` asks for nothing."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 try:
     from flint._native import Result
@@ -18,6 +19,9 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from None
 
+from flint._places import connect
+from flint._surface.protocol import AnyLimiter
+from flint._surface.rate import LimitDict
 from flint._surface.types import (
     Algorithm,
     CheckAllDict,
@@ -30,7 +34,6 @@ from flint._surface.types import (
     Item,
     ItemDict,
     ItemResultDict,
-    LimitDict,
     Mapped,
     OnError,
     StatusDict,
@@ -40,6 +43,7 @@ from flint._surface.types import (
 )
 from flint.errors import (
     ClosedError,
+    ConfigError,
     CorruptionError,
     DiskFullError,
     FlintConnectionError,
@@ -53,6 +57,7 @@ from flint.errors import (
     LockedError,
     NotConfiguredError,
     PoisonedError,
+    RateError,
     RateLimitExceeded,
     ReadOnlyError,
     TableFullError,
@@ -60,11 +65,16 @@ from flint.errors import (
 )
 from flint.limiter import Limiter, doctor
 
+if TYPE_CHECKING:
+    from flint.config import from_config
+
 __all__ = [
     "Algorithm",
+    "AnyLimiter",
     "CheckAllDict",
     "CheckResult",
     "ClosedError",
+    "ConfigError",
     "CorruptionError",
     "DamageDict",
     "DiskFullError",
@@ -91,6 +101,7 @@ __all__ = [
     "NotConfiguredError",
     "OnError",
     "PoisonedError",
+    "RateError",
     "RateLimitExceeded",
     "ReadOnlyError",
     "Result",
@@ -102,7 +113,9 @@ __all__ = [
     "UnsupportedError",
     "WhenFull",
     "__version__",
+    "connect",
     "doctor",
+    "from_config",
     "get_include",
     "get_library_dir",
 ]
@@ -110,6 +123,14 @@ __all__ = [
 # Their names in Flint 0.2.
 CheckResult = Result
 SharedCheckResult = Result
+
+
+def __getattr__(name: str) -> object:
+    if name == "from_config":  # who has no file loads no reader of one
+        from flint.config import from_config
+
+        return from_config
+    raise AttributeError(f"module 'flint._public' has no attribute {name!r}")
 
 
 def get_include() -> str:

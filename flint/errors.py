@@ -11,6 +11,7 @@ from flint import _native
 
 __all__ = [
     "ClosedError",
+    "ConfigError",
     "CorruptionError",
     "DiskFullError",
     "FlintConnectionError",
@@ -24,6 +25,7 @@ __all__ = [
     "LockedError",
     "NotConfiguredError",
     "PoisonedError",
+    "RateError",
     "RateLimitExceeded",
     "ReadOnlyError",
     "TableFullError",
@@ -101,6 +103,34 @@ class TableFullError(FlintError):
 
 class ReadOnlyError(FlintError):
     """The limiter was opened by `Limiter.open_readonly`, and the call would change something."""
+
+
+class RateError(FlintError, ValueError):
+    """A rate string cannot be read. `text` is the string and `position` the index of the character
+    that is wrong; the message shows both."""
+
+    def __init__(self, message: str, text: str = "", position: int = 0) -> None:
+        super().__init__(message, text, position)
+        self.text = text
+        self.position = position
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigError(FlintError, ValueError):
+    """The configuration file says something that cannot be. `path`, `line` (from 1; 0 where it is
+    about the file as a whole) and `key` ("limits.user:*") tell where."""
+
+    def __init__(self, message: str, path: str = "", line: int = 0, key: str = "") -> None:
+        super().__init__(message, path, line, key)
+        self.path = path
+        self.line = line
+        self.key = key
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}: " if self.line else f"{self.path}: " if self.path else ""
+        return f"{where}{self.args[0]}"
 
 
 class FlintServerError(FlintError, RuntimeError):

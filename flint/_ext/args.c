@@ -217,3 +217,15 @@ bool args_inline(ModuleState* state, PyObject* const* values, flint_limiter_conf
   Py_DECREF(per_ns);
   return ok;
 }
+
+bool args_rate(ModuleState* state, PyObject* values, flint_limiter_config* config) {
+  PyObject* numbers[4];
+  if (PyTuple_Size(values) != 4) {
+    PyErr_SetString(PyExc_TypeError, "a limit was read as a tuple that is none");
+    return false;
+  }
+  for (int i = 0; i < 4; i++) numbers[i] = PyTuple_GetItem(values, i);
+  memset(config, 0, sizeof *config);
+  config->struct_size = sizeof *config;
+  return config_numbers(state, numbers, config);
+}

@@ -147,14 +147,43 @@ typedef struct {
   Py_ssize_t size;
   uint64_t cost;
   const flint_limiter_config* config; /* &storage or NULL */
+  PyObject* several;                  /* more limits than one that the check carries, or NULL */
   flint_limiter_config storage;
 } Request;
 
-static bool request_read_slowly(ModuleState* state, const char* function, PyObject* const* args,
+static PyObject* or_none(PyObject* value) { return value == NULL ? Py_None : value; }
+
+/* The limit that a check carries in words: `limit`, and rate, per, burst and algorithm beside it.
+ */
+static bool request_read_limit(LimiterObject* self, PyObject* limit, PyObject* const* values,
+                               Request* request) {
+  if (or_none(values[0]) != Py_None || or_none(values[1]) != Py_None) {
+    PyErr_SetString(PyExc_TypeError, "limit says the rate and the period; leave rate and per out");
+    return false;
+  }
+  PyObject* read = PyObject_CallFunctionObjArgs(self->state->read_limit, (PyObject*)self, limit,
+                                                or_none(values[2]), or_none(values[3]), NULL);
+  if (read == NULL) return false;
+  if (!PyTuple_Check(read)) {
+    request->several = read;
+    return true;
+  }
+  bool ok = args_rate(self->state, read, &request->storage);
+  Py_DECREF(read);
+  request->config = &request->storage;
+  return ok;
+}
+
+static bool request_read_slowly(LimiterObject* self, const char* function, PyObject* const* args,
                                 Py_ssize_t given, PyObject* keywords, Request* request) {
+  ModuleState* state = self->state;
   const Signature signature = {
-      function, 6, 2, 1, {NAME_key, NAME_cost, NAME_rate, NAME_per, NAME_burst, NAME_algorithm}};
-  PyObject* values[6];
+      function,
+      7,
+      2,
+      1,
+      {NAME_key, NAME_cost, NAME_rate, NAME_per, NAME_burst, NAME_algorithm, NAME_limit}};
+  PyObject* values[7];
   bool has_config;
   if (!args_parse(state, &signature, args, given, keywords, values)) return false;
   request->key_object = values[0];
@@ -162,22 +191,34 @@ static bool request_read_slowly(ModuleState* state, const char* function, PyObje
       !args_quantity("cost", values[1], 1, FLINT_MAX_QUANTITY, &request->cost)) {
     return false;
   }
+  if (!args_text("key", request->key_object, &request->key, &request->size)) return false;
+  if (or_none(values[6]) != Py_None) {
+    return request_read_limit(self, values[6], values + 2, request);
+  }
   if (!args_inline(state, values + 2, &request->storage, &has_config)) return false;
   if (has_config) request->config = &request->storage;
-  return args_text("key", request->key_object, &request->key, &request->size);
+  return true;
 }
 
-static inline bool request_read(ModuleState* state, const char* function, PyObject* const* args,
+static inline bool request_read(LimiterObject* self, const char* function, PyObject* const* args,
                                 Py_ssize_t given, PyObject* keywords, Request* request) {
   request->cost = 1;
   request->config = NULL;
+  request->several = NULL;
   if (given == 1 && keywords == NULL && PyUnicode_Check(args[0])) {
     request->key_object = args[0];
     request->key = PyUnicode_AsUTF8AndSize(args[0], &request->size);
     if (request->key != NULL) return true;
     PyErr_Clear(); /* the other way makes a better error of it */
   }
-  return request_read_slowly(state, function, args, given, keywords, request);
+  return request_read_slowly(self, function, args, given, keywords, request);
+}
+
+/* Several limits that go with a check are for the surface to decide, by calls of one key each. */
+static PyObject* decide_several(LimiterObject* self, const char* function, Request* request) {
+  return PyObject_CallMethod((PyObject*)self, "_decide_several", "sOKN", function,
+                             request->key_object, (unsigned long long)request->cost,
+                             request->several);
 }
 
 /* Room for what each limit says, of which only the first size is read. */
@@ -227,7 +268,8 @@ static PyObject* limiter_allow(PyObject* op, PyObject* const* args, Py_ssize_t g
                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Request request;
-  if (!request_read(self->state, "allow", args, given, keywords, &request)) return NULL;
+  if (!request_read(self, "allow", args, given, keywords, &request)) return NULL;
+  if (request.several != NULL) return decide_several(self, "allow", &request);
   flint_limiter_result result;
   flint_limiter_error error;
   error_init(&error);
@@ -243,7 +285,8 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Request request;
-  if (!request_read(self->state, "check", args, given, keywords, &request)) return NULL;
+  if (!request_read(self, "check", args, given, keywords, &request)) return NULL;
+  if (request.several != NULL) return decide_several(self, "check", &request);
   ResultObject* result = result_new(self->state, request.key_object);
   LimitResults limits;
   if (result == NULL) return NULL;
@@ -261,7 +304,8 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
 static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t flags,
                             PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
   Request request;
-  if (!request_read(self->state, function, args, given, keywords, &request)) return NULL;
+  if (!request_read(self, function, args, given, keywords, &request)) return NULL;
+  if (request.several != NULL) return decide_several(self, function, &request);
   ResultObject* result = result_new(self->state, request.key_object);
   LimitResults limits;
   if (result == NULL) return NULL;
@@ -301,7 +345,8 @@ static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t gi
                               PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Request request;
-  if (!request_read(self->state, "peek", args, given, keywords, &request)) return NULL;
+  if (!request_read(self, "peek", args, given, keywords, &request)) return NULL;
+  if (request.several != NULL) return decide_several(self, "peek", &request);
   ResultObject* result = result_new(self->state, request.key_object);
   LimitResults limits;
   if (result == NULL) return NULL;

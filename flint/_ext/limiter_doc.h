@@ -2,8 +2,9 @@
 #ifndef FLINT_EXT_LIMITER_DOC_H
 #define FLINT_EXT_LIMITER_DOC_H
 
-#define DECIDE_SIGNATURE \
-  "($self, /, key, cost=1, *, rate=None, per=None, burst=None, algorithm=None)\n--\n\n"
+#define DECIDE_SIGNATURE                                                         \
+  "($self, /, key, cost=1, *, rate=None, per=None, burst=None, algorithm=None, " \
+  "limit=None)\n--\n\n"
 
 #define ALLOW_DOC                                                                               \
   "allow" DECIDE_SIGNATURE                                                                      \
@@ -20,6 +21,8 @@
   "\n"                                                                                            \
   "rate and per (with burst and algorithm if wanted) carry a limit along: it is configured if\n"  \
   "key has none and forgotten when nothing is used any more. They are as for Limiter.limit.\n"    \
+  "limit says the same in words, '10/minute', or several limits, '5/minute; 100/hour', which\n"   \
+  "are decided together: all count or none (flint.rates).\n"                                      \
   "\n"                                                                                            \
   "Raises NotConfiguredError if neither a limit nor a template covers key, TypeError or\n"        \
   "ValueError for a bad argument (nothing is counted), DiskFullError, PoisonedError,\n"           \

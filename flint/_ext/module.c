@@ -56,6 +56,12 @@ static PyObject* set_per_to_ns(PyObject* module, PyObject* function) {
   Py_RETURN_NONE;
 }
 
+/* set_read_limit(function): it reads the `limit` that a check carries along in words. */
+static PyObject* set_read_limit(PyObject* module, PyObject* function) {
+  replace(&state_of(module)->read_limit, Py_NewRef(function));
+  Py_RETURN_NONE;
+}
+
 /* gil_table: what each call into the library does with Python's lock, for the tests. */
 static bool add_gil_table(PyObject* module) {
 #define FLINT_GIL_FORMAT(function, use) "ss"
@@ -87,6 +93,7 @@ static int module_traverse(PyObject* module, visitproc visit, void* arg) {
   Py_VISIT(state->clock_type);
   for (int i = 0; i < FLINT_ERROR_CODES; i++) Py_VISIT(state->errors[i]);
   Py_VISIT(state->per_to_ns);
+  Py_VISIT(state->read_limit);
   return 0;
 }
 
@@ -99,6 +106,7 @@ static int module_clear(PyObject* module) {
   for (int i = 0; i <= FLINT_ALGORITHMS; i++) Py_CLEAR(state->algorithms[i]);
   for (int i = 0; i < FLINT_ERROR_CODES; i++) Py_CLEAR(state->errors[i]);
   Py_CLEAR(state->per_to_ns);
+  Py_CLEAR(state->read_limit);
   return 0;
 }
 
@@ -121,6 +129,12 @@ static PyMethodDef module_methods[] = {
     {"set_per_to_ns", set_per_to_ns, METH_O,
      "set_per_to_ns($module, function, /)\n--\n\n"
      "Read the per of limits by a function that returns nanoseconds."},
+    {"set_read_limit", set_read_limit, METH_O,
+     "set_read_limit($module, function, /)\n--\n\n"
+     "Read the limit of a check by a function of the limiter, the limit, burst and algorithm, "
+     "which\n"
+     "returns (rate, per_ns, burst, algorithm), or another object for the limiter's\n"
+     "_decide_several."},
     {NULL, NULL, 0, NULL},
 };
 

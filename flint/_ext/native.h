@@ -103,6 +103,7 @@ typedef struct {
   PyObject* algorithms[FLINT_ALGORITHMS + 1]; /* by the header's constants; [0] is NULL */
   PyObject* errors[FLINT_ERROR_CODES];        /* by status code; NULL where there is no class */
   PyObject* per_to_ns;                        /* what set_per_to_ns was given, or NULL */
+  PyObject* read_limit;                       /* what set_read_limit was given, or NULL */
 } ModuleState;
 
 /* ---- Objects ------------------------------------------------------------------------------- */
@@ -192,7 +193,7 @@ void error_prefix(const char* list, Py_ssize_t index);
 
 /* ---- args.c -------------------------------------------------------------------------------- */
 
-#define MAX_PARAMETERS 6
+#define MAX_PARAMETERS 7
 
 /* The parameters of a function: `names` are NAME_... values. */
 typedef struct {
@@ -228,6 +229,8 @@ bool args_config(ModuleState* state, PyObject* const* values, flint_limiter_conf
  * `*given` says whether there is one. */
 bool args_inline(ModuleState* state, PyObject* const* values, flint_limiter_config* config,
                  bool* given);
+/* The same from a tuple of rate, per_ns, burst (may be None) and algorithm. */
+bool args_rate(ModuleState* state, PyObject* values, flint_limiter_config* config);
 
 /* ---- options.c ----------------------------------------------------------------------------- */
 

@@ -134,8 +134,10 @@ static bool page_allocate(Page* page, uint64_t capacity, uint64_t text_bytes) {
   return true;
 }
 
-static bool append_page(ModuleState* state, PyObject* list, const Page* page, uint64_t count) {
+static bool append_page(ModuleState* state, PyObject* list, const Page* page, uint64_t count,
+                        bool with_inline) {
   for (uint64_t i = 0; i < count; i++) {
+    if (!with_inline && page->entries[i].kind == FLINT_LIMITER_KIND_INLINE) continue;
     PyObject* dict = status_dict(state, &page->entries[i], NULL, NULL);
     if (dict == NULL) return false;
     int failed = PyList_Append(list, dict);
@@ -146,7 +148,8 @@ static bool append_page(ModuleState* state, PyObject* list, const Page* page, ui
 }
 
 /* Reads all pages into `list`. */
-static bool list_pages(LimiterObject* self, uint32_t flags, Page* page, PyObject* list) {
+static bool list_pages(LimiterObject* self, uint32_t flags, bool with_inline, Page* page,
+                       PyObject* list) {
   flint_limiter_error error;
   error_init(&error);
   char* cursor = PyMem_Malloc(FLINT_LIMITER_MAX_CURSOR_BYTES);
@@ -164,7 +167,7 @@ static bool list_pages(LimiterObject* self, uint32_t flags, Page* page, PyObject
                           page->text_bytes, &count, cursor, &cursor_bytes, &error);
     ok = code == FLINT_LIMITER_OK;
     if (!ok) error_raise(self->state, code, &error, NULL);
-    ok = ok && append_page(self->state, list, page, count);
+    ok = ok && append_page(self->state, list, page, count, with_inline);
     if (!ok || count == 0) break;
   }
   PyMem_Free(cursor);
@@ -173,12 +176,14 @@ static bool list_pages(LimiterObject* self, uint32_t flags, Page* page, PyObject
 
 PyObject* limiter_list(PyObject* op, PyObject* counters) {
   LimiterObject* self = AS_LIMITER(op);
-  bool all;
-  if (!args_bool("counters", counters, &all)) return NULL;
+  const bool with_inline = counters != Py_None;
+  bool all = false;
+  if (with_inline && !args_bool("counters", counters, &all)) return NULL;
   Page page;
   if (!page_allocate(&page, LIST_PAGE, FLINT_LIMITER_MIN_TEXT_BYTES)) return NULL;
   PyObject* list = PyList_New(0);
-  if (list != NULL && !list_pages(self, all ? FLINT_LIMITER_ALL_COUNTERS : 0, &page, list)) {
+  const uint32_t flags = all ? FLINT_LIMITER_ALL_COUNTERS : 0;
+  if (list != NULL && !list_pages(self, flags, with_inline, &page, list)) {
     Py_CLEAR(list);
   }
   page_free(&page);
@@ -213,7 +218,7 @@ static PyObject* top_list(LimiterObject* self, uint32_t by, uint64_t limit) {
       error_raise(self->state, code, &error, NULL);
     } else if (!again) {
       list = PyList_New(0);
-      if (list != NULL && !append_page(self->state, list, &page, count)) Py_CLEAR(list);
+      if (list != NULL && !append_page(self->state, list, &page, count, true)) Py_CLEAR(list);
     }
     page_free(&page);
     if (!again) return list;

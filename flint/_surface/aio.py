@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from flint._native import Result
     from flint._surface.arguments import Duration, Seconds
+    from flint._surface.protocol import Limits
+    from flint._surface.rate import RateLike
     from flint._surface.sync import StatusList
     from flint._surface.types import Algorithm, CheckAllDict, Item, StatusDict, Total
 
@@ -47,6 +49,7 @@ class AsyncSurface(SyncSurface):
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> Result:
         """`check` as a coroutine. It decides at once, without a thread; with `sync="always"` an
         admission then awaits the disk, together with all others that the event loop waits for.
@@ -54,12 +57,21 @@ class AsyncSurface(SyncSurface):
         Cancelling it does not take the admission back, nor does closing its loop. Any number of
         loops, in any threads, may use one limiter.
         """
-        decided = self._check_now(key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+        decided = self._check_now(
+            key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm, limit=limit
+        )
         if decided is None:
             from flint._surface.loop import in_thread
 
             return await in_thread(
-                self.check, key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm
+                self.check,
+                key,
+                cost,
+                rate=rate,
+                per=per,
+                burst=burst,
+                algorithm=algorithm,
+                limit=limit,
             )
         result, ticket = decided
         if ticket:
@@ -75,9 +87,12 @@ class AsyncSurface(SyncSurface):
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> bool:
         """`allow` as a coroutine; see `acheck`."""
-        result = await self.acheck(key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+        result = await self.acheck(
+            key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm, limit=limit
+        )
         return result.allowed
 
     async def apeek(
@@ -89,9 +104,12 @@ class AsyncSurface(SyncSurface):
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> Result:
         """`peek` as a coroutine."""
-        return self.peek(key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+        return self.peek(
+            key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm, limit=limit
+        )
 
     async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
         """`check_all` as a coroutine; see `acheck`."""
@@ -112,19 +130,24 @@ class AsyncSurface(SyncSurface):
         return (await self.acheck_all(items))["allowed"]
 
     async def aacquire(
-        self, key: str, cost: SupportsIndex = 1, timeout: Seconds | None = None
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        timeout: Seconds | None = None,
+        *,
+        limit: RateLike | None = None,
     ) -> Result:
         """`acquire` as a coroutine. Cancelled while it stands in line it uses up nothing; from the
         decision on it is as for `acheck`."""
         from flint._surface.loop import acquire
 
-        return await acquire(self, self._lines, key, cost, timeout)
+        return await acquire(self, self._lines, key, cost, timeout, limit)
 
     async def alimit(
         self,
         key: str,
+        rate: SupportsIndex | RateLike,
         *,
-        rate: SupportsIndex,
         per: Duration | None = None,
         per_ns: SupportsIndex | None = None,
         algorithm: Algorithm = "token_bucket",
@@ -140,7 +163,7 @@ class AsyncSurface(SyncSurface):
         await in_thread(
             self.limit,
             key,
-            rate=rate,
+            rate,
             per=per,
             per_ns=per_ns,
             algorithm=algorithm,
@@ -150,6 +173,12 @@ class AsyncSurface(SyncSurface):
             name=name,
             stack=stack,
         )
+
+    async def alimit_many(self, limits: Limits, *, if_absent: bool = False) -> None:
+        """`limit_many` in a thread of the event loop."""
+        from flint._surface.loop import in_thread
+
+        await in_thread(self.limit_many, limits, if_absent=if_absent)
 
     async def aremove(
         self, key: str, template: bool | None = None, *, name: str | None = None

@@ -6,6 +6,7 @@ import functools
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from flint._surface.rate import is_rate_like
 from flint.errors import FlintWarning, RateLimitExceeded
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from flint._native import Result
     from flint._surface.aio import AsyncSurface
     from flint._surface.arguments import Duration
+    from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm
 
     Parameters = ParamSpec("Parameters")
@@ -31,8 +33,8 @@ class RateLimit:
         self,
         limiter: AsyncSurface,
         key: str | Callable[..., str],
-        rate: SupportsIndex,
-        per: Duration,
+        rate: SupportsIndex | RateLike,
+        per: Duration | None,
         algorithm: Algorithm,
         cost: SupportsIndex,
         burst: SupportsIndex | None,
@@ -42,6 +44,8 @@ class RateLimit:
         self._key = key
         self._cost = cost
         values: dict[str, Any] = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
+        if is_rate_like(rate) and per is None:
+            values = {"limit": limiter._read_words(rate, algorithm, burst)}
         # A bad value, of the cost too, is found before anything changes, and not at a first call.
         limiter.peek(_PROBE, cost, **values)
         # Keys that are made at each call may be without number: their limits go with the checks
@@ -51,7 +55,7 @@ class RateLimit:
             before = limiter._declared.get(key)
             limiter.limit(
                 key,
-                rate=rate,
+                rate,
                 per=per,
                 algorithm=algorithm,
                 burst=burst,

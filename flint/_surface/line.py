@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from flint._surface.arguments import Seconds
     from flint._surface.protocol import Place
+    from flint._surface.rate import RateLike
 
     # A decision and its ticket.
     Decided: TypeAlias = tuple[_native.Result, int]
@@ -61,9 +62,17 @@ class Sleeper(Protocol):
 class Waiter:
     """A place in line. Times are those of the limiter's clock."""
 
-    def __init__(self, key: str, cost: int, deadline_ns: int | None, sleeper: Sleeper) -> None:
+    def __init__(
+        self,
+        key: str,
+        cost: int,
+        limit: RateLike | None,
+        deadline_ns: int | None,
+        sleeper: Sleeper,
+    ) -> None:
         self.key = key
         self.cost = cost
+        self.limit = limit
         self.deadline_ns = deadline_ns
         self.sleeper = sleeper
 
@@ -143,14 +152,15 @@ class Lines:
         key: str,
         cost: SupportsIndex,
         timeout: Seconds | None,
+        limit: RateLike | None,
         sleeper: Sleeper,
     ) -> Waiter:
         """Stand in line. Raises what `check` raises for bad arguments."""
-        asked = place.peek(key, cost)
+        asked = place.peek(key, cost, limit=limit)
         deadline_ns = None
         if timeout is not None:
             deadline_ns = self._now_ns() + seconds_to_ns("timeout", timeout, 0, MAX_NS)
-        waiter = Waiter(asked.key, asked.cost, deadline_ns, sleeper)
+        waiter = Waiter(asked.key, asked.cost, limit, deadline_ns, sleeper)
         with self._alone():
             line = self._lines.get(waiter.key)
             if line is None:
@@ -178,7 +188,7 @@ class Lines:
         """The decision about a waiter if it is time for one, else how long to sleep; None if the
         decision has to wait for a lock or for room in the log, and the caller shall check."""
         left_ns = self._left_ns(waiter)
-        asked = place.peek(waiter.key, waiter.cost)
+        asked = place.peek(waiter.key, waiter.cost, limit=waiter.limit)
         refused = left_ns is not None and (left_ns == 0 or asked.retry_after_ns > left_ns)
         with self._alone():
             line = self._lines[waiter.key]
@@ -187,7 +197,7 @@ class Lines:
         if asked and refused and not first:
             return _refuse(place, waiter, asked, units_ahead)
         if refused or (asked and first):
-            return place._check_now(waiter.key, waiter.cost)
+            return place._check_now(waiter.key, waiter.cost, limit=waiter.limit)
         if self._clock is not None:
             return Pause(None)
         if not first:
@@ -276,10 +286,10 @@ def _seconds(ns: int | None) -> float | None:
 
 def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: int) -> Decided:
     """Record a denial. The result's `retry_after` also counts those before the waiter."""
-    decided = place._refuse_now(waiter.key, waiter.cost)
+    decided = place._refuse_now(waiter.key, waiter.cost, limit=waiter.limit)
     while decided is None:  # another thread holds a lock, which is a matter of moments
         time.sleep(0)
-        decided = place._refuse_now(waiter.key, waiter.cost)
+        decided = place._refuse_now(waiter.key, waiter.cost, limit=waiter.limit)
     all_units = min(units_ahead + waiter.cost, asked.limit)
     result = _native.Result(
         asked.key,
@@ -289,7 +299,7 @@ def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: in
         asked.remaining,
         asked.reset_at_ns,
         asked.reset_after_ns,
-        place.peek(waiter.key, all_units).retry_after_ns,
+        place.peek(waiter.key, all_units, limit=waiter.limit).retry_after_ns,
         asked.algorithm,
     )
     return result, decided[1]
@@ -314,18 +324,23 @@ class _ThreadSleeper:
 
 
 def acquire(
-    place: Place, lines: Lines, key: str, cost: SupportsIndex, timeout: Seconds | None
+    place: Place,
+    lines: Lines,
+    key: str,
+    cost: SupportsIndex,
+    timeout: Seconds | None,
+    limit: RateLike | None,
 ) -> _native.Result:
     """`Limiter.acquire`."""
     sleeper = _ThreadSleeper()
-    waiter = lines.join(place, key, cost, timeout, sleeper)
+    waiter = lines.join(place, key, cost, timeout, limit, sleeper)
     try:
         while True:
             step = lines.step(place, waiter)
             if isinstance(step, Pause):
                 sleeper.sleep(step)
                 continue
-            result, ticket = step or (place.check(waiter.key, waiter.cost), 0)
+            result, ticket = step or (place.check(waiter.key, waiter.cost, limit=limit), 0)
             if lines.settles(waiter, result):
                 break
     finally:

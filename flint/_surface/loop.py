@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flint._surface.arguments import Seconds
     from flint._surface.line import Lines
     from flint._surface.protocol import Place
+    from flint._surface.rate import RateLike
 
     Parameters = ParamSpec("Parameters")
     Returned = TypeVar("Returned")
@@ -66,18 +67,26 @@ class _LoopSleeper:
 
 
 async def acquire(
-    place: Place, lines: Lines, key: str, cost: SupportsIndex, timeout: Seconds | None
+    place: Place,
+    lines: Lines,
+    key: str,
+    cost: SupportsIndex,
+    timeout: Seconds | None,
+    limit: RateLike | None,
 ) -> Result:
     """`Limiter.aacquire`."""
     sleeper = _LoopSleeper()
-    waiter = lines.join(place, key, cost, timeout, sleeper)
+    waiter = lines.join(place, key, cost, timeout, limit, sleeper)
     try:
         while True:
             step = lines.step(place, waiter)
             if isinstance(step, Pause):
                 await sleeper.sleep(step)
                 continue
-            result, ticket = step or (await in_thread(place.check, waiter.key, waiter.cost), 0)
+            result, ticket = step or (
+                await in_thread(place.check, waiter.key, waiter.cost, limit=limit),
+                0,
+            )
             if lines.settles(waiter, result):
                 break
     finally:

@@ -1,17 +1,24 @@
-"""What a place where limits live has to offer. The surface is written over these calls alone."""
+"""What a limiter offers, wherever it lives (`AnyLimiter`), and what a place where limits live has
+to offer for that (`Place`). The surface is written over the calls of a place alone."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import SupportsIndex, TypeAlias
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
 
     from flint._native import Result
-    from flint._surface.arguments import Duration
-    from flint._surface.types import Algorithm, CheckAllDict, Item, LimitDict, StatusDict, Total
+    from flint._surface.arguments import Duration, Seconds
+    from flint._surface.rate import LimitDict, RateLike
+    from flint._surface.types import Algorithm, CheckAllDict, Item, StatusDict, Total
 
+    Parameters = ParamSpec("Parameters")
+    Returned = TypeVar("Returned")
+    # Inside the class, `list` is the method.
+    StatusList: TypeAlias = list[StatusDict]
     Limits: TypeAlias = Iterable[LimitDict | tuple[Any, ...] | list[Any]]
 
 
@@ -28,6 +35,7 @@ class Place(Protocol):
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> Result:
         """Decide, count and record; the answer is as durable as the place promises. May wait."""
         ...
@@ -41,6 +49,7 @@ class Place(Protocol):
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> Result:
         """What `check` would answer."""
         ...
@@ -58,6 +67,7 @@ class Place(Protocol):
         per: Duration | None = None,
         burst: SupportsIndex | None = None,
         algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
     ) -> tuple[Result, int] | None:
         """`check` without waiting: a result and its ticket, 0 when there is nothing to wait for; or
         None if that is not possible now."""
@@ -67,7 +77,9 @@ class Place(Protocol):
         """The same for `check_all`."""
         ...
 
-    def _refuse_now(self, key: str, cost: SupportsIndex = 1) -> tuple[Result, int] | None:
+    def _refuse_now(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> tuple[Result, int] | None:
         """The same for a denial that is recorded whatever the limit says."""
         ...
 
@@ -107,8 +119,9 @@ class Place(Protocol):
         """Forget what was used. May wait."""
         ...
 
-    def _list(self, counters: bool, /) -> list[StatusDict]:
-        """The status of every limit, in any order. May wait."""
+    def _list(self, counters: bool | None, /) -> list[StatusDict]:
+        """The status of every limit, in any order; None leaves out those that came with checks.
+        May wait."""
         ...
 
     def status(
@@ -127,4 +140,341 @@ class Place(Protocol):
 
     def close(self) -> None:
         """Sync and give the place up. Every call that waits returns or raises."""
+        ...
+
+
+class AnyLimiter(Protocol):
+    """Every limiter, wherever its decisions are made: `flint.connect` returns one. What a program
+    writes against these calls works with all of them, and answers the same. The docstrings of
+    `flint.Limiter` say what each does; what a place cannot do raises UnsupportedError."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        ...
+
+    def limit(
+        self,
+        key: str,
+        rate: SupportsIndex | RateLike,
+        *,
+        per: Duration | None = None,
+        per_ns: SupportsIndex | None = None,
+        algorithm: Algorithm = "token_bucket",
+        burst: SupportsIndex | None = None,
+        template: bool | None = None,
+        if_absent: bool = False,
+        name: str | None = None,
+        stack: bool = False,
+    ) -> None:
+        """Configure a limit, in numbers or in words."""
+        ...
+
+    def limit_many(
+        self,
+        limits: Limits,
+        *,
+        if_absent: bool = False,
+    ) -> None:
+        """Configure any number of limits."""
+        ...
+
+    def allow(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> bool:
+        """Whether `cost` units may be used under `key` now; then they are counted."""
+        ...
+
+    def check(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """The same, with the numbers behind it."""
+        ...
+
+    def peek(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """What `check` would answer, counting nothing."""
+        ...
+
+    def allow_all(
+        self,
+        items: Iterable[Item],
+    ) -> bool:
+        """Several keys, all or nothing."""
+        ...
+
+    def check_all(
+        self,
+        items: Iterable[Item],
+    ) -> CheckAllDict:
+        """The same, with the numbers behind it."""
+        ...
+
+    def acquire(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        timeout: Seconds | None = None,
+        *,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """Wait in line until the units are there."""
+        ...
+
+    def status(
+        self,
+        key: str,
+        template: bool | None = None,
+        *,
+        name: str | None = None,
+    ) -> StatusDict | None:
+        """What a limit is and what has happened to it."""
+        ...
+
+    def list(
+        self,
+        *,
+        counters: bool = False,
+    ) -> StatusList:
+        """The status of every limit."""
+        ...
+
+    def top(
+        self,
+        by: Total = "denied",
+        limit: SupportsIndex = 20,
+    ) -> StatusList:
+        """The keys with the largest totals."""
+        ...
+
+    def reset(
+        self,
+        key: str,
+        template: bool | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        """Forget what was used."""
+        ...
+
+    def remove(
+        self,
+        key: str,
+        template: bool | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        """Delete a limit."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until all that was answered is as durable as it will be."""
+        ...
+
+    def close(self) -> None:
+        """Give the limiter up; every later call raises ClosedError."""
+        ...
+
+    async def alimit(
+        self,
+        key: str,
+        rate: SupportsIndex | RateLike,
+        *,
+        per: Duration | None = None,
+        per_ns: SupportsIndex | None = None,
+        algorithm: Algorithm = "token_bucket",
+        burst: SupportsIndex | None = None,
+        template: bool | None = None,
+        if_absent: bool = False,
+        name: str | None = None,
+        stack: bool = False,
+    ) -> None:
+        """`limit` as a coroutine."""
+        ...
+
+    async def alimit_many(
+        self,
+        limits: Limits,
+        *,
+        if_absent: bool = False,
+    ) -> None:
+        """`limit_many` as a coroutine."""
+        ...
+
+    async def aallow(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> bool:
+        """`allow` as a coroutine."""
+        ...
+
+    async def acheck(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """`check` as a coroutine."""
+        ...
+
+    async def apeek(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """`peek` as a coroutine."""
+        ...
+
+    async def aallow_all(
+        self,
+        items: Iterable[Item],
+    ) -> bool:
+        """`allow_all` as a coroutine."""
+        ...
+
+    async def acheck_all(
+        self,
+        items: Iterable[Item],
+    ) -> CheckAllDict:
+        """`check_all` as a coroutine."""
+        ...
+
+    async def aacquire(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        timeout: Seconds | None = None,
+        *,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """`acquire` as a coroutine."""
+        ...
+
+    async def astatus(
+        self,
+        key: str,
+        template: bool | None = None,
+        *,
+        name: str | None = None,
+    ) -> StatusDict | None:
+        """`status` as a coroutine."""
+        ...
+
+    async def alist(
+        self,
+        *,
+        counters: bool = False,
+    ) -> StatusList:
+        """`list` as a coroutine."""
+        ...
+
+    async def atop(
+        self,
+        by: Total = "denied",
+        limit: SupportsIndex = 20,
+    ) -> StatusList:
+        """`top` as a coroutine."""
+        ...
+
+    async def areset(
+        self,
+        key: str,
+        template: bool | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        """`reset` as a coroutine."""
+        ...
+
+    async def aremove(
+        self,
+        key: str,
+        template: bool | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        """`remove` as a coroutine."""
+        ...
+
+    async def aflush(self) -> None:
+        """`flush` as a coroutine."""
+        ...
+
+    async def aclose(self) -> None:
+        """`close` as a coroutine."""
+        ...
+
+    def rate_limit(
+        self,
+        key: str | Callable[..., str],
+        rate: SupportsIndex | RateLike,
+        *,
+        per: Duration | None = None,
+        algorithm: Algorithm = "token_bucket",
+        cost: SupportsIndex = 1,
+        burst: SupportsIndex | None = None,
+        if_absent: bool = False,
+    ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
+        """A decorator that lets a function be called only within a limit."""
         ...

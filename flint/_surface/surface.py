@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import ParamSpec, SupportsIndex, TypeVar
 
     from flint._surface.arguments import Duration
+    from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm
 
     Parameters = ParamSpec("Parameters")
@@ -23,9 +24,9 @@ class Surface(AsyncSurface):
     def rate_limit(
         self,
         key: str | Callable[..., str],
+        rate: SupportsIndex | RateLike,
         *,
-        rate: SupportsIndex,
-        per: Duration,
+        per: Duration | None = None,
         algorithm: Algorithm = "token_bucket",
         cost: SupportsIndex = 1,
         burst: SupportsIndex | None = None,
@@ -34,12 +35,13 @@ class Surface(AsyncSurface):
         """Return a decorator that lets a function be called only within a limit.
 
         Each call takes `cost` units; when they are not there, `RateLimitExceeded` is raised and the
-        function is not called. A str `key` is taken literally and configured now, as by `limit`:
-        new values take effect and what was used counts on; `if_absent=True` leaves a limit that
-        exists as it is. Warns (FlintWarning) when this program has set the same limit to other
-        values elsewhere. A callable `key` is called with the function's arguments and returns the
-        key of the call; such limits are forgotten when nothing is used any more, and have the
-        values of the call that began them until then.
+        function is not called. Without `per`, `rate` is in words (`flint.rates`): `"10/s"`,
+        several limits, or the name of a rate of the configuration. A str `key` is taken literally
+        and configured now, as by `limit`: new values take effect and what was used counts on;
+        `if_absent=True` leaves a limit that exists as it is. Warns (FlintWarning) when this program
+        has set the same limit to other values elsewhere. A callable `key` is called with the
+        function's arguments and returns the key of the call; such limits are forgotten when nothing
+        is used any more, and have the values of the call that began them until then.
 
         Works on functions, methods (above or below `@staticmethod` and `@classmethod`), generator
         functions (checked when called, not when iterated), coroutine functions and asynchronous

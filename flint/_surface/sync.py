@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from flint._surface.arguments import check_limits, period_ns
 from flint._surface.declared import Declared
 from flint._surface.line import Lines, acquire
+from flint._surface.rate import Rate, Several, is_rate_like, read_one_or_several
+from flint._surface.several import configure, configure_many, decide
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
 
     from flint._native import Clock, Result
     from flint._surface.arguments import Duration, Seconds
     from flint._surface.protocol import Limits, Place
+    from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm, StatusDict
 
     Parameters = ParamSpec("Parameters")
     Returned = TypeVar("Returned")
+    Values: TypeAlias = tuple[SupportsIndex, SupportsIndex, SupportsIndex | None, Algorithm]
     # Inside the class, `list` is the method.
     StatusList: TypeAlias = list[StatusDict]
 else:
@@ -32,6 +37,10 @@ class SyncSurface(Place):
     # Nobody waits for a limiter that has never been open; the others have their own.
     _lines = Lines(None)
     _declared = Declared()
+    # The rates that a configuration has given names.
+    _rates: Mapping[str, tuple[Rate, ...]] = {}
+    # The keys of limits that the configuration file has not; see flint.from_config.
+    not_in_config: tuple[str, ...] = ()
 
     def _begin(self, clock: Clock | None) -> None:
         """To be called when the place is open."""
@@ -49,11 +58,15 @@ class SyncSurface(Place):
     ) -> None:
         self.close()
 
+    def _decide_several(self, call: str, key: str, cost: int, several: Several) -> Any:
+        """What the extension calls for a check that carries several limits along."""
+        return decide(self, call, key, cost, several)
+
     def limit(
         self,
         key: str,
+        rate: SupportsIndex | RateLike,
         *,
-        rate: SupportsIndex,
         per: Duration | None = None,
         per_ns: SupportsIndex | None = None,
         algorithm: Algorithm = "token_bucket",
@@ -64,11 +77,16 @@ class SyncSurface(Place):
         stack: bool = False,
     ) -> None:
         """Configure a limit: `rate` units per `per`, and up to `burst` (the rate by default) at
-        once.
+        once; or, in words, `limit(key, "100/minute")`.
 
         `per` is digits with ms, s, m, h or d (`"500ms"`, `"1h"`; bare digits are seconds), a
         timedelta, or a number of seconds; `per_ns` is nanoseconds instead. `rate`, `burst` and the
         period in nanoseconds are integers from 1 to 2**62. The window algorithms take no burst.
+
+        In words (`flint.rates`) `rate` says the period too, and the burst and the algorithm if
+        wanted. `"5/minute; 100/hour"` is several limits of the key, which are named by their
+        periods: "per minute", "per hour". The words are all there is: what other words had
+        configured for the same key, and a limit without a name, is removed.
 
         A trailing `*` of `key` makes a template: every key that begins with what stands before it
         gets a counter of its own, under the longest prefix that fits, unless it has limits of its
@@ -84,12 +102,27 @@ class SyncSurface(Place):
         change takes effect now and keeps what was used. `if_absent=True` leaves a limit that
         exists as it is. With `sync="always"` it is on disk when this returns.
         """
-        per_in_ns = period_ns(per, per_ns)
-        self._limit(key, template, rate, per_in_ns, burst, algorithm, if_absent, name, stack)
+        if is_rate_like(rate) and per is None and per_ns is None:
+            found = self._read_words(rate, algorithm, burst)
+            configure(self, key, found, template, if_absent, name, stack)
+            values: Values | None = found.values if isinstance(found, Rate) else None
+        else:
+            units, per_in_ns = cast("SupportsIndex", rate), period_ns(per, per_ns)
+            self._limit(key, template, units, per_in_ns, burst, algorithm, if_absent, name, stack)
+            values = (units, per_in_ns, burst, algorithm)
         is_template = template or (template is None and key.endswith("*"))
         if not is_template and not if_absent and name is None:
-            self._declared.note(key, rate, per_in_ns, burst, algorithm)
+            self._declared.forget(key)
+            if values is not None:
+                self._declared.note(key, *values)
         self._lines.look_again()
+
+    def _read_words(
+        self, rate: RateLike, algorithm: Algorithm, burst: SupportsIndex | None
+    ) -> Rate | Several:
+        # The default of the parameter says nothing about the words.
+        said = None if algorithm == "token_bucket" else algorithm
+        return read_one_or_several(rate, self._rates, said, burst)
 
     def limit_many(self, limits: Limits, *, if_absent: bool = False) -> None:
         """Configure any number of limits with one wait for the disk.
@@ -97,10 +130,16 @@ class SyncSurface(Place):
         Each is a dict of `limit`'s parameters, `{"key": "api:*", "rate": 100, "per": "1m"}` (with
         `per_ns`, `algorithm`, `burst`, `template`, `name` and `stack` if wanted), or a tuple or
         list `(key, rate, per)`, `(key, rate, per, algorithm)` or `(key, rate, per, algorithm,
-        burst)`. All are checked before the first takes effect.
+        burst)`; or in words, `{"key": "api:*", "rate": "100/minute"}` or `(key, "100/minute")`. All
+        are checked before the first takes effect.
         """
         check_limits(limits)
-        self._limit_many(limits, if_absent)
+        limits = tuple(limits)
+        try:
+            self._limit_many(limits, if_absent)
+        except (TypeError, ValueError):
+            if not configure_many(self, limits, self._rates, if_absent):
+                raise
         self._lines.look_again()
 
     def remove(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
@@ -121,7 +160,14 @@ class SyncSurface(Place):
         self._reset(key, template, name=name)
         self._lines.look_again()
 
-    def acquire(self, key: str, cost: SupportsIndex = 1, timeout: Seconds | None = None) -> Result:
+    def acquire(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        timeout: Seconds | None = None,
+        *,
+        limit: RateLike | None = None,
+    ) -> Result:
         """Wait until `cost` units may be used under `key`, count them, and return the Result, which
         is true; or a false one when `timeout` seconds (by default there is no end) are over, at
         once if they would not be enough.
@@ -131,10 +177,12 @@ class SyncSurface(Place):
         is recorded. (When units that somebody else took had seemed to be there, that is one denial
         more.) A call that an exception ends while it waits uses up nothing.
 
+        `limit` is carried along for a key that has none, as in `check`.
+
         Time is that of the limiter's clock: with a ManualClock everybody sleeps until it is moved.
         Errors are those of `check`, and ClosedError when the limiter is closed meanwhile.
         """
-        return acquire(self, self._lines, key, cost, timeout)
+        return acquire(self, self._lines, key, cost, timeout, limit)
 
     def list(self, *, counters: bool = False) -> StatusList:
         """Return the `status` of every limit and template, in order of their keys; with `counters`

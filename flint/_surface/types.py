@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, SupportsIndex, TypeAlias, TypedDict
-
-if TYPE_CHECKING:
-    from flint._surface.arguments import Duration
+from typing import Any, Literal, NotRequired, SupportsIndex, TypeAlias, TypedDict
 
 Algorithm: TypeAlias = Literal[
     "token_bucket",
@@ -30,20 +27,6 @@ class ItemDict(TypedDict):
 
 
 Item: TypeAlias = str | tuple[str, SupportsIndex] | list[Any] | ItemDict
-
-
-class LimitDict(TypedDict):
-    """One limit of `Limiter.limit_many`, with the parameters of `Limiter.limit`."""
-
-    key: str
-    rate: SupportsIndex
-    per: NotRequired[Duration | None]
-    per_ns: NotRequired[SupportsIndex | None]
-    algorithm: NotRequired[Algorithm]
-    burst: NotRequired[SupportsIndex | None]
-    template: NotRequired[bool | None]
-    name: NotRequired[str | None]
-    stack: NotRequired[bool]
 
 
 class ItemResultDict(TypedDict):

@@ -1,0 +1,99 @@
+"""Where a limiter can live, by the scheme of its URL. A new kind of place is a line of `PLACES`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from flint._surface.arguments import refusal
+from flint.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from flint._surface.protocol import AnyLimiter
+
+# For each scheme the module and the class, which is called with the URL and the options.
+PLACES: dict[str, tuple[str, str]] = {}
+_NOT_HERE = {"http", "https", "flint", "flints", "redis", "rediss", "valkey", "valkeys", "unix"}
+_NOT_HERE |= {"postgres", "postgresql", "memcached", "memory", "sqlite", "mysql", "mongodb"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
+_USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
+
+
+def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
+    """Open the limiter that lives at `url`: a path, `file:///var/lib/limits` or `":memory:"` is a
+    `flint.Limiter`, with its options as keywords. More places may follow.
+
+    >>> with connect(":memory:", max_keys=1000) as limiter:
+    ...     limiter.limit("user:*", "100/minute")
+    ...     limiter.allow("user:42")
+    True
+
+    Raises UnsupportedError for a kind of place that this version does not know, and what opening
+    the place raises.
+    """
+    if not isinstance(url, (str, os.PathLike)):
+        raise TypeError(refusal("url", _USABLE, url))
+    match = _SCHEME.match(url) if isinstance(url, str) else None
+    scheme = match[1].lower() if match else ""
+    if scheme in PLACES:
+        module, name = PLACES[scheme]
+        found: AnyLimiter = getattr(importlib.import_module(module), name)(url, **options)
+        return found
+    if scheme == "file":
+        return _local(_file_path(str(url)), options)
+    if match and (match[2] or scheme in _NOT_HERE):
+        known = "".join(f", {name}://..." for name in PLACES)
+        raise UnsupportedError(
+            f"flint {_version()} has no limiter for {scheme}: URLs ({_shown(str(url))}); use "
+            f"{_USABLE}{known}"
+        )
+    return _local(url, options)
+
+
+def beside(folder: str, url: str) -> str:
+    """What `url` is for who stands in `folder`: a path that is not absolute begins there."""
+    match = _SCHEME.match(url)
+    if match and match[1].lower() == "file":
+        url = _file_path(url)
+    elif url == ":memory:" or (
+        match and (match[2] or match[1].lower() in (_NOT_HERE | set(PLACES)))
+    ):
+        return url
+    return os.path.join(folder, url)  # noqa: PTH118 - a path is a str here
+
+
+def _local(path: str | os.PathLike[str], options: dict[str, Any]) -> AnyLimiter:
+    from flint.limiter import Limiter
+
+    return Limiter(path, **options)
+
+
+def _file_path(url: str) -> str:
+    """The path of a file: URL."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise UnsupportedError(
+            f"{url} names the machine {parts.netloc!r}, and a data directory is opened on this "
+            "one: a file: URL has three slashes before an absolute path, and none before another"
+        )
+    if parts.query or parts.fragment or not parts.path:
+        raise ValueError(
+            refusal(
+                "url", "file: and a path; options are keywords, and ? and # are %3F and %23", url
+            )
+        )
+    return unquote(parts.path)
+
+
+def _version() -> str:
+    from flint._native import version
+
+    return version
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"//[^/@]*@", "//...@", url)[:120]

@@ -1,0 +1,230 @@
+"""More than one limit for a key, said in words: how a place that knows one key at a time decides
+and configures them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from flint import _native
+from flint._surface.arguments import refusal
+from flint._surface.rate import (
+    LimitDict,
+    Rate,
+    Several,
+    is_rate_like,
+    names_a_period,
+    read_one_or_several,
+)
+from flint.errors import NotConfiguredError, RateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import SupportsIndex
+
+    from flint._surface.protocol import Place
+    from flint._surface.rate import RateLike
+    from flint._surface.types import Algorithm
+
+# ---- Checks that carry limits along ------------------------------------------------------------
+
+
+def _read_limit(
+    place: Any, limit: RateLike, burst: SupportsIndex | None, algorithm: Algorithm | None
+) -> object:
+    found = read_one_or_several(limit, place._rates, algorithm, burst)
+    return found.values if isinstance(found, Rate) else found
+
+
+# The extension calls it for the `limit` of a check.
+_native.set_read_limit(_read_limit)
+
+
+def decide(place: Place, call: str, key: str, cost: int, several: Several) -> Any:
+    """The answer of the call of that name about a key that the limits go with."""
+    method = getattr(place, call)
+    try:
+        return method(key, cost)  # a key that has limits keeps them
+    except NotConfiguredError:
+        pass
+    own_key = several.prefix + key
+    try:
+        return _renamed(method(own_key, cost), key)
+    except NotConfiguredError:
+        if call == "peek":
+            return _fresh(place, key, cost, several)
+        if call in ("_check_now", "_check_all_now"):
+            return None  # to configure may wait
+    place._limit_many(several.limits, True)
+    return _renamed(method(own_key, cost), key)
+
+
+def _renamed(answer: Any, key: str) -> Any:
+    """The answer with the key that was asked about in the place of the counters'."""
+    if isinstance(answer, tuple):
+        result, ticket = answer
+        return _renamed(result, key), ticket
+    if not isinstance(answer, _native.Result):
+        return answer
+    parts = tuple(_with(one, key, one.name, None) for one in answer.results)
+    return _with(answer, key, answer.name, parts)
+
+
+def _with(
+    result: _native.Result,
+    key: str,
+    name: str | None,
+    results: tuple[_native.Result, ...] | None,
+) -> _native.Result:
+    return _native.Result(
+        key,
+        result.allowed,
+        result.cost,
+        result.limit,
+        result.remaining,
+        result.reset_at_ns,
+        result.reset_after_ns,
+        result.retry_after_ns,
+        result.algorithm,
+        result.undecided,
+        name,
+        results,
+    )
+
+
+def _fresh(place: Place, key: str, cost: int, several: Several) -> _native.Result:
+    """What is answered about a key of which nothing is used, without configuring anything."""
+    parts = []
+    for name, rate in sorted(zip(several.names, several.rates, strict=True)):
+        one = place.peek(several.prefix + key, cost, limit=rate)
+        parts.append(_with(one, key, name, None))
+    least = min(parts, key=lambda one: one.remaining)
+    return _with(least, key, least.name, tuple(parts))
+
+
+# ---- Configuring -------------------------------------------------------------------------------
+
+
+def _owned(place: Place) -> dict[tuple[str, bool], set[str | None]]:
+    """The names of the limits that keys and templates have, by the text that lists show of them."""
+    owned: dict[tuple[str, bool], set[str | None]] = {}
+    for entry in place._list(None):
+        owned.setdefault((entry["key"], entry["template"]), set()).add(entry["name"])
+    return owned
+
+
+def _listed(key: object, template: object) -> tuple[str, bool]:
+    """How lists show a key, and whether it is a template."""
+    if not isinstance(key, str):
+        raise TypeError(refusal("key", "a str", key))
+    is_template = bool(template) or (template is None and key.endswith("*"))
+    return (key if not is_template or key.endswith("*") else key + "*"), is_template
+
+
+def _remove_leftover(place: Place, listed: tuple[str, bool], names: set[str | None]) -> None:
+    """Remove limits that an earlier text has configured and the one that holds now has not."""
+    for name in names:
+        if name is None or names_a_period(name):
+            with contextlib.suppress(NotConfiguredError):  # another thread was faster
+                place._remove(listed[0], listed[1], name=name or "")  # None would be all
+
+
+def configure(
+    place: Place,
+    key: str,
+    found: Rate | Several,
+    template: bool | None,
+    if_absent: bool,
+    name: str | None,
+    stack: bool,
+) -> None:
+    """`limit` with a text. When the new limits are there, those are removed that the key had from
+    another text and does not have from this one."""
+    listed = _listed(key, template)
+    if isinstance(found, Several) and name is not None:
+        raise TypeError("several limits are named by their periods; name= goes with one")
+    if if_absent and name is None and _owned(place).get(listed):
+        return
+    if isinstance(found, Several):
+        place._limit_many(found.configs(key, template, stack), if_absent)
+        kept: set[str | None] = {*found.names}
+    else:
+        rate, per_ns, burst, algorithm = found.values
+        place._limit(key, template, rate, per_ns, burst, algorithm, if_absent, name, stack)
+        kept = {None}
+    if name is not None or if_absent:
+        return
+    if not listed[1] and not stack and {one.name for one in place.peek(key).results} <= kept:
+        return  # seen at once, as the limits of a key's own stand before every template
+    _remove_leftover(place, listed, _owned(place).get(listed, set()) - kept)
+
+
+_WORDS = {"key", "rate", "algorithm", "burst", "template", "name", "stack"}
+
+
+def _in_words(limit: Any) -> dict[str, Any] | None:
+    """A limit of `limit_many` as a dict, if its rate says the period too."""
+    if isinstance(limit, (tuple, list)) and len(limit) == 2:
+        limit = {"key": limit[0], "rate": limit[1]}
+    if isinstance(limit, dict) and "key" in limit and limit.keys() <= _WORDS:
+        return limit if is_rate_like(limit.get("rate")) else None
+    return None
+
+
+def _configs(found: Rate | Several, limit: dict[str, Any]) -> list[LimitDict]:
+    key, template, stack = limit["key"], limit.get("template"), limit.get("stack", False)
+    _listed(key, template)
+    if isinstance(found, Rate):
+        rate, per_ns, burst, algorithm = found.values
+        name = limit.get("name")
+        return [
+            {
+                **LimitDict(key=key, rate=rate, per_ns=per_ns, burst=burst, algorithm=algorithm),
+                "template": template,
+                "name": name,
+                "stack": stack,
+            }
+        ]
+    if limit.get("name") is not None:
+        raise TypeError("several limits are named by their periods; name goes with one")
+    return found.configs(key, template, stack)
+
+
+def configure_many(
+    place: Place, limits: tuple[Any, ...], named: Mapping[str, tuple[Rate, ...]], if_absent: bool
+) -> bool:
+    """`limit_many`, if some of the limits are in words; False if none is."""
+    plain: list[Any] = []
+    none_in_words = True
+    kept: dict[tuple[str, bool], set[str | None]] = {}
+    owned: dict[tuple[str, bool], set[str | None]] | None = None
+    for index, limit in enumerate(limits):
+        try:
+            words = _in_words(limit)
+            if words is None:
+                plain.append(limit)
+                continue
+            none_in_words = False
+            found = read_one_or_several(
+                words["rate"], named, words.get("algorithm"), words.get("burst")
+            )
+            configs = _configs(found, words)
+        except RateError as error:
+            message = f"limits[{index}]: {error}"
+            raise RateError(message, error.text, error.position) from None
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"limits[{index}]: {error}") from None
+        listed = _listed(words["key"], words.get("template"))
+        if words.get("name") is None:
+            owned = _owned(place) if owned is None else owned
+            if if_absent and owned.get(listed):
+                continue
+            kept.setdefault(listed, set()).update(config.get("name") for config in configs)
+        plain += configs
+    if none_in_words:
+        return False
+    place._limit_many(plain, if_absent)
+    if not if_absent:
+        for listed, names in kept.items():
+            _remove_leftover(place, listed, (owned or {}).get(listed, set()) - names)
+    return True
