@@ -312,6 +312,7 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   if (from.legacy.clamped) info.warnings |= FLINT_LIMITER_WARNING_CLAMPED;
   if (from.legacy.snapshot_ahead) info.warnings |= FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD;
   if (from.legacy.torn_bytes > 0) info.warnings |= FLINT_LIMITER_WARNING_TORN_LEGACY;
+  if (from.legacy.left_out > 0) info.warnings |= FLINT_LIMITER_WARNING_LEFT_OUT;
   if (from.bus_guard_replaced) info.warnings |= FLINT_LIMITER_WARNING_GUARD_REPLACED;
   info.undecided = from.undecided;
   info.evicted = from.evicted;

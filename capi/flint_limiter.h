@@ -137,6 +137,9 @@ extern "C" {
 /* A SIGBUS handler has been installed since the ring was mapped and stands in the guard's place: a
  * ring that is cut short may now end the process. Install it before, or use mapped. Since 1.1. */
 #define FLINT_LIMITER_WARNING_GUARD_REPLACED 8
+/* Opening a directory of Flint 0.1 or 0.2: what was recorded of keys that are empty or longer than
+ * 65,535 bytes was left out; it stays in flint.aof.v0 and flint.snapshot.v0. Since 1.1. */
+#define FLINT_LIMITER_WARNING_LEFT_OUT 16
 
 /* Types of flint_limiter_event. */
 #define FLINT_LIMITER_EVENT_LIMIT_CONFIGURED 5

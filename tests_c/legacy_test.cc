@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -236,6 +237,81 @@ TEST(Legacy, LimitBeyondTodaysBoundsIsClamped) {
   EXPECT_EQ(config.rate, kMaxQuantity);
   EXPECT_EQ(config.per_ns, kMaxQuantity);
   machine.Close();
+}
+
+// Those versions took keys that cannot be today: they stay in the originals, and are told of.
+TEST(Legacy, KeysThatCannotBeTodayAreLeftOut) {
+  const std::string long_key(65'536, 'x');
+  std::string log = kConfigure;
+  for (const std::string& key : {std::string(), long_key}) {
+    std::string configure = kConfigure;
+    std::string allow = Event("ALLOW", "2026-06-10T08:00:01Z");
+    log += configure.replace(configure.find("\"k\""), 3, "\"" + key + "\"");
+    log += allow.replace(allow.find("\"k\""), 3, "\"" + key + "\"");
+  }
+  log += R"({"event":{"type":"ALLOW_ALL","at":"2026-06-10T08:00:02Z","items":[)"
+         R"({"key":"","cost":1},{"key":"k","cost":2}]}})"
+         "\n";
+  Machine machine;
+  machine.env->SetContents(machine.Path(kLog), log);
+  machine.Open();
+  EXPECT_EQ(InfoOf(machine.engine.get()).legacy.left_out, 5u);
+  EXPECT_EQ(ListAll(machine.engine.get()).size(), 1u);
+  EXPECT_EQ(StatusOf(machine.engine.get(), "k").totals.allowed_cost, 2u);
+  EXPECT_EQ(machine.env->Contents(machine.Path("flint.aof.v0")), log);
+  machine.Close();
+  machine.Open();
+  machine.Close();
+}
+
+// What is listed can be removed, though nobody could add it today.
+TEST(Legacy, AKeyOfBlanksCanBeRemoved) {
+  std::string log = kConfigure;
+  std::string configure = kConfigure;
+  log += configure.replace(configure.find("\"k\""), 3, "\"  \"");
+  Machine machine;
+  machine.env->SetContents(machine.Path(kLog), log);
+  machine.Open();
+  EXPECT_EQ(ListAll(machine.engine.get()).size(), 2u);
+  EXPECT_EQ(StatusOf(machine.engine.get(), "  ").remaining, 7u);
+  uint64_t ticket = 0;
+  EXPECT_TRUE(machine.engine->Reset(LimitKind::kExact, "  ", {}, &ticket).ok());
+  EXPECT_TRUE(machine.engine->Remove(LimitKind::kExact, "  ", {}, &ticket).ok());
+  EXPECT_EQ(ListAll(machine.engine.get()).size(), 1u);
+  EXPECT_EQ(machine.engine->Remove(LimitKind::kExact, "  ", {}, &ticket).code(),
+            Code::kInvalidArgument);
+  machine.Close();
+}
+
+// A file system without hard links: the originals are kept as copies, whenever a crash comes.
+TEST(Legacy, NeedsNoHardLinks) {
+  const Json limits = Expected().at("compacted-with-tail");
+  Machine machine;
+  Put("compacted-with-tail", &machine);
+  machine.env->InjectFault({.forever = true, .error = EPERM, .matches = OnlyOps({Op::kLink})});
+  std::vector<std::unique_ptr<FakeEnv>> images;
+  uint64_t seed = 0;
+  machine.env->SetHook([&](Op, const std::string&) {
+    images.push_back(machine.env->ProcessDeath());
+    images.push_back(machine.env->PowerLoss(Loss::kUnordered, ++seed));
+  });
+  machine.Open();
+  machine.env->SetHook(nullptr);
+  ASSERT_NE(machine.engine, nullptr);
+  ExpectTotals(machine.engine.get(), limits);
+  machine.Close();
+  const std::string log = ReadGolden("compacted-with-tail/flint.aof");
+  EXPECT_EQ(machine.env->Contents(machine.Path("flint.aof.v0")), log);
+  for (auto& image : images) {
+    Machine after;
+    after.env = std::move(image);
+    after.clock->Reboot();
+    after.Open();
+    ASSERT_NE(after.engine, nullptr);
+    ExpectTotals(after.engine.get(), limits);
+    EXPECT_EQ(after.env->Contents(after.Path("flint.aof.v0")), log);
+    after.Close();
+  }
 }
 
 // That version let its wall clock go back: more was admitted than a window of today holds.

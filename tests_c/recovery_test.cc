@@ -732,6 +732,23 @@ TEST_F(Damage, HistoryBehindAGapStaysAndIsCounted) {
   }
 }
 
+// The newest segment takes its name back, but not from one that is only history and cannot be
+// reached.
+TEST_F(Damage, HistoryBehindAGapStaysAlsoInThePlaceOfTheNewest) {
+  ASSERT_TRUE(machine_.engine->Compact({}).ok());
+  CloseCleanly();
+  const std::string oldest = machine_.env->Contents(segments_[0]);
+  const Outcome outcome = OpenCopy(1, [&](FakeEnv* env) {
+    Delete(env, segments_[1]);
+    env->SetContents(segments_[0], env->Contents(LogPath()));
+    env->SetContents(LogPath(), oldest);
+  });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+  EXPECT_EQ(outcome.state, state_);
+  EXPECT_GT(outcome.info.damaged_history, 0u);
+  EXPECT_EQ(outcome.env->Contents(segments_[0]), oldest);
+}
+
 TEST_F(Damage, HistoryGivesWayToOpeningOnAFullDisk) {
   ASSERT_TRUE(machine_.engine->Compact({}).ok());
   CloseCleanly();

@@ -137,6 +137,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
   const int64_t now_ns = clock_.Now();
   std::vector<Counter*> limits = LimitsToEnd(shard, hash, key, name, now_ns);
   if (limits.empty()) {
+    FLINT_RETURN_IF_ERROR(CheckKey(key));  // a converted directory may hold one of blanks
     // A key that only a template covers has used nothing: resetting it has nothing to do.
     const bool covered = name == nullptr ? keyspace_.templates().Covers(key)
                                          : keyspace_.templates().Match(key, *name) != nullptr;
@@ -219,7 +220,7 @@ Status Engine::Reset(LimitKind kind, std::string_view key, const std::string_vie
 Status Engine::End(RecordType type, LimitKind kind, std::string_view key,
                    const std::string_view* name, const Flags& flags, uint64_t* ticket) {
   const bool is_template = kind == LimitKind::kTemplate;
-  FLINT_RETURN_IF_ERROR(is_template ? CheckPrefix(key) : CheckKey(key));
+  FLINT_RETURN_IF_ERROR(CheckPrefix(key));
   FLINT_RETURN_IF_ERROR(CheckName(name == nullptr ? "" : *name));
   FLINT_RETURN_IF_ERROR(Change(flags, ticket, [&](AppendOutcome* result) {
     return is_template ? EndTemplate(type, key, name, flags, ticket, result)

@@ -11,6 +11,7 @@
 #include "storage/legacy_reader.h"
 #include "storage/log_stream.h"
 #include "storage/segment.h"
+#include "storage/segment_naming.h"
 
 namespace flint {
 namespace {
@@ -446,6 +447,10 @@ Status RemoveKeptSnapshot(Env* env, const std::string& directory, const FoundFil
   return env->SyncDirectory(directory);
 }
 
+bool CannotBeToday(const LegacyItem& item) {
+  return item.key.size() > UINT16_MAX || (item.key.empty() && item.kind != LimitKind::kTemplate);
+}
+
 Status Write(Env* env, const std::string& directory, FoundFiles* found, LegacyReport* report) {
   SegmentHeader header;
   header.number = 1;
@@ -460,7 +465,8 @@ Status Write(Env* env, const std::string& directory, FoundFiles* found, LegacyRe
   FLINT_RETURN_IF_ERROR(writer.Begin());
   LegacyFindings findings;
   const LegacyEventSink sink = [&](LegacyEvent event) {
-    return writer.Add(std::move(event), &findings);
+    findings.left_out += std::erase_if(event.items, CannotBeToday);
+    return event.items.empty() ? Status() : writer.Add(std::move(event), &findings);
   };
   uint64_t from = 0;
   if (found->snapshot != nullptr) {
@@ -478,15 +484,35 @@ Status Write(Env* env, const std::string& directory, FoundFiles* found, LegacyRe
   report->events = writer.events();
   report->torn_bytes = findings.torn_bytes;
   report->clamped = findings.clamped;
+  report->left_out = findings.left_out;
   return Status();
 }
 
-// A second name for a file, which outlives the first.
+Status Copy(Env* env, const std::string& from, const std::string& to) {
+  constexpr size_t kPieceBytes = size_t{1} << 20;
+  std::unique_ptr<File> source;
+  std::unique_ptr<File> copy;
+  FLINT_RETURN_IF_ERROR(env->OpenFile(from, OpenMode::kRead, &source));
+  FLINT_RETURN_IF_ERROR(env->OpenFile(to, OpenMode::kCreate, &copy));
+  std::string piece(kPieceBytes, '\0');
+  for (uint64_t at = 0;;) {
+    size_t got = 0;
+    FLINT_RETURN_IF_ERROR(source->Read(at, piece.data(), piece.size(), &got));
+    if (got == 0) return copy->Sync();
+    FLINT_RETURN_IF_ERROR(copy->Write(at, piece.data(), got));
+    at += got;
+  }
+}
+
+// A second name for a file, which outlives the first; where there are no links, a copy.
 Status KeepUnder(Env* env, const std::string& directory, const char* name, const char* kept) {
+  const std::string from = directory + "/" + name;
+  const std::string to = directory + "/" + kept;
   bool exists = false;
-  FLINT_RETURN_IF_ERROR(env->Exists(directory + "/" + kept, &exists));
-  if (exists) FLINT_RETURN_IF_ERROR(env->Remove(directory + "/" + kept));
-  return env->Link(directory + "/" + name, directory + "/" + kept);
+  FLINT_RETURN_IF_ERROR(env->Exists(to, &exists));
+  if (exists) FLINT_RETURN_IF_ERROR(env->Remove(to));
+  const Status status = env->Link(from, to);
+  return CannotLink(status) ? Copy(env, from, to) : status;
 }
 
 }  // namespace

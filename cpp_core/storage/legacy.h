@@ -16,6 +16,7 @@ struct LegacyReport {
   uint64_t events = 0;
   uint64_t torn_bytes = 0;
   bool clamped = false;         // a limit or cost was beyond today's bounds
+  uint64_t left_out = 0;        // uses of keys that are empty or longer than 65,535 bytes
   bool snapshot_ahead = false;  // the log is shorter than the snapshot says
 };
 

@@ -18,7 +18,7 @@ inline constexpr int64_t kUnknownTime = -1;
 
 // A key that an event names, and its limit. Those versions knew exact ones alone.
 struct LegacyItem {
-  std::string key;  // a template's prefix
+  std::string key;  // a template's prefix; those versions took any, also an empty one
   uint64_t cost = 1;
   LimitKind kind = LimitKind::kExact;
   uint32_t prefix_bytes = 0;  // of a counter's template
@@ -43,6 +43,7 @@ using LegacyEventSink = std::function<Status(LegacyEvent event)>;
 struct LegacyFindings {
   uint64_t torn_bytes = 0;  // an unfinished last line
   bool clamped = false;     // a limit or cost was beyond today's bounds
+  uint64_t left_out = 0;    // items of keys that cannot be today
 };
 
 // kCorruption at a place of a file.

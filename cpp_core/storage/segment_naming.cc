@@ -9,11 +9,6 @@
 namespace flint {
 namespace {
 
-bool CannotLink(const Status& status) {
-  const int error = status.detail() == nullptr ? 0 : status.detail()->system_errno;
-  return error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EMLINK;
-}
-
 // For a segment whose rotated name another file has: with one more zero in front.
 std::string AnotherNameFor(std::string rotated_name) {
   return rotated_name.insert(std::string(kLogName).size() + 1, "0");
@@ -35,7 +30,7 @@ class Naming {
  public:
   Naming(Env* env, const std::string& directory, LogPath* path)
       : env_(env), directory_(directory), path_(path) {
-    for (auto* readers : {&path->history, &path->segments}) {
+    for (auto* readers : {&path->unreachable, &path->history, &path->segments}) {
       for (auto& reader : *readers) older_.push_back(reader.get());
     }
     newest_ = older_.back();
@@ -167,6 +162,11 @@ class Naming {
 };
 
 }  // namespace
+
+bool CannotLink(const Status& status) {
+  const int error = status.detail() == nullptr ? 0 : status.detail()->system_errno;
+  return error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EMLINK;
+}
 
 Status ChooseRotatedName(Env* env, const std::string& directory, uint64_t first_sequence,
                          std::string* name) {

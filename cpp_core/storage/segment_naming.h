@@ -11,6 +11,9 @@ namespace flint {
 // Giving segments their names. Each step is on disk before the next, since a file system may keep
 // the changes of a directory in any order.
 
+// Whether a file system has no hard links, says what Env::Link has returned.
+bool CannotLink(const Status& status);
+
 // A name that no file has, for the segment that begins with record `first_sequence`.
 Status ChooseRotatedName(Env* env, const std::string& directory, uint64_t first_sequence,
                          std::string* name);
