@@ -28,7 +28,7 @@ constexpr char kConfigure[] =
     "\n";
 
 std::string ReadGolden(const std::string& name) {
-  const auto path = std::filesystem::path(__FILE__).parent_path() / "golden" / "v0.2" / name;
+  const auto path = std::filesystem::path(FLINT_GOLDEN) / "v0.2" / name;
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();

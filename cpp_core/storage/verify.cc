@@ -111,6 +111,13 @@ Status WrongName(const std::string& name, const SegmentReader& reader, const std
       .At(name, 0, reader.first_sequence());
 }
 
+// Whether what looks like a prepared segment has the name. It may have been written to and lost its
+// START, so opening leaves it where it is and takes another name.
+bool IsPrepared(const LogPath& path, const std::string& name) {
+  return std::any_of(path.unstarted.begin(), path.unstarted.end(),
+                     [&](const auto& reader) { return reader->name() == name; });
+}
+
 // Which segment flint.aof is by now; 0 when there is none.
 uint64_t NumberOfLogNow(Env* env, const std::string& directory) {
   std::unique_ptr<SegmentReader> log;
@@ -128,7 +135,7 @@ Status CheckNames(Env* env, const std::string& directory, const LogPath& path) {
   for (const auto* readers : {&path.history, &path.segments}) {
     for (const auto& reader : *readers) {
       const std::string right = RotatedSegmentName(reader->first_sequence());
-      if (IsRotatedName(reader->name()) && reader->name() != right) {
+      if (IsRotatedName(reader->name()) && reader->name() != right && !IsPrepared(path, right)) {
         return WrongName(reader->name(), *reader, right);
       }
       const bool left = reader->header().number + 1 < newest.header().number;
