@@ -35,8 +35,8 @@ _CONVERSION_WARNINGS = {
     1: "a limit or cost was beyond today's bounds and is now at the bound",
     2: "its log was shorter than its snapshot said, so the log was replayed from its start",
     4: "the last line of its log was unfinished and has been left out",
-    16: "limits of keys that are empty or longer than 65,535 bytes have been left out; they stay in "
-    "flint.aof.v0 and flint.snapshot.v0",
+    16: "limits of keys that are empty or longer than 65,535 bytes have been left out; they stay "
+    "in flint.aof.v0 and flint.snapshot.v0",
 }
 
 _DAMAGED_HISTORY = (
