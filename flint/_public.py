@@ -66,6 +66,7 @@ from flint.errors import (
 from flint.limiter import Limiter, doctor
 
 if TYPE_CHECKING:
+    from flint._what_if import what_if
     from flint.config import from_config
 
 __all__ = [
@@ -118,6 +119,7 @@ __all__ = [
     "from_config",
     "get_include",
     "get_library_dir",
+    "what_if",
 ]
 
 # Their names in Flint 0.2.
@@ -130,6 +132,10 @@ def __getattr__(name: str) -> object:
         from flint.config import from_config
 
         return from_config
+    if name == "what_if":
+        from flint._what_if import what_if
+
+        return what_if
     raise AttributeError(f"module 'flint._public' has no attribute {name!r}")
 
 

@@ -1,0 +1,86 @@
+"""`flint.what_if`: the recorded history against another limit."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+import flint
+from flint import Limiter
+from flint.testing import ManualClock
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+COUNTS = {
+    "10/minute": 8987,
+    "10/minute using gcra": 8987,
+    "10/minute using leaky_bucket": 8987,
+    "10/minute using fixed_window_counter": 8271,
+    "10/minute using sliding_window_log": 8271,
+    "10/minute using sliding_window_counter": 8271,
+    "30/day": 8681,
+}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a limit of 30 a day has decided about four days of a web server."""
+    path = tmp_path_factory.mktemp("log") / "data"
+    requests = runpy.run_path(str(EXAMPLES / "access_log.py"))["requests"]
+    requests = requests(EXAMPLES / "data" / "access.log.gz")
+    clock = ManualClock(requests[0][0])
+    with Limiter(path, sync="batch", flush_every_events=1, clock=clock) as limiter:
+        limiter.limit("ip:*", "30/day")
+        for time_s, address in requests:
+            clock.set(time_s)
+            limiter.allow(f"ip:{address}")
+            limiter.flush()  # so that no denials are merged
+    return path
+
+
+def test_the_counts_of_a_public_log(directory: Path) -> None:
+    answer = flint.what_if(directory, "ip:*", *COUNTS)
+    assert answer["events"] == 10_000
+    assert answer["notes"] == []
+    assert {one["rate"]: one["allowed"] for one in answer["candidates"]} == COUNTS
+    same = answer["candidates"][-1]
+    for row in (same, *same["keys"], *same["buckets"]):
+        assert (row["allowed"], row["denied"]) == (row["was_allowed"], row["was_denied"])
+    assert sum(row["denied"] for row in same["buckets"]) == same["denied"] == 10_000 - 8681
+    denied = [row["denied"] for row in same["keys"]]
+    assert denied == sorted(denied, reverse=True)
+
+
+def test_the_smallest_rate_that_denies_no_more(directory: Path) -> None:
+    answer = flint.what_if(directory, "ip:*", "1/day", target_denied=0.01)
+    found = answer["candidates"][1]
+    assert found["denied_share"] <= 0.01
+    number = int(found["rate"].split("/")[0])
+    less = flint.what_if(directory, "ip:*", f"{number - 1}/day")["candidates"][0]
+    assert less["denied_share"] > 0.01
+
+
+def test_merged_denials_are_not_guessed(tmp_path: Path) -> None:
+    clock = ManualClock(1_700_000_000)
+    with Limiter(tmp_path, clock=clock) as limiter:
+        limiter.limit("k", "1/day")
+        for _ in range(101):
+            clock.advance(1)
+            limiter.allow("k")
+        limiter.flush()
+        answer = flint.what_if(limiter, "k", "1/day", "1/s")
+        assert "merged" in answer["notes"][0]
+        same, other = answer["candidates"]
+        assert (same["allowed"], same["denied"], same["unknown"]) == (1, 100, 0)
+        assert other["unknown"] > 0
+        assert other["allowed"] + other["denied"] + other["unknown"] == 101
+
+
+def test_what_cannot_be_asked(tmp_path: Path) -> None:
+    with Limiter(":memory:") as limiter, pytest.raises(flint.UnsupportedError, match="no history"):
+        flint.what_if(limiter, "k", "1/s")
+    with pytest.raises(flint.RateError):
+        flint.what_if(tmp_path, "k", "1/x")
+    with pytest.raises(ValueError, match="target_denied"):
+        flint.what_if(tmp_path, "k", "1/s", target_denied=2)
