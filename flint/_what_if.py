@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flint._local.history import TYPES, recorded
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, canonical, read_rates
-from flint.errors import UnsupportedError
+from flint.errors import NotConfiguredError, UnsupportedError
 from flint.limiter import Limiter
 from flint.testing import ManualClock
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from flint._surface.rate import RateLike
 
 _SECOND_NS = 1_000_000_000
 _MOST_CANDIDATES = 64
+_FIRST_EVENT = 3  # its number in a log that has its beginning: a CLOCK and a KEY come before it
+_TEMPLATE = 1  # the kind of an event's key
 
 
 class _Event(NamedTuple):
-    """A decision about one key. Of merged denials `at_ns` is the last's time."""
+    """A decision about one key, or with `times` 0 a reset of all keys that begin so (`first_ns` 0)
+    or of one. Of merged denials `at_ns` is the last's time."""
 
     key: str
     at_ns: int
@@ -57,13 +60,16 @@ def _events(limiter: Limiter, pattern: str, notes: list[str]) -> Iterator[_Event
     moments = _Moments()
     first = True
     for items in recorded(limiter, None, None, False, 0, 0):
-        if first and items[0][0] > 2 and TYPES[items[0][1]] != "LIMIT_CONFIGURED":
+        if first and items[0][0] > _FIRST_EVENT:
             notes.append(
                 f"the history that is kept begins at {items[0][2]}; what came before is not in "
                 "these numbers, nor is what it had used up"
             )
         first = False
         kind = TYPES[items[0][1]]
+        if kind == "RESET":
+            key, is_template = items[0][6], items[0][7] == _TEMPLATE
+            yield _Event(key, moments.ns(items[0][2]), 0 if is_template else 1, 0, 0, False)
         if kind not in ("ALLOW", "ALLOW_ALL", "DENY"):
             continue
         seen = set()  # several limits of one key are items of one event
@@ -76,23 +82,34 @@ def _events(limiter: Limiter, pattern: str, notes: list[str]) -> Iterator[_Event
             yield _Event(key, at_ns, first_ns, cost, count, kind != "DENY")
 
 
+def _reset(engine: Limiter, event: _Event, seen: Collection[str]) -> None:
+    keys = [event.key] if event.first_ns else [key for key in seen if key.startswith(event.key)]
+    for key in keys:
+        with suppress(NotConfiguredError):  # nothing of it is in use
+            engine.reset(key, False)
+
+
 def _replay(events: Sequence[_Event], rates: tuple[Rate, ...]) -> list[bool | None]:
-    """For each event whether it would have been admitted; None where that cannot be known."""
+    """For each decision whether it would have been an admission; None where that cannot be
+    known."""
     answers: list[bool | None] = []
     clock = ManualClock(0)
     last_admitted: dict[str, int] = {}
     with closing(Limiter(":memory:", clock=clock)) as engine:
         engine.limit("*", rates)
         most = min(rate.burst or rate.rate for rate in rates)
-        for key, at_ns, first_ns, cost, count, _ in events:
+        for event in events:
+            key, at_ns, first_ns, cost, times, _ = event
             clock.set_ns(at_ns)
-            if count == 1:
+            if times == 1:
                 admitted = cost <= most and engine.allow(key, cost)
                 if admitted:
                     last_admitted[key] = at_ns
                 answers.append(admitted)
+            elif times == 0:
+                _reset(engine, event, last_admitted)
             elif (
-                cost == count
+                cost == times
                 and last_admitted.get(key, 0) <= first_ns
                 and not engine.peek(key).allowed
             ):
@@ -103,12 +120,14 @@ def _replay(events: Sequence[_Event], rates: tuple[Rate, ...]) -> list[bool | No
     return answers
 
 
-def _summary(events: Sequence[_Event], answers: list[bool | None], buckets: int) -> dict[str, Any]:
-    start = min((event.first_ns for event in events), default=0)
-    span = max((event.at_ns for event in events), default=0) - start + 1
+def _summary(
+    decisions: Sequence[_Event], answers: list[bool | None], buckets: int
+) -> dict[str, Any]:
+    start = min((event.first_ns for event in decisions), default=0)
+    span = max((event.at_ns for event in decisions), default=0) - start + 1
     keys: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
     over_time = [[0] * 5 for _ in range(buckets)]
-    for event, answer in zip(events, answers, strict=True):
+    for event, answer in zip(decisions, answers, strict=True):
         place = 3 + (answer is False) if answer is not None else 2
         for row in (keys[event.key], over_time[(event.at_ns - start) * buckets // span]):
             row[0 if event.allowed else 1] += event.times
@@ -133,8 +152,9 @@ def _smallest(events: Sequence[_Event], rate: Rate, most_denied: float) -> Rate:
 
     def share(number: int) -> float:
         answers = _replay(events, (Rate(number, rate.per_ns, None, rate.algorithm),))
-        denied = sum(e.times for e, a in zip(events, answers, strict=True) if a is False)
-        known = sum(e.times for e, a in zip(events, answers, strict=True) if a is not None)
+        decisions = [event for event in events if event.times]
+        denied = sum(e.times for e, a in zip(decisions, answers, strict=True) if a is False)
+        known = sum(e.times for e, a in zip(decisions, answers, strict=True) if a is not None)
         return denied / known if known else 0.0
 
     high = 1
@@ -192,6 +212,7 @@ def what_if(
     else:
         with closing(Limiter.open_readonly(source)) as limiter:
             events = list(_events(limiter, pattern, notes))
+    decisions = [event for event in events if event.times]
     merged = sum(event.times for event in events if event.times > 1)
     if merged:
         notes.append(f"{merged} denials were merged; their single times are not recorded")
@@ -202,7 +223,7 @@ def what_if(
         "events": sum(event.times for event in events),
         "notes": notes,
         "candidates": [
-            {"rate": canonical(one), **_summary(events, _replay(events, one), buckets)}
+            {"rate": canonical(one), **_summary(decisions, _replay(events, one), buckets)}
             for one in tried
         ],
     }

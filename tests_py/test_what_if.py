@@ -84,3 +84,31 @@ def test_what_cannot_be_asked(tmp_path: Path) -> None:
         flint.what_if(tmp_path, "k", "1/x")
     with pytest.raises(ValueError, match="target_denied"):
         flint.what_if(tmp_path, "k", "1/s", target_denied=2)
+
+
+def test_resets_are_replayed(tmp_path: Path) -> None:
+    with Limiter(tmp_path, sync="batch", clock=ManualClock(1_700_000_000)) as limiter:
+        limiter.limit("t:*", "1/day")
+        for key in ("t:1", "t:1", "t:2"):
+            limiter.allow(key)
+        limiter.reset("t:1")
+        limiter.allow("t:1")
+        limiter.reset("t:*")
+        limiter.allow("t:1")
+        limiter.allow("t:2")
+        limiter.flush()
+        for rate, pattern, allowed in (("1/day", "t:*", 5), ("1/day; 9/m", "t:1", 3)):
+            (found,) = flint.what_if(limiter, pattern, rate)["candidates"]
+            assert (found["allowed"], found["was_allowed"]) == (allowed, allowed)
+            assert found["denied"] == 1
+
+
+def test_history_that_is_not_kept_any_more_is_named(tmp_path: Path) -> None:
+    with Limiter(tmp_path, sync="batch", history_max_bytes=0, segment_bytes=1 << 18) as limiter:
+        limiter.limit("t:*", "1/day")
+        for number in range(20_000):
+            limiter.allow(f"t:{number}")
+        limiter.compact()
+        limiter.limit("new", "1/s")
+        limiter.flush()
+        assert "what came before is not" in flint.what_if(limiter, "t:*", "1/s")["notes"][0]
