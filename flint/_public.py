@@ -64,12 +64,14 @@ from flint.errors import (
     UnsupportedError,
 )
 from flint.limiter import Limiter, doctor
+from flint.prometheus import CONTENT_TYPE, add_prometheus_route, prometheus_metrics
 
 if TYPE_CHECKING:
     from flint._what_if import what_if
     from flint.config import from_config
 
 __all__ = [
+    "CONTENT_TYPE",
     "Algorithm",
     "AnyLimiter",
     "CheckAllDict",
@@ -114,11 +116,13 @@ __all__ = [
     "UnsupportedError",
     "WhenFull",
     "__version__",
+    "add_prometheus_route",
     "connect",
     "doctor",
     "from_config",
     "get_include",
     "get_library_dir",
+    "prometheus_metrics",
     "what_if",
 ]
 

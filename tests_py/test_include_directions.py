@@ -51,15 +51,18 @@ MAY_IMPORT = {
     "limiter": {*SURFACE, "_local"},
     "testing": SURFACE,
     "rates": SURFACE,
+    "prometheus": SURFACE,
     "_places": {*SURFACE, "limiter"},
     "_what_if": {*SURFACE, "_local", "limiter", "testing"},
     "config": {*SURFACE, "limiter", "_places"},
-    "_public": {*SURFACE, "limiter", "_places", "config", "_what_if"},
+    "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},
     "_cli": {*SURFACE, "_local", "limiter", "_cli"},
     "__main__": {"_cli"},
 }
+# For each part, what an extra of the distribution brings for it.
+EXTRAS = {"_cli": {"rich", "shtab"}, "prometheus": {"starlette"}}
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")
 
@@ -195,7 +198,7 @@ def test_no_module_imports_itself_through_others() -> None:
 def test_the_package_needs_only_the_standard_library() -> None:
     for path in sorted((ROOT / "flint").rglob("*.py")):
         roots = {name.split(".")[0] for name in imported(path)}
-        extras = {"rich", "shtab"} if path.parent.name == "_cli" else set()
+        extras = EXTRAS.get(part_of(module_name(path)), set())
         assert roots <= {"flint", *extras, *sys.stdlib_module_names}, path
 
 
