@@ -201,12 +201,7 @@ Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
         "flags", flags,
         "a sum of flags that the function takes, which are those of " + std::to_string(allowed));
   }
-  to->no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
-  to->no_sync = (flags & FLINT_LIMITER_NO_SYNC) != 0;
-  to->decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
-  to->if_absent = (flags & FLINT_LIMITER_IF_ABSENT) != 0;
-  to->all_counters = (flags & FLINT_LIMITER_ALL_COUNTERS) != 0;
-  to->refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
+  *to = FlagsOf(flags);
   return Status();
 }
 
@@ -218,9 +213,7 @@ Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name) {
 void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to,
                         uint64_t stride) {
   if (decision_only) {
-    to->allowed = from.allowed ? 1 : 0;
-    to->undecided = from.undecided ? 1 : 0;
-    to->ticket = from.ticket;
+    FillDecisionOnly(from, to);
     return;
   }
   flint_limiter_result result{};

@@ -8,6 +8,7 @@
 
 #include "convert.h"
 #include "engine/key.h"
+#include "engine/plain_check.h"
 
 // The functions of the public header. Each catches everything; what they do is the engine's.
 
@@ -56,15 +57,10 @@ int32_t ReportFailure(const flint_limiter* limiter, const Status& status,
   return Report(code, detail, message, error);
 }
 
-// Runs a function's body, a callable that returns a Status, behind the wall that no exception
-// crosses. `limiter` may be null.
-template <typename Body>
-int32_t Guard(const flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
+// In a handler of any exception: none crosses into the caller.
+[[gnu::cold]] int32_t ReportException(flint_limiter_error* error) {
   try {
-    const Status status = body();
-    if (status.ok()) [[likely]]
-      return FLINT_LIMITER_OK;
-    return ReportFailure(limiter, status, error);
+    throw;
   } catch (const std::bad_alloc&) {
     return Report(Code::kNoMemory, nullptr, flint::CodeSentence(Code::kNoMemory), error);
   } catch (const std::length_error&) {  // a count so large that its size overflows
@@ -73,6 +69,19 @@ int32_t Guard(const flint_limiter* limiter, flint_limiter_error* error, const Bo
     return Report(Code::kInternal, nullptr, exception.what(), error);
   } catch (...) {
     return Report(Code::kInternal, nullptr, "an unknown exception", error);
+  }
+}
+
+// Runs a function's body, a callable that returns a Status. `limiter` may be null.
+template <typename Body>
+int32_t Guard(const flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
+  try {
+    const Status status = body();
+    if (status.ok()) [[likely]]
+      return FLINT_LIMITER_OK;
+    return ReportFailure(limiter, status, error);
+  } catch (...) {
+    return ReportException(error);
   }
 }
 
@@ -98,11 +107,12 @@ Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
 using Decide = Status (Engine::*)(const Engine::Item&, const Engine::Flags&, const LimitConfig*,
                                   Engine::Decision*);
 
+// Apart from what most checks take, which would have to make room for all of it.
 template <Decide decide>
-inline int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter, const char* key,
-                           uint64_t key_bytes, uint64_t cost, uint32_t flags,
-                           const flint_limiter_config* inline_config, flint_limiter_result* result,
-                           flint_limiter_error* error) {
+[[gnu::noinline]] int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter,
+                                      const char* key, uint64_t key_bytes, uint64_t cost,
+                                      uint32_t flags, const flint_limiter_config* inline_config,
+                                      flint_limiter_result* result, flint_limiter_error* error) {
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     if (result == nullptr || result->struct_size < flint::kFirstSize<flint_limiter_result>)
         [[unlikely]] {
@@ -121,6 +131,14 @@ inline int32_t CheckOrPeek(uint32_t allowed_flags, flint_limiter* limiter, const
     flint::WriteDecision(decision, read.decision_only, result);
     return Status();
   });
+}
+
+// Whether there is nothing about a check's arguments but the key and a cost.
+bool AreUsual(const flint_limiter* limiter, const char* key, uint64_t key_bytes, uint32_t flags,
+              const flint_limiter_config* inline_config, const flint_limiter_result* result) {
+  return limiter != nullptr && key != nullptr && key_bytes <= FLINT_LIMITER_MAX_KEY_BYTES &&
+         (flags & ~(kCheckFlags | FLINT_LIMITER_REFUSE)) == 0 && inline_config == nullptr &&
+         result != nullptr && result->struct_size >= sizeof(*result);
 }
 
 using EndLimit = Status (Engine::*)(LimitKind, std::string_view, const std::string_view*,
@@ -364,8 +382,24 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             uint64_t cost, uint32_t flags,
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
-  return CheckOrPeek<&Engine::Check>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key, key_bytes,
-                                     cost, flags, inline_config, result, error);
+  if (AreUsual(limiter, key, key_bytes, flags, inline_config, result)) [[likely]] {
+    try {
+      Engine::Decision decision;
+      const Engine::Flags read = flint::FlagsOf(flags);
+      if (limiter->engine->CheckPlain({{key, key_bytes}, cost}, read, &decision)) [[likely]] {
+        if (read.decision_only) {
+          flint::FillDecisionOnly(decision, result);
+        } else {
+          flint::FillResult(decision, result);
+        }
+        return FLINT_LIMITER_OK;
+      }
+    } catch (...) {
+      return ReportException(error);
+    }
+  }
+  return CheckOrPeek<&Engine::CheckInFull>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key,
+                                           key_bytes, cost, flags, inline_config, result, error);
 }
 
 int32_t flint_limiter_peek(flint_limiter* limiter, const char* key, uint64_t key_bytes,

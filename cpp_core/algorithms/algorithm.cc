@@ -79,13 +79,14 @@ State& State::operator=(State&&) noexcept = default;
 uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns,
                       uint64_t cost) {
   return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
-    return algorithm.RetryAfterNs(config, state, now_ns, cost);
+    return algorithm.RetryAfterNs(config, algorithm.At(config, state, now_ns), cost);
   });
 }
 
 uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns) {
-  return VisitAlgorithm(config.algorithm,
-                        [&](auto algorithm) { return algorithm.Used(config, state, now_ns); });
+  return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
+    return algorithm.Used(config, algorithm.At(config, state, now_ns));
+  });
 }
 
 State FromUsed(const LimitConfig& config, uint64_t used, int64_t now_ns) {

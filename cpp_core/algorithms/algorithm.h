@@ -15,7 +15,10 @@ namespace flint {
 
 // The six algorithms behind one set of pure functions: (configuration, state, now, cost) ->
 // decision. Integers only, exact. This header dispatches; each algorithm has a header of its own
-// with the same functions, and says there what it admits and where its formula comes from.
+// with the same functions, and says there what it admits and where its formula comes from. There
+// the state as of one time is a View, so that who decides and then tells how the counter stands
+// looks at the state once: Tidy, At, Allows, PrepareAdmit, Admit (which gives the View behind the
+// admission), and what is told.
 //
 // Time is engine time in nanoseconds, 0 <= now <= 2^62, and never goes back for one state, but for
 // IsFresh: at a time before the state's own nothing that it holds has become fresh. Bounds, checked
@@ -40,7 +43,8 @@ inline auto VisitAlgorithm(Algorithm algorithm, Visitor visit) {
 // log algorithm drops entries that have left its window). Allocates nothing.
 inline bool Allows(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
   return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
-    return algorithm.Allows(config, state, now_ns, cost);
+    algorithm.Tidy(config, state, now_ns);
+    return algorithm.Allows(config, algorithm.At(config, state, now_ns), cost);
   });
 }
 
@@ -54,20 +58,22 @@ inline void PrepareAdmit(const LimitConfig& config, State& state, int64_t now_ns
 // Records an admission that Allows has granted, or that a log record says was granted. Without
 // PrepareAdmit before it, it may throw std::bad_alloc, and then has changed nothing.
 inline void Admit(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
-  VisitAlgorithm(config.algorithm,
-                 [&](auto algorithm) { algorithm.Admit(config, state, now_ns, cost); });
+  VisitAlgorithm(config.algorithm, [&](auto algorithm) {
+    algorithm.Admit(config, state, algorithm.At(config, state, now_ns), now_ns, cost);
+  });
 }
 
 // Whole units that would be admitted now, 0 to burst.
 inline uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns) {
-  return VisitAlgorithm(config.algorithm,
-                        [&](auto algorithm) { return algorithm.Remaining(config, state, now_ns); });
+  return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
+    return algorithm.Remaining(config, algorithm.At(config, state, now_ns));
+  });
 }
 
 // Nanoseconds from now until reset_at, which each algorithm defines. At most 2^62.
 inline uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
   return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
-    return algorithm.ResetAfterNs(config, state, now_ns);
+    return algorithm.ResetAfterNs(config, algorithm.At(config, state, now_ns));
   });
 }
 
@@ -77,8 +83,9 @@ uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now
 
 // Whether the state can no longer be told from a new counter's, now and ever after.
 inline bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
-  return VisitAlgorithm(config.algorithm,
-                        [&](auto algorithm) { return algorithm.IsFresh(config, state, now_ns); });
+  return VisitAlgorithm(config.algorithm, [&](auto algorithm) {
+    return algorithm.IsFresh(config, algorithm.At(config, state, now_ns));
+  });
 }
 
 // Units used as of now, rounded up, at most burst.

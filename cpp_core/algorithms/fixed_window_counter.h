@@ -13,39 +13,50 @@ namespace flint {
 //
 // Source: the common counter that expires `per` after it was created.
 struct FixedWindowCounter {
-  static bool Allows(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost) {
-    return Used(config, state, now_ns) + cost <= config.rate;
+  // As of one time: the window that it is in, or that would begin.
+  struct View {
+    int64_t start_ns;
+    uint64_t used;  // 0: none has begun
+    uint64_t left_ns;
+  };
+
+  static View At(const LimitConfig& config, const State& state, int64_t now_ns) {
+    const FixedWindowState& window = state.fixed;
+    if (window.used == 0 || now_ns - window.start_ns >= static_cast<int64_t>(config.per_ns)) {
+      return {now_ns, 0, config.per_ns};
+    }
+    const auto elapsed_ns = static_cast<uint64_t>(now_ns - window.start_ns);
+    return {window.start_ns, window.used, config.per_ns - elapsed_ns};
   }
 
+  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+    return view.used + cost <= config.rate;
+  }
+
+  static void Tidy(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
   static void PrepareAdmit(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
 
-  static void Admit(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
-    if (IsFresh(config, state, now_ns)) state.fixed = {now_ns, 0};
-    state.fixed.used += cost;
+  static View Admit(const LimitConfig& /*config*/, State& state, const View& view,
+                    int64_t /*now_ns*/, uint64_t cost) {
+    state.fixed = {view.start_ns, view.used + cost};
+    return {view.start_ns, view.used + cost, view.left_ns};
   }
 
-  static uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return IsFresh(config, state, now_ns) ? 0 : state.fixed.used;
+  static uint64_t Used(const LimitConfig& /*config*/, const View& view) { return view.used; }
+
+  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+    return config.rate - view.used;
   }
 
-  static uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return config.rate - Used(config, state, now_ns);
+  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, const View& view) {
+    return view.used == 0 ? 0 : view.left_ns;
   }
 
-  static uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
-    if (IsFresh(config, state, now_ns)) return 0;
-    return config.per_ns - static_cast<uint64_t>(now_ns - state.fixed.start_ns);
+  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+    return Allows(config, view, cost) ? 0 : ResetAfterNs(config, view);
   }
 
-  static uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns,
-                               uint64_t cost) {
-    return Allows(config, state, now_ns, cost) ? 0 : ResetAfterNs(config, state, now_ns);
-  }
-
-  static bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return state.fixed.used == 0 ||
-           now_ns - state.fixed.start_ns >= static_cast<int64_t>(config.per_ns);
-  }
+  static bool IsFresh(const LimitConfig& /*config*/, const View& view) { return view.used == 0; }
 };
 
 }  // namespace flint

@@ -19,6 +19,25 @@ enum class Algorithm : uint8_t {
 // A product of two quantities below, exactly.
 __extension__ typedef unsigned __int128 Uint128;
 
+struct Quotient {
+  uint64_t quotient;  // UINT64_MAX if it does not fit
+  uint64_t remainder;
+};
+inline Quotient Divide(Uint128 dividend, uint64_t divisor) {
+  const auto high = static_cast<uint64_t>(dividend >> 64);
+  if (high >= divisor) return {UINT64_MAX, 0};
+#if defined(__x86_64__)
+  // One instruction, where the compiler would call a function: it does not know that the quotient
+  // fits into a word.
+  auto quotient = static_cast<uint64_t>(dividend);
+  uint64_t remainder = high;
+  __asm__("divq %2" : "+a"(quotient), "+d"(remainder) : "r"(divisor) : "cc");
+  return {quotient, remainder};
+#else
+  return {static_cast<uint64_t>(dividend / divisor), static_cast<uint64_t>(dividend % divisor)};
+#endif
+}
+
 inline constexpr uint64_t kMaxQuantity = uint64_t{1} << 62;
 inline constexpr uint32_t kMaxSlidingLogEntries = uint32_t{1} << 20;
 

@@ -19,59 +19,7 @@ namespace flint {
 // Source: J. Desgats, "How we built rate limiting capable of scaling to millions of domains",
 // Cloudflare, 2017; here without rounding. Every term is below 2^126.
 struct SlidingWindowCounter {
-  static bool Allows(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost) {
-    const View view = At(config, state, now_ns);
-    return view.current + cost <= config.rate &&
-           Uint128{view.previous} * view.left_ns <= Budget(config, view.current + cost);
-  }
-
-  static void PrepareAdmit(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
-
-  static void Admit(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
-    const View view = At(config, state, now_ns);
-    state.sliding = {view.index, view.previous, view.current + cost};
-  }
-
-  static uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns) {
-    const View view = At(config, state, now_ns);
-    const Uint128 weighted = Uint128{view.previous} * view.left_ns;
-    const Uint128 used = (weighted + config.per_ns - 1) / config.per_ns + view.current;
-    return static_cast<uint64_t>(std::min<Uint128>(used, config.rate));
-  }
-
-  static uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return config.rate - Used(config, state, now_ns);
-  }
-
-  static uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return At(config, state, now_ns).left_ns;
-  }
-
-  // Within one window the estimate only falls, by `previous` / per each nanosecond. So the cost
-  // fits once at most budget / previous nanoseconds of the window are left. When that is 0, the
-  // moment is the window's end, and there the next window agrees: its estimate starts at `current`.
-  static uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns,
-                               uint64_t cost) {
-    if (Allows(config, state, now_ns, cost)) return 0;
-    const View view = At(config, state, now_ns);
-    if (view.current + cost <= config.rate) {
-      assert(view.previous > 0);  // or it would be allowed
-      const Uint128 left_ns = Budget(config, view.current + cost) / view.previous;
-      return view.left_ns - static_cast<uint64_t>(left_ns);
-    }
-    // Not in this window. In the next one `current` is what comes before.
-    assert(view.current > 0);  // as cost <= rate
-    const Uint128 left_ns = Budget(config, cost) / view.current;
-    return view.left_ns + config.per_ns - static_cast<uint64_t>(left_ns);
-  }
-
-  static bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
-    const View view = At(config, state, now_ns);
-    return view.previous == 0 && view.current == 0;
-  }
-
- private:
-  // The state as of now, and what is left of the current window: per - elapsed.
+  // As of one time: the window that it is in, the one before it, and what is left: per - elapsed.
   struct View {
     int64_t index;
     uint64_t previous;
@@ -90,6 +38,55 @@ struct SlidingWindowCounter {
     return {index, 0, 0, left_ns};
   }
 
+  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+    return view.current + cost <= config.rate &&
+           Uint128{view.previous} * view.left_ns <= Budget(config, view.current + cost);
+  }
+
+  static void Tidy(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
+  static void PrepareAdmit(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
+
+  static View Admit(const LimitConfig& /*config*/, State& state, const View& view,
+                    int64_t /*now_ns*/, uint64_t cost) {
+    state.sliding = {view.index, view.previous, view.current + cost};
+    return {view.index, view.previous, view.current + cost, view.left_ns};
+  }
+
+  static uint64_t Used(const LimitConfig& config, const View& view) {
+    const Uint128 weighted = Uint128{view.previous} * view.left_ns;
+    const uint64_t before = Divide(weighted + config.per_ns - 1, config.per_ns).quotient;
+    return std::min(std::min(before, config.rate) + view.current, config.rate);
+  }
+
+  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+    return config.rate - Used(config, view);
+  }
+
+  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, const View& view) {
+    return view.left_ns;
+  }
+
+  // Within one window the estimate only falls, by `previous` / per each nanosecond. So the cost
+  // fits once at most budget / previous nanoseconds of the window are left. When that is 0, the
+  // moment is the window's end, and there the next window agrees: its estimate starts at `current`.
+  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+    if (Allows(config, view, cost)) return 0;
+    if (view.current + cost <= config.rate) {
+      assert(view.previous > 0);  // or it would be allowed
+      const Uint128 left_ns = Budget(config, view.current + cost) / view.previous;
+      return view.left_ns - static_cast<uint64_t>(left_ns);
+    }
+    // Not in this window. In the next one `current` is what comes before.
+    assert(view.current > 0);  // as cost <= rate
+    const Uint128 left_ns = Budget(config, cost) / view.current;
+    return view.left_ns + config.per_ns - static_cast<uint64_t>(left_ns);
+  }
+
+  static bool IsFresh(const LimitConfig& /*config*/, const View& view) {
+    return view.previous == 0 && view.current == 0;
+  }
+
+ private:
   // What the window before may weigh beside `units` of the current one, times per.
   static Uint128 Budget(const LimitConfig& config, uint64_t units) {
     return Uint128{config.rate - units} * config.per_ns;

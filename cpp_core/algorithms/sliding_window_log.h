@@ -101,11 +101,31 @@ class SlidingLog {
 // Source: the definition itself; as a log of time stamps it is common in rate limiters that
 // keep a sorted set for each client.
 struct SlidingWindowLog {
+  // As of one time: the entries that are in the window.
+  struct View {
+    const SlidingLog* log;  // may be null when there are none
+    int64_t now_ns;
+    uint32_t first;
+    uint32_t count;
+    uint64_t sum;
+  };
+
+  static View At(const LimitConfig& config, const State& state, int64_t now_ns) {
+    if (!state.log) return {nullptr, now_ns, 0, 0, 0};
+    const SlidingLog& log = *state.log;
+    const uint32_t expired = CountExpired(config, log, now_ns);
+    return {&log, now_ns, expired, log.size() - expired, log.sum() - log.SumOf(expired)};
+  }
+
+  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+    if (view.sum + cost > config.rate) return false;
+    return view.count < kMaxSlidingLogEntries || view.log->Joins(view.now_ns);
+  }
+
   // Drops what has left the window.
-  static bool Allows(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
+  static void Tidy(const LimitConfig& config, State& state, int64_t now_ns) {
     DropExpired(config, state, now_ns);
     if (state.log && state.log->size() == 0) state.log.reset();
-    return !state.log || Fits(config, *state.log, LiveAt(config, state, now_ns), now_ns, cost);
   }
 
   static void PrepareAdmit(const LimitConfig& config, State& state, int64_t now_ns) {
@@ -114,88 +134,62 @@ struct SlidingWindowLog {
     state.log->MakeRoom(now_ns);
   }
 
-  static void Admit(const LimitConfig& config, State& state, int64_t now_ns, uint64_t cost) {
+  static View Admit(const LimitConfig& config, State& state, const View& /*view*/, int64_t now_ns,
+                    uint64_t cost) {
     PrepareAdmit(config, state, now_ns);
     state.log->Append(now_ns, cost);
+    return At(config, state, now_ns);
   }
 
-  static uint64_t Used(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return LiveAt(config, state, now_ns).sum;
+  static uint64_t Used(const LimitConfig& /*config*/, const View& view) { return view.sum; }
+
+  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+    if (view.count >= kMaxSlidingLogEntries && !view.log->Joins(view.now_ns)) return 0;
+    return config.rate - view.sum;
   }
 
-  static uint64_t Remaining(const LimitConfig& config, const State& state, int64_t now_ns) {
-    const Live live = LiveAt(config, state, now_ns);
-    if (live.count >= kMaxSlidingLogEntries && !state.log->Joins(now_ns)) return 0;
-    return config.rate - live.sum;
-  }
-
-  static uint64_t ResetAfterNs(const LimitConfig& config, const State& state, int64_t now_ns) {
-    const Live live = LiveAt(config, state, now_ns);
-    return live.count == 0 ? 0 : LeavesAfterNs(config, state.log->at_ns(live.first), now_ns);
+  static uint64_t ResetAfterNs(const LimitConfig& config, const View& view) {
+    return view.count == 0 ? 0 : LeavesAfterNs(config, view, view.first);
   }
 
   // When enough of the oldest entries have left: until the sum fits, and there is room for one
   // more.
-  static uint64_t RetryAfterNs(const LimitConfig& config, const State& state, int64_t now_ns,
-                               uint64_t cost) {
-    const Live live = LiveAt(config, state, now_ns);
-    if (live.count == 0 || Fits(config, *state.log, live, now_ns, cost)) return 0;
-    const SlidingLog& log = *state.log;
-    uint32_t last = live.first;  // of those that have to leave
-    if (live.sum + cost > config.rate) {
-      const uint64_t too_much = live.sum + cost - config.rate;
-      const uint64_t gone = log.sum() - live.sum;
+  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+    if (view.count == 0 || Allows(config, view, cost)) return 0;
+    const SlidingLog& log = *view.log;
+    uint32_t last = view.first;  // of those that have to leave
+    if (view.sum + cost > config.rate) {
+      const uint64_t too_much = view.sum + cost - config.rate;
+      const uint64_t gone = log.sum() - view.sum;
       last = log.FirstWhere([&](uint32_t i) { return log.SumOf(i + 1) >= gone + too_much; });
     }
-    if (live.count >= kMaxSlidingLogEntries && !log.Joins(now_ns)) {
-      last = std::max(last, live.first + live.count - kMaxSlidingLogEntries);
+    if (view.count >= kMaxSlidingLogEntries && !log.Joins(view.now_ns)) {
+      last = std::max(last, view.first + view.count - kMaxSlidingLogEntries);
     }
-    return LeavesAfterNs(config, log.at_ns(last), now_ns);
+    return LeavesAfterNs(config, view, last);
   }
 
-  static bool IsFresh(const LimitConfig& config, const State& state, int64_t now_ns) {
-    return LiveAt(config, state, now_ns).count == 0;
-  }
+  static bool IsFresh(const LimitConfig& /*config*/, const View& view) { return view.count == 0; }
 
  private:
-  // The entries that are in the window.
-  struct Live {
-    uint32_t first;
-    uint32_t count;
-    uint64_t sum;
-  };
-
-  static bool Expired(const LimitConfig& config, int64_t at_ns, int64_t now_ns) {
-    return at_ns <= now_ns - static_cast<int64_t>(config.per_ns);
-  }
-
-  static uint64_t LeavesAfterNs(const LimitConfig& config, int64_t at_ns, int64_t now_ns) {
-    return config.per_ns - static_cast<uint64_t>(now_ns - at_ns);
-  }
-
-  // How many have left the window. Mostly none.
-  static uint32_t CountExpired(const LimitConfig& config, const SlidingLog& log, int64_t now_ns) {
-    if (log.size() == 0 || !Expired(config, log.at_ns(0), now_ns)) return 0;
-    return log.FirstWhere([&](uint32_t i) { return !Expired(config, log.at_ns(i), now_ns); });
-  }
-
   static void DropExpired(const LimitConfig& config, State& state, int64_t now_ns) {
     if (!state.log) return;
     const uint32_t expired = CountExpired(config, *state.log, now_ns);
     if (expired > 0) state.log->DropOldest(expired);
   }
 
-  static Live LiveAt(const LimitConfig& config, const State& state, int64_t now_ns) {
-    if (!state.log) return {0, 0, 0};
-    const SlidingLog& log = *state.log;
-    const uint32_t expired = CountExpired(config, log, now_ns);
-    return {expired, log.size() - expired, log.sum() - log.SumOf(expired)};
+  static bool Expired(const LimitConfig& config, int64_t at_ns, int64_t now_ns) {
+    return at_ns <= now_ns - static_cast<int64_t>(config.per_ns);
   }
 
-  static bool Fits(const LimitConfig& config, const SlidingLog& log, const Live& live,
-                   int64_t now_ns, uint64_t cost) {
-    if (live.sum + cost > config.rate) return false;
-    return live.count < kMaxSlidingLogEntries || log.Joins(now_ns);
+  static uint64_t LeavesAfterNs(const LimitConfig& config, const View& view, uint32_t entry) {
+    return config.per_ns - static_cast<uint64_t>(view.now_ns - view.log->at_ns(entry));
+  }
+
+  // How many have left the window. Mostly none.
+  static uint32_t CountExpired(const LimitConfig& config, const SlidingLog& log, int64_t now_ns) {
+    if (log.size() == 0 || !Expired(config, log.at_ns(0), now_ns)) return 0;
+    return log.FirstWhere([&](uint32_t i) { return !Expired(config, log.at_ns(i), now_ns); });
   }
 };
 

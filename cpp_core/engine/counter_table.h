@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 #include <vector>
 
 #include "base/check_path.h"
+#include "base/coding.h"
 #include "engine/counter.h"
 
 namespace flint {
@@ -26,7 +28,7 @@ class CounterTable {
     for (size_t i = Home(static_cast<uint32_t>(hash)); slots_[i] != 0; i = Next(i)) {
       if ((slots_[i] & ~kAddressMask) != tag) continue;
       Counter* counter = Address(slots_[i]);
-      if (counter->key() == key) return counter;
+      if (HasKey(*counter, key)) return counter;
     }
     return nullptr;
   }
@@ -39,7 +41,7 @@ class CounterTable {
     for (size_t i = Home(static_cast<uint32_t>(hash)); slots_[i] != 0; i = Next(i)) {
       if ((slots_[i] & ~kAddressMask) != tag) continue;
       Counter* counter = Address(slots_[i]);
-      if (counter->key() == key) visit(counter);
+      if (HasKey(*counter, key)) visit(counter);
     }
   }
   // The limit of a key that has this name.
@@ -64,6 +66,22 @@ class CounterTable {
   uint32_t layouts() const { return layouts_; }
 
  private:
+  // Most keys are a few words long, and comparing these takes less than calling a function.
+  FLINT_CHECK_PATH static bool HasKey(const Counter& counter, std::string_view key) {
+    const size_t size = key.size();
+    if (counter.key_bytes != size) return false;
+    const char* const a = counter.key().data();
+    const char* const b = key.data();
+    if (size < kWordBytes || size > kMostWords * kWordBytes) return std::memcmp(a, b, size) == 0;
+    const size_t last = size - kWordBytes;
+    for (size_t at = 0; at < last; at += kWordBytes) {
+      if (Decode64(a + at) != Decode64(b + at)) return false;
+    }
+    return Decode64(a + last) == Decode64(b + last);
+  }
+
+  static constexpr size_t kWordBytes = 8;
+  static constexpr size_t kMostWords = 8;
   static constexpr int kTagShift = 48;
   static constexpr uint64_t kAddressMask = (uint64_t{1} << kTagShift) - 1;
   static Counter* Address(uint64_t slot) { return reinterpret_cast<Counter*>(slot & kAddressMask); }

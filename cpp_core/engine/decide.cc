@@ -1,10 +1,10 @@
 #include <array>
 #include <span>
 
-#include "base/check_path.h"
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
 #include "engine/key.h"
+#include "engine/plain_check.h"
 
 // Deciding what is asked of one key: under the shard's lock, recorded, and only then counted.
 namespace flint {
@@ -81,28 +81,41 @@ Status Engine::WrongCost(const LimitConfig& config, std::string_view name, const
 
 // ---- One limit ---------------------------------------------------------------------------------
 
-FLINT_CHECK_PATH Status Engine::CheckCounter(Shard& shard, Counter* counter, uint64_t cost,
-                                             const Flags& flags, int64_t now_ns, Decision* decision,
-                                             AppendOutcome* result) {
-  const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, cost);
-  uint64_t ticket = 0;
-  if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result = allowed ? recorder_.RecordAllow(shard, counter, now_ns, cost, &ticket)
-                    : recorder_.RecordDeny(shard, counter, now_ns, cost, &ticket);
-  if (*result != AppendOutcome::kOk) [[unlikely]]
-    return Status();
-  decision->allowed = allowed;
-  decision->ticket = ticket;
-  if (!flags.decision_only) {
-    Describe(*counter->config, counter->state, now_ns, cost, allowed, decision);
+Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                     Decision* decision) {
+  return CheckPlain(item, flags, decision) ? Status()
+                                           : CheckInFull(item, flags, inline_config, decision);
+}
+
+AppendOutcome Engine::CheckAnyAlgorithm(Shard& shard, Counter* counter, uint64_t cost,
+                                        const Flags& flags, int64_t now_ns, Decision* decision) {
+  return VisitAlgorithm(counter->config->algorithm, [&](auto algorithm) {
+    return CheckAs<decltype(algorithm)>(shard, counter, cost, flags, now_ns, decision);
+  });
+}
+
+Status Engine::CheckCounter(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
+                            int64_t now_ns, Decision* decision, AppendOutcome* result) {
+  if (WouldWaitForDisk(flags)) {
+    const bool allowed = !flags.refuse && Allows(*counter->config, counter->state, now_ns, cost);
+    if (allowed || options_.sync_denials) return Status::WouldBlock();
   }
+  *result = CheckAnyAlgorithm(shard, counter, cost, flags, now_ns, decision);
   return Status();
 }
 
-FLINT_CHECK_PATH Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item,
-                                            const Flags& flags, const LimitConfig* inline_config,
-                                            Keyspace::Places* places, Decision* decision,
-                                            AppendOutcome* result) {
+// Fills in how a limit stands.
+void Engine::Describe(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost,
+                      bool allowed, Decision* decision) {
+  VisitAlgorithm(config.algorithm, [&](auto algorithm) {
+    DescribeAs<decltype(algorithm)>(config, algorithm.At(config, state, now_ns), now_ns, cost,
+                                    allowed, decision);
+  });
+}
+
+Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
+                           const LimitConfig* inline_config, Keyspace::Places* places,
+                           Decision* decision, AppendOutcome* result) {
   // Read under the lock: what is decided later is not decided as of earlier.
   const int64_t now_ns = clock_.Now();
   keyspace_.SweepAsUsed(shard, now_ns);

@@ -54,6 +54,8 @@ Status Engine::Open(const std::string& directory, Options options,
     FLINT_RETURN_IF_ERROR(opened->OpenDirectory());
   }
   opened->keyspace_.set_max_keys(opened->options_.max_keys);
+  opened->answers_at_once_ = opened->options_.on_error == OnError::kRaise &&
+                             (opened->log_ == nullptr || !opened->options_.log.always);
   RegisterForFork(opened.get());
   *engine = std::move(opened);
   return Status();
@@ -203,6 +205,7 @@ Status Engine::Shutdown() {
   }
   if (closed_.exchange(true)) return Status();
   unusable_.store(true);
+  answers_at_once_.store(false);
   // Who holds a shard's lock now may still append; who takes it later sees that this is closed.
   keyspace_.AwaitHolders();
   Status status;
@@ -222,6 +225,7 @@ Status Engine::Shutdown() {
 void Engine::AbandonInChild() {
   forked_.store(true, std::memory_order_relaxed);
   unusable_.store(true, std::memory_order_relaxed);
+  answers_at_once_.store(false, std::memory_order_relaxed);
 }
 
 // ---- Reading -----------------------------------------------------------------------------------

@@ -177,7 +177,13 @@ class Engine final : private LogObserver {
 
   // `inline_config` may be null. On an error `decision` is left alone.
   Status Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-               Decision* decision) {
+               Decision* decision);
+  // What most checks are: the key has one limit, without a name, nobody is in the way, there is
+  // room for what has to be recorded, and nobody waits for the disk. False if anything is
+  // otherwise; then nothing has been decided, and CheckInFull does it all. In plain_check.h.
+  bool CheckPlain(const Item& item, const Flags& flags, Decision* decision);
+  Status CheckInFull(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                     Decision* decision) {
     if (options_.on_error == OnError::kRaise) [[likely]]
       return Decide(item, flags, inline_config, decision);
     return CheckOrAnswer(item, flags, inline_config, decision);
@@ -302,6 +308,11 @@ class Engine final : private LogObserver {
                      AppendOutcome* result);
   Status CheckCounter(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
                       int64_t now_ns, Decision* decision, AppendOutcome* result);
+  template <typename A>
+  AppendOutcome CheckAs(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
+                        int64_t now_ns, Decision* decision);
+  AppendOutcome CheckAnyAlgorithm(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
+                                  int64_t now_ns, Decision* decision);
   Status CheckOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                     const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
                     Decision* decision, AppendOutcome* result);
@@ -314,6 +325,9 @@ class Engine final : private LogObserver {
   Status FlushWithMerged();
   void Describe(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost,
                 bool allowed, Decision* decision);
+  template <typename A>
+  void DescribeAs(const LimitConfig& config, const typename A::View& view, int64_t now_ns,
+                  uint64_t cost, bool allowed, Decision* decision);
 
   struct ItemKeys;
   struct ItemClaims;
@@ -382,6 +396,9 @@ class Engine final : private LogObserver {
   std::atomic<bool> closed_{false};
   std::atomic<bool> forked_{false};
   std::atomic<bool> unusable_{false};  // closed, forked or read only
+  // Usable, and a check that has been recorded is answered: nobody waits for the disk, and who asks
+  // is told what fails.
+  std::atomic<bool> answers_at_once_{false};
   std::atomic<uint64_t> undecided_{0};
 
   std::mutex running_mutex_;

@@ -1,8 +1,5 @@
 #pragma once
 
-#include <algorithm>
-
-#include "base/check_path.h"
 #include "engine/engine.h"
 
 namespace flint {
@@ -54,22 +51,5 @@ class Engine::AllShards {
   Keyspace* const keyspace_;
   size_t locked_ = 0;
 };
-
-// ---- What a check of one key and of several do alike -------------------------------------------
-
-FLINT_CHECK_PATH void Engine::Describe(const LimitConfig& config, const State& state,
-                                       int64_t now_ns, uint64_t cost, bool allowed,
-                                       Decision* decision) {
-  decision->algorithm = config.algorithm;
-  decision->cost = cost;
-  decision->limit = config.burst;
-  decision->remaining = Remaining(config, state, now_ns);
-  decision->reset_after_ns = ResetAfterNs(config, state, now_ns);
-  const uint64_t reset_at_ns =
-      static_cast<uint64_t>(clock_.WallAt(now_ns)) + decision->reset_after_ns;
-  decision->reset_at_ns =
-      static_cast<int64_t>(std::min(reset_at_ns, static_cast<uint64_t>(INT64_MAX)));
-  decision->retry_after_ns = allowed ? 0 : RetryAfterNs(config, state, now_ns, cost);
-}
 
 }  // namespace flint

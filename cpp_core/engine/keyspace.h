@@ -169,14 +169,28 @@ class Keyspace {
   uint64_t configured_at() const { return configured_at_.load(std::memory_order_relaxed); }
 
   // The changes that records tell of.
-  FLINT_CHECK_PATH void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
-    FLINT_ASSERT(cost >= 1 && cost <= counter->config->burst);
+  void Admitted(Counter* counter, int64_t at_ns, uint64_t cost) {
     if (counter->Forgettable(at_ns)) Forget(counter);
-    Admit(*counter->config, counter->state, at_ns, cost);
+    AdmittedInUse(counter, at_ns, cost);
+  }
+  // The same for a counter that has been prepared: it is not to be forgotten.
+  void AdmittedInUse(Counter* counter, int64_t at_ns, uint64_t cost) {
+    VisitAlgorithm(counter->config->algorithm, [&](auto algorithm) {
+      const auto view = algorithm.At(*counter->config, counter->state, at_ns);
+      AdmittedAs<decltype(algorithm)>(counter, view, at_ns, cost);
+    });
+  }
+  // And whose algorithm and standing are known; how it stands then.
+  template <typename A>
+  FLINT_CHECK_PATH typename A::View AdmittedAs(Counter* counter, const typename A::View& view,
+                                               int64_t at_ns, uint64_t cost) {
+    FLINT_ASSERT(cost >= 1 && cost <= counter->config->burst);
+    const typename A::View behind = A::Admit(*counter->config, counter->state, view, at_ns, cost);
     Totals& totals = counter->totals;
     ++totals.allowed;
     totals.allowed_cost = SaturatingAdd(totals.allowed_cost, cost);
     totals.last_allowed_ns = at_ns;
+    return behind;
   }
   void Denied(Counter* counter, const DenyPayload& deny);
   // Behind these two, EndUncovered.

@@ -28,20 +28,52 @@ AppendOutcome Recorder::BindKey(Counter* counter) {
 
 // ---- Admissions --------------------------------------------------------------------------------
 
+// What is about to be forgotten must be told of before what begins anew. A counter that is fresh
+// may be forgotten at any time, so this is done whatever comes of the admission, and before room is
+// made for that: what has been recorded must not fail for want of memory.
+AppendOutcome Recorder::BeginAnew(Keyspace::Shard& shard, Counter* counter) {
+  if (!shard.merged.empty()) {
+    const AppendOutcome flushed = FlushMerged(shard, counter);
+    if (flushed != AppendOutcome::kOk) return flushed;
+  }
+  Forget(counter);
+  return AppendOutcome::kOk;
+}
+
+AppendOutcome Recorder::RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
+                                    uint64_t cost, uint64_t* ticket) {
+  return VisitAlgorithm(counter->config->algorithm, [&](auto algorithm) {
+    auto view = algorithm.At(*counter->config, counter->state, now_ns);
+    return RecordAllowAs<decltype(algorithm)>(shard, counter, now_ns, cost, &view, ticket);
+  });
+}
+
+AppendOutcome Recorder::AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost,
+                                           uint64_t* ticket) {
+  AppendOutcome result = AppendOutcome::kNeedKey;
+  while (result == AppendOutcome::kNeedKey) {
+    result = BindKey(counter);
+    if (result == AppendOutcome::kOk) {
+      result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
+    }
+  }
+  return result;
+}
+
 AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
                                        std::pmr::memory_resource* memory, uint64_t* ticket) {
   *ticket = 0;
   for (const Claim& claim : claims) {
+    if (claim.counter->Forgettable(now_ns)) {
+      const AppendOutcome begun = BeginAnew(*claim.shard, claim.counter);
+      if (begun != AppendOutcome::kOk) return begun;
+    }
     PrepareAdmit(*claim.counter->config, claim.counter->state, now_ns);
   }
   if (log_ != nullptr) {
     std::pmr::vector<KeyShare> shares(claims.size(), memory);
     for (size_t i = 0; i < claims.size(); ++i) {
-      const Claim& claim = claims[i];
-      shares[i] = {&claim.counter->binding, claim.cost};
-      if (claim.shard->merged.empty() || !claim.counter->Forgettable(now_ns)) continue;
-      const AppendOutcome flushed = FlushMerged(*claim.shard, claim.counter);
-      if (flushed != AppendOutcome::kOk) return flushed;
+      shares[i] = {&claims[i].counter->binding, claims[i].cost};
     }
     AppendOutcome result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
     while (result == AppendOutcome::kNeedKey) {
@@ -52,7 +84,7 @@ AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t no
     if (result != AppendOutcome::kOk) return result;
   }
   FLINT_ASSERT(log_ == nullptr || *ticket != 0);
-  for (const Claim& claim : claims) keyspace_->Admitted(claim.counter, now_ns, claim.cost);
+  for (const Claim& claim : claims) keyspace_->AdmittedInUse(claim.counter, now_ns, claim.cost);
   return AppendOutcome::kOk;
 }
 

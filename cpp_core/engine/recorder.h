@@ -34,27 +34,31 @@ class Recorder {
   // Before the first call of anything else, if there is a log at all.
   void set_log(Log* log) { log_ = log; }
 
-  FLINT_CHECK_PATH AppendOutcome RecordAllow(Keyspace::Shard& shard, Counter* counter,
-                                             int64_t now_ns, uint64_t cost, uint64_t* ticket) {
-    PrepareAdmit(*counter->config, counter->state, now_ns);
+  AppendOutcome RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
+                            uint64_t* ticket);
+  // The same where the algorithm is known. `*view` is how the counter stands, and then how it
+  // stands behind the admission.
+  template <typename A>
+  FLINT_CHECK_PATH AppendOutcome RecordAllowAs(Keyspace::Shard& shard, Counter* counter,
+                                               int64_t now_ns, uint64_t cost,
+                                               typename A::View* view, uint64_t* ticket) {
+    const LimitConfig& config = *counter->config;
+    if (counter->ephemeral() && A::IsFresh(config, *view)) [[unlikely]] {
+      const AppendOutcome begun = BeginAnew(shard, counter);
+      if (begun != AppendOutcome::kOk) return begun;
+      *view = A::At(config, counter->state, now_ns);
+    }
+    A::PrepareAdmit(config, counter->state, now_ns);
     *ticket = 0;
     if (log_ != nullptr) {
-      // What is about to be forgotten must be told of before what begins anew.
-      if (!shard.merged.empty() && counter->Forgettable(now_ns)) {
-        const AppendOutcome flushed = FlushMerged(shard, counter);
-        if (flushed != AppendOutcome::kOk) return flushed;
-      }
       AppendOutcome result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
-      while (result == AppendOutcome::kNeedKey) {
-        result = BindKey(counter);
-        if (result == AppendOutcome::kOk) {
-          result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
-        }
+      if (result == AppendOutcome::kNeedKey) [[unlikely]] {
+        result = AppendAllowWithKey(counter, now_ns, cost, ticket);
       }
       if (result != AppendOutcome::kOk) [[unlikely]]
         return result;
     }
-    keyspace_->Admitted(counter, now_ns, cost);
+    *view = keyspace_->AdmittedAs<A>(counter, *view, now_ns, cost);
     return AppendOutcome::kOk;
   }
   // All in one record; `one_key`: all of them are limits of one key.
@@ -82,6 +86,9 @@ class Recorder {
   uint64_t evicted() const { return evicted_.load(std::memory_order_relaxed); }
 
  private:
+  AppendOutcome BeginAnew(Keyspace::Shard& shard, Counter* counter);
+  AppendOutcome AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost,
+                                   uint64_t* ticket);
   AppendOutcome BindKey(Counter* counter);
   AppendOutcome BindStale(std::span<const Claim> claims);
   AppendOutcome AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket);

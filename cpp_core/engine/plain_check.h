@@ -1,0 +1,81 @@
+#pragma once
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/check_path.h"
+#include "engine/engine.h"
+
+// The way of most checks, without a call that could be left out: whoever includes this has all of
+// it in its own function, and a decision that it only reads needs no memory. What is rare is
+// elsewhere, in decide.cc.
+namespace flint {
+
+template <typename A>
+FLINT_CHECK_PATH void Engine::DescribeAs(const LimitConfig& config, const typename A::View& view,
+                                         int64_t now_ns, uint64_t cost, bool allowed,
+                                         Decision* decision) {
+  decision->algorithm = config.algorithm;
+  decision->cost = cost;
+  decision->limit = config.burst;
+  decision->remaining = A::Remaining(config, view);
+  decision->reset_after_ns = A::ResetAfterNs(config, view);
+  const uint64_t reset_at_ns =
+      static_cast<uint64_t>(clock_.WallAt(now_ns)) + decision->reset_after_ns;
+  decision->reset_at_ns =
+      static_cast<int64_t>(std::min(reset_at_ns, static_cast<uint64_t>(INT64_MAX)));
+  decision->retry_after_ns = allowed ? 0 : A::RetryAfterNs(config, view, cost);
+}
+
+// Decides, has it recorded, and tells how the counter stands then.
+template <typename A>
+FLINT_CHECK_PATH AppendOutcome Engine::CheckAs(Shard& shard, Counter* counter, uint64_t cost,
+                                               const Flags& flags, int64_t now_ns,
+                                               Decision* decision) {
+  const LimitConfig& config = *counter->config;
+  A::Tidy(config, counter->state, now_ns);
+  typename A::View view = A::At(config, counter->state, now_ns);
+  const bool allowed = !flags.refuse && A::Allows(config, view, cost);
+  uint64_t ticket = 0;
+  const AppendOutcome result =
+      allowed ? recorder_.RecordAllowAs<A>(shard, counter, now_ns, cost, &view, &ticket)
+              : recorder_.RecordDeny(shard, counter, now_ns, cost, &ticket);
+  if (result != AppendOutcome::kOk) [[unlikely]]
+    return result;
+  decision->allowed = allowed;
+  decision->ticket = ticket;
+  if (!flags.decision_only) DescribeAs<A>(config, view, now_ns, cost, allowed, decision);
+  return AppendOutcome::kOk;
+}
+
+FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, Decision* decision) {
+  const uint64_t hash = keyspace_.Hash(item.key);
+  Shard& shard = keyspace_.ShardOf(hash);
+  // In a forked child the lock may be held for ever.
+  if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
+    return false;
+  if (!shard.Lock(flags.no_wait)) [[unlikely]]
+    return false;
+  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+  if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
+    return false;
+  // Read under the lock: what is decided later is not decided as of earlier.
+  const int64_t now_ns = clock_.Now();
+  keyspace_.SweepAsUsed(shard, now_ns);
+  Counter* const counter = keyspace_.FindAny(shard, hash, item.key);
+  if (counter == nullptr || !counter->plain || !CostFits(*counter->config, item.cost)) [[unlikely]]
+    return false;
+  if (!IsBucket(counter->config->algorithm)) [[unlikely]] {
+    Decision of_window;
+    if (CheckAnyAlgorithm(shard, counter, item.cost, flags, now_ns, &of_window) !=
+        AppendOutcome::kOk) {
+      return false;
+    }
+    *decision = of_window;
+    return true;
+  }
+  return CheckAs<BucketLevel>(shard, counter, item.cost, flags, now_ns, decision) ==
+         AppendOutcome::kOk;
+}
+
+}  // namespace flint
