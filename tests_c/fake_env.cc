@@ -219,7 +219,10 @@ class FakeEnv::FakeFile final : public File {
 class FakeEnv::FakeStore final : public StoreFile {
  public:
   FakeStore(FakeEnv* env, std::string path, InodePtr inode)
-      : env_(env), path_(std::move(path)), inode_(std::move(inode)) {}
+      : StoreFile(&env->stores_fail_),
+        env_(env),
+        path_(std::move(path)),
+        inode_(std::move(inode)) {}
 
   void Store(uint64_t offset, const void* data, size_t size) override {
     const auto lock = env_->EnterStore(Op::kStore, path_);
@@ -236,7 +239,6 @@ class FakeEnv::FakeStore final : public StoreFile {
   const char* data() const override { return inode_->current.data(); }
   size_t size() const override { return inode_->current.size(); }
   Memory memory() override { return {}; }
-  bool failed() const override { return env_->stores_fail_.load(); }
 
  private:
   FakeEnv* const env_;

@@ -46,17 +46,6 @@ __attribute__((target("sse4.2"))) uint32_t ExtendSse42(uint32_t crc, const char*
   return ~state;
 }
 
-__attribute__((target("sse4.2"))) uint32_t ExtendSse42(uint32_t crc, uint32_t first,
-                                                       uint64_t second, uint64_t third,
-                                                       uint64_t fourth, uint64_t fifth) {
-  uint64_t wide = _mm_crc32_u32(~crc, first);
-  wide = _mm_crc32_u64(wide, second);
-  wide = _mm_crc32_u64(wide, third);
-  wide = _mm_crc32_u64(wide, fourth);
-  wide = _mm_crc32_u64(wide, fifth);
-  return ~static_cast<uint32_t>(wide);
-}
-
 #elif defined(__ARM_FEATURE_CRC32)
 
 uint32_t ExtendArm(uint32_t crc, const char* at, size_t size) {
@@ -96,17 +85,6 @@ uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t size) {
 #else
   return ExtendCrc32cPortable(crc, data, size);
 #endif
-}
-
-uint32_t ExtendCrc32c(uint32_t crc, uint32_t first, uint64_t second, uint64_t third,
-                      uint64_t fourth, uint64_t fifth) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("sse4.2")) [[likely]] {
-    return ExtendSse42(crc, first, second, third, fourth, fifth);
-  }
-#endif
-  const uint64_t rest[] = {second, third, fourth, fifth};
-  return ExtendCrc32c(ExtendCrc32c(crc, &first, sizeof(first)), rest, sizeof(rest));
 }
 
 }  // namespace flint

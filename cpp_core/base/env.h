@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -56,7 +57,14 @@ class StoreFile {
   };
   virtual Memory memory() = 0;
   // Whether a store did not reach the file, now or earlier: it was cut short, or its disk failed.
-  virtual bool failed() const = 0;
+  bool failed() const { return failed_->load(std::memory_order_relaxed); }
+
+ protected:
+  // Where that is noted.
+  explicit StoreFile(const std::atomic<bool>* failed) : failed_(failed) {}
+
+ private:
+  const std::atomic<bool>* const failed_;
 };
 
 enum class StoreMode {

@@ -19,7 +19,7 @@ namespace {
 // without a fault, behind its end in the page that is left.
 class MappedStore final : public StoreFile {
  public:
-  MappedStore(char* base, size_t size) : base_(base), size_(size) {}
+  MappedStore(char* base, size_t size) : StoreFile(&failed_), base_(base), size_(size) {}
   ~MappedStore() override {
     if (guarded_) BusGuard::Unwatch(base_);
     munmap(base_, size_);
@@ -43,7 +43,6 @@ class MappedStore final : public StoreFile {
   const char* data() const override { return copy_.data(); }
   size_t size() const override { return size_; }
   Memory memory() override { return {base_, copy_.data()}; }
-  bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:
   char* const base_;
@@ -57,7 +56,7 @@ class MappedStore final : public StoreFile {
 class WrittenStore final : public StoreFile {
  public:
   WrittenStore(Descriptor descriptor, std::string content)
-      : descriptor_(std::move(descriptor)), content_(std::move(content)) {}
+      : StoreFile(&failed_), descriptor_(std::move(descriptor)), content_(std::move(content)) {}
 
   void Store(uint64_t offset, const void* data, size_t size) override {
     FLINT_ASSERT(offset <= content_.size() && size <= content_.size() - offset);
@@ -81,7 +80,6 @@ class WrittenStore final : public StoreFile {
   const char* data() const override { return content_.data(); }
   size_t size() const override { return content_.size(); }
   Memory memory() override { return {}; }
-  bool failed() const override { return failed_.load(std::memory_order_relaxed); }
 
  private:
   const Descriptor descriptor_;

@@ -56,8 +56,8 @@ class Log {
   // Starts the background thread; without it the log must not be used.
   Status Run() { return background_.Start(); }
 
-  AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns, uint64_t cost,
-                            uint64_t* ticket) {
+  FLINT_CHECK_PATH AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns,
+                                             uint64_t cost, uint64_t* ticket) {
     return appender_.AppendAllow(binding, time_ns, cost, ticket);
   }
   AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, uint64_t* ticket) {

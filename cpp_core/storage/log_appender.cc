@@ -42,24 +42,45 @@ LogAppender::LogAppender(const LogOptions& options, EngineClock* clock, Wakeup* 
   unsynced_.push_back(active_);
   const ClockPair pair = clock_->Pair();
   wall_minus_boot_ns_ = pair.wall_ns - pair.boot_ns;
+  GoOnIn(active_->header);
 }
 
 // ---- Room --------------------------------------------------------------------------------------
 
-FLINT_CHECK_PATH bool LogAppender::FitsSegment(uint32_t length) const {
+uint64_t LogAppender::SegmentEnd() const {
   const uint64_t data_bytes = active_->header.capacity - kSegmentHeaderBytes;
-  return head_ + length + kSegmentReserveBytes <= active_->start + data_bytes;
+  return active_->start + data_bytes - kSegmentReserveBytes;
 }
 
-FLINT_CHECK_PATH AppendOutcome LogAppender::Reserve(uint32_t length) {
+uint64_t LogAppender::RingEnd() const {
+  return written_.load(std::memory_order_acquire) + ring_->size() - kRingReserveBytes;
+}
+
+void LogAppender::LookAhead() {
+  uint64_t until = std::min(SegmentEnd(), RingEnd());
+  if (prepared_ == nullptr && !prepare_wanted_) until = std::min(until, QuarterEnd());
+  // Of events that need no more than to be counted; no record of one is shorter than an ALLOW.
+  const uint64_t unsynced = events_ - events_synced_;
+  uint64_t events = options_.max_unsynced_events - std::min(options_.max_unsynced_events, unsynced);
+  if (!options_.always) {
+    const uint64_t since_wake = events_ - events_at_wake_ + 1;
+    events = std::min(
+        events, options_.flush_every_events - std::min(options_.flush_every_events, since_wake));
+  }
+  until = std::min(until, head_ + kAllowBytes * std::min(events, ring_->size()));
+  plain_until_.store(closed_ || background_idle_ ? 0 : until);
+  // Who has just found that it failed may have set the 0 before.
+  if (failed_.load()) plain_until_.store(0);
+}
+
+AppendOutcome LogAppender::Reserve(uint32_t length) {
   if (closed_) [[unlikely]]
     return AppendOutcome::kClosed;
   if (failed_.load(std::memory_order_relaxed)) [[unlikely]]
     return AppendOutcome::kPoisoned;
-  const uint64_t waiting = head_ - written_.load(std::memory_order_acquire);
-  if (waiting + length + kRingReserveBytes > ring_->size()) [[unlikely]]
+  if (head_ + length > RingEnd()) [[unlikely]]
     return AppendOutcome::kRingFull;
-  if (FitsSegment(length)) [[likely]]
+  if (head_ + length <= SegmentEnd()) [[likely]]
     return AppendOutcome::kOk;
   if (prepared_ == nullptr) {
     prepare_wanted_ = true;
@@ -72,7 +93,7 @@ FLINT_CHECK_PATH AppendOutcome LogAppender::Reserve(uint32_t length) {
 
 // For what a caller waits with until it may be lost with the power. A denial has used nothing and
 // is no safer in memory, so it is recorded in any case.
-FLINT_CHECK_PATH AppendOutcome LogAppender::ReserveBounded(uint32_t length) {
+AppendOutcome LogAppender::ReserveBounded(uint32_t length) {
   if (events_ - events_synced_ >= options_.max_unsynced_events && head_ > synced_) [[unlikely]]
     return AppendOutcome::kUnsynced;
   return Reserve(length);
@@ -97,6 +118,7 @@ void LogAppender::SwitchNow() {
   unsynced_.push_back(active_);
   crc_ = ChainStart(active_->header.generation);
   next_id_ = 1;
+  GoOnIn(active_->header);
   prepare_wanted_ = true;  // and the background thread has the old segment to finish
   Emit(RecordType::kStart, 0, 0, Encode(start));
   EmitClock();
@@ -104,15 +126,15 @@ void LogAppender::SwitchNow() {
 
 // ---- Records -----------------------------------------------------------------------------------
 
-FLINT_CHECK_PATH void LogAppender::Advance(uint32_t length, uint32_t crc) {
-  head_ += length;
-  ++sequence_;
-  crc_ = crc;
+void LogAppender::GoOnIn(const SegmentHeader& header) {
+  segment_ = static_cast<uint32_t>(header.number);
+  generation_ = static_cast<uint32_t>(header.generation);
+  plain_until_.store(0);
 }
 
 void LogAppender::Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
-  const uint32_t crc = BuildRecord(scratch_.data(), crc_, active_->header.generation, sequence_ + 1,
-                                   type, flags, id, payload);
+  const uint32_t crc =
+      BuildRecord(scratch_.data(), crc_, generation_, sequence_ + 1, type, flags, id, payload);
   const uint32_t length = RecordBytes(payload.size());
   ring_->Put(head_, scratch_.data(), length);
   Advance(length, crc);
@@ -152,9 +174,8 @@ void LogAppender::EmitClock() {
   Emit(RecordType::kClock, 0, 0, Encode(ClockPayload{pair, clock_->Boot(), active_->floor_ns}));
 }
 
-FLINT_CHECK_PATH void LogAppender::CountEvent(bool* wake) {
+void LogAppender::CountEvent(bool* wake) {
   ++events_;
-  const uint64_t used = head_ - active_->start;
   if (background_idle_) {
     background_idle_ = false;
     *wake = true;
@@ -162,28 +183,25 @@ FLINT_CHECK_PATH void LogAppender::CountEvent(bool* wake) {
     events_at_wake_ = events_;
     *wake = true;
   }
-  if (prepared_ == nullptr && !prepare_wanted_ && used > active_->header.capacity / 4) {
+  if (prepared_ == nullptr && !prepare_wanted_ && head_ > QuarterEnd()) {
     prepare_wanted_ = true;
     *wake = true;
   }
+  LookAhead();
 }
 
-FLINT_CHECK_PATH AppendOutcome LogAppender::Appended(bool wake) {
+AppendOutcome LogAppender::Appended(bool wake) {
   if (wake) background_->Wake();
-  if (!ring_->failed()) [[likely]]
-    return AppendOutcome::kOk;
-  // A record that is not in the ring's file does not outlive the process, so it does not count.
+  return ring_->failed() ? NoteRingFailed() : AppendOutcome::kOk;
+}
+
+// A record that is not in the ring's file does not outlive the process, so it does not count.
+AppendOutcome LogAppender::NoteRingFailed() {
   Fail();
   background_->Wake();  // to tell all who wait
   return AppendOutcome::kPoisoned;
 }
 
-AppendOutcome LogAppender::AppendAllow(const KeyBinding& binding, int64_t time_ns, uint64_t cost,
-                                       uint64_t* ticket) {
-  return AppendOne(RecordType::kAllow, binding, time_ns, cost, ticket);
-}
-
-// The check path: the record is built on the stack, and nothing is allocated.
 AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
                                      uint64_t cost, uint64_t* ticket) {
   bool wake = false;
@@ -193,13 +211,8 @@ AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding,
         type == RecordType::kAllow ? ReserveBounded(kAllowBytes) : Reserve(kAllowBytes);
     if (result != AppendOutcome::kOk) [[unlikely]]
       return result;
-    const SegmentHeader& header = active_->header;
-    if (binding.segment != static_cast<uint32_t>(header.number)) return AppendOutcome::kNeedKey;
-    const EventRecord record =
-        BuildEvent(crc_, header.generation, sequence_ + 1, type, binding.id, time_ns, cost);
-    ring_->Put(head_, record);
-    Advance(kAllowBytes, record.crc);
-    *ticket = head_;
+    if (binding.segment != segment_) return AppendOutcome::kNeedKey;
+    *ticket = PutEvent(type, binding.id, time_ns, cost);
     CountEvent(&wake);
   }
   return Appended(wake);
@@ -216,8 +229,7 @@ AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const DenyPaylo
     const std::lock_guard<Mutex> lock(mutex_);
     const AppendOutcome result = Reserve(RecordBytes(payload.size()));
     if (result != AppendOutcome::kOk) return result;
-    if (binding.segment != static_cast<uint32_t>(active_->header.number))
-      return AppendOutcome::kNeedKey;
+    if (binding.segment != segment_) return AppendOutcome::kNeedKey;
     Emit(RecordType::kDeny, 0, binding.id, payload);
     *ticket = head_;
     CountEvent(&wake);
@@ -235,17 +247,16 @@ AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int6
     const std::lock_guard<Mutex> lock(mutex_);
     const AppendOutcome result = ReserveBounded(length);
     if (result != AppendOutcome::kOk) return result;
-    const SegmentHeader& header = active_->header;
     char* const record = scratch_.data();
     char* const payload = record + kRecordHeaderBytes;
     EncodeAllowAll(payload, time_ns, count);
     for (uint32_t i = 0; i < count; ++i) {
       const KeyBinding& binding = *shares[i].binding;
-      if (binding.segment != static_cast<uint32_t>(header.number)) return AppendOutcome::kNeedKey;
+      if (binding.segment != segment_) return AppendOutcome::kNeedKey;
       EncodeAllowAllItem(payload, i, {binding.id, shares[i].cost});
     }
     const uint32_t crc =
-        FinishRecord(record, crc_, header.generation, sequence_ + 1, RecordType::kAllowAll,
+        FinishRecord(record, crc_, generation_, sequence_ + 1, RecordType::kAllowAll,
                      one_key ? kFlagOneKey : 0, 0, payload_bytes);
     ring_->Put(head_, record, length);
     Advance(length, crc);
@@ -261,7 +272,7 @@ AppendOutcome LogAppender::AppendKey(const KeyPayload& key, KeyBinding* binding)
   const AppendOutcome result = Reserve(RecordBytes(payload.size()));
   if (result != AppendOutcome::kOk) return result;
   Emit(RecordType::kKey, 0, next_id_, payload);
-  binding->segment = static_cast<uint32_t>(active_->header.number);
+  binding->segment = segment_;
   binding->id = next_id_++;
   return AppendOutcome::kOk;
 }
@@ -296,6 +307,7 @@ void LogAppender::Close() {
   {
     const std::lock_guard<Mutex> lock(mutex_);
     closed_ = true;
+    plain_until_.store(0);
   }
   segment_changed_.notify_all();
 }
@@ -320,7 +332,7 @@ void LogAppender::Count(uint64_t* sequence, uint64_t* head) {
 
 uint32_t LogAppender::active_segment() {
   const std::lock_guard<Mutex> lock(mutex_);
-  return static_cast<uint32_t>(active_->header.number);
+  return segment_;
 }
 
 // ---- Draining and syncing ----------------------------------------------------------------------
@@ -400,6 +412,7 @@ Status LogAppender::no_segment() {
 
 std::shared_ptr<LogSegment> LogAppender::DropPrepared() {
   const std::lock_guard<Mutex> lock(mutex_);
+  plain_until_.store(0);
   return std::exchange(prepared_, nullptr);
 }
 
@@ -493,7 +506,10 @@ LogAppender::Backlog LogAppender::TakeBacklog() {
   backlog.sync_soon = sync_soon_.exchange(false);
   backlog.wants_seal = !pending_seals_.empty() || ClockStepped();
   backlog.wants_segment = prepare_wanted_;
-  if (backlog.unsynced_events == 0) background_idle_ = true;
+  if (backlog.unsynced_events == 0) {
+    background_idle_ = true;
+    plain_until_.store(0);
+  }
   return backlog;
 }
 

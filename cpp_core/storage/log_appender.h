@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -9,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/assert.h"
+#include "base/check_path.h"
 #include "base/env.h"
 #include "base/mutex.h"
 #include "storage/engine_clock.h"
@@ -117,8 +120,21 @@ class LogAppender {
   LogAppender& operator=(const LogAppender&) = delete;
 
   // ---- Appending. `*ticket` is what to wait for.
-  AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns, uint64_t cost,
-                            uint64_t* ticket);
+  FLINT_CHECK_PATH AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns,
+                                             uint64_t cost, uint64_t* ticket) {
+    if (mutex_.try_lock()) [[likely]] {
+      const bool plain = head_ + kAllowBytes <= plain_until_.load(std::memory_order_relaxed) &&
+                         binding.segment == segment_;
+      if (plain) [[likely]] {
+        *ticket = PutEvent(RecordType::kAllow, binding.id, time_ns, cost);
+        ++events_;
+      }
+      mutex_.unlock();
+      if (plain) [[likely]]
+        return ring_->failed() ? NoteRingFailed() : AppendOutcome::kOk;
+    }
+    return AppendOne(RecordType::kAllow, binding, time_ns, cost, ticket);
+  }
   AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, uint64_t* ticket);
   // At most 1,024.
   AppendOutcome AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns, bool one_key,
@@ -133,7 +149,10 @@ class LogAppender {
   void Close();
   void Fail();
   // The first part of it, which takes no lock.
-  void RefuseAppends() { failed_.store(true, std::memory_order_relaxed); }
+  void RefuseAppends() {
+    failed_.store(true);
+    plain_until_.store(0);
+  }
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
   bool ring_failed() const { return ring_->failed(); }
 
@@ -199,13 +218,34 @@ class LogAppender {
  private:
   AppendOutcome AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
                           uint64_t cost, uint64_t* ticket);
+  AppendOutcome NoteRingFailed();
   // Under mutex_.
+  // An ALLOW or a DENY of one key, for which there is room; returns its ticket.
+  FLINT_CHECK_PATH uint64_t PutEvent(RecordType type, uint32_t id, int64_t time_ns, uint64_t cost) {
+    FLINT_ASSERT(!closed_ && id != 0 && id < next_id_);
+    FLINT_ASSERT(head_ + kAllowBytes <= std::min(SegmentEnd(), RingEnd()));
+    const EventRecord record =
+        BuildEvent(crc_, generation_, sequence_ + 1, type, id, time_ns, cost);
+    ring_->Put(head_, record);
+    Advance(kAllowBytes, record.crc);
+    return head_;
+  }
+  FLINT_CHECK_PATH void Advance(uint32_t length, uint32_t crc) {
+    head_ += length;
+    ++sequence_;
+    crc_ = crc;
+  }
+  void LookAhead();
   AppendOutcome Reserve(uint32_t length);
   AppendOutcome ReserveBounded(uint32_t length);
-  bool FitsSegment(uint32_t length) const;
+  // Up to where events may go: the log keeps some room for its own records.
+  uint64_t SegmentEnd() const;
+  uint64_t RingEnd() const;
+  // Behind it the next segment is prepared.
+  uint64_t QuarterEnd() const { return active_->start + active_->header.capacity / 4; }
+  void GoOnIn(const SegmentHeader& header);
   void SwitchNow();
   void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
-  void Advance(uint32_t length, uint32_t crc);
   void EmitPendingSeals(uint8_t flags);
   bool HasReserve(uint32_t length) const;
   bool ClockStepped() const;
@@ -223,17 +263,24 @@ class LogAppender {
   // What every append changes stands together, so that threads on several processors hand on one
   // cache line.
   alignas(64) Mutex mutex_;
-  bool background_idle_ = false;
-  bool closed_ = false;
   uint32_t next_id_;
   uint64_t head_;
   uint64_t sequence_;
-  uint64_t events_ = 0;         // records that are not the log's own
-  uint64_t events_synced_ = 0;  // of these, in the last sync that took all there was
-  uint64_t events_at_wake_ = 0;
+  uint64_t events_ = 0;  // records that are not the log's own
+  // An admission that ends here or before needs nothing looked at: the ring and the segment have
+  // room, nobody has to be woken, nothing is closed and nothing has failed. Without the mutex it is
+  // only set to 0.
+  std::atomic<uint64_t> plain_until_{0};
   uint32_t crc_;
+  // Of the active segment: what a binding and the crc have of its header.
+  uint32_t segment_ = 0;
+  uint32_t generation_ = 0;
 
   alignas(64) std::shared_ptr<LogSegment> active_;
+  bool background_idle_ = false;
+  bool closed_ = false;
+  uint64_t events_synced_ = 0;  // in the last sync that took all there was
+  uint64_t events_at_wake_ = 0;
   std::shared_ptr<LogSegment> previous_;  // the one before active_, if it was rotated
   // Oldest first; the last is active_. Both have room for one more: going on in the next segment
   // and syncing need no memory.

@@ -87,6 +87,10 @@ void Ring::Put(uint64_t position, const char* record, uint32_t length) {
   store_->StoreWord(kRingHeaderBytes + at, Decode64(record));
 }
 
+void Ring::PutInPieces(uint64_t position, EventRecord record) {
+  Put(position, reinterpret_cast<const char*>(record.words), kAllowBytes);
+}
+
 std::string_view Ring::Bytes(uint64_t position, uint64_t size) const {
   const uint64_t at = position & (data_bytes_ - 1);
   return {store_->data() + kRingHeaderBytes + at, std::min(size, data_bytes_ - at)};

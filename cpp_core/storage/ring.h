@@ -44,7 +44,7 @@ class Ring {
   void Put(uint64_t position, const EventRecord& record) {
     const uint64_t at = position & (data_bytes_ - 1);
     if (memory_.file == nullptr || kAllowBytes > data_bytes_ - at) [[unlikely]] {
-      Put(position, reinterpret_cast<const char*>(record.words), kAllowBytes);
+      PutInPieces(position, record);
       return;
     }
     char* const to = memory_.file + kRingHeaderBytes + at;
@@ -63,6 +63,8 @@ class Ring {
   std::string_view Bytes(uint64_t position, uint64_t size) const;
 
  private:
+  // By value, so that a record stays in registers where it is not needed in memory.
+  void PutInPieces(uint64_t position, EventRecord record);
   Ring(std::unique_ptr<StoreFile> store, uint64_t data_bytes)
       : store_(std::move(store)), memory_(store_->memory()), data_bytes_(data_bytes) {}
   void Store(uint64_t position, const char* data, uint64_t size);
