@@ -394,6 +394,8 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
         }
         return FLINT_LIMITER_OK;
       }
+    } catch (const std::bad_alloc&) {
+      // What is answered then is said below.
     } catch (...) {
       return ReportException(error);
     }

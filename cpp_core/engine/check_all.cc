@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <memory_resource>
+#include <optional>
 #include <span>
 
 #include "engine/engine.h"
@@ -193,6 +194,12 @@ Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys,
   return Status();
 }
 
+Status Engine::CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
+                        size_t* denied) {
+  return options_.on_error == OnError::kRaise ? DecideAll(items, flags, decisions, denied)
+                                              : CheckAllOrAnswer(items, flags, decisions, denied);
+}
+
 Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                          size_t* denied) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
@@ -204,6 +211,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
   Arena arena(memory, sizeof(memory));
   ItemKeys keys(items.size(), &arena);
   FLINT_RETURN_IF_ERROR(ReadItems(items, &keys));
+  std::optional<Running> running;
   Keyspace::Places places(&keyspace_);
   while (true) {
     AppendOutcome result = AppendOutcome::kOk;
@@ -213,6 +221,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
       if (!locks.Take(flags.no_wait)) return Status::Busy();
       FLINT_RETURN_IF_ERROR(CheckUsable());
       status = CheckAllLocked(items, keys, flags, &arena, &places, decisions, denied, &result);
+      if (GoesOn(status, result, decisions[0].ticket, flags)) NoteRunning(&running);
     }
     if (status.code() == Code::kTableFull) {
       FLINT_RETURN_IF_ERROR(MakeRoom(flags, &places));

@@ -2,12 +2,14 @@
 #include <span>
 
 #include "engine/engine.h"
+#include "engine/engine_internal.h"
 
 // Checks that have nothing to do with each other but the wait for the disk.
 namespace flint {
 
 Status Engine::CheckMany(std::span<const Item> items, const Flags& flags,
                          std::span<Answer> answers) {
+  const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   // Each is decided without waiting for the disk; who must not wait at all says so to each.
   Flags each = flags;

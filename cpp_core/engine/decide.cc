@@ -1,4 +1,6 @@
 #include <array>
+#include <new>
+#include <optional>
 #include <span>
 
 #include "engine/engine.h"
@@ -83,8 +85,18 @@ Status Engine::WrongCost(const LimitConfig& config, std::string_view name, const
 
 Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                      Decision* decision) {
-  return CheckPlain(item, flags, decision) ? Status()
-                                           : CheckInFull(item, flags, inline_config, decision);
+  try {
+    if (CheckPlain(item, flags, decision)) return Status();
+  } catch (const std::bad_alloc&) {
+    // What is answered then is said below.
+  }
+  return CheckInFull(item, flags, inline_config, decision);
+}
+
+Status Engine::CheckInFull(const Item& item, const Flags& flags, const LimitConfig* inline_config,
+                           Decision* decision) {
+  return options_.on_error == OnError::kRaise ? Decide(item, flags, inline_config, decision)
+                                              : CheckOrAnswer(item, flags, inline_config, decision);
 }
 
 AppendOutcome Engine::CheckAnyAlgorithm(Shard& shard, Counter* counter, uint64_t cost,
@@ -239,18 +251,14 @@ Status Engine::AfterAppend(AppendOutcome result, const Flags& flags) {
       return Status();
     case AppendOutcome::kRingFull:
     case AppendOutcome::kSegmentFull:
-    case AppendOutcome::kUnsynced: {
-      const Running running(this);
+    case AppendOutcome::kUnsynced:
       if (!flags.no_wait) return log_->WaitForRoom(result);
       log_->MakeRoomSoon();
       return Status::WouldBlock();
-    }
-    case AppendOutcome::kReplayFull: {
-      const Running running(this);
+    case AppendOutcome::kReplayFull:
       if (!flags.no_wait) return compactor_->WaitForRoom();
       compactor_->StartSoon();
       return Status::WouldBlock();
-    }
     case AppendOutcome::kDiskFull: {
       const Status why = log_->no_segment();
       if (why.code() != Code::kDiskFull) {
@@ -282,15 +290,18 @@ Status Engine::MakeRoom(const Flags& flags, Keyspace::Places* places) {
   return AfterAppend(result, flags);
 }
 
-Status Engine::AwaitDisk(uint64_t ticket) {
-  const Running running(this);
-  return log_->WaitDurable(ticket, UINT64_MAX);
+// Whether a check has more to do behind its locks: to find room, or to wait.
+bool Engine::GoesOn(const Status& status, AppendOutcome result, uint64_t ticket,
+                    const Flags& flags) const {
+  if (!status.ok()) return status.code() == Code::kTableFull;
+  return result != AppendOutcome::kOk || MustAwait(ticket, flags);
 }
 
 Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                       Decision* decision) {
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
+  std::optional<Running> running;
   Keyspace::Places places(&keyspace_);
   while (true) {
     AppendOutcome result = AppendOutcome::kOk;
@@ -304,6 +315,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
       if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
         return WhyUnusable();
       status = CheckLocked(shard, hash, item, flags, inline_config, &places, decision, &result);
+      if (GoesOn(status, result, decision->ticket, flags)) NoteRunning(&running);
     }
     if (!status.ok()) [[unlikely]] {
       if (status.code() != Code::kTableFull) return status;

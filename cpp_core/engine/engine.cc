@@ -54,8 +54,7 @@ Status Engine::Open(const std::string& directory, Options options,
     FLINT_RETURN_IF_ERROR(opened->OpenDirectory());
   }
   opened->keyspace_.set_max_keys(opened->options_.max_keys);
-  opened->answers_at_once_ = opened->options_.on_error == OnError::kRaise &&
-                             (opened->log_ == nullptr || !opened->options_.log.always);
+  opened->answers_at_once_ = opened->log_ == nullptr || !opened->options_.log.always;
   RegisterForFork(opened.get());
   *engine = std::move(opened);
   return Status();
@@ -232,9 +231,9 @@ void Engine::AbandonInChild() {
 
 Status Engine::StatusOf(LimitKind kind, std::string_view key, std::string_view name,
                         LimitStatus* status) {
+  const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckReadable());
   FLINT_RETURN_IF_ERROR(CheckName(name));
-  const Running running(this);
   return listing_.StatusOf(kind, key, name, status);
 }
 
@@ -248,15 +247,15 @@ Status Engine::List(const std::string_view* after, LimitKind after_kind, const F
 
 Status Engine::ListBehind(const Listing::Position* after, const Listing::Wanted& wanted,
                           std::vector<LimitStatus>* page) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   listing_.Page(after, wanted, page);
   return Status();
 }
 
 Status Engine::Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   listing_.Top(by, {flags.all_counters, capacity}, top);
   return Status();
 }
@@ -264,14 +263,14 @@ Status Engine::Top(TopBy by, const Flags& flags, size_t capacity, std::vector<Li
 // ---- Durability --------------------------------------------------------------------------------
 
 Status Engine::Flush() {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckUsable());
   return log_ == nullptr ? Status() : FlushWithMerged();
 }
 
 Status Engine::Wait(uint64_t ticket, uint64_t timeout_ns) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckUsable());
   const uint64_t appended = log_ == nullptr ? 0 : log_->counts().appended;
   if (ticket > appended) {
     return Status(Code::kInvalidArgument, "ticket " + std::to_string(ticket) +
@@ -282,14 +281,15 @@ Status Engine::Wait(uint64_t ticket, uint64_t timeout_ns) {
 }
 
 Status Engine::Durable(uint64_t* ticket) {
+  const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   *ticket = log_ == nullptr ? 0 : log_->durable();
   return Status();
 }
 
 Status Engine::Watch(int* fd) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckUsable());
   if (log_ == nullptr) {
     return Status(Code::kUnsupported, "in memory there is nothing to wait for and to watch");
   }
@@ -297,17 +297,17 @@ Status Engine::Watch(int* fd) {
 }
 
 Status Engine::Unwatch(int fd) {
-  FLINT_RETURN_IF_ERROR(CheckUsable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckUsable());
   return log_ == nullptr ? Status() : log_->Unwatch(fd);
 }
 
 // ---- Files -------------------------------------------------------------------------------------
 
 Status Engine::Compact(const Flags& flags) {
+  const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   if (log_ == nullptr) return Status();
-  const Running running(this);
   FLINT_RETURN_IF_ERROR(log_->poison());
   const uint64_t wanted = compactor_->Start();
   return flags.no_wait ? Status() : compactor_->Await(wanted);
@@ -316,8 +316,8 @@ Status Engine::Compact(const Flags& flags) {
 // What happened so far is brought to the segments first; the rest is reading files, so it goes on
 // when the log can no longer be written.
 Status Engine::History(const HistoryQuery& query, HistoryPage* page) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   if (read_only_) return ReadHistory(options_.env, directory_, query, page);
   if (log_ == nullptr) return Status(Code::kUnsupported, "in memory no history is kept");
   Status status = log_->Flush();
@@ -326,8 +326,8 @@ Status Engine::History(const HistoryQuery& query, HistoryPage* page) {
 }
 
 Status Engine::GetInfo(Info* info) {
-  FLINT_RETURN_IF_ERROR(CheckReadable());
   const Running running(this);
+  FLINT_RETURN_IF_ERROR(CheckReadable());
   *info = opened_;
   info->limits = keyspace_.limits();
   {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <memory_resource>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -180,22 +181,16 @@ class Engine final : private LogObserver {
                Decision* decision);
   // What most checks are: the key has one limit, without a name, nobody is in the way, there is
   // room for what has to be recorded, and nobody waits for the disk. False if anything is
-  // otherwise; then nothing has been decided, and CheckInFull does it all. In plain_check.h.
+  // otherwise, or throws std::bad_alloc; then nothing has been decided, and CheckInFull does it
+  // all. In plain_check.h.
   bool CheckPlain(const Item& item, const Flags& flags, Decision* decision);
   Status CheckInFull(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-                     Decision* decision) {
-    if (options_.on_error == OnError::kRaise) [[likely]]
-      return Decide(item, flags, inline_config, decision);
-    return CheckOrAnswer(item, flags, inline_config, decision);
-  }
+                     Decision* decision);
   Status Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
               Decision* decision);
   // `decisions` has room for all; those up to and including `*denied` are filled.
   Status CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
-                  size_t* denied) {
-    if (options_.on_error == OnError::kRaise) return DecideAll(items, flags, decisions, denied);
-    return CheckAllOrAnswer(items, flags, decisions, denied);
-  }
+                  size_t* denied);
   Status CheckAll(std::initializer_list<Item> items, const Flags& flags, Decision* decisions,
                   size_t* denied) {
     return CheckAll(std::span<const Item>(items.begin(), items.size()), flags, decisions, denied);
@@ -286,6 +281,9 @@ class Engine final : private LogObserver {
   Status FindApplying(Shard& shard, uint64_t hash, const Item& item,
                       const LimitConfig* inline_config, int64_t now_ns,
                       Keyspace::Applying* applying);
+  bool GoesOn(const Status& status, AppendOutcome result, uint64_t ticket,
+              const Flags& flags) const;
+  void NoteRunning(std::optional<Running>* running);
   Status Decide(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                 Decision* decision);
   Status DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
@@ -361,14 +359,15 @@ class Engine final : private LogObserver {
   std::vector<Counter*> LimitsToEnd(Shard& shard, uint64_t hash, std::string_view key,
                                     const std::string_view* name, int64_t now_ns);
   static Status TooMany(const Limit& limit);
+  // In a running call: this waits, unless it must not.
   Status AfterAppend(AppendOutcome result, const Flags& flags);
-  Status AwaitTicket(uint64_t ticket, const Flags& flags) {
-    if (ticket == 0 || log_ == nullptr || !options_.log.always || flags.no_sync || flags.no_wait) {
-      return Status();
-    }
-    return AwaitDisk(ticket);
+  bool MustAwait(uint64_t ticket, const Flags& flags) const {
+    return ticket != 0 && log_ != nullptr && options_.log.always && !flags.no_sync &&
+           !flags.no_wait;
   }
-  Status AwaitDisk(uint64_t ticket);
+  Status AwaitTicket(uint64_t ticket, const Flags& flags) {
+    return MustAwait(ticket, flags) ? log_->WaitDurable(ticket, UINT64_MAX) : Status();
+  }
   // A change is asked for without waiting, and can only be answered after a sync.
   bool WouldWaitForDisk(const Flags& flags) const;
 
@@ -396,8 +395,7 @@ class Engine final : private LogObserver {
   std::atomic<bool> closed_{false};
   std::atomic<bool> forked_{false};
   std::atomic<bool> unusable_{false};  // closed, forked or read only
-  // Usable, and a check that has been recorded is answered: nobody waits for the disk, and who asks
-  // is told what fails.
+  // Usable, and a check that has been recorded is answered: nobody waits for the disk.
   std::atomic<bool> answers_at_once_{false};
   std::atomic<uint64_t> undecided_{0};
 

@@ -96,6 +96,7 @@ Status Engine::Configure(const Limit& limit, const Flags& flags, uint64_t* ticke
 
 Status Engine::ConfigureMany(const std::vector<Limit>& limits, const Flags& flags,
                              uint64_t* ticket) {
+  const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   for (const Limit& limit : limits) {
     const bool is_template = limit.kind == LimitKind::kTemplate;
@@ -219,6 +220,7 @@ Status Engine::Reset(LimitKind kind, std::string_view key, const std::string_vie
 
 Status Engine::End(RecordType type, LimitKind kind, std::string_view key,
                    const std::string_view* name, const Flags& flags, uint64_t* ticket) {
+  const Running running(this);
   const bool is_template = kind == LimitKind::kTemplate;
   FLINT_RETURN_IF_ERROR(CheckPrefix(key));
   FLINT_RETURN_IF_ERROR(CheckName(name == nullptr ? "" : *name));

@@ -21,11 +21,11 @@ Status Engine::OpenReadOnly(const std::string& directory, Options options,
 }
 
 Status Engine::Refresh() {
+  const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckReadable());
   if (!read_only_) {
     return Status(Code::kInvalidArgument, "only a limiter opened for reading is refreshed");
   }
-  const Running running(this);
   const std::lock_guard<std::mutex> lock(refresh_mutex_);
   if (reading_ != nullptr && !reading_->report().fresh) {
     const AllShards locks(&keyspace_, false);

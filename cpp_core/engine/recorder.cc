@@ -118,8 +118,8 @@ AppendOutcome Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int
     const AppendOutcome result = AppendDeny(counter, deny, ticket);
     if (result != AppendOutcome::kOk) return result;
   }
-  keyspace_->Denied(counter, deny);
   if (log_ != nullptr && !sync_denials_) MergeDeny(shard, counter, deny);
+  keyspace_->Denied(counter, deny);
   return AppendOutcome::kOk;
 }
 
