@@ -25,6 +25,14 @@ class Mutex {
     if (!try_lock()) [[unlikely]]
       LockSlowly();
   }
+  // Looks for about as long as it is usually held, and never sleeps: for who must not wait longer.
+  bool TryLockForAMoment() {
+    for (int look = 0; look < kLooks; ++look) {
+      if (!held_.load(std::memory_order_relaxed) && try_lock()) return true;
+      Pause();
+    }
+    return false;
+  }
   bool try_lock() { return !held_.exchange(true, std::memory_order_acquire); }
   void unlock() { held_.store(false, std::memory_order_release); }
 
@@ -43,10 +51,7 @@ class Mutex {
 
   [[gnu::noinline]] void LockSlowly() {
     for (auto nap = kShortestNap;; nap = std::min(2 * nap, kLongestNap)) {
-      for (int look = 0; look < kLooks; ++look) {
-        if (!held_.load(std::memory_order_relaxed) && try_lock()) return;
-        Pause();
-      }
+      if (TryLockForAMoment()) return;
       std::this_thread::sleep_for(nap);
     }
   }

@@ -118,8 +118,8 @@ Status Engine::TakePlacesForAll(std::span<const Item> items, const ItemKeys& key
   return places->Take(missing) ? Status() : Status::TableFull();
 }
 
-Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
-                          Keyspace::Places* places, ItemClaims* claims) {
+Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
+                          int64_t now_ns, Keyspace::Places* places, ItemClaims* claims) {
   for (size_t i = 0; i < items.size(); ++i) {
     const auto& [hash, shard] = keys.all[i];
     Counter* const counter = keyspace_.FindAny(*shard, hash, items[i].key);
@@ -130,7 +130,8 @@ Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, int
       claims->all.push_back({hash, shard, counter, items[i].cost});
     } else {
       ClaimsOfKey of_key;
-      FLINT_RETURN_IF_ERROR(ResolveOther(*shard, hash, items[i], nullptr, now_ns, places, &of_key));
+      FLINT_RETURN_IF_ERROR(
+          ResolveOther(*shard, hash, items[i], flags, nullptr, now_ns, places, &of_key));
       claims->all.insert(claims->all.end(), of_key.limits().begin(), of_key.limits().end());
     }
     claims->end[i] = claims->all.size();
@@ -163,7 +164,7 @@ Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys,
   for (const ItemKeys::Key& key : keys.all) keyspace_.SweepAsUsed(*key.shard, now_ns);
   FLINT_RETURN_IF_ERROR(TakePlacesForAll(items, keys, now_ns, places));
   ItemClaims claims(items.size(), arena);
-  FLINT_RETURN_IF_ERROR(ResolveAll(items, keys, now_ns, places, &claims));
+  FLINT_RETURN_IF_ERROR(ResolveAll(items, keys, flags, now_ns, places, &claims));
   const Claim* denying = nullptr;
   uint64_t longest_ns = 0;
   for (size_t i = 0; i < items.size() && denying == nullptr; ++i) {
@@ -181,10 +182,10 @@ Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys,
   if (allowed) *denied = items.size();
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
-  *result =
-      allowed
-          ? recorder_.RecordAllowAll(claims.all, now_ns, items.size() == 1, arena, &ticket)
-          : recorder_.RecordDeny(*denying->shard, denying->counter, now_ns, denying->cost, &ticket);
+  *result = allowed ? recorder_.RecordAllowAll(claims.all, now_ns, items.size() == 1, flags.no_wait,
+                                               arena, &ticket)
+                    : recorder_.RecordDeny(*denying->shard, denying->counter, now_ns, denying->cost,
+                                           flags.no_wait, &ticket);
   if (*result != AppendOutcome::kOk) return Status();
   for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
     decisions[i].allowed = i != *denied;

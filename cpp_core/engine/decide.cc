@@ -17,14 +17,14 @@ bool Engine::WouldWaitForDisk(const Flags& flags) const {
 
 // Finds the limits of a key that decide together, in the cases that a check does not have ready: a
 // key without a counter, several limits, one with a name, an inline one.
-Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item,
+Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                             const LimitConfig* inline_config, int64_t now_ns,
                             Keyspace::Places* places, ClaimsOfKey* claims) {
   Counter* const standing = keyspace_.Find(shard, hash, item.key);
   if (standing != nullptr && standing->kind == LimitKind::kInline &&
       standing->Forgettable(now_ns)) {
     // Merged denials of a limit that is being forgotten may go with it if the log has no room.
-    recorder_.FlushMerged(shard, standing);
+    recorder_.FlushMerged(shard, standing, flags.no_wait);
     keyspace_.Erase(shard, standing);
   }
   Keyspace::Applying applying;
@@ -144,7 +144,8 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
                           const LimitConfig* inline_config, int64_t now_ns,
                           Keyspace::Places* places, Decision* decision, AppendOutcome* result) {
   ClaimsOfKey claims;
-  FLINT_RETURN_IF_ERROR(ResolveOther(shard, hash, item, inline_config, now_ns, places, &claims));
+  FLINT_RETURN_IF_ERROR(
+      ResolveOther(shard, hash, item, flags, inline_config, now_ns, places, &claims));
   if (claims.count > 1 || claims.all[0].counter->name_bytes > 0) {
     return CheckTogether(claims.limits(), flags, now_ns, decision, result);
   }
@@ -227,13 +228,15 @@ Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, 
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
   const Claim& denying = claims[allowed ? 0 : DecisiveOf(limits, now_ns, cost)];
   if (!allowed) {
-    *result = recorder_.RecordDeny(*denying.shard, denying.counter, now_ns, cost, &ticket);
+    *result =
+        recorder_.RecordDeny(*denying.shard, denying.counter, now_ns, cost, flags.no_wait, &ticket);
   } else if (claims.size() == 1) {
-    *result = recorder_.RecordAllow(*denying.shard, denying.counter, now_ns, cost, &ticket);
+    *result = recorder_.RecordAllow(*denying.shard, denying.counter, now_ns, cost, flags.no_wait,
+                                    &ticket);
   } else {
     char shares[kArenaBytes];
     Arena arena(shares, sizeof(shares));
-    *result = recorder_.RecordAllowAll(claims, now_ns, true, &arena, &ticket);
+    *result = recorder_.RecordAllowAll(claims, now_ns, true, flags.no_wait, &arena, &ticket);
   }
   if (*result != AppendOutcome::kOk) return Status();
   decision->allowed = allowed;
@@ -255,6 +258,8 @@ Status Engine::AfterAppend(AppendOutcome result, const Flags& flags) {
       if (!flags.no_wait) return log_->WaitForRoom(result);
       log_->MakeRoomSoon();
       return Status::WouldBlock();
+    case AppendOutcome::kBusy:
+      return Status::Busy();
     case AppendOutcome::kReplayFull:
       if (!flags.no_wait) return compactor_->WaitForRoom();
       compactor_->StartSoon();

@@ -275,7 +275,7 @@ class Engine final : private LogObserver {
     State* state = nullptr;
     bool allows = false;
   };
-  Status ResolveOther(Shard& shard, uint64_t hash, const Item& item,
+  Status ResolveOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                       const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
                       ClaimsOfKey* claims);
   Status FindApplying(Shard& shard, uint64_t hash, const Item& item,
@@ -337,8 +337,8 @@ class Engine final : private LogObserver {
                         AppendOutcome* result);
   Status TakePlacesForAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
                           Keyspace::Places* places);
-  Status ResolveAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
-                    Keyspace::Places* places, ItemClaims* claims);
+  Status ResolveAll(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
+                    int64_t now_ns, Keyspace::Places* places, ItemClaims* claims);
   void DescribeItem(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
                     Decision* decision);
 

@@ -46,14 +46,14 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
   size_t own = 0;
   for (Counter* const one : limits) {
     if (one->kind == LimitKind::kExact && one != counter) ++own;
-    *result = recorder_.FlushMerged(shard, one);
+    *result = recorder_.FlushMerged(shard, one, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
   if (own >= kMaxLimitsOfKey) return TooMany(limit);
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
-      ticket);
+      flags.no_wait, ticket);
   if (*result != AppendOutcome::kOk) return Status();
   keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureExact(shard, hash, limit.key, limit.name, limit.config, now_ns);
@@ -76,14 +76,14 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
-    *result = recorder_.FlushMerged(shard);
+    *result = recorder_.FlushMerged(shard, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
-      ticket);
+      flags.no_wait, ticket);
   if (*result != AppendOutcome::kOk) return Status();
   keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureTemplate(limit.key, limit.name, limit.config, now_ns);
@@ -148,7 +148,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Counter* const counter : keyspace_.FindAll(shard, hash, key)) {
-    *result = recorder_.FlushMerged(shard, counter);
+    *result = recorder_.FlushMerged(shard, counter, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
   for (; !limits.empty(); limits.pop_back()) {
@@ -158,7 +158,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
     payload.kind = counter->kind;
     payload.key = key;
     payload.name = counter->name();
-    *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
+    *result = recorder_.RecordChange(type, EncodeKeyed(payload), flags.no_wait, ticket);
     if (*result != AppendOutcome::kOk) return Status();
     if (type == RecordType::kReset) {
       keyspace_.ResetExact(shard, counter, now_ns);
@@ -187,7 +187,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
-    *result = recorder_.FlushMerged(shard);
+    *result = recorder_.FlushMerged(shard, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
   const int64_t now_ns = clock_.Now();
@@ -197,7 +197,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::
     payload.kind = LimitKind::kTemplate;
     payload.key = prefix;
     payload.name = subject->name;
-    *result = recorder_.RecordChange(type, EncodeKeyed(payload), ticket);
+    *result = recorder_.RecordChange(type, EncodeKeyed(payload), flags.no_wait, ticket);
     if (*result != AppendOutcome::kOk) return Status();
     if (type == RecordType::kReset) {
       keyspace_.ResetTemplate(subject, now_ns);

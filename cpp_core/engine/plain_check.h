@@ -38,8 +38,9 @@ FLINT_CHECK_PATH AppendOutcome Engine::CheckAs(Shard& shard, Counter* counter, u
   const bool allowed = !flags.refuse && A::Allows(config, view, cost);
   uint64_t ticket = 0;
   const AppendOutcome result =
-      allowed ? recorder_.RecordAllowAs<A>(shard, counter, now_ns, cost, &view, &ticket)
-              : recorder_.RecordDeny(shard, counter, now_ns, cost, &ticket);
+      allowed
+          ? recorder_.RecordAllowAs<A>(shard, counter, now_ns, cost, &view, flags.no_wait, &ticket)
+          : recorder_.RecordDeny(shard, counter, now_ns, cost, flags.no_wait, &ticket);
   if (result != AppendOutcome::kOk) [[unlikely]]
     return result;
   decision->allowed = allowed;

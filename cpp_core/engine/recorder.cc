@@ -14,7 +14,7 @@ constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count 
 
 }  // namespace
 
-AppendOutcome Recorder::BindKey(Counter* counter) {
+AppendOutcome Recorder::BindKey(Counter* counter, bool no_wait) {
   KeyPayload key;
   key.config = *counter->config;
   key.kind = counter->kind;
@@ -23,7 +23,7 @@ AppendOutcome Recorder::BindKey(Counter* counter) {
   if (counter->parent() != nullptr) {
     key.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
   }
-  return log_->AppendKey(key, &counter->binding);
+  return log_->AppendKey(key, no_wait, &counter->binding);
 }
 
 // ---- Admissions --------------------------------------------------------------------------------
@@ -31,9 +31,9 @@ AppendOutcome Recorder::BindKey(Counter* counter) {
 // What is about to be forgotten must be told of before what begins anew. A counter that is fresh
 // may be forgotten at any time, so this is done whatever comes of the admission, and before room is
 // made for that: what has been recorded must not fail for want of memory.
-AppendOutcome Recorder::BeginAnew(Keyspace::Shard& shard, Counter* counter) {
+AppendOutcome Recorder::BeginAnew(Keyspace::Shard& shard, Counter* counter, bool no_wait) {
   if (!shard.merged.empty()) {
-    const AppendOutcome flushed = FlushMerged(shard, counter);
+    const AppendOutcome flushed = FlushMerged(shard, counter, no_wait);
     if (flushed != AppendOutcome::kOk) return flushed;
   }
   Forget(counter);
@@ -41,31 +41,32 @@ AppendOutcome Recorder::BeginAnew(Keyspace::Shard& shard, Counter* counter) {
 }
 
 AppendOutcome Recorder::RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
-                                    uint64_t cost, uint64_t* ticket) {
+                                    uint64_t cost, bool no_wait, uint64_t* ticket) {
   return VisitAlgorithm(counter->config->algorithm, [&](auto algorithm) {
     auto view = algorithm.At(*counter->config, counter->state, now_ns);
-    return RecordAllowAs<decltype(algorithm)>(shard, counter, now_ns, cost, &view, ticket);
+    return RecordAllowAs<decltype(algorithm)>(shard, counter, now_ns, cost, &view, no_wait, ticket);
   });
 }
 
 AppendOutcome Recorder::AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost,
-                                           uint64_t* ticket) {
+                                           bool no_wait, uint64_t* ticket) {
   AppendOutcome result = AppendOutcome::kNeedKey;
   while (result == AppendOutcome::kNeedKey) {
-    result = BindKey(counter);
+    result = BindKey(counter, no_wait);
     if (result == AppendOutcome::kOk) {
-      result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
+      result = log_->AppendAllow(counter->binding, now_ns, cost, no_wait, ticket);
     }
   }
   return result;
 }
 
 AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
-                                       std::pmr::memory_resource* memory, uint64_t* ticket) {
+                                       bool no_wait, std::pmr::memory_resource* memory,
+                                       uint64_t* ticket) {
   *ticket = 0;
   for (const Claim& claim : claims) {
     if (claim.counter->Forgettable(now_ns)) {
-      const AppendOutcome begun = BeginAnew(*claim.shard, claim.counter);
+      const AppendOutcome begun = BeginAnew(*claim.shard, claim.counter, no_wait);
       if (begun != AppendOutcome::kOk) return begun;
     }
     PrepareAdmit(*claim.counter->config, claim.counter->state, now_ns);
@@ -75,11 +76,11 @@ AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t no
     for (size_t i = 0; i < claims.size(); ++i) {
       shares[i] = {&claims[i].counter->binding, claims[i].cost};
     }
-    AppendOutcome result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
+    AppendOutcome result = log_->AppendAllowAll(shares, now_ns, one_key, no_wait, ticket);
     while (result == AppendOutcome::kNeedKey) {
-      result = BindStale(claims);
+      result = BindStale(claims, no_wait);
       if (result == AppendOutcome::kOk)
-        result = log_->AppendAllowAll(shares, now_ns, one_key, ticket);
+        result = log_->AppendAllowAll(shares, now_ns, one_key, no_wait, ticket);
     }
     if (result != AppendOutcome::kOk) return result;
   }
@@ -90,11 +91,11 @@ AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t no
 
 // Gives an id in the active segment to every key that has none there. A segment holds all keys of
 // one call and their record, so this ends.
-AppendOutcome Recorder::BindStale(std::span<const Claim> claims) {
+AppendOutcome Recorder::BindStale(std::span<const Claim> claims, bool no_wait) {
   const uint32_t active = log_->active_segment();
   for (const Claim& claim : claims) {
     if (claim.counter->binding.segment == active) continue;
-    const AppendOutcome result = BindKey(claim.counter);
+    const AppendOutcome result = BindKey(claim.counter, no_wait);
     if (result != AppendOutcome::kOk) return result;
   }
   return AppendOutcome::kOk;
@@ -102,29 +103,32 @@ AppendOutcome Recorder::BindStale(std::span<const Claim> claims) {
 
 // ---- Denials -----------------------------------------------------------------------------------
 
-AppendOutcome Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket) {
-  AppendOutcome result = log_->AppendDeny(counter->binding, deny, ticket);
+AppendOutcome Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, bool no_wait,
+                                   uint64_t* ticket) {
+  AppendOutcome result = log_->AppendDeny(counter->binding, deny, no_wait, ticket);
   while (result == AppendOutcome::kNeedKey) {
-    result = BindKey(counter);
-    if (result == AppendOutcome::kOk) result = log_->AppendDeny(counter->binding, deny, ticket);
+    result = BindKey(counter, no_wait);
+    if (result == AppendOutcome::kOk)
+      result = log_->AppendDeny(counter->binding, deny, no_wait, ticket);
   }
   return result;
 }
 
 AppendOutcome Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
-                                   uint64_t cost, uint64_t* ticket) {
+                                   uint64_t cost, bool no_wait, uint64_t* ticket) {
   const DenyPayload deny{now_ns, cost, 1, now_ns};
   if (log_ != nullptr && sync_denials_) {
-    const AppendOutcome result = AppendDeny(counter, deny, ticket);
+    const AppendOutcome result = AppendDeny(counter, deny, no_wait, ticket);
     if (result != AppendOutcome::kOk) return result;
   }
-  if (log_ != nullptr && !sync_denials_) MergeDeny(shard, counter, deny);
+  if (log_ != nullptr && !sync_denials_) MergeDeny(shard, counter, deny, no_wait);
   keyspace_->Denied(counter, deny);
   return AppendOutcome::kOk;
 }
 
 // Appends it, or adds it to those that are recorded as one.
-void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny) {
+void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny,
+                         bool no_wait) {
   const auto interval = static_cast<uint16_t>(log_->sync_count());
   if (counter->deny_interval != interval) {
     counter->deny_interval = interval;
@@ -134,7 +138,7 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
   if (one_by_one) ++counter->deny_count;
   if (one_by_one || !merge_denials_) {
     uint64_t ticket = 0;
-    if (AppendDeny(counter, deny, &ticket) == AppendOutcome::kOk) return;
+    if (AppendDeny(counter, deny, no_wait, &ticket) == AppendOutcome::kOk) return;
   }
   const auto [entry, first] = shard.merged.try_emplace(counter, deny);
   if (!first) {
@@ -142,7 +146,8 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
     merged.count += 1;
     merged.cost = SaturatingAdd(merged.cost, deny.cost);
     merged.time_ns = deny.time_ns;
-    if (merged.count >= kMergedAtMost && FlushMerged(shard, counter) == AppendOutcome::kOk) return;
+    if (merged.count >= kMergedAtMost && FlushMerged(shard, counter, no_wait) == AppendOutcome::kOk)
+      return;
   }
   if (!shard.has_merged.exchange(true, std::memory_order_relaxed)) {
     shards_with_merged_.fetch_add(1, std::memory_order_relaxed);
@@ -150,19 +155,19 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
   }
 }
 
-AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter) {
+AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter, bool no_wait) {
   const auto found = shard.merged.find(counter);
   if (found == shard.merged.end()) return AppendOutcome::kOk;
   FLINT_ASSERT(found->second.count >= 1 && found->second.cost >= 1);
   uint64_t ticket = 0;
-  const AppendOutcome result = AppendDeny(counter, found->second, &ticket);
+  const AppendOutcome result = AppendDeny(counter, found->second, no_wait, &ticket);
   if (result == AppendOutcome::kOk) shard.merged.erase(found);
   return result;
 }
 
-AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard) {
+AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard, bool no_wait) {
   while (!shard.merged.empty()) {
-    const AppendOutcome result = FlushMerged(shard, shard.merged.begin()->first);
+    const AppendOutcome result = FlushMerged(shard, shard.merged.begin()->first, no_wait);
     if (result != AppendOutcome::kOk) return result;
   }
   if (shard.has_merged.exchange(false, std::memory_order_relaxed)) {
@@ -177,7 +182,7 @@ AppendOutcome Recorder::FlushAllMerged() {
   for (Keyspace::Shard& shard : keyspace_->shards()) {
     if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
     const std::lock_guard<Mutex> lock(shard.mutex);
-    const AppendOutcome result = FlushMerged(shard);
+    const AppendOutcome result = FlushMerged(shard, false);
     if (result != AppendOutcome::kOk) return result;
   }
   return AppendOutcome::kOk;
@@ -185,9 +190,10 @@ AppendOutcome Recorder::FlushAllMerged() {
 
 // ---- Changes of limits -------------------------------------------------------------------------
 
-AppendOutcome Recorder::RecordChange(RecordType type, std::string_view payload, uint64_t* ticket) {
+AppendOutcome Recorder::RecordChange(RecordType type, std::string_view payload, bool no_wait,
+                                     uint64_t* ticket) {
   if (log_ == nullptr) return AppendOutcome::kOk;
-  const AppendOutcome result = log_->Append(type, payload, ticket);
+  const AppendOutcome result = log_->Append(type, payload, no_wait, ticket);
   uint64_t newest = last_change_ticket_.load();
   while (newest < *ticket && !last_change_ticket_.compare_exchange_weak(newest, *ticket)) {
   }
@@ -200,8 +206,9 @@ uint64_t Recorder::UnsyncedChange() const {
 }
 
 // What is fresh by now was never there: replay does not know it any more.
-AppendOutcome Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns) {
-  AppendOutcome result = FlushMerged(shard, counter);
+AppendOutcome Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
+                                       bool no_wait) {
+  AppendOutcome result = FlushMerged(shard, counter, no_wait);
   if (result != AppendOutcome::kOk || counter->Forgettable(now_ns)) return result;
   LimitPayload payload;
   payload.time_ns = now_ns;
@@ -209,7 +216,7 @@ AppendOutcome Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter,
   payload.key = counter->key();
   payload.name = counter->name();
   uint64_t ticket = 0;
-  result = RecordChange(RecordType::kLimitRemoved, EncodeKeyed(payload), &ticket);
+  result = RecordChange(RecordType::kLimitRemoved, EncodeKeyed(payload), no_wait, &ticket);
   if (result == AppendOutcome::kOk) evicted_.fetch_add(1, std::memory_order_relaxed);
   return result;
 }

@@ -23,7 +23,8 @@ struct Claim {
 // Brings what has been decided into the log and then into the keyspace, in this order: what cannot
 // be recorded has not happened. Without a log it only changes the keyspace.
 //
-// Each function needs the locks of the shards it is given; FlushAllMerged takes them itself.
+// Each function needs the locks of the shards it is given; FlushAllMerged takes them itself. With
+// `no_wait` the log is not waited for longer than a moment either: kBusy.
 class Recorder {
  public:
   Recorder(Keyspace* keyspace, bool sync_denials, bool merge_denials)
@@ -35,25 +36,26 @@ class Recorder {
   void set_log(Log* log) { log_ = log; }
 
   AppendOutcome RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                            uint64_t* ticket);
+                            bool no_wait, uint64_t* ticket);
   // The same where the algorithm is known. `*view` is how the counter stands, and then how it
   // stands behind the admission.
   template <typename A>
   FLINT_CHECK_PATH AppendOutcome RecordAllowAs(Keyspace::Shard& shard, Counter* counter,
                                                int64_t now_ns, uint64_t cost,
-                                               typename A::View* view, uint64_t* ticket) {
+                                               typename A::View* view, bool no_wait,
+                                               uint64_t* ticket) {
     const LimitConfig& config = *counter->config;
     if (counter->ephemeral() && A::IsFresh(config, *view)) [[unlikely]] {
-      const AppendOutcome begun = BeginAnew(shard, counter);
+      const AppendOutcome begun = BeginAnew(shard, counter, no_wait);
       if (begun != AppendOutcome::kOk) return begun;
       *view = A::At(config, counter->state, now_ns);
     }
     A::PrepareAdmit(config, counter->state, now_ns);
     *ticket = 0;
     if (log_ != nullptr) {
-      AppendOutcome result = log_->AppendAllow(counter->binding, now_ns, cost, ticket);
+      AppendOutcome result = log_->AppendAllow(counter->binding, now_ns, cost, no_wait, ticket);
       if (result == AppendOutcome::kNeedKey) [[unlikely]] {
-        result = AppendAllowWithKey(counter, now_ns, cost, ticket);
+        result = AppendAllowWithKey(counter, now_ns, cost, no_wait, ticket);
       }
       if (result != AppendOutcome::kOk) [[unlikely]]
         return result;
@@ -63,36 +65,39 @@ class Recorder {
   }
   // All in one record; `one_key`: all of them are limits of one key.
   AppendOutcome RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
-                               std::pmr::memory_resource* memory, uint64_t* ticket);
+                               bool no_wait, std::pmr::memory_resource* memory, uint64_t* ticket);
   // With sync_denials like an admission. Otherwise it never fails and never waits: a denial that
   // the log has no room for is merged as well.
   AppendOutcome RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                           uint64_t* ticket);
+                           bool no_wait, uint64_t* ticket);
   // That a counter in use makes room for another key; who calls removes it then.
-  AppendOutcome RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns);
+  AppendOutcome RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
+                               bool no_wait);
   // LIMIT_CONFIGURED, LIMIT_REMOVED or RESET; who calls makes the change then. Under the locks of
   // what is changed, so that whoever finds it changed also finds the ticket.
-  AppendOutcome RecordChange(RecordType type, std::string_view payload, uint64_t* ticket);
+  AppendOutcome RecordChange(RecordType type, std::string_view payload, bool no_wait,
+                             uint64_t* ticket);
   // For who finds a limit as it should be: the ticket of the change that made it so, if it may not
   // be on disk yet, otherwise 0.
   uint64_t UnsyncedChange() const;
 
   // Appends what has been merged of a counter's denials, a shard's, or all there are.
-  AppendOutcome FlushMerged(Keyspace::Shard& shard, Counter* counter);
-  AppendOutcome FlushMerged(Keyspace::Shard& shard);
+  AppendOutcome FlushMerged(Keyspace::Shard& shard, Counter* counter, bool no_wait);
+  AppendOutcome FlushMerged(Keyspace::Shard& shard, bool no_wait);
   AppendOutcome FlushAllMerged();
 
   // Keys in use that made room for others.
   uint64_t evicted() const { return evicted_.load(std::memory_order_relaxed); }
 
  private:
-  AppendOutcome BeginAnew(Keyspace::Shard& shard, Counter* counter);
-  AppendOutcome AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost,
+  AppendOutcome BeginAnew(Keyspace::Shard& shard, Counter* counter, bool no_wait);
+  AppendOutcome AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost, bool no_wait,
                                    uint64_t* ticket);
-  AppendOutcome BindKey(Counter* counter);
-  AppendOutcome BindStale(std::span<const Claim> claims);
-  AppendOutcome AppendDeny(Counter* counter, const DenyPayload& deny, uint64_t* ticket);
-  void MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny);
+  AppendOutcome BindKey(Counter* counter, bool no_wait);
+  AppendOutcome BindStale(std::span<const Claim> claims, bool no_wait);
+  AppendOutcome AppendDeny(Counter* counter, const DenyPayload& deny, bool no_wait,
+                           uint64_t* ticket);
+  void MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny, bool no_wait);
 
   Keyspace* const keyspace_;
   Log* log_ = nullptr;

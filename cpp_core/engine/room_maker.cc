@@ -93,7 +93,7 @@ Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, AppendOutcome* r
     if (unusable_->load(std::memory_order_relaxed)) return Status();  // the caller sees it too
     Counter* const counter = keyspace_->Find(shard, hash, victim.key, victim.name);
     if (counter == nullptr || !counter->ephemeral()) continue;
-    *result = recorder_->RecordEviction(shard, counter, clock_->Now());
+    *result = recorder_->RecordEviction(shard, counter, clock_->Now(), no_wait);
     if (*result != AppendOutcome::kOk) return Status();
     places->TakeOver();
     keyspace_->RemoveExact(shard, counter);

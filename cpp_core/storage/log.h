@@ -37,8 +37,10 @@ namespace flint {
 // the active segment, a sync makes them durable and seals them. This class only ties the parts
 // together: LogAppender, LogSyncer, SegmentSupply, LogBackground.
 //
-// Any thread may call any method but Run and Close, which are the first and the last. Append never
-// waits and makes no system call (but may wake the background thread, once per batch or idle time).
+// Any thread may call any method but Run and Close, which are the first and the last. An append
+// waits for nothing but whoever else is appending, with `no_wait` for no longer than a moment, and
+// makes no system call where the ring is mapped (but may wake the background thread, once per batch
+// or idle time).
 class Log {
  public:
   struct Counts {
@@ -57,21 +59,22 @@ class Log {
   Status Run() { return background_.Start(); }
 
   FLINT_CHECK_PATH AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns,
-                                             uint64_t cost, uint64_t* ticket) {
-    return appender_.AppendAllow(binding, time_ns, cost, ticket);
+                                             uint64_t cost, bool no_wait, uint64_t* ticket) {
+    return appender_.AppendAllow(binding, time_ns, cost, no_wait, ticket);
   }
-  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, uint64_t* ticket) {
-    return appender_.AppendDeny(binding, deny, ticket);
+  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, bool no_wait,
+                           uint64_t* ticket) {
+    return appender_.AppendDeny(binding, deny, no_wait, ticket);
   }
   AppendOutcome AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns, bool one_key,
-                               uint64_t* ticket) {
-    return appender_.AppendAllowAll(shares, time_ns, one_key, ticket);
+                               bool no_wait, uint64_t* ticket) {
+    return appender_.AppendAllowAll(shares, time_ns, one_key, no_wait, ticket);
   }
-  AppendOutcome AppendKey(const KeyPayload& key, KeyBinding* binding) {
-    return appender_.AppendKey(key, binding);
+  AppendOutcome AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding) {
+    return appender_.AppendKey(key, no_wait, binding);
   }
-  AppendOutcome Append(RecordType type, std::string_view payload, uint64_t* ticket) {
-    return appender_.Append(type, payload, ticket);
+  AppendOutcome Append(RecordType type, std::string_view payload, bool no_wait, uint64_t* ticket) {
+    return appender_.Append(type, payload, no_wait, ticket);
   }
   void ExpectEvent() { appender_.ExpectEvent(); }
 
@@ -103,7 +106,7 @@ class Log {
   uint32_t sync_count() const { return syncer_.sync_count(); }
   Counts counts();
   // The segment in which a binding counts now, as a binding has it.
-  uint32_t active_segment() { return appender_.active_segment(); }
+  uint32_t active_segment() const { return appender_.active_segment(); }
   Status poison() { return syncer_.poison(); }
   // Why there is no next segment, after kDiskFull.
   Status no_segment() { return appender_.no_segment(); }

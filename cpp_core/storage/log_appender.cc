@@ -17,6 +17,27 @@ constexpr uint64_t kSegmentReserveBytes = 1024;
 constexpr size_t kMaxPendingSeals = 4;
 constexpr int64_t kWallStepNs = 1'000'000'000;
 
+// Holds the mutex if it can be had.
+class TimedHold {
+ public:
+  TimedHold(Mutex* mutex, bool no_wait) : mutex_(mutex) {
+    if (!no_wait) {
+      mutex->lock();
+    } else if (!mutex->TryLockForAMoment()) {
+      mutex_ = nullptr;
+    }
+  }
+  ~TimedHold() {
+    if (mutex_ != nullptr) mutex_->unlock();
+  }
+  TimedHold(const TimedHold&) = delete;
+  TimedHold& operator=(const TimedHold&) = delete;
+  bool held() const { return mutex_ != nullptr; }
+
+ private:
+  Mutex* mutex_;
+};
+
 }  // namespace
 
 LogAppender::LogAppender(const LogOptions& options, EngineClock* clock, Wakeup* background,
@@ -127,7 +148,7 @@ void LogAppender::SwitchNow() {
 // ---- Records -----------------------------------------------------------------------------------
 
 void LogAppender::GoOnIn(const SegmentHeader& header) {
-  segment_ = static_cast<uint32_t>(header.number);
+  segment_.store(static_cast<uint32_t>(header.number), std::memory_order_relaxed);
   generation_ = static_cast<uint32_t>(header.generation);
   plain_until_.store(0);
 }
@@ -203,15 +224,16 @@ AppendOutcome LogAppender::NoteRingFailed() {
 }
 
 AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
-                                     uint64_t cost, uint64_t* ticket) {
+                                     uint64_t cost, bool no_wait, uint64_t* ticket) {
   bool wake = false;
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const TimedHold lock(&mutex_, no_wait);
+    if (!lock.held()) return AppendOutcome::kBusy;
     const AppendOutcome result =
         type == RecordType::kAllow ? ReserveBounded(kAllowBytes) : Reserve(kAllowBytes);
     if (result != AppendOutcome::kOk) [[unlikely]]
       return result;
-    if (binding.segment != segment_) return AppendOutcome::kNeedKey;
+    if (binding.segment != active_segment()) return AppendOutcome::kNeedKey;
     *ticket = PutEvent(type, binding.id, time_ns, cost);
     CountEvent(&wake);
   }
@@ -219,17 +241,18 @@ AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding,
 }
 
 AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const DenyPayload& deny,
-                                      uint64_t* ticket) {
+                                      bool no_wait, uint64_t* ticket) {
   if (deny.count == 1) {
-    return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, ticket);
+    return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, no_wait, ticket);
   }
   const std::string payload = Encode(deny);
   bool wake = false;
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const TimedHold lock(&mutex_, no_wait);
+    if (!lock.held()) return AppendOutcome::kBusy;
     const AppendOutcome result = Reserve(RecordBytes(payload.size()));
     if (result != AppendOutcome::kOk) return result;
-    if (binding.segment != segment_) return AppendOutcome::kNeedKey;
+    if (binding.segment != active_segment()) return AppendOutcome::kNeedKey;
     Emit(RecordType::kDeny, 0, binding.id, payload);
     *ticket = head_;
     CountEvent(&wake);
@@ -238,13 +261,14 @@ AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const DenyPaylo
 }
 
 AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns,
-                                          bool one_key, uint64_t* ticket) {
+                                          bool one_key, bool no_wait, uint64_t* ticket) {
   const auto count = static_cast<uint32_t>(shares.size());
   const size_t payload_bytes = AllowAllBytes(count);
   const uint32_t length = RecordBytes(payload_bytes);
   bool wake = false;
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const TimedHold lock(&mutex_, no_wait);
+    if (!lock.held()) return AppendOutcome::kBusy;
     const AppendOutcome result = ReserveBounded(length);
     if (result != AppendOutcome::kOk) return result;
     char* const record = scratch_.data();
@@ -252,7 +276,7 @@ AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int6
     EncodeAllowAll(payload, time_ns, count);
     for (uint32_t i = 0; i < count; ++i) {
       const KeyBinding& binding = *shares[i].binding;
-      if (binding.segment != segment_) return AppendOutcome::kNeedKey;
+      if (binding.segment != active_segment()) return AppendOutcome::kNeedKey;
       EncodeAllowAllItem(payload, i, {binding.id, shares[i].cost});
     }
     const uint32_t crc =
@@ -266,21 +290,24 @@ AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int6
   return Appended(wake);
 }
 
-AppendOutcome LogAppender::AppendKey(const KeyPayload& key, KeyBinding* binding) {
+AppendOutcome LogAppender::AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding) {
   const std::string payload = Encode(key);
-  const std::lock_guard<Mutex> lock(mutex_);
+  const TimedHold lock(&mutex_, no_wait);
+  if (!lock.held()) return AppendOutcome::kBusy;
   const AppendOutcome result = Reserve(RecordBytes(payload.size()));
   if (result != AppendOutcome::kOk) return result;
   Emit(RecordType::kKey, 0, next_id_, payload);
-  binding->segment = segment_;
+  binding->segment = active_segment();
   binding->id = next_id_++;
   return AppendOutcome::kOk;
 }
 
-AppendOutcome LogAppender::Append(RecordType type, std::string_view payload, uint64_t* ticket) {
+AppendOutcome LogAppender::Append(RecordType type, std::string_view payload, bool no_wait,
+                                  uint64_t* ticket) {
   bool wake = false;
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const TimedHold lock(&mutex_, no_wait);
+    if (!lock.held()) return AppendOutcome::kBusy;
     const AppendOutcome result = ReserveBounded(RecordBytes(payload.size()));
     if (result != AppendOutcome::kOk) return result;
     Emit(type, 0, 0, payload);
@@ -291,12 +318,7 @@ AppendOutcome LogAppender::Append(RecordType type, std::string_view payload, uin
 }
 
 void LogAppender::ExpectEvent() {
-  bool wake = false;
-  {
-    const std::lock_guard<Mutex> lock(mutex_);
-    CountEvent(&wake);
-  }
-  if (wake) background_->Wake();
+  if (!event_expected_.exchange(true)) background_->Wake();
 }
 
 void LogAppender::SyncSoon() {
@@ -328,11 +350,6 @@ void LogAppender::Count(uint64_t* sequence, uint64_t* head) {
   const std::lock_guard<Mutex> lock(mutex_);
   *sequence = sequence_;
   *head = head_;
-}
-
-uint32_t LogAppender::active_segment() {
-  const std::lock_guard<Mutex> lock(mutex_);
-  return segment_;
 }
 
 // ---- Draining and syncing ----------------------------------------------------------------------
@@ -389,7 +406,6 @@ void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
     unsynced_.reserve(unsynced_.size() + 1);
     rotated_.reserve(rotated_.size() + unsynced_.size() + 1);
     supply_failed_ = false;
-    supply_status_ = Status();
     prepared_ = std::move(next);
     prepare_wanted_ = false;
   }
@@ -398,15 +414,19 @@ void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
 
 void LogAppender::SupplyFailed(const Status& status) {
   {
+    // Before any append learns of it.
+    const std::lock_guard<std::mutex> lock(supply_mutex_);
+    supply_status_ = status;
+  }
+  {
     const std::lock_guard<Mutex> lock(mutex_);
     supply_failed_ = true;
-    supply_status_ = status;
   }
   segment_changed_.notify_all();
 }
 
 Status LogAppender::no_segment() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(supply_mutex_);
   return supply_status_;
 }
 
@@ -455,7 +475,7 @@ Status LogAppender::AwaitPrepared() {
   supply_failed_ = false;
   while (prepared_ == nullptr && !failed()) {
     if (closed_) return Status::Closed();
-    if (supply_failed_) return supply_status_;
+    if (supply_failed_) return no_segment();
     prepare_wanted_ = true;
     background_->Wake();
     segment_changed_.wait(lock);
@@ -493,13 +513,17 @@ Status LogAppender::AwaitNamed(const LogSegment& old) {
   const auto named = [&] { return old.name != kLogName && old.name != kNextName; };
   segment_changed_.wait(lock, [&] { return named() || supply_failed_ || closed_ || failed(); });
   if (closed_) return Status::Closed();
-  return named() || failed() ? Status() : supply_status_;
+  return named() || failed() ? Status() : no_segment();
 }
 
 // ---- The background thread ---------------------------------------------------------------------
 
 LogAppender::Backlog LogAppender::TakeBacklog() {
   const std::lock_guard<Mutex> lock(mutex_);
+  if (event_expected_.exchange(false)) {
+    ++events_;
+    plain_until_.store(0);
+  }
   Backlog backlog;
   backlog.events = events_;
   backlog.unsynced_events = events_ - events_synced_;

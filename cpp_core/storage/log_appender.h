@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -75,6 +76,7 @@ enum class AppendOutcome {
   kNeedKey,      // the key has no id in the active segment yet: AppendKey, then again
   kRingFull,     // Log::WaitForRoom, then again
   kSegmentFull,  // likewise
+  kBusy,         // another thread is in the way for longer than a moment; with `no_wait` only
   kUnsynced,     // likewise: as many events as may be lost with the power are not on disk
   kReplayFull,   // an opening would have to replay too much: to be compacted, then again
   kDiskFull,     // no space for the next segment, see no_segment(); nothing was changed
@@ -102,7 +104,10 @@ struct DrainRange {
 // and puts it into the ring. It moves on to the next segment when the active one is full.
 //
 // Any thread may call any method but those that name a role. The mutex is held for the copy of a
-// record, never across a system call; AwaitPrepared and AwaitNamed alone wait.
+// record into the ring. That is a matter of memory, and yet it may last: where the ring is mapped,
+// its page may have to be read from the disk or wait until it is written there, and where it is
+// not, the copy is a system call. So an append with `no_wait` takes the mutex within a moment or
+// not at all (kBusy). AwaitPrepared and AwaitNamed alone wait for something else.
 class LogAppender {
  public:
   // What the background thread decides by.
@@ -121,10 +126,10 @@ class LogAppender {
 
   // ---- Appending. `*ticket` is what to wait for.
   FLINT_CHECK_PATH AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns,
-                                             uint64_t cost, uint64_t* ticket) {
+                                             uint64_t cost, bool no_wait, uint64_t* ticket) {
     if (mutex_.try_lock()) [[likely]] {
       const bool plain = head_ + kAllowBytes <= plain_until_.load(std::memory_order_relaxed) &&
-                         binding.segment == segment_;
+                         binding.segment == active_segment();
       if (plain) [[likely]] {
         *ticket = PutEvent(RecordType::kAllow, binding.id, time_ns, cost);
         ++events_;
@@ -133,15 +138,16 @@ class LogAppender {
       if (plain) [[likely]]
         return ring_->failed() ? NoteRingFailed() : AppendOutcome::kOk;
     }
-    return AppendOne(RecordType::kAllow, binding, time_ns, cost, ticket);
+    return AppendOne(RecordType::kAllow, binding, time_ns, cost, no_wait, ticket);
   }
-  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, uint64_t* ticket);
+  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, bool no_wait,
+                           uint64_t* ticket);
   // At most 1,024.
   AppendOutcome AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns, bool one_key,
-                               uint64_t* ticket);
-  AppendOutcome AppendKey(const KeyPayload& key, KeyBinding* binding);
-  AppendOutcome Append(RecordType type, std::string_view payload, uint64_t* ticket);
-  // Something will be appended before the next sync: lets that sync come in time.
+                               bool no_wait, uint64_t* ticket);
+  AppendOutcome AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding);
+  AppendOutcome Append(RecordType type, std::string_view payload, bool no_wait, uint64_t* ticket);
+  // Something will be appended before the next sync: lets that sync come in time. Takes no lock.
   void ExpectEvent();
   // Has the background thread sync what has been appended now.
   void SyncSoon();
@@ -158,7 +164,7 @@ class LogAppender {
 
   uint64_t head();
   void Count(uint64_t* sequence, uint64_t* head);
-  uint32_t active_segment();
+  uint32_t active_segment() const { return segment_.load(std::memory_order_relaxed); }
 
   // ---- Draining, in the drain role.
   // What comes next, up to the head or the end of a segment.
@@ -217,7 +223,7 @@ class LogAppender {
 
  private:
   AppendOutcome AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
-                          uint64_t cost, uint64_t* ticket);
+                          uint64_t cost, bool no_wait, uint64_t* ticket);
   AppendOutcome NoteRingFailed();
   // Under mutex_.
   // An ALLOW or a DENY of one key, for which there is room; returns its ticket.
@@ -273,7 +279,7 @@ class LogAppender {
   std::atomic<uint64_t> plain_until_{0};
   uint32_t crc_;
   // Of the active segment: what a binding and the crc have of its header.
-  uint32_t segment_ = 0;
+  std::atomic<uint32_t> segment_{0};
   uint32_t generation_ = 0;
 
   alignas(64) std::shared_ptr<LogSegment> active_;
@@ -289,6 +295,8 @@ class LogAppender {
   std::shared_ptr<LogSegment> prepared_;
   bool prepare_wanted_ = false;
   bool supply_failed_ = false;
+  // With supply_mutex_, which is never held for longer than a copy takes.
+  std::mutex supply_mutex_;
   Status supply_status_;
   uint64_t synced_;  // everything before it has been synced
   uint64_t covered_ = 0;
@@ -302,6 +310,7 @@ class LogAppender {
   alignas(64) std::atomic<uint64_t> written_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> sync_soon_{false};
+  std::atomic<bool> event_expected_{false};
 };
 
 }  // namespace flint
