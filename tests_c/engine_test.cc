@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -11,6 +14,7 @@
 
 #include "engine_testing.h"
 #include "gate.h"
+#include "holding_clock.h"
 #include "storage/log_path.h"
 
 namespace flint {
@@ -467,6 +471,87 @@ TEST_F(EngineTest, ATicketIsWaitedFor) {
   ASSERT_TRUE(engine()->Durable(&durable).ok());
   EXPECT_GE(durable, decision.ticket);
   machine_.env->SetHook(nullptr);
+}
+
+// ---- Not waiting -------------------------------------------------------------------------------
+
+// Where the ring's page has to come from the disk, or is not mapped, an append may last.
+TEST_F(EngineTest, WhoMustNotWaitIsAnsweredWhileAnotherThreadIsHeldUpInTheRing) {
+  machine_.Close();
+  machine_.options_always = false;
+  machine_.Open();
+  constexpr int kKeys = 8;  // so that not all are in the shard that is held up as well
+  const auto used_up = [](int i) { return "used-up-" + std::to_string(i); };
+  ASSERT_TRUE(Limit("held", Hourly(5)).ok());
+  ASSERT_TRUE(Limit("free", Hourly(5)).ok());
+  ASSERT_TRUE(Limit("used-up-", Hourly(1), kTemplate).ok());
+  for (int i = 0; i < kKeys; ++i) ASSERT_TRUE(Allow(used_up(i)));
+  static thread_local bool hold_me = false;
+  Gate ring;
+  ring.Close();
+  machine_.env->SetHook([&ring](Op op, const std::string&) {
+    if (op == Op::kStoreWord && hold_me) ring.Pass();
+  });
+  std::thread held([this] {
+    hold_me = true;
+    EXPECT_TRUE(Allow("held"));
+  });
+  ring.AwaitSomebody();
+  Engine::Flags no_wait;
+  no_wait.no_wait = true;
+  Engine::Decision decision;
+  EXPECT_EQ(engine()->Check({"free", 1}, no_wait, nullptr, &decision).code(), Code::kBusy);
+  size_t denied_at = 0;
+  EXPECT_EQ(engine()->CheckAll({{"free", 1}}, no_wait, &decision, &denied_at).code(), Code::kBusy);
+  EXPECT_EQ(Configure(engine(), "new", Hourly(1), LimitKind::kExact, no_wait).code(), Code::kBusy);
+  // Denials are answered, and recorded when there is a way.
+  uint64_t denied = 0;
+  for (int i = 0; i < kKeys; ++i) {
+    if (!engine()->Check({used_up(i), 1}, no_wait, nullptr, &decision).ok()) continue;
+    EXPECT_FALSE(decision.allowed);
+    ++denied;
+  }
+  EXPECT_GT(denied, 0u);
+  ring.Open();
+  held.join();
+  machine_.env->SetHook(nullptr);
+  EXPECT_TRUE(engine()->Check({"free", 1}, no_wait, nullptr, &decision).ok());
+  Reopen();
+  EXPECT_EQ(StatusOf(engine(), "used-up-", kTemplate).totals.denied, denied);
+  EXPECT_EQ(StatusOf(engine(), "free").totals.allowed, 1u);
+  EXPECT_EQ(StatusOf(engine(), "held").totals.allowed, 1u);
+}
+
+// It holds no lock when it looks for a place for its key.
+TEST(Shutdown, WaitsForACheckThatLooksForAPlace) {
+  const FakeClock time;
+  HoldingClock clock(&time);
+  Engine::Options options;
+  options.clock = &clock;
+  options.max_keys = 1;
+  std::unique_ptr<Engine> engine;
+  ASSERT_TRUE(Engine::Open("", std::move(options), &engine).ok());
+  ASSERT_TRUE(Configure(engine.get(), "t:", Hourly(kMaxQuantity), LimitKind::kTemplate).ok());
+  ASSERT_TRUE(Allowed(engine.get(), "t:a"));
+  clock.Hold(
+      [&engine] {
+        bool allowed = false;
+        EXPECT_EQ(Check(engine.get(), "t:b", 1, &allowed).code(), Code::kTableFull);
+      },
+      2);
+  std::atomic<bool> closed = false;
+  std::thread closing([&] {
+    EXPECT_TRUE(engine->Shutdown().ok());
+    EXPECT_FALSE(clock.holding()) << "a check was still running";
+    closed = true;
+  });
+  bool allowed = false;
+  while (Check(engine.get(), "t:a", 1, &allowed).ok()) std::this_thread::yield();
+  // Time for one that does not wait to be caught; one that waits does so for as long as it takes.
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_FALSE(closed);
+  clock.Release();
+  closing.join();
 }
 
 // ---- Denials -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <thread>
 
 #include "base/clock.h"
@@ -16,9 +17,10 @@ class HoldingClock final : public Clock {
 
   int64_t BootNs() const override {
     const int64_t now_ns = clock_->BootNs();
-    if (hold_me_) {
-      hold_me_ = false;
+    if (readings_left_ > 0 && --readings_left_ == 0) {
+      holding_ = true;
       gate_.Pass();
+      holding_ = false;
     }
     return now_ns;
   }
@@ -26,27 +28,29 @@ class HoldingClock final : public Clock {
   BootId Boot() const override { return clock_->Boot(); }
   bool monotonic() const override { return true; }
 
-  // Runs `call` in a thread of its own, which is held up when it has read the clock.
+  // Runs `call` in a thread of its own, which is held up when it has read the clock so many times.
   template <typename Call>
-  void Hold(Call call) {
+  void Hold(Call call, int readings = 1) {
     gate_.Close();
-    held_ = std::thread([call] {
-      hold_me_ = true;
+    held_ = std::thread([call, readings] {
+      readings_left_ = readings;
       call();
-      hold_me_ = false;
+      readings_left_ = 0;
     });
     gate_.AwaitSomebody();
   }
+  bool holding() const { return holding_; }
   void Release() {
     gate_.Open();
     held_.join();
   }
 
  private:
-  static inline thread_local bool hold_me_ = false;
+  static inline thread_local int readings_left_ = 0;
 
   const Clock* const clock_;
   mutable Gate gate_;
+  mutable std::atomic<bool> holding_ = false;
   std::thread held_;
 };
 

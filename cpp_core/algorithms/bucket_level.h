@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "algorithms/limit.h"
+#include "base/check_path.h"
 
 namespace flint {
 
@@ -28,14 +29,15 @@ struct BucketLevel {
     uint64_t fraction;  // in [0, rate), of 1/rate nanosecond
   };
 
-  static View At(const LimitConfig& /*config*/, const State& state, int64_t now_ns) {
+  FLINT_CHECK_PATH static View At(const LimitConfig& /*config*/, const State& state,
+                                  int64_t now_ns) {
     const uint64_t tat_ns = static_cast<uint64_t>(state.bucket.tat_ns);
     const uint64_t now = static_cast<uint64_t>(now_ns);
     if (tat_ns < now) return {0, 0};
     return {tat_ns - now, state.bucket.fraction};
   }
 
-  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+  FLINT_CHECK_PATH static bool Allows(const LimitConfig& config, View view, uint64_t cost) {
     const View sum = Add(config, view, cost);
     return sum.ns < config.span_ns ||
            (sum.ns == config.span_ns && sum.fraction <= config.span_fraction);
@@ -44,48 +46,49 @@ struct BucketLevel {
   static void Tidy(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
   static void PrepareAdmit(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
 
-  static View Admit(const LimitConfig& config, State& state, const View& view, int64_t now_ns,
-                    uint64_t cost) {
+  FLINT_CHECK_PATH static View Admit(const LimitConfig& config, State& state, View view,
+                                     int64_t now_ns, uint64_t cost) {
     const View sum = Add(config, view, cost);
     state.bucket.tat_ns = static_cast<int64_t>(static_cast<uint64_t>(now_ns) + sum.ns);
     state.bucket.fraction = sum.fraction;
     return sum;
   }
 
-  static uint64_t Used(const LimitConfig& config, const View& view) {
+  FLINT_CHECK_PATH static uint64_t Used(const LimitConfig& config, View view) {
     const Uint128 level = Uint128{view.ns} * config.rate + view.fraction;  // times per_ns
     return std::min(Divide(level + config.per_ns - 1, config.per_ns).quotient, config.burst);
   }
 
-  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+  static uint64_t Remaining(const LimitConfig& config, View view) {
     return config.burst - Used(config, view);
   }
 
-  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, const View& view) {
+  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, View view) {
     return view.ns + (view.fraction > 0 ? 1 : 0);
   }
 
-  // How much of d must pass before the cost fits.
-  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+  // How much of d must pass before the cost fits. Only a denial asks.
+  [[gnu::noinline]] static uint64_t RetryAfterNs(const LimitConfig& config, View view,
+                                                 uint64_t cost) {
     if (Allows(config, view, cost)) return 0;
     const View sum = Add(config, view, cost);
     return sum.ns - config.span_ns + (sum.fraction > config.span_fraction ? 1 : 0);
   }
 
-  static bool IsFresh(const LimitConfig& /*config*/, const View& view) {
+  static bool IsFresh(const LimitConfig& /*config*/, View view) {
     return view.ns == 0 && view.fraction == 0;
   }
 
  private:
   // units * per / rate.
-  static View UnitsSpan(const LimitConfig& config, uint64_t units) {
+  FLINT_CHECK_PATH static View UnitsSpan(const LimitConfig& config, uint64_t units) {
     if (units == 1) [[likely]]
       return {config.unit_ns, config.unit_fraction};
     const Quotient span = Divide(Uint128{units} * config.per_ns, config.rate);
     return {span.quotient, span.remainder};
   }
 
-  static View Add(const LimitConfig& config, const View& view, uint64_t units) {
+  FLINT_CHECK_PATH static View Add(const LimitConfig& config, View view, uint64_t units) {
     const View span = UnitsSpan(config, units);
     const uint64_t fraction = view.fraction + span.fraction;
     if (fraction < config.rate) return {view.ns + span.ns, fraction};

@@ -29,34 +29,34 @@ struct FixedWindowCounter {
     return {window.start_ns, window.used, config.per_ns - elapsed_ns};
   }
 
-  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+  static bool Allows(const LimitConfig& config, View view, uint64_t cost) {
     return view.used + cost <= config.rate;
   }
 
   static void Tidy(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
   static void PrepareAdmit(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
 
-  static View Admit(const LimitConfig& /*config*/, State& state, const View& view,
-                    int64_t /*now_ns*/, uint64_t cost) {
+  static View Admit(const LimitConfig& /*config*/, State& state, View view, int64_t /*now_ns*/,
+                    uint64_t cost) {
     state.fixed = {view.start_ns, view.used + cost};
     return {view.start_ns, view.used + cost, view.left_ns};
   }
 
-  static uint64_t Used(const LimitConfig& /*config*/, const View& view) { return view.used; }
+  static uint64_t Used(const LimitConfig& /*config*/, View view) { return view.used; }
 
-  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+  static uint64_t Remaining(const LimitConfig& config, View view) {
     return config.rate - view.used;
   }
 
-  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, const View& view) {
+  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, View view) {
     return view.used == 0 ? 0 : view.left_ns;
   }
 
-  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+  static uint64_t RetryAfterNs(const LimitConfig& config, View view, uint64_t cost) {
     return Allows(config, view, cost) ? 0 : ResetAfterNs(config, view);
   }
 
-  static bool IsFresh(const LimitConfig& /*config*/, const View& view) { return view.used == 0; }
+  static bool IsFresh(const LimitConfig& /*config*/, View view) { return view.used == 0; }
 };
 
 }  // namespace flint

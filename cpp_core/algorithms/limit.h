@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/check_path.h"
+
 namespace flint {
 
 // What a limit is and what one counter of it remembers: the types that all algorithms share.
@@ -23,7 +25,7 @@ struct Quotient {
   uint64_t quotient;  // UINT64_MAX if it does not fit
   uint64_t remainder;
 };
-inline Quotient Divide(Uint128 dividend, uint64_t divisor) {
+FLINT_CHECK_PATH Quotient Divide(Uint128 dividend, uint64_t divisor) {
   const auto high = static_cast<uint64_t>(dividend >> 64);
   if (high >= divisor) return {UINT64_MAX, 0};
 #if defined(__x86_64__)

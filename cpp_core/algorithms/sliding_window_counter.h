@@ -38,7 +38,7 @@ struct SlidingWindowCounter {
     return {index, 0, 0, left_ns};
   }
 
-  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+  static bool Allows(const LimitConfig& config, View view, uint64_t cost) {
     return view.current + cost <= config.rate &&
            Uint128{view.previous} * view.left_ns <= Budget(config, view.current + cost);
   }
@@ -46,30 +46,28 @@ struct SlidingWindowCounter {
   static void Tidy(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
   static void PrepareAdmit(const LimitConfig& /*config*/, State& /*state*/, int64_t /*now_ns*/) {}
 
-  static View Admit(const LimitConfig& /*config*/, State& state, const View& view,
-                    int64_t /*now_ns*/, uint64_t cost) {
+  static View Admit(const LimitConfig& /*config*/, State& state, View view, int64_t /*now_ns*/,
+                    uint64_t cost) {
     state.sliding = {view.index, view.previous, view.current + cost};
     return {view.index, view.previous, view.current + cost, view.left_ns};
   }
 
-  static uint64_t Used(const LimitConfig& config, const View& view) {
+  static uint64_t Used(const LimitConfig& config, View view) {
     const Uint128 weighted = Uint128{view.previous} * view.left_ns;
     const uint64_t before = Divide(weighted + config.per_ns - 1, config.per_ns).quotient;
     return std::min(std::min(before, config.rate) + view.current, config.rate);
   }
 
-  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+  static uint64_t Remaining(const LimitConfig& config, View view) {
     return config.rate - Used(config, view);
   }
 
-  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, const View& view) {
-    return view.left_ns;
-  }
+  static uint64_t ResetAfterNs(const LimitConfig& /*config*/, View view) { return view.left_ns; }
 
   // Within one window the estimate only falls, by `previous` / per each nanosecond. So the cost
   // fits once at most budget / previous nanoseconds of the window are left. When that is 0, the
   // moment is the window's end, and there the next window agrees: its estimate starts at `current`.
-  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+  static uint64_t RetryAfterNs(const LimitConfig& config, View view, uint64_t cost) {
     if (Allows(config, view, cost)) return 0;
     if (view.current + cost <= config.rate) {
       assert(view.previous > 0);  // or it would be allowed
@@ -82,7 +80,7 @@ struct SlidingWindowCounter {
     return view.left_ns + config.per_ns - static_cast<uint64_t>(left_ns);
   }
 
-  static bool IsFresh(const LimitConfig& /*config*/, const View& view) {
+  static bool IsFresh(const LimitConfig& /*config*/, View view) {
     return view.previous == 0 && view.current == 0;
   }
 

@@ -117,7 +117,7 @@ struct SlidingWindowLog {
     return {&log, now_ns, expired, log.size() - expired, log.sum() - log.SumOf(expired)};
   }
 
-  static bool Allows(const LimitConfig& config, const View& view, uint64_t cost) {
+  static bool Allows(const LimitConfig& config, View view, uint64_t cost) {
     if (view.sum + cost > config.rate) return false;
     return view.count < kMaxSlidingLogEntries || view.log->Joins(view.now_ns);
   }
@@ -134,27 +134,27 @@ struct SlidingWindowLog {
     state.log->MakeRoom(now_ns);
   }
 
-  static View Admit(const LimitConfig& config, State& state, const View& /*view*/, int64_t now_ns,
+  static View Admit(const LimitConfig& config, State& state, View /*view*/, int64_t now_ns,
                     uint64_t cost) {
     PrepareAdmit(config, state, now_ns);
     state.log->Append(now_ns, cost);
     return At(config, state, now_ns);
   }
 
-  static uint64_t Used(const LimitConfig& /*config*/, const View& view) { return view.sum; }
+  static uint64_t Used(const LimitConfig& /*config*/, View view) { return view.sum; }
 
-  static uint64_t Remaining(const LimitConfig& config, const View& view) {
+  static uint64_t Remaining(const LimitConfig& config, View view) {
     if (view.count >= kMaxSlidingLogEntries && !view.log->Joins(view.now_ns)) return 0;
     return config.rate - view.sum;
   }
 
-  static uint64_t ResetAfterNs(const LimitConfig& config, const View& view) {
+  static uint64_t ResetAfterNs(const LimitConfig& config, View view) {
     return view.count == 0 ? 0 : LeavesAfterNs(config, view, view.first);
   }
 
   // When enough of the oldest entries have left: until the sum fits, and there is room for one
   // more.
-  static uint64_t RetryAfterNs(const LimitConfig& config, const View& view, uint64_t cost) {
+  static uint64_t RetryAfterNs(const LimitConfig& config, View view, uint64_t cost) {
     if (view.count == 0 || Allows(config, view, cost)) return 0;
     const SlidingLog& log = *view.log;
     uint32_t last = view.first;  // of those that have to leave
@@ -169,7 +169,7 @@ struct SlidingWindowLog {
     return LeavesAfterNs(config, view, last);
   }
 
-  static bool IsFresh(const LimitConfig& /*config*/, const View& view) { return view.count == 0; }
+  static bool IsFresh(const LimitConfig& /*config*/, View view) { return view.count == 0; }
 
  private:
   static void DropExpired(const LimitConfig& config, State& state, int64_t now_ns) {
@@ -182,7 +182,7 @@ struct SlidingWindowLog {
     return at_ns <= now_ns - static_cast<int64_t>(config.per_ns);
   }
 
-  static uint64_t LeavesAfterNs(const LimitConfig& config, const View& view, uint32_t entry) {
+  static uint64_t LeavesAfterNs(const LimitConfig& config, View view, uint32_t entry) {
     return config.per_ns - static_cast<uint64_t>(view.now_ns - view.log->at_ns(entry));
   }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "base/check_path.h"
 #include "base/status.h"
 
 namespace flint {
@@ -35,7 +36,7 @@ class Clock {
 
   static const Clock* System();
   // What its BootNs tells.
-  static int64_t SystemBootNs() {
+  FLINT_CHECK_PATH static int64_t SystemBootNs() {
     timespec now{};
     clock_gettime(CLOCK_BOOTTIME, &now);
     return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;

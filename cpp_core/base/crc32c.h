@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/check_path.h"
+
 namespace flint {
 
 // CRC-32C (Castagnoli), as iSCSI, ext4 and LevelDB use it. `crc` is the checksum of what came
@@ -14,8 +16,8 @@ uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t size);
 uint32_t ExtendCrc32cPortable(uint32_t crc, const void* data, size_t size);
 
 // The same for 36 bytes that are in registers rather than in memory: the shortest records.
-inline uint32_t ExtendCrc32c(uint32_t crc, uint32_t first, uint64_t second, uint64_t third,
-                             uint64_t fourth, uint64_t fifth) {
+FLINT_CHECK_PATH uint32_t ExtendCrc32c(uint32_t crc, uint32_t first, uint64_t second,
+                                       uint64_t third, uint64_t fourth, uint64_t fifth) {
 #if defined(__x86_64__)
   // One load and one test: the compiler's runtime has looked at the processor at start.
   if (__builtin_cpu_supports("sse4.2")) [[likely]] {

@@ -324,8 +324,8 @@ class Engine final : private LogObserver {
   void Describe(const LimitConfig& config, const State& state, int64_t now_ns, uint64_t cost,
                 bool allowed, Decision* decision);
   template <typename A>
-  void DescribeAs(const LimitConfig& config, const typename A::View& view, int64_t now_ns,
-                  uint64_t cost, bool allowed, Decision* decision);
+  void DescribeAs(const LimitConfig& config, typename A::View view, int64_t now_ns, uint64_t cost,
+                  bool allowed, Decision* decision);
 
   struct ItemKeys;
   struct ItemClaims;

@@ -182,7 +182,7 @@ class Keyspace {
   }
   // And whose algorithm and standing are known; how it stands then.
   template <typename A>
-  FLINT_CHECK_PATH typename A::View AdmittedAs(Counter* counter, const typename A::View& view,
+  FLINT_CHECK_PATH typename A::View AdmittedAs(Counter* counter, typename A::View view,
                                                int64_t at_ns, uint64_t cost) {
     FLINT_ASSERT(cost >= 1 && cost <= counter->config->burst);
     const typename A::View behind = A::Admit(*counter->config, counter->state, view, at_ns, cost);

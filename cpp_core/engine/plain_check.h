@@ -12,7 +12,7 @@
 namespace flint {
 
 template <typename A>
-FLINT_CHECK_PATH void Engine::DescribeAs(const LimitConfig& config, const typename A::View& view,
+FLINT_CHECK_PATH void Engine::DescribeAs(const LimitConfig& config, typename A::View view,
                                          int64_t now_ns, uint64_t cost, bool allowed,
                                          Decision* decision) {
   decision->algorithm = config.algorithm;
@@ -67,8 +67,10 @@ FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, D
   if (counter == nullptr || !counter->plain || !CostFits(*counter->config, item.cost)) [[unlikely]]
     return false;
   if (!IsBucket(counter->config->algorithm)) [[unlikely]] {
+    // Copies: what is handed on to a function that is called has to be in memory.
+    const Flags of_call = flags;
     Decision of_window;
-    if (CheckAnyAlgorithm(shard, counter, item.cost, flags, now_ns, &of_window) !=
+    if (CheckAnyAlgorithm(shard, counter, item.cost, of_call, now_ns, &of_window) !=
         AppendOutcome::kOk) {
       return false;
     }

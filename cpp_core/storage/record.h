@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "algorithms/algorithm.h"
+#include "base/check_path.h"
 #include "base/clock.h"
 #include "base/coding.h"
 #include "base/crc32c.h"
@@ -137,8 +138,9 @@ struct EventRecord {
   uint64_t words[kAllowBytes / 8];
   uint32_t crc;
 };
-inline EventRecord BuildEvent(uint32_t previous_crc, uint64_t generation, uint64_t sequence,
-                              RecordType type, uint32_t id, int64_t time_ns, uint64_t cost) {
+FLINT_CHECK_PATH EventRecord BuildEvent(uint32_t previous_crc, uint64_t generation,
+                                        uint64_t sequence, RecordType type, uint32_t id,
+                                        int64_t time_ns, uint64_t cost) {
   const uint64_t kind = static_cast<uint64_t>(type) | uint64_t{id} << 32;
   const uint32_t crc = ExtendCrc32c(previous_crc ^ static_cast<uint32_t>(generation), kAllowBytes,
                                     sequence, kind, static_cast<uint64_t>(time_ns), cost);

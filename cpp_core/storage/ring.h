@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/check_path.h"
 #include "base/coding.h"
 #include "base/env.h"
 #include "storage/log_format.h"
@@ -41,7 +42,7 @@ class Ring {
   // Stores a record so that its first eight bytes come last. Records must not overlap ones that
   // are still needed; the log sees to that.
   void Put(uint64_t position, const char* record, uint32_t length);
-  void Put(uint64_t position, const EventRecord& record) {
+  FLINT_CHECK_PATH void Put(uint64_t position, const EventRecord& record) {
     const uint64_t at = position & (data_bytes_ - 1);
     if (memory_.file == nullptr || kAllowBytes > data_bytes_ - at) [[unlikely]] {
       PutInPieces(position, record);
