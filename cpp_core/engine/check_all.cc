@@ -111,7 +111,7 @@ Status Engine::TakePlacesForAll(std::span<const Item> items, const ItemKeys& key
   for (size_t i = 0; i < items.size(); ++i) {
     Keyspace::Applying applying;
     keyspace_.FindApplying(*keys.all[i].shard, keys.all[i].hash, items[i].key, now_ns, &applying);
-    for (const Keyspace::Applying::One& limit : applying.limits()) {
+    for (const Keyspace::Applying::One& limit : applying.limits) {
       if (limit.counter == nullptr) ++missing;
     }
   }
@@ -132,7 +132,7 @@ Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, con
       ClaimsOfKey of_key;
       FLINT_RETURN_IF_ERROR(
           ResolveOther(*shard, hash, items[i], flags, nullptr, now_ns, places, &of_key));
-      claims->all.insert(claims->all.end(), of_key.limits().begin(), of_key.limits().end());
+      claims->all.insert(claims->all.end(), of_key.begin(), of_key.end());
     }
     claims->end[i] = claims->all.size();
   }
@@ -141,12 +141,11 @@ Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, con
 
 void Engine::DescribeItem(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
                           Decision* decision) {
-  std::array<Standing, kMaxLimitsOfKey> memory;
-  const std::span<Standing> limits(memory.data(), claims.size());
+  BoundedArray<Standing, kMaxLimitsOfKey> limits;
   const uint64_t cost = claims[0].cost;
-  for (size_t i = 0; i < claims.size(); ++i) {
-    Counter& counter = *claims[i].counter;
-    limits[i] = {counter.name(), counter.config, &counter.state, decision->allowed};
+  for (const Claim& claim : claims) {
+    Counter& counter = *claim.counter;
+    limits.push_back({counter.name(), counter.config, &counter.state, decision->allowed});
   }
   if (limits.size() > 1 || !limits[0].name.empty()) {
     const size_t decisive = DecisiveOf(limits, now_ns, decision->allowed ? 1 : cost);

@@ -1,4 +1,3 @@
-#include <array>
 #include <new>
 #include <optional>
 #include <span>
@@ -30,12 +29,11 @@ Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item, const
   Keyspace::Applying applying;
   FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
   size_t missing = 0;
-  for (const Keyspace::Applying::One& limit : applying.limits()) {
+  for (const Keyspace::Applying::One& limit : applying.limits) {
     if (limit.counter == nullptr) ++missing;
   }
   if (!places->Take(missing)) return Status::TableFull();
-  claims->count = 0;
-  for (const Keyspace::Applying::One& limit : applying.limits()) {
+  for (const Keyspace::Applying::One& limit : applying.limits) {
     Counter* counter = limit.counter;
     if (counter == nullptr) {
       counter = limit.parent != nullptr
@@ -43,9 +41,9 @@ Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item, const
                     : keyspace_.CreateInline(shard, hash, item.key, *limit.config);
       places->Use();
     }
-    claims->all[claims->count++] = {hash, &shard, counter, item.cost};
+    claims->push_back({hash, &shard, counter, item.cost});
   }
-  keyspace_.NotePlain(claims->all[0].counter, claims->count);
+  keyspace_.NotePlain((*claims)[0].counter, claims->size());
   return Status();
 }
 
@@ -54,20 +52,20 @@ Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item,
                             const LimitConfig* inline_config, int64_t now_ns,
                             Keyspace::Applying* applying) {
   keyspace_.FindApplying(shard, hash, item.key, now_ns, applying);
-  if (applying->count == 0) {
+  if (applying->limits.empty()) {
     FLINT_RETURN_IF_ERROR(CheckKey(item.key));
     if (inline_config == nullptr) {
       return Status(Code::kNotConfigured, "limit is not configured: " + Named(item.key, ""));
     }
-    applying->all[applying->count++] = {{}, inline_config, nullptr, nullptr};
-  } else if (applying->all[applying->count - 1].parent != nullptr) {
+    applying->limits.push_back({{}, inline_config, nullptr, nullptr});
+  } else if (applying->limits.back().parent != nullptr) {
     FLINT_RETURN_IF_ERROR(CheckKey(item.key));
   }
   if (applying->too_many) {
     return Status(Code::kInvalidArgument,
                   "more than 16 limits apply to key " + Shown(item.key) + "; at most 16 may");
   }
-  for (const Keyspace::Applying::One& limit : applying->limits()) {
+  for (const Keyspace::Applying::One& limit : applying->limits) {
     if (!CostFits(*limit.config, item.cost)) return WrongCost(*limit.config, limit.name, item);
   }
   return Status();
@@ -146,10 +144,10 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
   ClaimsOfKey claims;
   FLINT_RETURN_IF_ERROR(
       ResolveOther(shard, hash, item, flags, inline_config, now_ns, places, &claims));
-  if (claims.count > 1 || claims.all[0].counter->name_bytes > 0) {
-    return CheckTogether(claims.limits(), flags, now_ns, decision, result);
+  if (claims.size() > 1 || claims[0].counter->name_bytes > 0) {
+    return CheckTogether(claims, flags, now_ns, decision, result);
   }
-  return CheckCounter(shard, claims.all[0].counter, item.cost, flags, now_ns, decision, result);
+  return CheckCounter(shard, claims[0].counter, item.cost, flags, now_ns, decision, result);
 }
 
 // ---- Several limits of one key -----------------------------------------------------------------
@@ -214,14 +212,13 @@ void Engine::DescribeTogether(std::span<const Standing> limits, size_t decisive,
 Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
                              Decision* decision, AppendOutcome* result) {
   FLINT_RETURN_IF_ERROR(CheckFits(claims));
-  std::array<Standing, kMaxLimitsOfKey> memory;
-  const std::span<Standing> limits(memory.data(), claims.size());
+  BoundedArray<Standing, kMaxLimitsOfKey> limits;
   const uint64_t cost = claims[0].cost;
   bool allowed = !flags.refuse;
-  for (size_t i = 0; i < claims.size(); ++i) {
-    Counter& counter = *claims[i].counter;
+  for (const Claim& claim : claims) {
+    Counter& counter = *claim.counter;
     const bool allows = Allows(*counter.config, counter.state, now_ns, cost);
-    limits[i] = {counter.name(), counter.config, &counter.state, allows};
+    limits.push_back({counter.name(), counter.config, &counter.state, allows});
     allowed = allowed && allows;
   }
   uint64_t ticket = 0;
@@ -345,15 +342,13 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   Keyspace::Applying applying;
   FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
   State fresh;
-  std::array<Standing, kMaxLimitsOfKey> memory;
-  const std::span<Standing> limits(memory.data(), applying.count);
+  BoundedArray<Standing, kMaxLimitsOfKey> limits;
   decision->allowed = true;
   decision->ticket = 0;
-  for (size_t i = 0; i < applying.count; ++i) {
-    const Keyspace::Applying::One& limit = applying.all[i];
+  for (const Keyspace::Applying::One& limit : applying.limits) {
     State& state = limit.counter == nullptr ? fresh : limit.counter->state;
     const bool allows = Allows(*limit.config, state, now_ns, item.cost);
-    limits[i] = {limit.name, limit.config, &state, allows};
+    limits.push_back({limit.name, limit.config, &state, allows});
     decision->allowed = decision->allowed && allows;
   }
   if (limits.size() > 1 || !limits[0].name.empty()) {

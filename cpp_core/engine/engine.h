@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/bounded_array.h"
 #include "base/clock.h"
 #include "base/env.h"
 #include "engine/compactor.h"
@@ -262,12 +263,7 @@ class Engine final : private LogObserver {
   void FollowClock();
 
   // Under the shard's lock.
-  struct ClaimsOfKey {
-    std::span<const Claim> limits() const { return {all.data(), count}; }
-
-    std::array<Claim, kMaxLimitsOfKey> all;
-    size_t count = 0;
-  };
+  using ClaimsOfKey = BoundedArray<Claim, kMaxLimitsOfKey>;
   // How one of several limits of a key stands.
   struct Standing {
     std::string_view name;

@@ -121,34 +121,35 @@ std::vector<Counter*> Keyspace::FindAll(Shard& shard, uint64_t hash, std::string
 // An inline limit in use decides alone until it is fresh, as limits that come later find it.
 void Keyspace::FindApplying(Shard& shard, uint64_t hash, std::string_view key, int64_t now_ns,
                             Applying* applying) {
+  auto& limits = applying->limits;
   bool stacks = false;
   Counter* alone = nullptr;
   shard.table.ForEach(hash, key, [&](Counter* counter) {
     if (counter->kind == LimitKind::kInline && !counter->Forgettable(now_ns)) alone = counter;
     if (counter->kind != LimitKind::kExact) return;
-    applying->all[applying->count++] = {counter->name(), counter->config, nullptr, counter};
+    limits.push_back({counter->name(), counter->config, nullptr, counter});
     stacks = stacks || counter->config->stack;
   });
   if (alone != nullptr) {
-    applying->all[0] = {alone->name(), alone->config, nullptr, alone};
-    applying->count = 1;
+    limits.clear();
+    limits.push_back({alone->name(), alone->config, nullptr, alone});
     return;
   }
-  const auto own_end = applying->all.begin() + static_cast<ptrdiff_t>(applying->count);
-  std::sort(applying->all.begin(), own_end,
+  std::sort(limits.begin(), limits.end(),
             [](const Applying::One& a, const Applying::One& b) { return a.name < b.name; });
-  if (applying->count > 0 && !stacks) return;
+  const size_t own = limits.size();
+  if (own > 0 && !stacks) return;
   templates_.ForEachApplying(key, [&](Template* subject) {
-    const auto same_name = [subject](const Applying::One& own) {
-      return own.name == subject->name;
+    const auto same_name = [subject](const Applying::One& one) {
+      return one.name == subject->name;
     };
-    if (std::any_of(applying->all.begin(), own_end, same_name)) return;
-    applying->too_many = applying->count == applying->all.size();
+    if (std::any_of(limits.begin(), limits.begin() + own, same_name)) return;
+    applying->too_many = limits.full();
     if (applying->too_many) return;
     Counter* const counter = Find(shard, hash, key, subject->name);
     FLINT_ASSERT(counter == nullptr || counter->kind != LimitKind::kCounter ||
                  counter->parent() == subject);
-    applying->all[applying->count++] = {subject->name, subject->config, subject, counter};
+    limits.push_back({subject->name, subject->config, subject, counter});
   });
 }
 

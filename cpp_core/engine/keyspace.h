@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "base/bounded_array.h"
 #include "base/check_path.h"
 #include "base/mutex.h"
 #include "engine/counter.h"
@@ -93,11 +94,8 @@ class Keyspace {
       Counter* counter = nullptr;  // null if there is none yet
     };
 
-    std::span<const One> limits() const { return {all.data(), count}; }
-
-    std::array<One, kMaxLimitsOfKey> all;
-    size_t count = 0;
-    bool too_many = false;  // more than `all` has room for
+    BoundedArray<One, kMaxLimitsOfKey> limits;
+    bool too_many = false;  // more than there is room for
   };
 
   Keyspace();

@@ -176,7 +176,7 @@ Status Listing::StatusOfKey(std::string_view key, std::string_view name, LimitSt
   if (counter == nullptr && CheckKey(key).ok()) {
     Keyspace::Applying applying;
     keyspace_->FindApplying(shard, hash, key, now_ns, &applying);
-    for (const Keyspace::Applying::One& limit : applying.limits()) {
+    for (const Keyspace::Applying::One& limit : applying.limits) {
       if (limit.name != name || limit.parent == nullptr) continue;
       imagined.reset(Counter::Create(key, 0, name));
       imagined->kind = LimitKind::kCounter;
