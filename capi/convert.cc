@@ -201,7 +201,12 @@ Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
         "flags", flags,
         "a sum of flags that the function takes, which are those of " + std::to_string(allowed));
   }
-  *to = FlagsOf(flags);
+  to->no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
+  to->no_sync = (flags & FLINT_LIMITER_NO_SYNC) != 0;
+  to->decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
+  to->if_absent = (flags & FLINT_LIMITER_IF_ABSENT) != 0;
+  to->all_counters = (flags & FLINT_LIMITER_ALL_COUNTERS) != 0;
+  to->refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
   return Status();
 }
 

@@ -104,16 +104,6 @@ Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);
 // And kind and key.
 Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Engine::Limit* to);
 Status ReadKind(uint32_t kind, LimitKind* to);
-inline Engine::Flags FlagsOf(uint32_t flags) {
-  Engine::Flags to;
-  to.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
-  to.no_sync = (flags & FLINT_LIMITER_NO_SYNC) != 0;
-  to.decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
-  to.if_absent = (flags & FLINT_LIMITER_IF_ABSENT) != 0;
-  to.all_counters = (flags & FLINT_LIMITER_ALL_COUNTERS) != 0;
-  to.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
-  return to;
-}
 Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to);
 // `*to` is as it was made.
 inline Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {

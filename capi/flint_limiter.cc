@@ -385,7 +385,11 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
   if (AreUsual(limiter, key, key_bytes, flags, inline_config, result)) [[likely]] {
     try {
       Engine::Decision decision;
-      const Engine::Flags read = flint::FlagsOf(flags);
+      // Nobody waits for the disk here, so NO_SYNC says nothing.
+      Engine::Flags read;
+      read.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
+      read.decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
+      read.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
       if (limiter->engine->CheckPlain({{key, key_bytes}, cost}, read, &decision)) [[likely]] {
         if (read.decision_only) {
           flint::FillDecisionOnly(decision, result);

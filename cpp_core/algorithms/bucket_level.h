@@ -59,7 +59,7 @@ struct BucketLevel {
     return std::min(Divide(level + config.per_ns - 1, config.per_ns).quotient, config.burst);
   }
 
-  static uint64_t Remaining(const LimitConfig& config, View view) {
+  FLINT_CHECK_PATH static uint64_t Remaining(const LimitConfig& config, View view) {
     return config.burst - Used(config, view);
   }
 
