@@ -383,25 +383,27 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
   if (AreUsual(limiter, key, key_bytes, flags, inline_config, result)) [[likely]] {
+    Engine::Decision decision;
+    // Nobody waits for the disk here, so NO_SYNC says nothing.
+    Engine::Flags read;
+    read.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
+    read.decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
+    read.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
+    bool decided = false;
     try {
-      Engine::Decision decision;
-      // Nobody waits for the disk here, so NO_SYNC says nothing.
-      Engine::Flags read;
-      read.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
-      read.decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
-      read.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
-      if (limiter->engine->CheckPlain({{key, key_bytes}, cost}, read, &decision)) [[likely]] {
-        if (read.decision_only) {
-          flint::FillDecisionOnly(decision, result);
-        } else {
-          flint::FillResult(decision, result);
-        }
-        return FLINT_LIMITER_OK;
-      }
+      decided = limiter->engine->CheckPlain({{key, key_bytes}, cost}, read, &decision);
     } catch (const std::bad_alloc&) {
-      // What is answered then is said below.
+      decided = false;  // what is answered then is said below
     } catch (...) {
       return ReportException(error);
+    }
+    if (decided) [[likely]] {
+      if (read.decision_only) {
+        flint::FillDecisionOnly(decision, result);
+      } else {
+        flint::FillResult(decision, result);
+      }
+      return FLINT_LIMITER_OK;
     }
   }
   return CheckOrPeek<&Engine::CheckInFull>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key,

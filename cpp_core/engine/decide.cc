@@ -83,12 +83,13 @@ Status Engine::WrongCost(const LimitConfig& config, std::string_view name, const
 
 Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                      Decision* decision) {
+  bool decided = false;
   try {
-    if (CheckPlain(item, flags, decision)) return Status();
+    decided = CheckPlain(item, flags, decision);
   } catch (const std::bad_alloc&) {
-    // What is answered then is said below.
+    decided = false;  // what is answered then is said below
   }
-  return CheckInFull(item, flags, inline_config, decision);
+  return decided ? Status() : CheckInFull(item, flags, inline_config, decision);
 }
 
 Status Engine::CheckInFull(const Item& item, const Flags& flags, const LimitConfig* inline_config,
