@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import SETTINGS, Run, in_process
 
 import flint
-from flint._cli.main import main
 
-Run = Callable[..., tuple[int, str, str]]
 TIME = r'"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3,9})?Z"'
 
 
 @pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Run:
-    """Runs a command line in an empty directory: its exit code, what it prints, and what it says
-    on standard error."""
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs a command line in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    for name in ("FLINT_DATA_DIR", "FLINT_URL", "FLINT_CONFIG"):
+    for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
-
-    def run_line(*words: str) -> tuple[int, str, str]:
-        try:
-            code = main(list(words))
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run_line
+    return in_process(capsys)
 
 
 def answered(done: tuple[int, str, str], code: int = 0) -> str:

@@ -66,7 +66,7 @@ def dump(context: Context) -> int:
 
 def writer(context: Context) -> Callable[[HistoryDict], None]:
     """What writes one event: JSON for programs, a line in columns for people."""
-    if not context.out.terminal or context.args.json:
+    if context.out.json:
         return context.out.line
     if not context.out.tables:
         return lambda event: print(line(event))

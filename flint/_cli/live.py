@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import sys
 import termios
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from flint._cli.view import View
 
 SPARK_CELLS = 12
+SPECIAL_KEY = re.compile(r"\x1b[\[O][0-9;]*[A-Za-z~]")  # arrows and the like mean nothing
 HEAD_LINES = 6  # all but the rows of the table
 
 COLUMNS = (
@@ -88,9 +90,7 @@ def pressed(keys: int | None, wait_s: float, view: View) -> bool:
     if not ready:
         return False
     typed = os.read(keys, 256).decode("utf-8", "ignore")
-    if len(typed) > 1 and typed.startswith("\x1b"):  # an arrow or another key without a meaning
-        return False
-    for key in typed:
+    for key in SPECIAL_KEY.sub("", typed):
         view.press(key)
     return True
 

@@ -21,7 +21,8 @@ class Output:
 
     def __init__(self, json: bool) -> None:
         self.terminal = sys.stdout.isatty()
-        self.tables = self.terminal and not json and have_rich()
+        self.json = json or not self.terminal
+        self.tables = not self.json and have_rich()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 if stream.isatty():

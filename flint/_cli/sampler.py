@@ -78,13 +78,13 @@ class Sampler:
         found = self._keys()
         rows = [self._row(one, passed_s) for one in found.values()]
         self._rows = {(row.key, row.name): row for row in rows}
-        self._complete = len(found) < MOST_KEYS
+        self._complete = len(found) < MOST_KEYS  # otherwise either list may have been cut
         allowed, denied = self._overall(passed_s)
         return Look(rows, allowed, denied, self._storage())
 
     def _keys(self) -> dict[tuple[str, str | None], StatusDict]:
         denied = self._limiter.top("denied", MOST_KEYS)
-        allowed = self._limiter.top("allowed", MOST_KEYS) if len(denied) == MOST_KEYS else []
+        allowed = self._limiter.top("allowed", MOST_KEYS)
         return {(one["key"], one["name"]): one for one in (*denied, *allowed)}
 
     def _row(self, now: StatusDict, passed_s: float | None) -> Row:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 BAR_CELLS = 10
+GAP = 2  # cells between columns
+LAST_CELLS = 24  # as many as the last column gets before others give way
 
 
 class Column(NamedTuple):
@@ -35,29 +36,31 @@ def console() -> Console:
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], width: int) -> Table:
     """A table of at most `width` cells. What does not fit of its last column is cut."""
     cells = [[as_text(cell) for cell in row] for row in rows]
-    kept = fitting(columns, cells, width)
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    widths = [widest(columns, cells, place) for place in range(len(columns))]
+    kept = fitting(columns, widths, width)
+    last = kept[-1]
+    taken = sum(widths[place] + GAP for place in kept[:-1])
+    widths[last] = min(widths[last], max(width - taken, 1))
+    drawn = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for place in kept:
         column = columns[place]
-        last = place == len(columns) - 1
         drawn.add_column(
-            column.title,
+            Text(column.title, "underline"),
             justify="right" if column.numbers else "left",
             style=column.style,
             no_wrap=True,
             overflow="ellipsis",
-            min_width=None if last else widest(columns, cells, place),
+            width=widths[place],
         )
     for row in cells:
         drawn.add_row(*(row[place] for place in kept))
     return drawn
 
 
-def fitting(columns: Sequence[Column], cells: list[list[Text]], width: int) -> list[int]:
-    """The columns that there is room for, the last one with at least 20 cells of its own."""
+def fitting(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
+    """The columns that there is room for. The last one needs no more than some cells: it is cut."""
     kept = list(range(len(columns)))
-    needed = [widest(columns, cells, place) + 2 for place in kept]
-    needed[-1] = min(needed[-1], 22)
+    needed = [*(one + GAP for one in widths[:-1]), min(widths[-1], LAST_CELLS)]
     for place in reversed(kept[:]):
         if sum(needed[one] for one in kept) <= width:
             break
@@ -79,14 +82,14 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]])
     to.print(table(columns, rows, to.width))
 
 
-def print_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
+def print_pairs(pairs: Sequence[tuple[str, str | Text]]) -> None:
     """Names and values, one pair to a line."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+    to = console()
+    width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        grid.add_row(Text(name), as_text(value))
-    console().print(grid)
+        to.print(
+            Text().append(name.ljust(width + GAP), "bold").append(as_text(value)), soft_wrap=True
+        )
 
 
 def bar(left: int, of: int) -> Text:
@@ -95,4 +98,4 @@ def bar(left: int, of: int) -> Text:
     if left and not filled:
         filled = 1
     style = "red" if not left else "yellow" if left * 5 <= of else "green"
-    return Text("█" * filled, style).append("░" * (BAR_CELLS - filled), "dim")
+    return Text().append("█" * filled, style).append("░" * (BAR_CELLS - filled), "dim")

@@ -12,7 +12,8 @@ from flint._cli.text import ago
 if TYPE_CHECKING:
     from flint._cli.context import Context
     from flint._cli.grammar import Verbs
-    from flint._surface.types import StatusDict
+    from flint._surface.types import StatusDict, Total
+    from flint.limiter import Limiter
 
 
 def add_to(verbs: Verbs) -> None:
@@ -45,10 +46,26 @@ def top(context: Context) -> int:
 
         return watch(context)
     with reading(context) as limiter:
-        found = limiter.top(args.by, args.limit)
+        found = ranked(limiter, args.by, args.limit)
         now_s = limiter.info()["engine_time_ns"] / 1e9
     context.out.value([top_shape(one) for one in found], lambda: show(found, now_s))
     return OK
+
+
+def ranked(limiter: Limiter, by: str, most: int) -> list[StatusDict]:
+    """The keys with the largest totals; where they are few, as in Flint 0.2 also those of which
+    this total is 0."""
+    total: Total = "allowed" if by == "allowed" else "denied"
+    found = limiter.top(total, most)
+    if len(found) < most:
+        other: Total = "denied" if total == "allowed" else "allowed"
+        limits = (one for one in limiter.list() if not one["template"])
+        known = {(one["key"], one["name"]) for one in found}
+        for one in (*limiter.top(other, most), *limits):
+            if (one["key"], one["name"]) not in known:
+                known.add((one["key"], one["name"]))
+                found.append(one)
+    return found[:most]
 
 
 def show(found: list[StatusDict], now_s: float) -> None:

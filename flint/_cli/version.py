@@ -14,7 +14,7 @@ def version() -> str:
     """The version of the C library of this package, as its .pc file says it."""
     package = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120 - pathlib is slow to load
     path = f"{package}/lib/pkgconfig/flint_limiter.pc"
-    with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123
         for line in file:
             if line.startswith("Version: "):
                 return line[len("Version: ") :].strip()

@@ -31,7 +31,7 @@ def watch(context: Context) -> int:
     path = Path(directory(context))
     with reading(context) as limiter:
         sampler = Sampler(limiter, path)
-        if not context.out.terminal or args.json:
+        if context.out.json:
             lines(context, sampler, view)
         elif not context.out.tables:
             raise CommandError("the live view is drawn by rich: pip install 'flint-limiter[cli]'")
