@@ -32,8 +32,11 @@ def test_example_runs(example: str, tmp_path: Path) -> None:
 
 
 def test_first_example_remembers(tmp_path: Path) -> None:
+    # At 100 a minute a unit is back before a slow machine has started Python again.
+    example = EXAMPLES[0].replace('per="1m"', 'per="1d"')
+    assert example != EXAMPLES[0]
     for left in ("99", "98"):
-        run = [sys.executable, "-c", EXAMPLES[0]]
+        run = [sys.executable, "-c", example]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.stdout == f"go on, {left} left\n"
 
