@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -364,9 +365,9 @@ TEST(Names, LeadToAllThatWasHeldOrToARefusal) {
     ++(ok ? opened : refused);
   }
   if (whole) {
-    std::printf("%llu directories: %llu opened with all they held, %llu refused\n",
-                static_cast<unsigned long long>(opened + refused),
-                static_cast<unsigned long long>(opened), static_cast<unsigned long long>(refused));
+    std::printf("%" PRIu64 " directories: %" PRIu64 " opened with all they held, %" PRIu64
+                " refused\n",
+                opened + refused, opened, refused);
   }
   if (only != nullptr) return;
   EXPECT_GT(opened, 20u);

@@ -804,8 +804,7 @@ TEST(Ring, ABitInARecordThatOnlyItHasIsFound) {
   machine.Kill();
   const std::string ring = machine.env->Contents(RingPath());
   const size_t end = ring.find_last_not_of('\0') / 8 * 8 + 8;
-  const std::string before = ring.substr(0, end);
-  for (size_t back = 8; back <= 5 * kAllowBytes; back += 8) {
+  for (size_t back = 8; back <= size_t{5} * kAllowBytes; back += 8) {
     std::string damaged = ring;
     damaged[end - back] = static_cast<char>(damaged[end - back] ^ 1);
     machine.env->SetContents(RingPath(), damaged);
