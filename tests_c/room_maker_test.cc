@@ -143,7 +143,7 @@ TEST_F(RoomMakerTest, NothingFreshStaysHidden) {
     constexpr int kKeys = 300;
     Fill(kKeys);
     for (int round = 0; round < 2'000; ++round) {
-      const std::string key = Key(static_cast<int>(random() % (2 * kKeys)));
+      const std::string key = Key(static_cast<int>(random() % (size_t{2} * kKeys)));
       switch (random() % 4) {
         case 0:
           if (Find(key) != nullptr) Reset(key);
