@@ -161,6 +161,7 @@ std::string Numbers(std::initializer_list<uint64_t> numbers) {
 constexpr Code kOk = Code::kOk;
 constexpr Code kNo = Code::kUnsupported;
 
+// NOLINTNEXTLINE(readability-function-size): a table, one directory a row
 const std::vector<Case>& Cases() {
   static const std::vector<Case> cases = {
       {"record-type", InLog([](Future* f) { f->Add(77, "anything"); }), kNo, kNo,
