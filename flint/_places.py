@@ -36,21 +36,30 @@ def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
     """
     if not isinstance(url, (str, os.PathLike)):
         raise TypeError(refusal("url", _USABLE, url))
-    match = _SCHEME.match(url) if isinstance(url, str) else None
-    scheme = match[1].lower() if match else ""
-    if scheme in PLACES:
-        module, name = PLACES[scheme]
+    scheme = _SCHEME.match(url) if isinstance(url, str) else None
+    if scheme and scheme[1].lower() in PLACES:
+        module, name = PLACES[scheme[1].lower()]
         found: AnyLimiter = getattr(importlib.import_module(module), name)(url, **options)
         return found
+    from flint.limiter import Limiter
+
+    return Limiter(local_path(url) if isinstance(url, str) else url, **options)
+
+
+def local_path(url: str) -> str:
+    """The path of the data directory at `url`, or `":memory:"`. Raises UnsupportedError for every
+    other kind of place."""
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else ""
     if scheme == "file":
-        return _local(_file_path(str(url)), options)
+        return _file_path(url)
     if match and (match[2] or scheme in _NOT_HERE):
         known = "".join(f", {name}://..." for name in PLACES)
         raise UnsupportedError(
-            f"flint {_version()} has no limiter for {scheme}: URLs ({_shown(str(url))}); use "
+            f"flint {_version()} has no limiter for {scheme}: URLs ({_shown(url)}); use "
             f"{_USABLE}{known}"
         )
-    return _local(url, options)
+    return url
 
 
 def beside(folder: str, url: str) -> str:
@@ -63,12 +72,6 @@ def beside(folder: str, url: str) -> str:
     ):
         return url
     return os.path.join(folder, url)  # noqa: PTH118 - a path is a str here
-
-
-def _local(path: str | os.PathLike[str], options: dict[str, Any]) -> AnyLimiter:
-    from flint.limiter import Limiter
-
-    return Limiter(path, **options)
 
 
 def _file_path(url: str) -> str:

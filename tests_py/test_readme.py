@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,16 @@ def test_first_example_remembers(tmp_path: Path) -> None:
         run = [sys.executable, "-c", example]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.stdout == f"go on, {left} left\n"
+
+
+def test_the_commands_run(tmp_path: Path) -> None:
+    """Every line with the command `flint`, one after the other in one directory."""
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^flint .*$", README, re.M)]
+    assert len(lines) >= 8
+    for words in lines:
+        run = [sys.executable, "-m", *words]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), words
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,4 +1,4 @@
-"""Where limits live: a flag, else the environment, else flint.toml, else `.flint`."""
+"""Where limits live: a flag, else the environment, else the configuration file, else `.flint`."""
 
 from __future__ import annotations
 
@@ -37,16 +37,15 @@ class Settings:
         return self._place
 
     def _find(self) -> Place:
-        flags = {f"--{name}": getattr(self._args, name.replace("-", "_"), None) for name in NAMES}
+        flags = {name: getattr(self._args, name, None) for name in ("url", "data_dir")}
+        named = {f"--{name.replace('_', '-')}": value for name, value in flags.items()}
         variables = {name: os.environ.get(name) or None for name in ("FLINT_URL", "FLINT_DATA_DIR")}
         return (
-            chosen(flags, "the flag {}")
+            chosen(named, "the flag {}")
             or chosen(variables, "the environment's {}")
+            or configured()
             or Place(DEFAULT, "the default")
         )
-
-
-NAMES = ("url", "data-dir")
 
 
 def chosen(named: dict[str, str | None], source: str) -> Place | None:
@@ -54,4 +53,22 @@ def chosen(named: dict[str, str | None], source: str) -> Place | None:
     given = [(name, value) for name, value in named.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(name for name, _ in given)} are both given; one is enough")
-    return Place(given[0][1], source.format(given[0][0])) if given else None
+    if not given:
+        return None
+    name, target = given[0]
+    if name in ("--url", "FLINT_URL"):
+        from flint._places import local_path
+
+        target = local_path(target)
+    return Place(target, source.format(name))
+
+
+def configured() -> Place | None:
+    """What the configuration file says, if there is one."""
+    from flint import config
+    from flint._places import local_path
+
+    path = config.find()
+    if path is None:
+        return None
+    return Place(local_path(config.load(path).place), f"the file {path}")
