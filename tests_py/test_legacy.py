@@ -83,3 +83,18 @@ def test_bad_line_names_its_place(data_dir: Path) -> None:
     with pytest.raises(CorruptionError) as caught:
         Limiter(data_dir)
     assert (caught.value.segment, caught.value.offset) == ("flint.aof", len(lines[0]))
+
+
+def test_keys_that_cannot_be_today_are_told_of(data_dir: Path) -> None:
+    shutil.copytree(GOLDEN / "log-only", data_dir)
+    log = data_dir / "flint.aof"
+    lines = log.read_text("utf-8").splitlines(keepends=True)
+    event = json.loads(lines[0])
+    del event["checksum"]
+    event["event"]["config"]["key"] = ""
+    log.write_text("".join([json.dumps(event) + "\n", *lines]), "utf-8")
+    with pytest.warns(FlintWarning, match="longer than 65,535 bytes have been left out"):
+        Limiter(data_dir).close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Limiter(data_dir).close()
