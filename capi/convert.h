@@ -122,6 +122,7 @@ inline void FillDecisionOnly(const Engine::Decision& from, flint_limiter_result*
   to->undecided = from.undecided ? 1 : 0;
   to->ticket = from.ticket;
 }
+
 // All but struct_size.
 inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
   to->allowed = from.allowed ? 1 : 0;

@@ -76,7 +76,7 @@ Status OpenChain(Env* env, const std::string& directory, Readers* chain) {
 
 // ---- A page ------------------------------------------------------------------------------------
 
-// PageSpace on a page, as events take it.
+// Space on a page, as events take it.
 struct PageSpace {
   size_t items;
   size_t text_bytes;
