@@ -146,12 +146,12 @@ static void FirstSizes(void) {
   uint64_t count = 0;
   uint64_t cursor = 0;
   memset(&page, FILLER, sizeof(page));
-  for (int i = 0; i < EVENTS; ++i) memcpy(page.bytes + i * SIZE, &(uint32_t){SIZE}, 4);
+  for (int i = 0; i < EVENTS; ++i) memcpy(page.bytes + (size_t)i * SIZE, &(uint32_t){SIZE}, 4);
   CHECK_OK(flint_limiter_history(limiter, NULL, 0, &query, &page.first, EVENTS, SIZE, page_text,
                                  sizeof(page_text), &count, &cursor, NewError()));
   CHECK(count == EVENTS);
   for (int i = 0; i < EVENTS; ++i) {
-    memcpy(&event, page.bytes + i * SIZE, SIZE);
+    memcpy(&event, page.bytes + (size_t)i * SIZE, SIZE);
     CHECK(event.struct_size == SIZE && event.item_count == 1);
     CHECK(event.type ==
           (i == 0 ? FLINT_LIMITER_EVENT_LIMIT_CONFIGURED : FLINT_LIMITER_EVENT_ALLOW));
