@@ -17,7 +17,9 @@ class HoldingClock final : public Clock {
 
   int64_t BootNs() const override {
     const int64_t now_ns = clock_->BootNs();
-    if (readings_left_ > 0 && --readings_left_ == 0) {
+    if (readings_left_ == 0) return now_ns;
+    --readings_left_;
+    if (readings_left_ == 0) {
       holding_ = true;
       gate_.Pass();
       holding_ = false;

@@ -25,6 +25,7 @@ namespace flint {
 // before anything comes here: 1 <= cost <= burst; rate, burst, per_ns and
 // ceil(burst * per_ns / rate) are 1 to 2^62. For the window algorithms burst equals rate.
 
+// NOLINTNEXTLINE(misc-redundant-expression): they have names of their own.
 static_assert(std::is_same_v<TokenBucket, BucketLevel> && std::is_same_v<Gcra, BucketLevel> &&
               std::is_same_v<LeakyBucket, BucketLevel>);
 

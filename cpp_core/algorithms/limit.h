@@ -19,7 +19,7 @@ enum class Algorithm : uint8_t {
 };
 
 // A product of two quantities below, exactly.
-__extension__ typedef unsigned __int128 Uint128;
+__extension__ using Uint128 = unsigned __int128;
 
 struct Quotient {
   uint64_t quotient;  // UINT64_MAX if it does not fit

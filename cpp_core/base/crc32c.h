@@ -21,7 +21,7 @@ FLINT_CHECK_PATH uint32_t ExtendCrc32c(uint32_t crc, uint32_t first, uint64_t se
 #if defined(__x86_64__)
   // One load and one test: the compiler's runtime has looked at the processor at start.
   if (__builtin_cpu_supports("sse4.2")) [[likely]] {
-    uint64_t wide = static_cast<uint32_t>(~crc);
+    uint64_t wide = ~crc;
     // The compiler has this instruction only in functions that are built for newer processors
     // alone, which it cannot inline here.
     __asm__("crc32l %1, %k0" : "+r"(wide) : "r"(first));

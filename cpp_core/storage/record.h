@@ -180,6 +180,7 @@ inline bool ParseRecord(std::string_view bytes, uint32_t previous_crc, uint64_t 
 // The payload of one of the log's own records: encoding one needs no memory.
 class FixedPayload {
  public:
+  // NOLINTNEXTLINE(google-explicit-constructor): it is a payload wherever one is wanted.
   operator std::string_view() const { return {bytes_, size_}; }
   const char* data() const { return bytes_; }
   size_t size() const { return size_; }
@@ -235,7 +236,7 @@ class AllowAllReader {
   uint32_t count_ = 0;
 };
 // Its payload is written in place, of so many bytes.
-inline constexpr size_t AllowAllBytes(size_t count) { return 16 + count * 16; }
+constexpr size_t AllowAllBytes(size_t count) { return 16 + count * 16; }
 void EncodeAllowAll(char* payload, int64_t time_ns, uint32_t count);
 void EncodeAllowAllItem(char* payload, uint32_t index, const AllowAllItem& item);
 
