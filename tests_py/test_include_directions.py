@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "_places": {*SURFACE, "limiter"},
     "_what_if": {*SURFACE, "_local", "limiter", "testing"},
     "config": {*SURFACE, "limiter", "_places"},
+    "_web": {*SURFACE, "_places", "_web"},
     "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},

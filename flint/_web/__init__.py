@@ -1,0 +1,1 @@
+"""What the skins of all web frameworks share."""

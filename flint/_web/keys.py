@@ -1,0 +1,99 @@
+"""The keys of counters: what the program and the client say, so that equal is equal and nothing
+else is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from flint._surface.arguments import refusal
+from flint._surface.rate import Rate, Several, read_one_or_several
+
+if TYPE_CHECKING:
+    from flint._surface.rate import RateLike
+    from flint._web.policy import Part, Policy
+    from flint._web.request import Request
+
+# What stands in a key as it is. Everything else is hashed, which "#" begins.
+_PLAIN = re.compile(r"[A-Za-z0-9_.:@/{}<>=+~-]{1,128}", re.ASCII)
+
+
+def plain(value: str) -> str:
+    """A value as a part of a key."""
+    return value if _PLAIN.fullmatch(value) else hashed(value)
+
+
+def hashed(value: str) -> str:
+    """A value that no log should show, or that is long or odd."""
+    return "#" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def identity(policy: Policy, request: Request, called: list[Any]) -> str | None:
+    """Whose request it is: a part of the counter's key. `called` is what the callables of the key
+    returned, in order. None is for a request that is not limited."""
+    parts = []
+    returned = iter(called)
+    for part in policy.parts:
+        if callable(part):
+            value = next(returned)
+            if value is None:
+                return None
+            parts.append(_of_callable(value))
+        else:
+            parts.append(_built_in(part, policy, request))
+    return " ".join(parts)
+
+
+def _of_callable(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError(refusal("what key returns", "a str, an int or None", value))
+    return "key:" + plain(str(value))
+
+
+def _built_in(part: Part, policy: Policy, request: Request) -> str:
+    if part == "route":
+        return "route:" + plain(request.route or "-")
+    if part == "user":
+        user = request.user
+        if user is not None:
+            return "user:" + plain(user)
+    elif part != "ip":
+        name = str(part).removeprefix("header:")
+        values = request.headers(name)
+        if values:
+            return f"{name}:" + hashed(", ".join(values))
+    return "ip:" + plain(policy.address.of(request) or "unknown")
+
+
+def limit_of(limiter: Any, policy: Policy) -> Rate | Several | None:
+    """The limits that a check carries along; None if those that the limiter has hold."""
+    if policy.fixed is not None or policy.limits is None:
+        return policy.fixed
+    named: RateLike = policy.limits
+    return read_one_or_several(named, limiter._rates)
+
+
+def counter_key(policy: Policy, limit: Rate | Several | None, request: Request, whose: str) -> str:
+    """The key to check. Several limits put their own text before it, as one does here, so that
+    other limits are other counters and no template of the program covers a client's key."""
+    scope = policy.scope if policy.scope != "route" else _route(request)
+    if limit is None:
+        return f"{scope}:{whose}"
+    scope = scope if policy.scope == "route" else plain(scope)
+    rest = f"web {scope} {whose}"
+    return f"{limit} @ {rest}" if isinstance(limit, Rate) else rest
+
+
+def _route(request: Request) -> str:
+    method = "GET" if request.method == "HEAD" else plain(request.method)
+    return f"{method} {plain(request.route or '-')}"
+
+
+def window_ns(limit: Rate | Several | None, name: str | None) -> int | None:
+    """The period of the limit of that name; None where the check did not carry it along."""
+    if isinstance(limit, Rate):
+        return limit.per_ns
+    if limit is not None and name in limit.names:
+        return limit.rates[limit.names.index(name)].per_ns
+    return None

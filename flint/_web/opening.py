@@ -1,0 +1,33 @@
+"""The limiter that a skin is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from flint._places import connect
+from flint.errors import ClosedError, LockedError
+
+if TYPE_CHECKING:
+    import os
+
+    from flint._surface.protocol import AnyLimiter
+
+_HELD = (
+    "Every worker process of a server opens its limiter, and only one of them can have the data "
+    "directory. Run one worker, or let the workers share a limiter that lives outside of them"
+)
+
+
+def opened(limiter: AnyLimiter | str | os.PathLike[str]) -> AnyLimiter:
+    """The limiter, or the one that `flint.connect` opens at a URL or path. Raises ClosedError for
+    one that is closed, and what opening raises."""
+    if isinstance(limiter, str) or hasattr(limiter, "__fspath__"):
+        try:
+            return connect(cast("str", limiter))
+        except LockedError as error:
+            raise LockedError(f"{error}. {_HELD}") from None
+    if not hasattr(limiter, "acheck"):
+        raise TypeError(f"limiter must be a limiter, or where flint.connect opens one: {limiter!r}")
+    if limiter.closed:
+        raise ClosedError("limiter must be open, and this one has been closed")
+    return limiter
