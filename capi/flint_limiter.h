@@ -422,8 +422,8 @@ FLINT_LIMITER_API int32_t flint_limiter_open(const char* path, uint64_t path_byt
  * has left the ring) and _get_info work; what would change something returns READ_ONLY. Time passes
  * for its limits as it does for the writer's. `options` may be NULL; its clock and max_downtime_ns
  * are used. Errors: INVALID_ARGUMENT, PERMISSION, UNSUPPORTED (also for a directory of Flint 0.1 or
- * 0.2, which opening for writing converts), IO (also where there is no directory), CORRUPTION,
- * NO_MEMORY. */
+ * 0.2, which opening for writing converts), IO (also where there is no directory, and for one that
+ * has files but no log of Flint), CORRUPTION, NO_MEMORY. */
 FLINT_LIMITER_API int32_t flint_limiter_open_readonly(const char* path, uint64_t path_bytes,
                                                       const flint_limiter_options* options,
                                                       flint_limiter** limiter,
@@ -439,7 +439,8 @@ FLINT_LIMITER_API int32_t flint_limiter_refresh(flint_limiter* limiter, flint_li
  * against the chain, every seal's SHA-256, the snapshot's, that no segment is missing, and that the
  * records make sense. `report` is filled as far as it came in any case. Returns CORRUPTION for the
  * first damage, with its place in `error`; otherwise the directory is sound. Errors: as for
- * flint_limiter_open_readonly. Takes time in proportion to the files, and memory to the limits. */
+ * flint_limiter_open_readonly, and IO also for an empty directory. Takes time in proportion to the
+ * files, and memory to the limits. */
 FLINT_LIMITER_API int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
                                                flint_limiter_doctor_report* report,
                                                flint_limiter_error* error);

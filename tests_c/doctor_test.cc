@@ -376,13 +376,18 @@ TEST_F(Doctor, TellsATornEndFromDamage) {
   EXPECT_GE(report_.torn_bytes, 24u);
 }
 
-TEST_F(Doctor, HasNothingToSayOfAnEmptyDirectory) {
+TEST_F(Doctor, RefusesADirectoryWithoutALog) {
   FakeEnv env;
   EXPECT_EQ(Run(&env).code(), Code::kIo) << "there is no directory";
   ASSERT_TRUE(env.CreateDirectories(kDirectory).ok());
-  EXPECT_TRUE(Run(&env).ok());
+  EXPECT_EQ(Run(&env).code(), Code::kIo) << "it is empty";
   EXPECT_EQ(report_.log.segments, 0u);
   EXPECT_FALSE(report_.snapshot_exists);
+  env.SetContents(std::string(kDirectory) + "/passwd", "root");
+  const Status status = Run(&env);
+  EXPECT_EQ(status.code(), Code::kIo) << "it is another program's";
+  EXPECT_EQ(status.detail()->system_errno, ENOENT);
+  EXPECT_NE(status.message().find("no log of Flint"), std::string::npos) << status.message();
 }
 
 TEST_F(Doctor, GoesOnWhenADirectoryHasBeenTakenOverAfterACrash) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -111,12 +112,6 @@ def test_a_world_writable_directory(filled: Path) -> None:
     assert flint.doctor(filled)["findings"] == []
 
 
-def test_an_empty_directory(tmp_path: Path) -> None:
-    report = flint.doctor(tmp_path)
-    assert (report["ok"], report["limits"], report["snapshot_exists"]) == (True, 0, False)
-    assert list(tmp_path.iterdir()) == []
-
-
 # ---- What it cannot look at --------------------------------------------------------------------
 
 
@@ -133,6 +128,24 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert str(tmp_path / "absent") in str(caught.value)
     assert isinstance(caught.value, OSError)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [None, "passwd", "flint.lock"])
+def test_a_directory_without_a_log(tmp_path: Path, name: str | None) -> None:
+    """One that was never used, another program's, and one whose files are gone but for the lock."""
+    if name is not None:
+        (tmp_path / name).write_text("precious")
+    before = list(tmp_path.iterdir())
+    with pytest.raises(flint.FlintOSError, match="there is no log of Flint in") as caught:
+        flint.doctor(tmp_path)
+    assert caught.value.errno == errno.ENOENT
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_a_directory_in_which_a_limiter_has_only_been_opened(tmp_path: Path) -> None:
+    with Limiter(tmp_path):
+        assert flint.doctor(tmp_path)["ok"] is True
 
 
 def test_a_file(tmp_path: Path) -> None:

@@ -558,6 +558,20 @@ CASES = {
         assert error.segment == "flint.aof" and error.offset > 4096 and error.sequence > 1
         """,
     ),
+    "no_log": Case(
+        "a directory in which nothing of Flint is, or no more",
+        "`doctor`, `open_readonly`",
+        "nothing is changed. An empty directory opens for reading: a limiter may begin in it",
+        "FlintOSError",
+        "there is no log of Flint in",
+        """
+        DATA.mkdir()
+        (DATA / "passwd").write_text("root")
+        meets(lambda: Limiter.open_readonly(DATA))
+        meets(lambda: flint.doctor(DATA))
+        assert [path.name for path in DATA.iterdir()] == ["passwd"]
+        """,
+    ),
     "mixed_segments": Case(
         "a segment of another directory",
         "copied from there; opened",

@@ -311,6 +311,13 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_of_another_program(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root")
+    with pytest.raises(FlintOSError, match="there is no log of Flint in") as caught:
+        Limiter.open_readonly(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
 def test_a_directory_of_flint_0_2() -> None:
     with pytest.raises(UnsupportedError, match="opening it for writing converts it"):
         Limiter.open_readonly(GOLDEN / "v0.2" / "log-only")

@@ -17,6 +17,7 @@ Status ExamineOnce(Env* env, const Clock* clock, const std::string& directory,
   report->limits = keyspace.limits();
   report->counters = keyspace.counters();
   FLINT_RETURN_IF_ERROR(status);
+  FLINT_RETURN_IF_ERROR(reading.CheckHasLog(false));
   report->records = reading.report().records;
   report->ring_records = reading.report().ring_records;
   report->torn_bytes = reading.report().torn_bytes;

@@ -1,8 +1,13 @@
 #include "engine/reading.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <thread>
 #include <utility>
+#include <vector>
+
+#include "storage/file_names.h"
 
 namespace flint {
 namespace {
@@ -52,6 +57,19 @@ Status Reading::Load(Keyspace* keyspace) {
     FLINT_RETURN_IF_ERROR(recovery_->ReadOn(replayer_.get()));
     return recovery_->WasInMotion() ? Status() : status;
   });
+}
+
+Status Reading::CheckHasLog(bool but_empty) const {
+  if (!recovery_->report().fresh) return Status();
+  std::vector<std::string> names;
+  if (but_empty) FLINT_RETURN_IF_ERROR(env_->List(directory_, &names));
+  const bool foreign = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return !name.starts_with(kFilePrefix);
+  });
+  if (but_empty && !foreign) return Status();
+  return Status::FromErrno(ENOENT,
+                           "there is no log of Flint in " + directory_ +
+                               "; either another directory was meant or its files are gone");
 }
 
 // Behind a record that it could not go on from there is nothing more to be read.

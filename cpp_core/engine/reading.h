@@ -27,6 +27,9 @@ class Reading {
 
   // Once, into an empty keyspace.
   Status Load(Keyspace* keyspace);
+  // After Load: kIo (ENOENT) where Flint has left no log. `but_empty`: an empty directory will do,
+  // since a limiter may begin in it.
+  Status CheckHasLog(bool but_empty) const;
   // What has come since goes to the same keyspace. kCorruption when that is not all there is: load
   // anew then.
   Status ReadOn();

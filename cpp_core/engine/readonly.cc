@@ -15,6 +15,7 @@ Status Engine::OpenReadOnly(const std::string& directory, Options options,
   opened->unusable_.store(true);
   FLINT_RETURN_IF_ERROR(opened->options_.env->Mode(directory, &opened->opened_.directory_mode));
   FLINT_RETURN_IF_ERROR(opened->LoadAnew());
+  FLINT_RETURN_IF_ERROR(opened->reading_->CheckHasLog(true));
   RegisterForFork(opened.get());
   *engine = std::move(opened);
   return Status();

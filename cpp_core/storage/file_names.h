@@ -6,6 +6,8 @@
 // The names of a directory's files, and how they are told apart.
 namespace flint {
 
+// All of them begin so.
+inline constexpr char kFilePrefix[] = "flint.";
 inline constexpr char kLockName[] = "flint.lock";
 // The segment that is being written.
 inline constexpr char kLogName[] = "flint.aof";
