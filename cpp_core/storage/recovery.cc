@@ -33,7 +33,18 @@ Status Recovery::Replay(RecordSink* sink, Report* report) {
   return Status();
 }
 
+// An opening writes the ring after it has begun to change the directory. What would stop it there
+// stops it here.
+Status Recovery::CheckRingCanBeMade() const {
+  const std::string path = directory_ + "/" + kRingTemporaryName;
+  bool exists = false;
+  FLINT_RETURN_IF_ERROR(env_->Exists(path, &exists));
+  std::unique_ptr<File> file;
+  return exists ? env_->OpenFile(path, OpenMode::kRead, &file) : Status();
+}
+
 Status Recovery::Begin() {
+  FLINT_RETURN_IF_ERROR(CheckRingCanBeMade());
   FLINT_RETURN_IF_ERROR(FindLogPath(env_, directory_, covered_, UINT64_MAX, &path_));
   if (path_.segments.empty()) return RefuseRemains();
   report_.fresh = false;

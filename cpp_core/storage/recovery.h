@@ -66,6 +66,7 @@ class Recovery {
   std::vector<HistorySegment> history() const;
 
  private:
+  Status CheckRingCanBeMade() const;
   Status RefuseRemains() const;
   Status Observe(const Record& record);
   void ForgetThrough(uint64_t position);
