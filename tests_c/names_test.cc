@@ -161,8 +161,9 @@ class Mutator {
   void Remove(const std::string& name) {
     bool exists = false;
     EXPECT_TRUE(env_->Exists(PathOf(name), &exists).ok());
-    if (exists) {
-      EXPECT_TRUE(env_->Remove(PathOf(name)).ok());
+    // A directory that was put there goes out of the way.
+    if (exists && !env_->Remove(PathOf(name)).ok()) {
+      EXPECT_TRUE(env_->Rename(PathOf(name), "/aside" + std::to_string(++aside_)).ok());
     }
     EXPECT_TRUE(env_->SyncDirectory(kDirectory).ok());
   }
@@ -224,6 +225,7 @@ class Mutator {
   FakeEnv* const env_;
   const FakeEnv* const other_;
   std::mt19937_64 random_;
+  int aside_ = 0;
 };
 
 // ---- What is promised --------------------------------------------------------------------------
