@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from flint._local.doctor import WORLD_WRITABLE, doctor
+from flint._local.doctor import WORLD_WRITABLE, doctor, failing_compactions
 from flint._local.options import (
     MEMORY,
     MOST_FLUSH_EVENTS,
@@ -254,12 +254,15 @@ class Limiter(LocalPlace, Surface):
         return dump(self, file)
 
     def doctor(self) -> DoctorDict:
-        """Sync, then verify the limiter's directory; see `flint.doctor`."""
+        """Sync, then verify the limiter's directory; see `flint.doctor`. `findings` also say when
+        compactions fail."""
         if self.data_dir == MEMORY:
             raise UnsupportedError("in memory there are no files to verify")
         if not self.info()["read_only"]:
             self.flush()
-        return doctor(self.data_dir or "")
+        report = doctor(self.data_dir or "")
+        report["findings"] += failing_compactions(self.info())
+        return report
 
     async def ahistory(
         self,

@@ -101,6 +101,32 @@ TEST(Compaction, OfTheCompactedChangesNothing) {
   machine.Close();
 }
 
+TEST(Compaction, WhatItLeavesIsCountedWithoutOpeningAFile) {
+  Machine machine;
+  machine.segment_bytes = 10'000;
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(1000)).ok());
+  for (int i = 0; i < 700; ++i) Allowed(machine.engine.get(), "k");
+  ASSERT_TRUE(machine.engine->Compact({}).ok());
+  uint64_t segments = 0;
+  uint64_t log_bytes = 0;
+  for (const std::string& path : machine.env->Files()) {
+    if (path.find("flint.aof") == std::string::npos) continue;
+    ++segments;
+    log_bytes += machine.env->Contents(path).size();
+  }
+  std::atomic<int> opened = 0;
+  machine.env->SetHook([&](Op op, const std::string&) { opened += op == Op::kOpen ? 1 : 0; });
+  const Engine::Info info = InfoOf(machine.engine.get());
+  machine.env->SetHook(nullptr);
+  EXPECT_EQ(opened, 0);
+  EXPECT_GE(segments, 3u);
+  EXPECT_EQ(info.segments, segments);
+  EXPECT_EQ(info.log_bytes, log_bytes);
+  EXPECT_EQ(info.snapshot_bytes, machine.env->Contents(machine.Path("flint.snapshot")).size());
+  machine.Close();
+}
+
 TEST(Compaction, InMemoryIsNothing) {
   FakeClock clock;
   Engine::Options options;

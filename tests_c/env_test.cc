@@ -296,6 +296,8 @@ TEST_P(EnvTest, NameErrorsTellThePath) {
   ExpectError(env_->SyncDirectory(Path("there")), Code::kIo, "cannot open ", "there",
               "Not a directory");
   ExpectError(env_->Mode(Path("x"), &mode), Code::kIo, "cannot examine ", "x", kMissing);
+  uint64_t bytes = 0;
+  ExpectError(env_->FileSize(Path("x"), &bytes), Code::kIo, "cannot examine ", "x", kMissing);
   const Status renamed = env_->Rename(Path("x"), Path("y"));
   EXPECT_EQ(renamed.message(), "cannot rename " + Path("x") + " to " + Path("y") + ": " + kMissing);
   EXPECT_EQ(renamed.detail()->system_errno, ENOENT);
@@ -444,6 +446,7 @@ TEST_F(PosixEnvTest, PathsThatNoSystemTakesAreRefused) {
   uint32_t mode = 0;
   Names names;
   const std::string there = directory_.path();
+  uint64_t bytes = 0;
   const Status refusals[] = {
       env_->OpenFile(with_zero, OpenMode::kCreate, &file),
       env_->OpenStore(with_zero, 4096, StoreMode::kMapped, &store),
@@ -458,6 +461,7 @@ TEST_F(PosixEnvTest, PathsThatNoSystemTakesAreRefused) {
       env_->Remove(with_zero),
       env_->LockDirectory(with_zero, &lock),
       env_->Mode(with_zero, &mode),
+      env_->FileSize(with_zero, &bytes),
   };
   for (const Status& status : refusals) {
     EXPECT_EQ(status.code(), Code::kInvalidArgument);

@@ -550,6 +550,17 @@ Status FakeEnv::Mode(const std::string& path, uint32_t* mode) {
   return Status();
 }
 
+Status FakeEnv::FileSize(const std::string& path, uint64_t* bytes) {
+  const std::string clean = Clean(path);
+  const Call call = Enter(Op::kSize, clean);
+  const Inode* inode = Find(clean);
+  const int error = call.error == 0 && inode == nullptr ? ENOENT : call.error;
+  if (error != 0) return Status::FromErrno(error, "cannot examine " + path);
+  if (inode->is_directory) return Status(Code::kIo, path + " is not a regular file");
+  *bytes = inode->current.size();
+  return Status();
+}
+
 Status FakeEnv::Random(void* buffer, size_t size) {
   const Call call = Enter(Op::kRandom, "");
   if (call.error != 0) return Status::FromErrno(call.error, "cannot get random bytes");

@@ -128,6 +128,7 @@ class FakeEnv final : public Env {
   Status Remove(const std::string& path) override;
   Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) override;
   Status Mode(const std::string& path, uint32_t* mode) override;
+  Status FileSize(const std::string& path, uint64_t* bytes) override;
   Status Random(void* buffer, size_t size) override;
   std::unique_ptr<Env> WithAccess(const Access&) override { return nullptr; }  // one user alone
 

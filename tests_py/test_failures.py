@@ -285,8 +285,11 @@ CASES = {
             meets(limiter.compact)
         assert not (DATA / "flint.snapshot").exists()
         assert limiter.info()["compaction_failures"] == 1
+        [finding] = limiter.doctor()["findings"]
+        assert finding.startswith("the last compaction failed, so the log grows; it is tried again")
         assert limiter.allow("api")
         limiter.compact()
+        assert limiter.doctor()["findings"] == []
         assert limiter.info()["compactions"] >= 1
         assert (DATA / "flint.snapshot").exists()
         limiter.close()

@@ -126,6 +126,8 @@ class Env {
   virtual Status LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) = 0;
   // Permission bits of a path, as stat's st_mode & 07777.
   virtual Status Mode(const std::string& path, uint32_t* mode) = 0;
+  // Of a regular file, without opening it.
+  virtual Status FileSize(const std::string& path, uint64_t* bytes) = 0;
   virtual Status Random(void* buffer, size_t size) = 0;
   // The same, but what it makes is made for others too; Posix() alone makes it for its user (0600,
   // and 0700 for directories). Whatever the umask.

@@ -162,6 +162,15 @@ class PosixEnv : public Env {
     return Status();
   }
 
+  Status FileSize(const std::string& path, uint64_t* bytes) override {
+    FLINT_RETURN_IF_ERROR(CheckPath(path));
+    struct stat info;
+    if (Examine(path, &info) != 0) return Failure("cannot examine ", path);
+    if (!S_ISREG(info.st_mode)) return Status(Code::kIo, path + " is not a regular file");
+    *bytes = static_cast<uint64_t>(info.st_size);
+    return Status();
+  }
+
   // Where a sandbox does not know the newer call, the device does.
   Status Random(void* buffer, size_t size) override {
     char* at = static_cast<char*>(buffer);

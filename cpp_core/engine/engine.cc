@@ -364,11 +364,9 @@ Status Engine::CountFiles(Info* info) const {
   for (const std::string& name : names) {
     const bool segment = IsSegmentName(name);
     if (!segment && name != kSnapshotName) continue;
-    std::unique_ptr<File> file;
     uint64_t bytes = 0;
     // A file that was renamed or removed since it was listed is not there to be counted.
-    if (!options_.env->OpenFile(directory_ + "/" + name, OpenMode::kRead, &file).ok()) continue;
-    FLINT_RETURN_IF_ERROR(file->Size(&bytes));
+    if (!options_.env->FileSize(directory_ + "/" + name, &bytes).ok()) continue;
     if (segment) {
       ++info->segments;
       info->log_bytes += bytes;

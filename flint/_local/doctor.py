@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flint import _native
@@ -10,9 +11,21 @@ from flint._local.options import absolute_path
 if TYPE_CHECKING:
     import os
 
-    from flint._surface.types import DoctorDict
+    from flint._surface.types import DoctorDict, InfoDict
 
 WORLD_WRITABLE = 0o002
+
+
+def failing_compactions(info: InfoDict) -> list[str]:
+    """What a limiter that is open can add to the findings of `doctor`."""
+    if not info["compaction_failure"]:
+        return []
+    again = datetime.fromtimestamp(info["compaction_retry_at_ns"] / 1e9).astimezone()
+    return [
+        "the last compaction failed, so the log grows; it is tried again at "
+        f"{again.isoformat(timespec='seconds')}. compact() tries it now, and raises what is in the "
+        "way"
+    ]
 
 
 def doctor(data_dir: str | os.PathLike[str]) -> DoctorDict:
