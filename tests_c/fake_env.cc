@@ -524,6 +524,11 @@ Status FakeEnv::Remove(const std::string& path) {
   return Status();
 }
 
+void FakeEnv::RemoveDirectory(const std::string& path) {
+  const Call call = Enter(Op::kRemove, Clean(path));
+  Change({Parent(Clean(path)), Clean(path), "", nullptr});
+}
+
 Status FakeEnv::LockDirectory(const std::string& path, std::unique_ptr<DirectoryLock>* lock) {
   const std::string clean = Clean(path);
   const Call call = Enter(Op::kLockDirectory, clean);

@@ -161,10 +161,7 @@ class Mutator {
   void Remove(const std::string& name) {
     bool exists = false;
     EXPECT_TRUE(env_->Exists(PathOf(name), &exists).ok());
-    // A directory that was put there goes out of the way.
-    if (exists && !env_->Remove(PathOf(name)).ok()) {
-      EXPECT_TRUE(env_->Rename(PathOf(name), "/aside" + std::to_string(++aside_)).ok());
-    }
+    if (exists && !env_->Remove(PathOf(name)).ok()) env_->RemoveDirectory(PathOf(name));
     EXPECT_TRUE(env_->SyncDirectory(kDirectory).ok());
   }
 
@@ -225,7 +222,6 @@ class Mutator {
   FakeEnv* const env_;
   const FakeEnv* const other_;
   std::mt19937_64 random_;
-  int aside_ = 0;
 };
 
 // ---- What is promised --------------------------------------------------------------------------
