@@ -296,6 +296,36 @@ CASES = {
         reopens(2)
         """,
     ),
+    "closed_descriptors": Case(
+        "the program closes its descriptors, as daemons do, and opens other files",
+        "`dup2` over every descriptor of the directory's files; `flush()`",
+        "the other files stay as they are and stay open. Denials and reads are still answered; "
+        "what was decided since the last sync is lost, unless the ring still has it",
+        "PoisonedError",
+        "has been closed by this program",
+        """
+        limiter = opened(sync="batch", flush_every_ms=3_600_000)
+        limiter.flush()
+        theirs = TOP / "theirs"
+        theirs.write_bytes(b"precious" * 1000)
+        taken = []
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{name}").startswith(str(DATA)):
+                    other = os.open(theirs, os.O_RDWR)
+                    os.dup2(other, int(name))
+                    os.close(other)
+                    taken.append(int(name))
+        assert len(taken) >= 3
+        assert limiter.allow("api")
+        meets(limiter.flush)
+        still_reads(limiter)
+        raises(PoisonedError, limiter.close)
+        assert theirs.read_bytes() == b"precious" * 1000
+        for fd in taken:
+            assert os.fstat(fd).st_ino == theirs.stat().st_ino
+        """,
+    ),
     "descriptors": Case(
         "no file can be opened: too many are",
         "`RLIMIT_NOFILE`",

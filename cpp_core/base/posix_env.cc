@@ -258,20 +258,25 @@ class OpenDirectoryEnv final : public PosixEnv {
       : PosixEnv(access), directory_(std::move(directory)), path_(std::move(path)) {}
 
   Status SyncDirectory(const std::string& path) override {
-    return path == path_ ? SyncOpen(directory_.get(), path) : PosixEnv::SyncDirectory(path);
+    if (path != path_) return PosixEnv::SyncDirectory(path);
+    FLINT_RETURN_IF_ERROR(directory_.CheckOwn(path));
+    return SyncOpen(directory_.get(), path);
   }
 
  protected:
   Place PlaceOf(const std::string& path) const override {
-    if (path == path_) return {directory_.get(), ".", path};
+    if (path == path_) return {Own(), ".", path};
     if (path.size() <= path_.size() || path[path_.size()] != '/' || !path.starts_with(path_)) {
       return PosixEnv::PlaceOf(path);
     }
     const size_t name = path.find_first_not_of('/', path_.size());
-    return {directory_.get(), name == std::string::npos ? "." : path.substr(name), path};
+    return {Own(), name == std::string::npos ? "." : path.substr(name), path};
   }
 
  private:
+  // A number that no descriptor has, where the directory's leads elsewhere by now.
+  int Own() const { return directory_.IsOwn() ? directory_.get() : -1; }
+
   const Descriptor directory_;
   const std::string path_;
 };

@@ -44,6 +44,7 @@ class PosixFile final : public File {
   }
 
   Status Write(uint64_t offset, const void* data, size_t size) override {
+    FLINT_RETURN_IF_ERROR(descriptor_.CheckOwn(path_));
     if (blocks_ == nullptr) return WriteCached(offset, data, size);
     if (offset != appended_) {
       StopDirect();
@@ -60,6 +61,7 @@ class PosixFile final : public File {
   }
 
   void ExpectAppends(uint64_t end) override {
+    if (!descriptor_.IsOwn()) return;
     std::unique_ptr<Blocks> blocks(new (std::nothrow) Blocks());
     const uint64_t used = end % kBlockBytes;
     uint64_t size = 0;
@@ -76,6 +78,7 @@ class PosixFile final : public File {
 
   Status Reserve(uint64_t size, bool write_zeros) override {
     uint64_t old_size = 0;
+    FLINT_RETURN_IF_ERROR(descriptor_.CheckOwn(path_));
     FLINT_RETURN_IF_ERROR(Size(&old_size));
     if (size <= old_size) return Status();
     Status status = Grow(old_size, size, write_zeros);
@@ -85,6 +88,7 @@ class PosixFile final : public File {
   }
 
   Status Truncate(uint64_t size) override {
+    FLINT_RETURN_IF_ERROR(descriptor_.CheckOwn(path_));
     if (RetryInterrupted([&] { return ftruncate(fd(), static_cast<off_t>(size)); }) != 0) {
       return Failure("cannot truncate ");
     }
@@ -99,11 +103,13 @@ class PosixFile final : public File {
   }
 
   Status SyncData() override {
+    FLINT_RETURN_IF_ERROR(descriptor_.CheckOwn(path_));
     if (RetryInterrupted([&] { return fdatasync(fd()); }) != 0) return Failure("cannot sync ");
     return Status();
   }
 
   Status Sync() override {
+    FLINT_RETURN_IF_ERROR(descriptor_.CheckOwn(path_));
     if (RetryInterrupted([&] { return fsync(fd()); }) != 0) return Failure("cannot sync ");
     return Status();
   }
@@ -195,9 +201,21 @@ class PosixFile final : public File {
 
 }  // namespace
 
+Descriptor::Descriptor(int fd) : fd_(fd) {
+  const int error = errno;  // the caller's, if it has got no descriptor
+  struct stat info;
+  if (fd >= 0 && fstat(fd, &info) == 0) {
+    device_ = info.st_dev;
+    inode_ = info.st_ino;
+  }
+  errno = error;
+}
+
 Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
   if (this != &other) {
     Close();
+    device_ = other.device_;
+    inode_ = other.inode_;
     fd_ = other.Release();
   }
   return *this;
@@ -205,7 +223,20 @@ Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
 
 void Descriptor::Close() {
   // Not repeated when interrupted: the descriptor is gone by then.
-  if (fd_ >= 0) close(Release());
+  if (fd_ >= 0 && IsOwn()) close(fd_);
+  Release();
+}
+
+bool Descriptor::IsOwn() const {
+  struct stat info;
+  return fstat(fd_, &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
+}
+
+Status Descriptor::CheckOwn(const std::string& path) const {
+  if (IsOwn()) return Status();
+  return Status::FromErrno(EBADF, "the descriptor of " + path +
+                                      " has been closed by this program, as daemons do at their "
+                                      "start; open the limiter after that");
 }
 
 int AboveStandard(int fd) {

@@ -15,11 +15,15 @@ namespace flint {
 // What the parts of the POSIX environment share: descriptors, calls that a signal may interrupt,
 // and the opening of regular files.
 
-// Owns a file descriptor.
+// Owns a file descriptor, for as long as it leads to the same file: a program that closes all of
+// its descriptors, as daemons do, closes this one too, and what is opened next gets its number.
 class Descriptor {
  public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(other.Release()) {}
+  explicit Descriptor(int fd = -1);
+  Descriptor(Descriptor&& other) noexcept
+      : fd_(other.fd_), device_(other.device_), inode_(other.inode_) {
+    other.Release();
+  }
   Descriptor& operator=(Descriptor&& other) noexcept;
   ~Descriptor() { Close(); }
 
@@ -29,10 +33,16 @@ class Descriptor {
     fd_ = -1;
     return fd;
   }
-  void Close();  // safe in a signal handler and after fork
+  // One that is somebody else's by now is only forgotten. Safe in a signal handler and after fork.
+  void Close();
+  // kIo if it does not lead to the same file any more.
+  Status CheckOwn(const std::string& path) const;
+  bool IsOwn() const;
 
  private:
   int fd_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
 };
 
 // Where something is: a name, from an open directory on; and the path that people know it by.

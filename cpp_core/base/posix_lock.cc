@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
 #include <mutex>
-#include <set>
 #include <thread>
 #include <utility>
 
@@ -48,18 +48,24 @@ class LockDescriptors {
       struct stat info;
       *status = OpenRegular(place, flags, access, &descriptor, &info);
     }
-    if (descriptor.get() >= 0) open_.insert(descriptor.get());
-    return descriptor.Release();
+    const int fd = descriptor.get();
+    if (fd < 0) return fd;
+    // One that had this number has been closed by somebody else.
+    Descriptor& known = open_[fd];
+    known.Release();
+    known = std::move(descriptor);
+    return fd;
   }
 
   // In a child nothing is known, and nothing happens.
   void Unlock(int fd) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (open_.contains(fd)) flock(fd, LOCK_UN);
+    const auto found = open_.find(fd);
+    if (found != open_.end() && found->second.IsOwn()) flock(fd, LOCK_UN);
   }
   void Close(int fd) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (open_.erase(fd) != 0) close(fd);
+    open_.erase(fd);
   }
 
  private:
@@ -68,13 +74,12 @@ class LockDescriptors {
   static void BeforeFork() { All().mutex_.lock(); }
   static void InParent() { All().mutex_.unlock(); }
   static void InChild() {
-    for (const int fd : All().open_) close(fd);
     All().open_.clear();
     All().mutex_.unlock();
   }
 
   std::mutex mutex_;
-  std::set<int> open_;
+  std::map<int, Descriptor> open_;
 };
 
 class LockDescriptor {

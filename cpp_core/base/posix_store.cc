@@ -62,7 +62,8 @@ class WrittenStore final : public StoreFile {
     FLINT_ASSERT(offset <= content_.size() && size <= content_.size() - offset);
     std::memcpy(content_.data() + offset, data, size);
     const char* at = content_.data() + offset;
-    while (size > 0) {
+    if (!descriptor_.IsOwn()) failed_.store(true, std::memory_order_relaxed);
+    while (size > 0 && !failed_.load(std::memory_order_relaxed)) {
       const ssize_t n = RetryInterrupted(
           [&] { return pwrite(descriptor_.get(), at, size, static_cast<off_t>(offset)); });
       if (n <= 0) {
