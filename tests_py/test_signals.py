@@ -22,8 +22,8 @@ SLOW_DISK = """
 #include <stdlib.h>
 #include <unistd.h>
 
-int fdatasync(int file) {
-  int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+static int wait_and_call(const char* name, int file) {
+  int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
   const char* held = getenv("HELD");
   while (access(held, F_OK) == 0) {
     close(open(getenv("BEGUN"), O_CREAT | O_WRONLY, 0600));
@@ -31,6 +31,8 @@ int fdatasync(int file) {
   }
   return real(file);
 }
+int fdatasync(int file) { return wait_and_call("fdatasync", file); }
+int fsync(int file) { return wait_and_call("fsync", file); }
 """
 
 PROGRAM = """
@@ -39,8 +41,11 @@ from pathlib import Path
 import flint
 
 held = Path(os.environ["HELD"])
-limiter = flint.Limiter("data")
+limiter = flint.Limiter("data", sync=os.environ["SYNC"], flush_every_ms=3_600_000)
 limiter.limit("api", rate=5, per="1h")
+limiter.flush()
+if sys.argv[1] in ("flush", "close"):
+    limiter.allow("api")
 calls = {
     "allow": lambda: limiter.allow("api"),
     "check": lambda: limiter.check("api"),
@@ -49,6 +54,10 @@ calls = {
     "limit_many": lambda: limiter.limit_many([("api", 4, "1h")]),
     "reset": lambda: limiter.reset("api"),
     "remove": lambda: limiter.remove("api"),
+    "flush": lambda: limiter.flush(),
+    "compact": lambda: limiter.compact(),
+    "close": lambda: limiter.close(),
+    "open": lambda: flint.Limiter("other"),
 }
 held.touch()
 try:
@@ -57,7 +66,7 @@ except KeyboardInterrupt:
     print("interrupted")
 held.unlink()
 limiter.close()
-with flint.Limiter("data") as limiter:
+with flint.Limiter("data", lock_timeout=60) as limiter:
     print(*(entry["remaining"] for entry in limiter.list()))
     print(limiter.history()[-1]["type"])
 """
@@ -70,6 +79,10 @@ SHOWN = {
     "limit_many": "4\nLIMIT_CONFIGURED\n",
     "reset": "5\nRESET\n",
     "remove": "\nLIMIT_REMOVED\n",
+    "flush": "4\nALLOW\n",
+    "compact": "5\nLIMIT_CONFIGURED\n",
+    "close": "4\nALLOW\n",
+    "open": "5\nLIMIT_CONFIGURED\n",
 }
 
 
@@ -95,6 +108,7 @@ def test_the_wait_ends_and_the_change_stands(tmp_path: Path, slow_disk: Path, ca
             "LD_PRELOAD": " ".join(filter(None, preloaded)),
             "HELD": str(tmp_path / "held"),
             "BEGUN": str(begun),
+            "SYNC": "batch" if call in ("flush", "close") else "always",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

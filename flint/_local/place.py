@@ -8,10 +8,12 @@ import weakref
 from typing import TYPE_CHECKING
 
 from flint import _native
+from flint._local.options import MEMORY
 from flint._local.tickets import wait_durable
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+    from collections.abc import Callable
 
     from flint._local.options import Options
     from flint._local.watcher import Watcher
@@ -38,11 +40,35 @@ class LocalPlace(_native.LimiterBase):
     _watchers = _no_watchers
 
     def _open_directory(self, path: str, read_only: bool, options: Options) -> None:
-        self._open(path, read_only, options)
+        self._waiting(lambda: self._open(path, read_only, options), path)
         self._watchers = weakref.WeakValueDictionary()
         _open_places[id(self)] = self
 
+    @staticmethod
+    def _waiting(call: Callable[[], None], path: str | None) -> None:
+        """Make a call that may wait for the disk; Ctrl-C ends the wait and not the call."""
+        if path == MEMORY:
+            return call()
+        from flint._local.interruptible import interruptibly
+
+        return interruptibly(call)
+
+    def flush(self) -> None:
+        """Wait until everything decided or configured before the call is on disk."""
+        self._waiting(super().flush, self.data_dir)
+
+    def compact(self, *, wait: bool = True) -> None:
+        """Replace the log written so far by a snapshot, built from the files and held against the
+        state in memory. Checks go on meanwhile; info tells how far it is (compaction_done_bytes of
+        compaction_total_bytes). It also starts by itself when the log has outgrown the snapshot.
+        wait=False only starts it."""
+        compact = super().compact
+        self._waiting(lambda: compact(wait=wait), self.data_dir)
+
     def close(self) -> None:
+        self._waiting(self._close, self.data_dir)
+
+    def _close(self) -> None:
         try:
             super().close()
         finally:
