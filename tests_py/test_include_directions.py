@@ -56,6 +56,8 @@ MAY_IMPORT = {
     "_what_if": {*SURFACE, "_local", "limiter", "testing"},
     "config": {*SURFACE, "limiter", "_places"},
     "_web": {*SURFACE, "_places", "_web"},
+    "asgi": {*SURFACE, "_web"},
+    "fastapi": {*SURFACE, "_web", "asgi"},
     "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},
@@ -63,7 +65,11 @@ MAY_IMPORT = {
     "__main__": {"_cli"},
 }
 # For each part, what an extra of the distribution brings for it.
-EXTRAS = {"_cli": {"rich", "shtab"}, "prometheus": {"starlette"}}
+EXTRAS = {
+    "_cli": {"rich", "shtab"},
+    "prometheus": {"starlette"},
+    "fastapi": {"fastapi", "starlette"},
+}
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")
 

@@ -1,38 +1,85 @@
-"""The client's address."""
+"""The client's address: whose a request is when nobody has logged in."""
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+from flint._surface.arguments import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from ipaddress import IPv4Address
 
     from flint._web.request import Request
 
+    Address: TypeAlias = IPv4Address | IPv6Address
+
+FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
+# A parameter of Forwarded (RFC 7239), its value in quotes or not; and "for" wherever it stands, in
+# another's quotes too.
+_PARAMETER = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,\s"]*)', re.ASCII)
+_FOR = re.compile(r'(?:^|[;,\s])for=("(?:[^"\\]|\\.)*"|[^;,\s]*)', re.ASCII | re.IGNORECASE)
+_MOST_HOPS = 64
+
+
+def parse(text: str) -> Address | None:
+    """An address without brackets, port and scope; IPv4 that is mapped into IPv6 is IPv4. None for
+    what is no address: a name, `unknown`, an obfuscated one."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
 
 class ClientAddress:
-    """Whose address a request comes from."""
+    """Finds the address of the client that a request comes from.
 
-    def __init__(self, trusted_proxies: Sequence[str] = (), ipv6_prefix: int = 64) -> None:
+    It is the address at the other end of the connection. A forwarded header is believed only when
+    that address is in `trusted_proxies`, or is a unix socket and there are trusted proxies at all.
+    The header is read from the right, and the first address that is no trusted proxy's counts.
+    What a client writes itself stands to the left of what its proxy adds, so it never counts. Only
+    one header is read, `forwarded_header`: the one that the proxy sets. A proxy lets the other one
+    through as the client sent it.
+    """
+
+    def __init__(
+        self,
+        trusted_proxies: Sequence[str] = (),
+        ipv6_prefix: int = 64,
+        forwarded_header: str = "x-forwarded-for",
+    ) -> None:
         try:
             self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
         except ValueError as error:
             raise ValueError(f"trusted_proxies: {error}") from None
         if not 1 <= ipv6_prefix <= 128:
             raise ValueError(f"ipv6_prefix must be 1 to 128, not {ipv6_prefix}")
+        if forwarded_header not in FORWARDED_HEADERS:
+            allowed = "one of " + ", ".join(FORWARDED_HEADERS)
+            raise ValueError(refusal("forwarded_header", allowed, forwarded_header))
         self._prefix = ipv6_prefix
+        self._header = forwarded_header
 
     def exact(self, request: Request) -> str | None:
         """The address; None where there is none."""
-        if request.peer is None:
-            return None
-        try:
-            address = ip_address(request.peer.partition("%")[0])
-        except ValueError:
-            return None
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return str(mapped or address)
+        address = None if request.peer is None else parse(request.peer)
+        if self._trusted and (request.peer is None or self._trusts(address)):
+            for hop in self._hops(request):
+                found = parse(hop)
+                if found is None:
+                    break
+                address = found
+                if not self._trusts(found):
+                    break
+        return None if address is None else str(address)
 
     def of(self, request: Request) -> str | None:
         """The address that counts as one client."""
@@ -40,3 +87,20 @@ class ClientAddress:
         if exact is None or ":" not in exact:
             return exact
         return str(ip_network(f"{exact}/{self._prefix}", strict=False).network_address)
+
+    def _trusts(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._trusted)
+
+    def _hops(self, request: Request) -> list[str]:
+        """What the header says, the nearest first."""
+        text = ",".join(request.headers(self._header))
+        hops = _forwarded(text) if self._header == "forwarded" else text.split(",")
+        return hops[: -_MOST_HOPS - 1 : -1]
+
+
+def _forwarded(text: str) -> list[str]:
+    """What "for" says in each element. A client can write a quote that takes in what its proxy
+    adds, or an element within quotes: where reading with and without quotes differ, nothing is
+    believed."""
+    read = [value for name, value in _PARAMETER.findall(text) if name.lower() == "for"]
+    return read if read == _FOR.findall(text) else []

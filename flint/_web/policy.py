@@ -70,8 +70,9 @@ class Policy:
 
     `on_error` is for a limiter that cannot decide: "raise", "allow", or "deny" with 503.
 
-    `trusted_proxies` are the networks whose forwarded headers are believed; `ipv6_prefix` says how
-    many bits of an IPv6 address are one client.
+    `trusted_proxies` are the networks of proxies whose `forwarded_header` ("x-forwarded-for" or
+    "forwarded", the one that they set) is believed, and that alone; `ipv6_prefix` says how many
+    bits of an IPv6 address are one client.
     """
 
     limits: RateLike | None = None
@@ -93,6 +94,7 @@ class Policy:
     on_denied: Callable[..., Any] | None = None
     trusted_proxies: Iterable[str] = ()
     ipv6_prefix: int = 64
+    forwarded_header: str = "x-forwarded-for"
 
     # Made of the above.
     parts: tuple[Part, ...] = field(init=False, repr=False, compare=False)
@@ -129,7 +131,7 @@ class Policy:
             raise TypeError(refusal("on_denied", "a callable or None", self.on_denied))
         proxies = tuple(_many("trusted_proxies", self.trusted_proxies))
         put("trusted_proxies", proxies)
-        put("address", ClientAddress(proxies, self.ipv6_prefix))
+        put("address", ClientAddress(proxies, self.ipv6_prefix, self.forwarded_header))
         put("is_called", callable(self.cost) or any(map(callable, self.parts)))
 
     def counts(self, response: Response) -> bool:

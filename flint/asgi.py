@@ -1,0 +1,265 @@
+"""Rate limits for any ASGI application: Starlette, FastAPI, Quart, Litestar, plain ones.
+
+    from flint.asgi import RateLimitMiddleware
+
+    app = RateLimitMiddleware(app, "data/limits", "100/minute")
+
+A response passes through as it is sent, piece by piece; context variables, background tasks and
+lifespan are the application's own. The event loop is never blocked, with `sync="always"` neither.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from flint._surface.arguments import refusal
+from flint._web.decision import adecide, asettle
+from flint._web.opening import opened
+from flint._web.policy import Policy
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Awaitable, Callable, MutableMapping
+    from typing import TypeAlias
+
+    from flint._surface.protocol import AnyLimiter
+    from flint._surface.rate import RateLike
+    from flint._web.decision import Verdict
+
+    Message: TypeAlias = MutableMapping[str, Any]
+    Receive: TypeAlias = Callable[[], Awaitable[Message]]
+    Send: TypeAlias = Callable[[Message], Awaitable[None]]
+    App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+
+__all__ = ["AsgiRequest", "Policy", "RateLimitMiddleware"]
+
+TRY_AGAIN_LATER = 1013  # RFC 6455's registry of close codes
+_HTTP_RESPONSE = "websocket.http.response"
+
+
+class AsgiRequest:
+    """A request as the core sees it, made of an ASGI scope."""
+
+    def __init__(self, scope: Message, native: object = None) -> None:
+        self._scope = scope
+        self.native = scope if native is None else native
+        self.method: str = scope.get("method", "GET")  # a WebSocket begins with GET
+        self.path: str = scope["path"]
+
+    @property
+    def route(self) -> str | None:
+        return getattr(self._scope.get("route"), "path", None)
+
+    @property
+    def peer(self) -> str | None:
+        client = self._scope.get("client")
+        return client[0] if client else None
+
+    @property
+    def user(self) -> str | None:
+        """Who Starlette's AuthenticationMiddleware has found."""
+        user = self._scope.get("user")
+        if not getattr(user, "is_authenticated", False):
+            return None
+        try:
+            return str(user.identity)  # type: ignore[union-attr]
+        except (AttributeError, NotImplementedError):
+            return str(user.display_name)  # type: ignore[union-attr]
+
+    def headers(self, name: str) -> list[str]:
+        wanted = name.lower().encode("latin-1")
+        return [
+            value.decode("latin-1")
+            for key, value in self._scope["headers"]
+            if key.lower() == wanted
+        ]
+
+
+class _Response:
+    """What `when` is asked about: a response that is about to start."""
+
+    def __init__(self, message: Message) -> None:
+        self.status: int = message["status"]
+        self._headers = message.get("headers", ())
+
+    def headers(self, name: str) -> list[str]:
+        wanted = name.lower().encode("latin-1")
+        return [value.decode("latin-1") for key, value in self._headers if key.lower() == wanted]
+
+
+_FAILED: Message = {"status": 500}  # an exception instead of a response
+
+
+class RateLimitMiddleware:
+    """Limits an ASGI application's requests, and WebSockets at their handshake.
+
+    `limiter` is a limiter, or a path or URL for `flint.connect`; what was opened here is closed
+    with the application. `limits` and the other options are those of `flint.asgi.Policy`, or
+    `policy` is one. `messages` limits what each client sends over its WebSockets, in words
+    ("10/second"): a message too many closes the socket with 1013 (try again later). A handshake
+    that is denied is answered with the status where the server can (the extension
+    `websocket.http.response`), else by a close.
+
+    A middleware runs before the route is known: `scope` and `key` cannot be "route" here. Headers
+    that the application has set itself are left. Raises TypeError or ValueError for an option, with
+    its name, ClosedError for a limiter that is closed, and what opening one raises.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limiter: AnyLimiter | str | os.PathLike[str],
+        limits: RateLike | None = None,
+        *,
+        policy: Policy | None = None,
+        messages: RateLike | None = None,
+        **options: Any,
+    ) -> None:
+        if policy is not None and (limits is not None or options):
+            raise TypeError("policy takes the place of limits and all other options")
+        self._app = app
+        self._policy = Policy(limits, **options) if policy is None else policy
+        if self._policy.scope == "route" or "route" in self._policy.parts:
+            raise ValueError(
+                "scope and key cannot be 'route' in a middleware, which runs before the route is "
+                "known; limit the routes themselves"
+            )
+        self._messages = (
+            None
+            if messages is None
+            else Policy(
+                messages,
+                key=self._policy.key,
+                scope=f"{self._policy.scope} messages",
+                on_error=self._policy.on_error,
+                trusted_proxies=self._policy.trusted_proxies,
+                forwarded_header=self._policy.forwarded_header,
+                ipv6_prefix=self._policy.ipv6_prefix,
+            )
+        )
+        if self._messages is not None and callable(self._policy.cost):
+            raise ValueError(refusal("cost", "a number beside messages", self._policy.cost))
+        self._limiter = opened(limiter)
+        self._is_ours = self._limiter is not limiter
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif kind == "lifespan" and self._is_ours:
+            await self._lifespan(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    # ---- HTTP ----
+
+    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        verdict = await adecide(self._limiter, self._policy, AsgiRequest(scope))
+        if not verdict.allowed:
+            await self._deny(verdict, scope, receive, send)
+            return
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start" and not started:
+                started = True
+                if verdict.pending is not None:
+                    await asettle(self._limiter, self._policy, verdict, _Response(message))
+                message = {**message, "headers": _with(verdict, message.get("headers", ()))}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception:
+            if not started and verdict.pending is not None:
+                await asettle(self._limiter, self._policy, verdict, _Response(_FAILED))
+            raise
+
+    async def _deny(self, verdict: Verdict, scope: Message, receive: Receive, send: Send) -> None:
+        """The answer to a request that is not let in; `on_denied` returns another application."""
+        if self._policy.on_denied is not None:
+            other = self._policy.on_denied(scope, verdict)
+            other = await other if inspect.isawaitable(other) else other
+            await other(scope, receive, send)
+            return
+        await send(
+            {
+                "type": "http.response.start",
+                "status": verdict.status,
+                "headers": _encoded(verdict.headers),
+            }
+        )
+        body = b"" if scope.get("method") == "HEAD" else verdict.body
+        await send({"type": "http.response.body", "body": body})
+
+    # ---- WebSockets ----
+
+    async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
+        verdict = await adecide(self._limiter, self._policy, AsgiRequest(scope))
+        if not verdict.allowed:
+            await _refuse_handshake(verdict, scope, receive, send)
+            return
+        accepted = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal accepted
+            kind = message["type"]
+            if kind in ("websocket.accept", f"{_HTTP_RESPONSE}.start"):
+                accepted = True
+                if verdict.pending is not None:
+                    status = message.get("status", 101)
+                    response = _Response({**message, "status": status})
+                    await asettle(self._limiter, self._policy, verdict, response)
+                message = {**message, "headers": _with(verdict, message.get("headers", ()))}
+            await send(message)
+
+        async def receive_on() -> Message:
+            message = await receive()
+            if self._messages is None or message["type"] != "websocket.receive" or not accepted:
+                return message
+            of_message = await adecide(self._limiter, self._messages, AsgiRequest(scope))
+            if of_message.allowed:
+                return message
+            reason = "rate limit exceeded"
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
+            return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER, "reason": reason}
+
+        await self._app(scope, receive_on, send_on)
+
+    # ---- The end ----
+
+    async def _lifespan(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self._limiter.aclose()
+            await send(message)
+
+        await self._app(scope, receive, send_on)
+
+
+async def _refuse_handshake(verdict: Verdict, scope: Message, receive: Receive, send: Send) -> None:
+    message = await receive()
+    if message["type"] != "websocket.connect":
+        return
+    if _HTTP_RESPONSE not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+        return
+    headers = _encoded(verdict.headers)
+    start = {"type": f"{_HTTP_RESPONSE}.start", "status": verdict.status, "headers": headers}
+    await send(start)
+    await send({"type": f"{_HTTP_RESPONSE}.body", "body": verdict.body})
+
+
+def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def _with(verdict: Verdict, headers: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a response and those of the verdict that it does not have itself."""
+    there = list(headers)
+    names = {name.lower() for name, _ in there}
+    return there + [(name, value) for name, value in _encoded(verdict.headers) if name not in names]

@@ -1,0 +1,227 @@
+"""FastAPI: the dependency, the middleware of Flint 0.2, and both under uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from asgi_calls import call, run, statuses
+from conftest import ROOT
+from fastapi import APIRouter, Depends, FastAPI, Request
+
+import flint
+from flint.fastapi import FlintRateLimitMiddleware, RateLimit, RateLimitMiddleware
+from flint.testing import ManualClock
+
+
+@pytest.fixture
+def limiter() -> Iterator[flint.Limiter]:
+    with flint.Limiter(":memory:", clock=ManualClock(1_700_000_000)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app(limiter: flint.Limiter) -> FastAPI:
+    application = FastAPI()
+    application.state.limiter = limiter
+    return application
+
+
+# ---- The page ----
+
+
+def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the blocks that stand alone, and what its application answers."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "web.md").read_text("utf-8")
+    fastapi, asgi, proxies = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    of_fastapi: dict[str, Any] = {}
+    exec(fastapi, of_fastapi)
+    assert run(statuses(of_fastapi["app"], 11, "/search")) == [200] * 10 + [429]
+    assert "429" in of_fastapi["app"].openapi()["paths"]["/search"]["get"]["responses"]
+    of_fastapi["app"].state.limiter.close()
+    of_asgi: dict[str, Any] = {"app": FastAPI()}
+    exec(asgi, of_asgi)
+    assert run(call(of_asgi["app"], "/")).header("X-RateLimit-Limit") == "100"
+    assert run(call(of_asgi["app"], "/health")).header("X-RateLimit-Limit") is None
+    run(of_asgi["app"]._limiter.aclose())
+    behind = eval(proxies, {"app": FastAPI(), "RateLimitMiddleware": RateLimitMiddleware})
+    assert run(call(behind)).header("X-RateLimit-Remaining") == "99"
+    run(behind._limiter.aclose())
+
+
+# ---- The dependency ----
+
+
+def test_a_route(app: FastAPI) -> None:
+    limit = RateLimit("2/minute")
+
+    @app.get("/items/{number}", dependencies=[Depends(limit)], responses=limit.responses)
+    async def item(number: int) -> dict[str, int]:
+        return {"number": number}
+
+    first = run(call(app, "/items/1"))
+    assert (first.json, first.header("X-RateLimit-Remaining")) == ({"number": 1}, "1")
+    assert run(call(app, "/items/2")).status == 200  # the route's template counts, not the path
+    denied = run(call(app, "/items/3"))
+    assert (denied.status, denied.json) == (429, {"detail": "rate limit exceeded"})
+    assert denied.header("Retry-After") == "30"
+    assert "429" in app.openapi()["paths"]["/items/{number}"]["get"]["responses"]
+
+
+def test_routes_have_counters_of_their_own_and_a_scope_shares(app: FastAPI) -> None:
+    def reply() -> str:
+        return "ok"
+
+    for path in ("/a", "/b"):
+        app.get(path, dependencies=[Depends(RateLimit("1/minute"))])(reply)
+    for path in ("/c", "/d"):
+        app.get(path, dependencies=[Depends(RateLimit("1/minute", scope="pair"))])(reply)
+    assert [run(call(app, path)).status for path in ("/a", "/b", "/c", "/d")] == [
+        200,
+        200,
+        200,
+        429,
+    ]
+
+
+def test_a_router_and_several_limits(app: FastAPI) -> None:
+    limit = RateLimit("5/minute; 2/hour", key=lambda request: request.headers.get("x-user"))
+    router = APIRouter(prefix="/api", dependencies=[Depends(limit)])
+
+    @router.get("/one")
+    def one() -> str:
+        return "one"
+
+    app.include_router(router)
+    user = {"X-User": "ann"}
+    assert run(statuses(app, 3, "/api/one", headers=user)) == [200, 200, 429]
+    assert run(statuses(app, 1, "/api/one", headers={"X-User": "bob"})) == [200]
+    assert run(statuses(app, 3, "/api/one")) == [200] * 3  # None is not limited
+
+
+def test_an_annotated_dependency(app: FastAPI) -> None:
+    @app.get("/")
+    async def root(_: Annotated[None, Depends(RateLimit("1/minute"))]) -> str:
+        return "ok"
+
+    assert run(statuses(app, 2)) == [200, 429]
+
+
+def test_without_a_limiter() -> None:
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(RateLimit("1/minute"))])
+    async def root() -> str:
+        return "ok"
+
+    with pytest.raises(RuntimeError, match=r"set app\.state\.limiter"):
+        run(call(app))
+
+
+@pytest.mark.parametrize("name", ["when", "problem", "on_denied"])
+def test_options_of_the_middleware(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        RateLimit("1/minute", **{name: "5xx"})
+
+
+# ---- Flint 0.2 ----
+
+
+def of_0_2(limiter: flint.Limiter, **options: Any) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(FlintRateLimitMiddleware, limiter=limiter, **options)
+
+    @app.get("/")
+    @app.get("/health")
+    async def root() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return app
+
+
+def test_the_middleware_of_0_2(limiter: flint.Limiter) -> None:
+    app = of_0_2(
+        limiter,
+        key_func=lambda request: f"ip:{request.client.host}",
+        rate=2,
+        per="1m",
+        exempt_paths=["/health"],
+    )
+    first = run(call(app))
+    assert (first.header("X-RateLimit-Limit"), first.header("X-RateLimit-Remaining")) == ("2", "1")
+    assert first.header("X-RateLimit-Reset") == "1700000030"
+    assert first.header("Retry-After") is None
+    assert run(statuses(app, 2)) == [200, 429]
+    denied = run(call(app))
+    assert denied.body == b'{"detail":"rate limit exceeded"}'
+    assert denied.header("content-type") == "application/json"
+    assert denied.header("Retry-After") == "30"
+    exempt = run(call(app, "/health"))
+    assert (exempt.status, exempt.header("X-RateLimit-Limit")) == (200, None)
+    assert run(call(app, "/absent", client=("203.0.113.9", 1))).status == 404
+    assert limiter.status("ip:203.0.113.9")["total_allowed"] == 1  # type: ignore[index]
+
+
+def test_an_existing_limit_is_left(limiter: flint.Limiter) -> None:
+    limiter.limit("api", rate=1, per="1h")
+    app = of_0_2(limiter, key="api", rate=100, per="1m")
+    assert run(statuses(app, 2)) == [200, 429]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "exactly one of key or key_func is required"),
+        ({"key": "a", "key_func": str}, "exactly one of key or key_func is required"),
+        ({"key": "a", "rate": 1}, "rate and per must be provided together"),
+    ],
+)
+def test_construction(limiter: flint.Limiter, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FlintRateLimitMiddleware(FastAPI(), limiter=limiter, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"key_func": lambda _: ""}, "rate limit key must be a non-empty string"),
+        ({"key_func": lambda _: None}, "rate limit key must be a non-empty string"),
+        ({"key": "a", "cost": lambda _: "1"}, "cost must be an integer"),
+        ({"key": "a", "cost": lambda _: 0}, "cost must be greater than zero"),
+    ],
+)
+def test_at_a_request(limiter: flint.Limiter, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(call(of_0_2(limiter, rate=5, per="1m", **options)))
+
+
+def test_a_key_without_a_limit(limiter: flint.Limiter) -> None:
+    words = "limit 'a' is not configured and lazy rate/per were not provided"
+    with pytest.raises(RuntimeError, match=words):
+        run(call(of_0_2(limiter, key="a")))
+
+
+def test_a_first_request_of_many(limiter: flint.Limiter) -> None:
+    app = of_0_2(limiter, key="a", rate=20, per="1h")
+
+    async def at_once() -> list[int]:
+        return [answer.status for answer in await asyncio.gather(*(call(app) for _ in range(50)))]
+
+    assert sorted(run(at_once())) == [200] * 20 + [429] * 30
+
+
+def test_the_request_is_starlettes(limiter: flint.Limiter) -> None:
+    seen: list[Any] = []
+
+    def key(request: Request) -> str:
+        seen.append(request)
+        return request.query_params.get("user", "nobody")
+
+    run(call(of_0_2(limiter, key_func=key, rate=5, per="1m"), query_string=b"user=ann"))
+    assert isinstance(seen[0], Request)
+    assert limiter.status("ann") is not None

@@ -1,0 +1,74 @@
+"""The examples under their real servers: many clients at once, a kill in the middle."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from conftest import PACKAGE_ROOT, ROOT
+
+CLIENTS = 50
+DEADLINE_S = 60
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def statuses(url: str, requests: int) -> list[int]:
+    """Of requests that are made by many clients at the same time."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return sorted(clients.map(status, [url] * requests))
+
+
+@contextmanager
+def uvicorn(app: str, data_dir: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The URL of an example under uvicorn, and the server."""
+    command = [sys.executable, "-P", "-m", "uvicorn", app, "--port", "0"]
+    paths = f"{PACKAGE_ROOT}{os.pathsep}{ROOT / 'examples'}"
+    server = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": paths, "FLINT_DATA_DIR": str(data_dir)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stderr is not None
+    try:
+        said = ""
+        for line in server.stderr:
+            said += line
+            found = re.search(r"running on (http://127\.0\.0\.1:\d+)", line)
+            if found:
+                break
+        else:
+            raise AssertionError(said)
+        yield found[1], server
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=DEADLINE_S)
+
+
+def test_fastapi_under_uvicorn(tmp_path: Path) -> None:
+    with uvicorn("fastapi_app:app", tmp_path / "limits") as (url, server):
+        assert statuses(f"{url}/search?q=a", 12) == [200] * 12
+        with urllib.request.urlopen(f"{url}/numbers", timeout=DEADLINE_S) as answer:
+            assert answer.read().decode().splitlines() == [str(n) for n in range(1000)]
+        server.kill()
+        server.wait()
+    with uvicorn("fastapi_app:app", tmp_path / "limits") as (url, _):
+        assert statuses(f"{url}/search?q=b", CLIENTS) == [200] * 8 + [429] * 42
