@@ -255,6 +255,17 @@ def test_log_verbs(run: Run) -> None:
     assert json.loads(answered(run("log", "stat")))["limits"] == 1
 
 
+def test_limits_in_words(run: Run) -> None:
+    assert answered(run("limit", "add", "a", "10/s burst 20")) == "configured\n"
+    assert answered(run("limit", "add", "mail:*", "5/minute; 100/hour")) == "configured\n"
+    listed = json.loads(answered(run("limit", "list")))
+    assert [(one["key"], one["rate"], one["per_millis"]) for one in listed] == [
+        ("a", 10, 1000),
+        ("mail:*", 100, 3_600_000),
+        ("mail:*", 5, 60_000),
+    ]
+
+
 def test_dump_and_history_since(run: Run) -> None:
     run("limit", "add", "a", "--rate", "3", *DAY)
     run("limit", "check", "a")
@@ -283,7 +294,10 @@ BAD: list[tuple[int, str, str]] = [
     (1, "limit add b --rate 1 --per 1m --burst 0", "burst must be an integer"),
     (1, "limit add b --rate 1 --per 1m --algorithm sliding_window_log --burst 3", "burst"),
     (2, "limit add b --rate x --per 1m", "argument --rate: invalid int value: 'x'"),
-    (2, "limit add b --per 1m", "required: --rate"),
+    (2, "limit add b", "required: LIMIT, such as 100/minute, or --rate and --per"),
+    (2, "limit add b --per 1m", "required: LIMIT, such as 100/minute, or --rate and --per"),
+    (2, "limit add b 1/m --per 1m", "--rate and --per say the same as LIMIT: give one of them"),
+    (1, "limit add b 5/fortnight", "fortnight"),
     (2, "limit add b --rate 1 --per 1m --algorithm best", "invalid choice: 'best'"),
     (1, "limit remove b", "limit is not configured: b"),
     (1, "limit remove a --name day", "no limit of exactly this key, with the name day: a"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from flint._cli import costs, explain, history, top
-from flint._cli.failure import DENIED, OK, CommandError
+from flint._cli.failure import DENIED, OK, CommandError, UsageError
 from flint._cli.opening import reading, writing
 from flint._cli.shapes import check_all_shape, check_shape, status_shape
 from flint._cli.text import ago, ahead, as_json, rate, shown
@@ -48,12 +48,15 @@ def add_configuring(group: Verbs) -> None:
         "add",
         add,
         "add a limit, or give one that exists other values",
+        "flint limit add 'user:*' '100/minute burst 200'",
         "flint limit add login --rate 5 --per 1m",
-        "flint limit add 'user:*' --rate 100 --per 1h --burst 200",
     )
     key_argument(parser)
-    parser.add_argument("--rate", type=int, required=True, metavar="N", help="units for each PER")
-    parser.add_argument("--per", required=True, metavar="PER", help="a length: 500ms, 10s, 1m, 1d")
+    parser.add_argument(
+        "limit", metavar="LIMIT", nargs="?", help='in words, or several: "5/minute; 100/hour"'
+    )
+    parser.add_argument("--rate", type=int, metavar="N", help="units for each PER, without LIMIT")
+    parser.add_argument("--per", metavar="PER", help="a length: 500ms, 10s, 1m, 1d")
     parser.add_argument("--algorithm", choices=get_args(Algorithm), default="token_bucket")
     parser.add_argument("--burst", type=int, metavar="N", help="units at once (default: the rate)")
     parser.add_argument("--stack", action="store_true", help="shorter templates stay in force too")
@@ -137,8 +140,12 @@ def fail_option(parser: Parser) -> None:
 
 def add(context: Context) -> int:
     args = context.args
+    if args.limit is not None and (args.rate is not None or args.per is not None):
+        raise UsageError("--rate and --per say the same as LIMIT: give one of them")
+    if args.limit is None and (args.rate is None or args.per is None):
+        raise UsageError("required: LIMIT, such as 100/minute, or --rate and --per")
     values: dict[str, Any] = {
-        "rate": args.rate,
+        "rate": args.rate if args.limit is None else args.limit,
         "per": args.per,
         "burst": args.burst,
         "algorithm": args.algorithm,
