@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SECOND_NS = 1_000_000_000
 _MOST_CANDIDATES = 64
+MAX_BUCKETS = 100_000
 _FIRST_EVENT = 3  # its number in a log that has its beginning: a CLOCK and a KEY come before it
 _TEMPLATE = 1  # the kind of an event's key
 
@@ -196,7 +197,7 @@ def what_if(
     """
     if not isinstance(pattern, str):
         raise TypeError(refusal("pattern", "a str", pattern))
-    if not 1 <= operator.index(buckets) <= 100_000:
+    if not 1 <= operator.index(buckets) <= MAX_BUCKETS:
         raise ValueError(refusal("buckets", "an integer from 1 to 100,000", buckets))
     if target_denied is not None and not 0 <= target_denied <= 1:
         raise ValueError(refusal("target_denied", "a share from 0 to 1", target_denied))

@@ -266,6 +266,20 @@ def test_limits_in_words(run: Run) -> None:
     ]
 
 
+def test_what_if(run: Run) -> None:
+    run("limit", "add", "a", "--rate", "3", *DAY)
+    for _ in range(5):
+        run("limit", "check", "a")
+    answer = json.loads(answered(run("what-if", "a", "2/day", "4/day", "--keys", "0")))
+    assert (answer["pattern"], answer["events"], answer["notes"]) == ("a", 5, [])
+    assert [
+        (one["rate"], one["was_allowed"], one["allowed"], one["denied"], one["keys"])
+        for one in answer["candidates"]
+    ] == [("2/day", 3, 2, 3, []), ("4/day", 3, 4, 1, [])]
+    found = json.loads(answered(run("what-if", "a", "1/day", "--target-denied", "20%")))
+    assert [one["rate"] for one in found["candidates"]] == ["1/day", "4/day"]
+
+
 def test_dump_and_history_since(run: Run) -> None:
     run("limit", "add", "a", "--rate", "3", *DAY)
     run("limit", "check", "a")
@@ -324,6 +338,12 @@ BAD: list[tuple[int, str, str]] = [
     (2, "limit top --limit -1", "--limit must be 0 or more, not -1"),
     (2, "top --watch --interval 0", "--interval must be from 0.05 to 3600 seconds, not 0"),
     (2, "top --watch --looks 0", "--looks must be 1 or more, not 0"),
+    (2, "what-if a", "required: RATE"),
+    (1, "what-if a 5/fortnight", "fortnight"),
+    (2, "what-if a 1/d --target-denied x", "--target-denied must be a share such as 1% or 0.01"),
+    (2, "what-if a 1/d --target-denied 101%", "--target-denied must be a share"),
+    (2, "what-if a 1/d --keys -1", "--keys must be 0 or more, not -1"),
+    (2, "what-if a 1/d --buckets 0", "--buckets must be from 1 to 100,000, not 0"),
     (2, "log", "required: VERB"),
     (2, "log compact now", "unrecognized arguments: now"),
     (2, "log dump --since 2020-01-01", SINCE),

@@ -17,6 +17,7 @@ import flint
 READING = [
     *("limit list", "limit status a", "limit history a", "limit explain a", "limit top"),
     *("top", "log dump", "log verify", "log stat", "doctor", "top --watch --looks 1"),
+    "what-if a 1/day",
 ]
 WRITING = [
     *("limit add b --rate 1 --per 1m", "limit remove a", "limit reset a", "limit check a"),

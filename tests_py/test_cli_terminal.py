@@ -38,6 +38,7 @@ VERBS = [
     *("limit list", "limit top", "log dump", "log stat", "log verify", "doctor", "version"),
     *(f"limit {verb} KEY" for verb in ("status", "history", "explain", "check", "reset")),
     "limit list --json",
+    "what-if * 1/hour --target-denied 50%",
     "top --watch --looks 2 --interval 0.05",
 ]
 
@@ -69,6 +70,18 @@ def test_a_table_is_aligned(place: Path, columns: int) -> None:
     assert "user:1" in keys
     assert any(key.startswith("k" * 20) and key.endswith("…") for key in keys)
     assert any(key.startswith(r"esc\x1b[2J\x1b[H") for key in keys)
+
+
+def test_what_if_shows_what_was_and_what_would_have_been(place: Path) -> None:
+    _, said = on_terminal(80, "what-if", "user:1", "1/hour", "5/hour", cwd=place)
+    lines = [line.split() for line in COLOUR.sub("", said).splitlines()]
+    assert lines[0] == ["3", "decisions", "about", "user:1"]
+    assert lines[1][:3] == ["allowed", "denied", "share"]
+    assert [(line[0], line[1], line[2], line[-1]) for line in lines[2:5]] == [
+        ("2", "1", "33.33%", "was"),
+        ("1", "2", "66.67%", "1/hour"),
+        ("3", "0", "0.00%", "5/hour"),
+    ]
 
 
 def test_colour(place: Path) -> None:

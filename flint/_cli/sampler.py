@@ -134,10 +134,10 @@ def rate(now: int, before: int, passed_s: float) -> float:
     return max(now - before, 0) / passed_s
 
 
-def sparkline(values: list[float], cells: int) -> str:
-    """The last values as bars; the highest of them is a full one."""
+def sparkline(values: list[float], cells: int, most: float | None = None) -> str:
+    """The last values as bars; the highest of them, or `most`, is a full one."""
     last = values[-cells:]
-    most = max(last, default=0)
+    most = max(last, default=0) if most is None else most
     if not most:
         return _SPARKS[0] * len(last)
     return "".join(_SPARKS[min(int(one / most * 8), 7)] for one in last)
