@@ -58,6 +58,8 @@ MAY_IMPORT = {
     "_web": {*SURFACE, "_places", "_web"},
     "asgi": {*SURFACE, "_web"},
     "fastapi": {*SURFACE, "_web", "asgi"},
+    "wsgi": {*SURFACE, "_web"},
+    "flask": {*SURFACE, "_web", "wsgi"},
     "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},
@@ -69,6 +71,7 @@ EXTRAS = {
     "_cli": {"rich", "shtab"},
     "prometheus": {"starlette"},
     "fastapi": {"fastapi", "starlette"},
+    "flask": {"click", "flask"},
 }
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")

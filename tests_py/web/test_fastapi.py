@@ -38,12 +38,22 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Each of the blocks that stand alone, and what its application answers."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "web.md").read_text("utf-8")
-    fastapi, asgi, proxies = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    fastapi, flask, wsgi, asgi, proxies = re.findall(
+        r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
+    )
     of_fastapi: dict[str, Any] = {}
     exec(fastapi, of_fastapi)
     assert run(statuses(of_fastapi["app"], 11, "/search")) == [200] * 10 + [429]
     assert "429" in of_fastapi["app"].openapi()["paths"]["/search"]["get"]["responses"]
     of_fastapi["app"].state.limiter.close()
+    of_flask: dict[str, Any] = {"__name__": "__main__"}
+    exec(flask, of_flask)
+    client = of_flask["app"].test_client()
+    assert [client.get("/search").status_code for _ in range(11)] == [200] * 10 + [429]
+    of_flask["limits"].limiter.close()
+    of_wsgi: dict[str, Any] = {"app": None}
+    exec(wsgi, of_wsgi)
+    of_wsgi["app"].close()
     of_asgi: dict[str, Any] = {"app": FastAPI()}
     exec(asgi, of_asgi)
     assert run(call(of_asgi["app"], "/")).header("X-RateLimit-Limit") == "100"

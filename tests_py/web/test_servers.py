@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from conftest import PACKAGE_ROOT, ROOT
 
 CLIENTS = 50
@@ -35,14 +36,26 @@ def statuses(url: str, requests: int) -> list[int]:
         return sorted(clients.map(status, [url] * requests))
 
 
+UVICORN = ("uvicorn", "--port", "0")
+GUNICORN = ("gunicorn", "--bind", "127.0.0.1:0")
+
+
 @contextmanager
-def uvicorn(app: str, data_dir: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The URL of an example under uvicorn, and the server."""
-    command = [sys.executable, "-P", "-m", "uvicorn", app, "--port", "0"]
+def serving(
+    app: str, data_dir: Path, *server_command: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The URL of an example under its server, and the server."""
+    command = [sys.executable, "-P", "-m", *server_command, app]
     paths = f"{PACKAGE_ROOT}{os.pathsep}{ROOT / 'examples'}"
     server = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": paths, "FLINT_DATA_DIR": str(data_dir)},
+        env={
+            **os.environ,
+            "PYTHONPATH": paths,
+            "FLINT_DATA_DIR": str(data_dir),
+            "HOME": str(data_dir.parent),  # gunicorn keeps a socket there
+        },
+        cwd=data_dir.parent,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -52,7 +65,7 @@ def uvicorn(app: str, data_dir: Path) -> Iterator[tuple[str, subprocess.Popen[st
         said = ""
         for line in server.stderr:
             said += line
-            found = re.search(r"running on (http://127\.0\.0\.1:\d+)", line)
+            found = re.search(r"(?:running on|Listening at:) (http://127\.0\.0\.1:\d+)", line)
             if found:
                 break
         else:
@@ -64,11 +77,21 @@ def uvicorn(app: str, data_dir: Path) -> Iterator[tuple[str, subprocess.Popen[st
 
 
 def test_fastapi_under_uvicorn(tmp_path: Path) -> None:
-    with uvicorn("fastapi_app:app", tmp_path / "limits") as (url, server):
+    with serving("fastapi_app:app", tmp_path / "limits", *UVICORN) as (url, server):
         assert statuses(f"{url}/search?q=a", 12) == [200] * 12
         with urllib.request.urlopen(f"{url}/numbers", timeout=DEADLINE_S) as answer:
             assert answer.read().decode().splitlines() == [str(n) for n in range(1000)]
         server.kill()
         server.wait()
-    with uvicorn("fastapi_app:app", tmp_path / "limits") as (url, _):
+    with serving("fastapi_app:app", tmp_path / "limits", *UVICORN) as (url, _):
         assert statuses(f"{url}/search?q=b", CLIENTS) == [200] * 8 + [429] * 42
+
+
+@pytest.mark.parametrize("worker", [("sync",), ("gthread", "--threads", "8")])
+def test_flask_under_gunicorn(tmp_path: Path, worker: tuple[str, ...]) -> None:
+    command = (*GUNICORN, "--worker-class", *worker)
+    with serving("flask_app:app", tmp_path / "limits", *command) as (url, _):
+        assert statuses(f"{url}/health", 5) == [200] * 5
+        assert statuses(f"{url}/search", 12) == [200] * 12
+    with serving("flask_app:app", tmp_path / "limits", *command) as (url, _):
+        assert statuses(f"{url}/search", CLIENTS) == [200] * 8 + [429] * 42

@@ -1,0 +1,163 @@
+"""Flask: the extension."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask
+from flask.views import MethodView
+
+import flint
+from flint.flask import RateLimiter
+from flint.testing import ManualClock
+
+
+@pytest.fixture
+def limiter() -> Iterator[flint.Limiter]:
+    with flint.Limiter(":memory:", clock=ManualClock(1_700_000_000)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def app() -> Flask:
+    application = Flask(__name__)
+    application.testing = True
+    return application
+
+
+def statuses(app: Flask, times: int, path: str = "/", **options: Any) -> list[int]:
+    client = app.test_client()
+    return [client.get(path, **options).status_code for _ in range(times)]
+
+
+def test_a_view(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter)
+
+    @app.get("/items/<int:number>")
+    @limits.limit("2/minute")
+    def item(number: int) -> dict[str, int]:
+        return {"number": number}
+
+    answer = app.test_client().get("/items/1")
+    assert (answer.json, answer.headers["X-RateLimit-Remaining"]) == ({"number": 1}, "1")
+    assert statuses(app, 1, "/items/2") == [200]  # the rule counts, not the path
+    denied = app.test_client().get("/items/3")
+    assert (denied.status_code, denied.json) == (429, {"detail": "rate limit exceeded"})
+    assert denied.headers["Retry-After"] == "30"
+    assert denied.content_type == "application/json"
+
+
+def test_default_exempt_and_views_with_limits(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter, default="1/minute")
+
+    @app.get("/a")
+    @app.get("/b")
+    def reply() -> str:
+        return "ok"
+
+    @app.get("/health")
+    @limits.exempt
+    def health() -> str:
+        return "ok"
+
+    @app.get("/own")
+    @limits.limit("3/minute")
+    def own() -> str:
+        return "ok"
+
+    assert statuses(app, 2, "/a") == [200, 429]
+    assert statuses(app, 2, "/b") == [200, 429]  # each route counts by itself
+    assert statuses(app, 3, "/health") == [200] * 3
+    assert statuses(app, 4, "/own") == [200, 200, 200, 429]
+    assert statuses(app, 2, "/absent") == [404, 404]
+
+
+def test_a_blueprint_a_class_view_and_a_shared_scope(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(limiter=limiter, headers="both")
+    limits.init_app(app)
+    blueprint = Blueprint("api", __name__, url_prefix="/api")
+
+    @blueprint.get("/one")
+    def one() -> str:
+        return "one"
+
+    class Two(MethodView):
+        decorators = (limits.limit("1/minute", scope="pair"),)
+
+        def get(self) -> str:
+            return "two"
+
+    @app.get("/three")
+    @limits.limit("1/minute", scope="pair")
+    def three() -> str:
+        return "three"
+
+    limits.limit("2/minute")(blueprint)
+    app.register_blueprint(blueprint)
+    app.add_url_rule("/two", view_func=Two.as_view("two"))
+    assert statuses(app, 3, "/api/one") == [200, 200, 429]
+    assert statuses(app, 1, "/two") == [200]
+    assert statuses(app, 1, "/three") == [429]
+    assert app.test_client().get("/two").headers["RateLimit"] == '"pair";r=0;t=60'
+
+
+def test_several_limits_and_a_key(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter, key=lambda request: request.args.get("user"))
+
+    @app.get("/")
+    @limits.limit("5/minute; 2/hour")
+    def root() -> str:
+        return "ok"
+
+    assert statuses(app, 3, "/?user=ann") == [200, 200, 429]
+    assert statuses(app, 1, "/?user=bob") == [200]
+    assert statuses(app, 3, "/") == [200] * 3  # None is not limited
+
+
+def test_only_failures_are_counted(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter)
+
+    @app.get("/login/<int:status>")
+    @limits.limit("2/minute", when="failed")
+    def login(status: int) -> tuple[str, int]:
+        return "answer", status
+
+    assert statuses(app, 5, "/login/200") == [200] * 5
+    assert statuses(app, 3, "/login/401") == [401, 401, 429]
+
+
+def test_an_answer_of_ones_own(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter, on_denied=lambda *_: ("slow down", 420))
+
+    @app.get("/")
+    @limits.limit("1/minute")
+    def root() -> str:
+        return "ok"
+
+    assert statuses(app, 2) == [200, 420]
+
+
+def test_the_commands(app: Flask, limiter: flint.Limiter) -> None:
+    RateLimiter(app, limiter)
+    limiter.limit("api", "2/hour")
+    limiter.check("api")
+    runner = app.test_cli_runner()
+    assert runner.invoke(args=["flint", "list"]).output == "1 of 2 left: 'api'\n"
+    assert runner.invoke(args=["flint", "reset", "api"]).output == "reset\n"
+    assert limiter.peek("api").remaining == 2
+
+
+def test_where_the_limiter_is(app: Flask, tmp_path: Path) -> None:
+    limits = RateLimiter()
+    with pytest.raises(RuntimeError, match="call init_app"):
+        _ = limits.limiter
+    with pytest.raises(RuntimeError, match="set FLINT_URL"):
+        limits.init_app(app)
+    app.config["FLINT_URL"] = str(tmp_path / "data")
+    limits.init_app(app)
+    limits.limiter.close()
+    with pytest.raises(ValueError, match="limits"):
+        limits.limit("5/fortnight")
