@@ -60,6 +60,8 @@ MAY_IMPORT = {
     "fastapi": {*SURFACE, "_web", "asgi"},
     "wsgi": {*SURFACE, "_web"},
     "flask": {*SURFACE, "_web", "wsgi"},
+    "aiohttp": {*SURFACE, "_web", "wsgi"},
+    "django": {*SURFACE, "_web", "wsgi"},
     "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},
@@ -72,6 +74,8 @@ EXTRAS = {
     "prometheus": {"starlette"},
     "fastapi": {"fastapi", "starlette"},
     "flask": {"click", "flask"},
+    "aiohttp": {"aiohttp"},
+    "django": {"asgiref", "django"},
 }
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")

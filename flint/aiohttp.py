@@ -1,0 +1,121 @@
+"""Rate limits in aiohttp's server.
+
+    from aiohttp import web
+    from flint.aiohttp import setup
+
+    app = web.Application()
+    setup(app, "data/limits", "100/minute", scope="route")
+
+The extra `flint-limiter[aiohttp]` brings what this module needs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+try:
+    from aiohttp import web
+except ImportError:
+    raise ImportError('flint.aiohttp needs aiohttp: pip install "flint-limiter[aiohttp]"') from None
+
+from flint._web.decision import adecide, asettle
+from flint._web.opening import opened
+from flint._web.policy import Policy
+from flint.wsgi import WsgiResponse, added
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Awaitable, Callable
+
+    from flint._surface.protocol import AnyLimiter
+    from flint._surface.rate import RateLike
+    from flint._web.decision import Verdict
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+__all__ = ["Policy", "setup"]
+
+
+class _Request:
+    def __init__(self, request: web.Request) -> None:
+        self.native = request
+        self.method = request.method
+        self.path = request.path
+        self.user: str | None = None  # aiohttp knows none; a callable key does
+        resource = request.match_info.route.resource
+        self.route = None if resource is None else resource.canonical
+        self.peer = _peer(request)
+
+    def headers(self, name: str) -> list[str]:
+        return self.native.headers.getall(name, [])
+
+
+def _peer(request: web.Request) -> str | None:
+    name = None if request.transport is None else request.transport.get_extra_info("peername")
+    return name[0] if isinstance(name, tuple) and name else None
+
+
+def setup(
+    app: web.Application,
+    limiter: AnyLimiter | str | os.PathLike[str],
+    limits: RateLike | None = None,
+    *,
+    policy: Policy | None = None,
+    **options: Any,
+) -> AnyLimiter:
+    """Limit the requests of an application, and return the limiter.
+
+    `limiter` is a limiter, or a path or URL for `flint.connect`; what was opened here is closed
+    with the application. `limits` and the other options are those of `flint.aiohttp.Policy`, or
+    `policy` is one. May be called several times, for several limits: the first to deny answers.
+    The event loop is never blocked. `on_denied` is given the request and the verdict and returns
+    a response. Headers that the application has set itself are left.
+
+    Raises TypeError or ValueError for an option, with its name, ClosedError for a limiter that is
+    closed, and what opening one raises.
+    """
+    if policy is not None and (limits is not None or options):
+        raise TypeError("policy takes the place of limits and all other options")
+    chosen = Policy(limits, **options) if policy is None else policy
+    found = opened(limiter)
+    # Newer versions ask for a key of their own kind.
+    kind: Any = getattr(web, "RequestKey", None)
+    name = f"flint.{id(chosen)}"
+    key = name if kind is None else kind(name, object)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        verdict = await adecide(found, chosen, _Request(request))
+        if verdict.allowed:
+            request[key] = verdict
+            return await handler(request)
+        return await _denial(chosen, request, verdict)
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        verdict: Verdict | None = request.get(key)
+        if verdict is None:
+            return
+        if verdict.pending is not None:
+            sent = WsgiResponse(response.status, response.headers.items())
+            await asettle(found, chosen, verdict, sent)
+        response.headers.extend(added(verdict, response.headers.items()))
+
+    app.middlewares.append(middleware)
+    app.on_response_prepare.append(prepare)
+    if found is not limiter:
+
+        async def close(_: web.Application) -> None:
+            await found.aclose()
+
+        app.on_cleanup.append(close)
+    return found
+
+
+async def _denial(policy: Policy, request: web.Request, verdict: Verdict) -> web.StreamResponse:
+    if policy.on_denied is not None:
+        own = policy.on_denied(request, verdict)
+        answer: web.StreamResponse = await own if inspect.isawaitable(own) else own
+        return answer
+    headers = [(name, value) for name, value in verdict.headers if name != "Content-Length"]
+    return web.Response(body=verdict.body, status=verdict.status, headers=headers)

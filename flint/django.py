@@ -1,0 +1,212 @@
+"""Rate limits in Django.
+
+    # settings.py
+    FLINT = {"URL": "data/limits", "DEFAULT": "100/minute"}
+    MIDDLEWARE = ["flint.django.RateLimitMiddleware", ...]
+
+    # views.py
+    from flint.django import ratelimit
+
+    @ratelimit("10/minute; 100/day", key="user")
+    def search(request): ...
+
+`URL` is a path or URL for `flint.connect`. `DEFAULT`, in words, is what the middleware limits each
+client to. Other entries, in capitals, are options of `Policy` for all limits: `TRUSTED_PROXIES`,
+`HEADERS`, `ON_ERROR` and so on. `manage.py check` says what is wrong with them (flint.E001). Each
+process opens the limiter at its first request. The extra `flint-limiter[django]` brings Django.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+try:
+    from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+    from django.conf import settings
+    from django.core.checks import Error, register
+    from django.http import HttpResponse
+    from django.utils.decorators import method_decorator
+except ImportError:
+    raise ImportError('flint.django needs Django: pip install "flint-limiter[django]"') from None
+
+from flint._web.decision import adecide, asettle, decide, settle
+from flint._web.opening import opened
+from flint._web.policy import Policy
+from flint.wsgi import WsgiRequest, WsgiResponse, added
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flint._surface.protocol import AnyLimiter
+    from flint._surface.rate import RateLike
+    from flint._web.decision import Verdict
+
+__all__ = ["Policy", "RateLimitMiddleware", "limiter", "ratelimit"]
+
+View = TypeVar("View")
+_open: AnyLimiter | None = None
+_opening = threading.Lock()
+
+
+def limiter() -> AnyLimiter:
+    """The limiter of `FLINT["URL"]`, opened at the first call in this process. Any thread."""
+    global _open
+    if _open is None or _open.closed:
+        with _opening:
+            if _open is None or _open.closed:
+                _open = opened(_settings()["URL"])
+    return _open
+
+
+def _settings() -> dict[str, Any]:
+    found = getattr(settings, "FLINT", None)
+    if not isinstance(found, dict) or "URL" not in found:
+        raise ValueError('settings.FLINT must be a dict with "URL", such as "data/limits"')
+    return found
+
+
+def _policy(limits: RateLike | None, options: dict[str, Any]) -> Policy:
+    said = {name.lower(): value for name, value in _settings().items()}
+    common = {name: value for name, value in said.items() if name not in ("url", "default")}
+    return Policy(limits, **{**common, **options})
+
+
+def check_settings(**_: Any) -> list[Any]:
+    """What `manage.py check` says about settings.FLINT."""
+    try:
+        _policy(_settings().get("DEFAULT"), {})
+    except (TypeError, ValueError) as error:
+        return [Error(f"settings.FLINT: {error}", id="flint.E001")]
+    return []
+
+
+register("security")(check_settings)
+
+
+class _Request(WsgiRequest):
+    def __init__(self, request: Any, user: str | None) -> None:
+        super().__init__({**request.META, "REQUEST_METHOD": request.method}, request)
+        self.path = request.path
+        self.user = user
+        match = getattr(request, "resolver_match", None)
+        self.route = None if match is None else "/" + match.route
+
+
+def _name(user: Any) -> str | None:
+    return str(user.pk) if getattr(user, "is_authenticated", False) else None
+
+
+def _decide(policy: Policy, request: Any) -> Verdict:
+    user = _name(getattr(request, "user", None)) if "user" in policy.parts else None
+    return decide(limiter(), policy, _Request(request, user))
+
+
+async def _adecide(policy: Policy, request: Any) -> Verdict:
+    """Asks for the user without blocking the event loop."""
+    user = None
+    if "user" in policy.parts and hasattr(request, "auser"):
+        user = _name(await request.auser())
+    return await adecide(limiter(), policy, _Request(request, user))
+
+
+def _denial(policy: Policy, request: Any, verdict: Verdict) -> Any:
+    if policy.on_denied is not None:
+        return policy.on_denied(request, verdict)
+    headers = {name: value for name, value in verdict.headers if name != "Content-Length"}
+    return HttpResponse(verdict.body, status=verdict.status, headers=headers)
+
+
+def _with_headers(verdict: Verdict, response: Any) -> Any:
+    for name, value in added(verdict, response.headers.items()):
+        response.headers[name] = value
+    return response
+
+
+def _sent(response: Any) -> WsgiResponse:
+    return WsgiResponse(response.status_code, response.headers.items())
+
+
+def _limited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
+    verdict = _decide(policy, request)
+    if not verdict.allowed:
+        return _denial(policy, request, verdict)
+    try:
+        response = answer()
+    except Exception:
+        settle(limiter(), policy, verdict, WsgiResponse(500))
+        raise
+    settle(limiter(), policy, verdict, _sent(response))
+    return _with_headers(verdict, response)
+
+
+async def _alimited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
+    verdict = await _adecide(policy, request)
+    if not verdict.allowed:
+        return _denial(policy, request, verdict)
+    try:
+        response = await answer()
+    except Exception:
+        await asettle(limiter(), policy, verdict, WsgiResponse(500))
+        raise
+    await asettle(limiter(), policy, verdict, _sent(response))
+    return _with_headers(verdict, response)
+
+
+class RateLimitMiddleware:
+    """Limits every request to `FLINT["DEFAULT"]`, for each client. Sync and async. It runs before
+    the view is known: its options cannot be "route". Stands behind the authentication when
+    `FLINT["KEY"]` is "user"."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        if _settings().get("DEFAULT") is None:
+            raise ValueError('settings.FLINT needs "DEFAULT", such as "100/minute"')
+        self._policy = _policy(_settings()["DEFAULT"], {})
+        if self._policy.scope == "route" or "route" in self._policy.parts:
+            raise ValueError("SCOPE and KEY cannot be 'route': the middleware runs before it")
+        self._get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        limited = _alimited if self._is_async else _limited
+        return limited(self._policy, request, lambda: self._get_response(request))
+
+
+def ratelimit(limits: RateLike | None = None, **options: Any) -> Callable[[View], View]:
+    """Limit a view: a function, a coroutine function or a class. Each route counts by itself, for
+    each client; a `scope` of another name is shared by all that have it and the same limits. The
+    options are those of `Policy`, and FLINT's where they are not given. They are checked here."""
+    Policy(limits, **{"scope": "route", **options})
+
+    @functools.cache
+    def policy() -> Policy:  # the settings are there when the first request is
+        return _policy(limits, {"scope": "route", **options})
+
+    def decorate(view: View) -> View:
+        if isinstance(view, type):
+            wrap = awrapped if getattr(view, "view_is_async", False) else wrapped
+            return cast("View", method_decorator(wrap, name="dispatch")(view))
+        function = cast("Callable[..., Any]", view)
+        return cast("View", (awrapped if iscoroutinefunction(function) else wrapped)(function))
+
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def limited(request: Any, *args: Any, **kwargs: Any) -> Any:
+            return _limited(policy(), request, lambda: function(request, *args, **kwargs))
+
+        return limited
+
+    def awrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        async def limited(request: Any, *args: Any, **kwargs: Any) -> Any:
+            return await _alimited(policy(), request, lambda: function(request, *args, **kwargs))
+
+        return limited
+
+    return decorate

@@ -1,0 +1,192 @@
+"""Django: the middleware and the decorator, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import django
+import pytest
+from asgi_calls import run
+from django.conf import settings
+from django.http import HttpResponse
+from django.test import AsyncRequestFactory, RequestFactory, override_settings
+from django.views import View
+
+if not settings.configured:
+    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="of a test")
+    django.setup()
+
+import flint.django
+from flint.django import RateLimitMiddleware, check_settings, ratelimit
+
+
+@pytest.fixture(autouse=True)
+def options(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """settings.FLINT, in a directory of the test's own."""
+    said: dict[str, Any] = {"URL": str(tmp_path / "data"), "DEFAULT": "2/hour"}
+    with override_settings(FLINT=said):
+        yield said
+        flint.django.limiter().close()
+
+
+def get(path: str = "/", route: str = "", user: Any = None, **meta: str) -> Any:
+    request = RequestFactory().get(path, REMOTE_ADDR="203.0.113.7", **meta)
+    request.resolver_match = SimpleNamespace(route=route)  # type: ignore[assignment]
+    if user is not None:
+        request.user = SimpleNamespace(is_authenticated=True, pk=user)  # type: ignore[assignment]
+    return request
+
+
+def reply(_: Any, status: int = 200) -> HttpResponse:
+    return HttpResponse("ok", status=status)
+
+
+async def areply(_: Any) -> HttpResponse:
+    await asyncio.sleep(0)
+    return HttpResponse("ok")
+
+
+def statuses(view: Any, times: int, *requests: Any) -> list[int]:
+    return [view(*(requests or (get(),))).status_code for _ in range(times)]
+
+
+# ---- The middleware ----
+
+
+def test_the_middleware() -> None:
+    middleware = RateLimitMiddleware(reply)
+    assert middleware(get()).headers["X-RateLimit-Remaining"] == "1"
+    assert statuses(middleware, 2) == [200, 429]
+    denied = middleware(get())
+    assert json.loads(denied.content) == {"detail": "rate limit exceeded"}
+    assert denied.headers["Content-Type"] == "application/json"
+    assert int(denied.headers["Retry-After"]) in (1799, 1800)
+
+
+def test_the_middleware_async() -> None:
+    async def answers() -> list[int]:
+        middleware = RateLimitMiddleware(areply)
+        request = AsyncRequestFactory().get("/", REMOTE_ADDR="203.0.113.7")
+        found = await asyncio.gather(*(middleware(request) for _ in range(50)))
+        return sorted(answer.status_code for answer in found)
+
+    assert run(answers()) == [200] * 2 + [429] * 48
+
+
+def test_options_of_the_settings(options: dict[str, Any]) -> None:
+    options.update(TRUSTED_PROXIES=["203.0.113.0/24"], EXEMPT=["/health"], HEADERS="ietf")
+    middleware = RateLimitMiddleware(reply)
+    one = {"HTTP_X_FORWARDED_FOR": "198.51.100.1"}
+    assert [middleware(get(**one)).status_code for _ in range(3)] == [200, 200, 429]
+    other = middleware(get(HTTP_X_FORWARDED_FOR="198.51.100.2"))
+    assert other.headers["RateLimit-Policy"] == '"all";q=2;w=3600'
+    assert statuses(middleware, 5, get("/health")) == [200] * 5
+
+
+def test_failures_and_exceptions(options: dict[str, Any]) -> None:
+    options["WHEN"] = "failed"
+    good = RateLimitMiddleware(reply)
+    bad = RateLimitMiddleware(lambda request: reply(request, 401))
+
+    def broken(_: Any) -> HttpResponse:
+        raise LookupError("broken")
+
+    assert statuses(good, 5) == [200] * 5
+    assert statuses(bad, 1) == [401]
+    with pytest.raises(LookupError, match="broken"):
+        RateLimitMiddleware(broken)(get())
+    assert statuses(good, 1) == [429]
+
+
+# ---- The decorator ----
+
+
+def test_a_function_view() -> None:
+    view = ratelimit("2/hour")(reply)
+    requests = [get("/items/1", "items/<int:pk>"), get("/items/2", "items/<int:pk>")]
+    assert [view(request).status_code for request in requests * 2] == [200, 200, 429, 429]
+    assert view(get("/other", "other")).status_code == 200
+    assert view.__name__ == "reply"
+
+
+def test_users_and_addresses() -> None:
+    view = ratelimit("1/hour", key="user")(reply)
+    assert statuses(view, 2, get(user=1)) == [200, 429]
+    assert statuses(view, 2, get(user=2)) == [200, 429]
+    assert statuses(view, 2, get()) == [200, 429]
+
+
+def test_an_async_view_and_its_user() -> None:
+    view = ratelimit("1/hour", key="user")(areply)
+
+    def request(pk: int) -> Any:
+        async def auser() -> Any:
+            await asyncio.sleep(0)
+            return SimpleNamespace(is_authenticated=True, pk=pk)
+
+        made = get()
+        made.auser = auser
+        return made
+
+    async def answers() -> list[int]:
+        return [(await view(request(pk))).status_code for pk in (1, 1, 2)]
+
+    assert asyncio.iscoroutinefunction(view)
+    assert run(answers()) == [200, 429, 200]
+
+
+def test_class_views() -> None:
+    @ratelimit("1/hour")
+    class Sync(View):
+        def get(self, request: Any) -> HttpResponse:
+            return reply(request)
+
+    @ratelimit("1/hour", scope="another")
+    class Async(View):
+        async def get(self, request: Any) -> HttpResponse:
+            return await areply(request)
+
+    assert statuses(Sync.as_view(), 2) == [200, 429]
+
+    async def answers() -> list[int]:
+        return [(await Async.as_view()(get())).status_code for _ in range(2)]
+
+    assert run(answers()) == [200, 429]
+
+
+def test_a_shared_scope_and_an_answer_of_ones_own() -> None:
+    denied = lambda *_: HttpResponse("slow down", status=420)  # noqa: E731
+    one = ratelimit("1/hour", scope="pair", on_denied=denied)(reply)
+    two = ratelimit("1/hour", scope="pair", on_denied=denied)(reply)
+    assert one(get(route="one")).status_code == 200
+    assert two(get(route="two")).status_code == 420
+
+
+# ---- What is refused ----
+
+
+def test_the_check(options: dict[str, Any]) -> None:
+    assert check_settings() == []
+    for name, value in (("HEADERS", "all"), ("DEFAULT", "5/fortnight"), ("COLOUR", "red")):
+        with override_settings(FLINT={**options, name: value}):
+            [error] = check_settings()
+            assert error.id == "flint.E001"
+            assert str(value).split("/")[-1] in error.msg or name.lower() in error.msg
+    with override_settings(FLINT=None):
+        assert 'a dict with "URL"' in check_settings()[0].msg
+
+
+def test_a_middleware_without_a_default(options: dict[str, Any]) -> None:
+    del options["DEFAULT"]
+    with pytest.raises(ValueError, match='needs "DEFAULT"'):
+        RateLimitMiddleware(reply)
+    options.update(DEFAULT="1/s", SCOPE="route")
+    with pytest.raises(ValueError, match="SCOPE and KEY cannot be 'route'"):
+        RateLimitMiddleware(reply)
+    with pytest.raises(ValueError, match="limits"):
+        ratelimit("5/fortnight")
