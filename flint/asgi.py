@@ -88,6 +88,12 @@ class _Response:
         return [value.decode("latin-1") for key, value in self._headers if key.lower() == wanted]
 
 
+# The status of a handshake by what answers it; servers answer a close with 403.
+_HANDSHAKE_STATUS = {
+    "websocket.accept": 101,
+    f"{_HTTP_RESPONSE}.start": 200,
+    "websocket.close": 403,
+}
 _FAILED: Message = {"status": 500}  # an exception instead of a response
 
 
@@ -99,7 +105,7 @@ class RateLimitMiddleware:
     `policy` is one. `messages` limits what each client sends over its WebSockets, in words
     ("10/second"): a message too many closes the socket with 1013 (try again later). A handshake
     that is denied is answered with the status where the server can (the extension
-    `websocket.http.response`), else by a close.
+    `websocket.http.response`), else by a close; `on_denied` is for HTTP.
 
     A middleware runs before the route is known: `scope` and `key` cannot be "route" here. Headers
     that the application has set itself are left. Raises TypeError or ValueError for an option, with
@@ -203,27 +209,33 @@ class RateLimitMiddleware:
         if not verdict.allowed:
             await _refuse_handshake(verdict, scope, receive, send)
             return
-        accepted = False
+        answered = False
+        closed_here = False
 
         async def send_on(message: Message) -> None:
-            nonlocal accepted
+            nonlocal answered
             kind = message["type"]
-            if kind in ("websocket.accept", f"{_HTTP_RESPONSE}.start"):
-                accepted = True
+            if closed_here:
+                return
+            if not answered and kind in _HANDSHAKE_STATUS:
+                answered = True
                 if verdict.pending is not None:
-                    status = message.get("status", 101)
+                    status = message.get("status", _HANDSHAKE_STATUS[kind])
                     response = _Response({**message, "status": status})
                     await asettle(self._limiter, self._policy, verdict, response)
-                message = {**message, "headers": _with(verdict, message.get("headers", ()))}
+                if kind != "websocket.close":
+                    message = {**message, "headers": _with(verdict, message.get("headers", ()))}
             await send(message)
 
         async def receive_on() -> Message:
+            nonlocal closed_here
             message = await receive()
-            if self._messages is None or message["type"] != "websocket.receive" or not accepted:
+            if self._messages is None or message["type"] != "websocket.receive":
                 return message
             of_message = await adecide(self._limiter, self._messages, AsgiRequest(scope))
             if of_message.allowed:
                 return message
+            closed_here = True  # what the application sends after that has nowhere to go
             reason = "rate limit exceeded"
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
             return {"type": "websocket.disconnect", "code": TRY_AGAIN_LATER, "reason": reason}

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 import functools
 import threading
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 try:
     from asgiref.sync import iscoroutinefunction, markcoroutinefunction
     from django.conf import settings
     from django.core.checks import Error, register
-    from django.http import HttpResponse
+    from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+    from django.http import Http404, HttpResponse
     from django.utils.decorators import method_decorator
 except ImportError:
     raise ImportError('flint.django needs Django: pip install "flint-limiter[django]"') from None
@@ -128,14 +130,23 @@ def _sent(response: Any) -> WsgiResponse:
     return WsgiResponse(response.status_code, response.headers.items())
 
 
+def _status(error: Exception) -> int:
+    """Of the answer that Django gives to an exception."""
+    if isinstance(error, Http404):
+        return 404
+    if isinstance(error, PermissionDenied):
+        return 403
+    return 400 if isinstance(error, (BadRequest, SuspiciousOperation)) else 500
+
+
 def _limited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
     verdict = _decide(policy, request)
     if not verdict.allowed:
         return _denial(policy, request, verdict)
     try:
         response = answer()
-    except Exception:
-        settle(limiter(), policy, verdict, WsgiResponse(500))
+    except Exception as error:
+        settle(limiter(), policy, verdict, WsgiResponse(_status(error)))
         raise
     settle(limiter(), policy, verdict, _sent(response))
     return _with_headers(verdict, response)
@@ -144,11 +155,12 @@ def _limited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
 async def _alimited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
     verdict = await _adecide(policy, request)
     if not verdict.allowed:
-        return _denial(policy, request, verdict)
+        denial = _denial(policy, request, verdict)
+        return await denial if isawaitable(denial) else denial
     try:
         response = await answer()
-    except Exception:
-        await asettle(limiter(), policy, verdict, WsgiResponse(500))
+    except Exception as error:
+        await asettle(limiter(), policy, verdict, WsgiResponse(_status(error)))
         raise
     await asettle(limiter(), policy, verdict, _sent(response))
     return _with_headers(verdict, response)

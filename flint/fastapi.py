@@ -20,7 +20,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 try:
-    from fastapi import HTTPException, Request, Response
+    from fastapi import HTTPException, Request, Response, WebSocketException
     from starlette.requests import HTTPConnection
 except ImportError:
     raise ImportError(
@@ -33,7 +33,7 @@ from flint._web.decision import adecide
 from flint._web.headers import limit_headers, retry_after_s
 from flint._web.opening import opened
 from flint._web.policy import Policy
-from flint.asgi import AsgiRequest, RateLimitMiddleware
+from flint.asgi import TRY_AGAIN_LATER, AsgiRequest, RateLimitMiddleware
 from flint.errors import NotConfiguredError
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ class RateLimit:
     after the other; write limits that belong together as one: "5/minute; 100/day".
 
     A denial is an HTTPException with status 429 and Retry-After, so exception handlers and CORS
-    apply. The headers of what is let in are added unless the route returns a Response of its own.
-    `responses` is what to give a route for the OpenAPI page to show the 429.
+    apply; a WebSocket's handshake is closed with 1013. The headers of what is let in are added
+    unless the route returns a Response of its own. `responses` is what to give a route for the
+    OpenAPI page to show the 429.
     """
 
     def __init__(
@@ -81,19 +82,26 @@ class RateLimit:
         description = {"description": "Too Many Requests: " + _DETAIL}
         self.responses: dict[int | str, dict[str, Any]] = {self._policy.status_code: description}
 
-    async def __call__(self, request: Request, response: Response) -> None:
+    async def __call__(self, request: HTTPConnection, response: Response) -> None:
         limiter = self._limiter or _of_application(request)
         verdict = await adecide(limiter, self._policy, AsgiRequest(request.scope, request))
         if verdict.allowed:
-            for name, value in verdict.headers:
-                response.headers[name] = value
+            # Of several the one that is closest to denying is shown.
+            nearest = getattr(request.state, "flint_nearest", None)
+            left = None if verdict.result is None else verdict.result.remaining
+            if left is not None and (nearest is None or left < nearest):
+                request.state.flint_nearest = left
+                for name, value in verdict.headers:
+                    response.headers[name] = value
             return
+        if request.scope["type"] == "websocket":
+            raise WebSocketException(TRY_AGAIN_LATER, detail(verdict.reason))
         own = ("content-type", "content-length")
         headers = {name: value for name, value in verdict.headers if name.lower() not in own}
         raise HTTPException(verdict.status, detail(verdict.reason), headers)
 
 
-def _of_application(request: Request) -> "AnyLimiter":
+def _of_application(request: HTTPConnection) -> "AnyLimiter":
     limiter: AnyLimiter | None = getattr(request.app.state, "limiter", None)
     if limiter is None:
         raise RuntimeError("RateLimit needs a limiter: set app.state.limiter, or give it limiter=")

@@ -149,7 +149,8 @@ class RateLimiter:
             g._flint.append((policy, verdict))
             return None
         if policy.on_denied is not None:
-            return current_app.make_response(policy.on_denied(request, verdict))
+            own = current_app.ensure_sync(policy.on_denied)(request, verdict)
+            return current_app.make_response(own)
         return Response(verdict.body, verdict.status, verdict.headers)
 
     def _after(self, response: Response) -> Response:

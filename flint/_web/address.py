@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, TypeAlias
 
 from flint._surface.arguments import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from ipaddress import IPv4Address
+    from ipaddress import IPv4Address, IPv4Network
 
     from flint._web.request import Request
 
     Address: TypeAlias = IPv4Address | IPv6Address
+    Network: TypeAlias = IPv4Network | IPv6Network
 
 FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
 # A parameter of Forwarded (RFC 7239), its value in quotes or not; and "for" wherever it stands, in
@@ -22,6 +23,7 @@ FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
 _PARAMETER = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,\s"]*)', re.ASCII)
 _FOR = re.compile(r'(?:^|[;,\s])for=("(?:[^"\\]|\\.)*"|[^;,\s]*)', re.ASCII | re.IGNORECASE)
 _MOST_HOPS = 64
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def parse(text: str) -> Address | None:
@@ -37,6 +39,20 @@ def parse(text: str) -> Address | None:
     except ValueError:
         return None
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def network(name: str, text: object) -> Network:
+    """A network, of addresses as `parse` gives them; `name` is the option that it stands in."""
+    if not isinstance(text, str):
+        raise TypeError(refusal(name, "a list or tuple of str", text))
+    try:
+        found = ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if isinstance(found, IPv6Network) and found.subnet_of(_MAPPED):
+        mapped = found.network_address.ipv4_mapped
+        return ip_network(f"{mapped}/{found.prefixlen - _MAPPED.prefixlen}")
+    return found
 
 
 class ClientAddress:
@@ -56,10 +72,7 @@ class ClientAddress:
         ipv6_prefix: int = 64,
         forwarded_header: str = "x-forwarded-for",
     ) -> None:
-        try:
-            self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
-        except ValueError as error:
-            raise ValueError(f"trusted_proxies: {error}") from None
+        self._trusted = [network("trusted_proxies", proxy) for proxy in trusted_proxies]
         if not 1 <= ipv6_prefix <= 128:
             raise ValueError(f"ipv6_prefix must be 1 to 128, not {ipv6_prefix}")
         if forwarded_header not in FORWARDED_HEADERS:

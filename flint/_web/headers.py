@@ -1,16 +1,28 @@
-"""Rate limit headers."""
+"""Rate limit headers: those of Flint 0.2, and those of draft-ietf-httpapi-ratelimit-headers-11,
+which are structured fields (RFC 8941)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from flint._native import Result
 
+_MOST = 999_999_999_999_999  # an integer of a structured field has 15 digits at most
+# What a string of a structured field may hold as it is.
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+
 
 def retry_after_s(result: Result) -> int:
-    """Whole seconds until the same cost would be admitted, rounded up."""
-    return -(-result.retry_after_ns // 1_000_000_000)
+    """Whole seconds until the same cost would be admitted, rounded up; 1 at least on a denial."""
+    return max(-(-result.retry_after_ns // 1_000_000_000), 0 if result.allowed else 1)
+
+
+def quoted(name: str) -> str:
+    """A name as a string of a structured field; what has no place in one is percent-encoded."""
+    plain = quote(name, safe=_PRINTABLE)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def limit_headers(
@@ -25,10 +37,11 @@ def limit_headers(
             ("X-RateLimit-Reset", str(result.reset_at_ns // 1_000_000_000)),
         ]
     if style in ("ietf", "both"):
-        reset_s = -(-result.reset_after_ns // 1_000_000_000)
-        window = "" if window_s is None else f";w={window_s}"
+        name = quoted(policy_name)
+        reset_s = min(-(-result.reset_after_ns // 1_000_000_000), _MOST)
+        window = "" if window_s is None else f";w={min(window_s, _MOST)}"
         found += [
-            ("RateLimit-Policy", f'"{policy_name}";q={result.limit}{window}'),
-            ("RateLimit", f'"{policy_name}";r={result.remaining};t={reset_s}'),
+            ("RateLimit-Policy", f"{name};q={min(result.limit, _MOST)}{window}"),
+            ("RateLimit", f"{name};r={min(result.remaining, _MOST)};t={reset_s}"),
         ]
     return found

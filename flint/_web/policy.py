@@ -6,21 +6,17 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, Several, read_one_or_several
-from flint._web.address import ClientAddress
+from flint._web.address import ClientAddress, network
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
-
     from flint._surface.rate import RateLike
     from flint._surface.types import OnError
+    from flint._web.address import Network
     from flint._web.request import Response
-
-    Network: TypeAlias = IPv4Network | IPv6Network
 
 Part: TypeAlias = str | Callable[..., Any]
 Headers: TypeAlias = Literal["legacy", "ietf", "both", "none"]
@@ -223,13 +219,7 @@ def _methods(methods: Iterable[str]) -> Iterable[str]:
 
 
 def _networks(name: str, networks: Iterable[str]) -> tuple[Network, ...]:
-    found = []
-    for network in _many(name, networks):
-        try:
-            found.append(ip_network(network))
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return tuple(found)
+    return tuple(network(name, one) for one in _many(name, networks))
 
 
 def _bool(name: str, value: object) -> None:

@@ -150,6 +150,13 @@ def test_forwarded(value: str, address: str) -> None:
     assert found.exact(request(PROXY, forwarded=value)) == address
 
 
+def test_networks_of_mapped_addresses() -> None:
+    found = ClientAddress(["::ffff:10.0.0.0/104"])
+    assert found.exact(request(PROXY, x_forwarded_for=CLIENT)) == CLIENT
+    assert found.exact(request("::ffff:10.0.0.1", x_forwarded_for=CLIENT)) == CLIENT
+    assert found.exact(request("11.0.0.1", x_forwarded_for=CLIENT)) == "11.0.0.1"
+
+
 def test_the_header_that_the_proxy_does_not_set_is_the_clients() -> None:
     both = request(PROXY, forwarded="for=1.2.3.4", x_forwarded_for=CLIENT)
     assert ClientAddress(PROXIES).exact(both) == CLIENT
@@ -178,11 +185,12 @@ def test_one_client(address: str, prefix: int, client: str) -> None:
     [
         ({"trusted_proxies": ["nginx"]}, "trusted_proxies"),
         ({"trusted_proxies": ["10.0.0.1/8"]}, "trusted_proxies"),
+        ({"trusted_proxies": [10]}, "trusted_proxies"),
         ({"ipv6_prefix": 0}, "ipv6_prefix"),
         ({"ipv6_prefix": 129}, "ipv6_prefix"),
         ({"forwarded_header": "x-real-ip"}, "forwarded_header"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         ClientAddress(**options)

@@ -140,6 +140,29 @@ def test_a_message_too_many(limiter: flint.Limiter) -> None:
     }
 
 
+def test_what_is_sent_after_the_close_goes_nowhere(limiter: flint.Limiter) -> None:
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        await send({"type": "websocket.send", "text": "good-bye"})
+
+    limited = RateLimitMiddleware(app, limiter, "5/minute", messages="1/minute")
+    assert kinds(run(talk(limited, ["a", "b"]))) == ["accept", "close"]
+
+
+def test_a_handshake_that_the_application_refuses_is_a_failure(limiter: flint.Limiter) -> None:
+    async def refusing(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+
+    good = RateLimitMiddleware(replying(), limiter, "1/minute", when="failed")
+    bad = RateLimitMiddleware(refusing, limiter, "1/minute", when="failed")
+    assert kinds(run(talk(good, ["a"]))) == ["accept", "send"]
+    assert [run(talk(bad, []))[0]["code"] for _ in range(2)] == [1008, 1013]
+
+
 # ---- The rest ----
 
 

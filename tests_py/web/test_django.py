@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ from typing import Any
 import django
 import pytest
 from asgi_calls import run
+from conftest import ROOT
 from django.conf import settings
-from django.http import HttpResponse
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
 from django.views import View
 
@@ -103,6 +106,36 @@ def test_failures_and_exceptions(options: dict[str, Any]) -> None:
     assert statuses(good, 1) == [429]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(Http404, 404), (PermissionDenied, 403), (SuspiciousOperation, 400), (LookupError, 500)],
+)
+def test_an_exception_counts_as_the_answer_that_django_gives(error: Any, status: int) -> None:
+    def raising(_: Any) -> HttpResponse:
+        raise error
+
+    for when, counted in (("4xx", status < 500), ("5xx", status == 500)):
+        view = ratelimit("1/hour", when=when, scope=when)(raising)
+        with pytest.raises(error):
+            view(get())
+        if counted:
+            assert view(get()).status_code == 429
+        else:
+            with pytest.raises(error):
+                view(get())
+
+
+def test_an_answer_of_ones_own_that_is_awaited() -> None:
+    async def denied(*_: Any) -> HttpResponse:
+        return HttpResponse(status=420)
+
+    async def answers() -> list[int]:
+        view = ratelimit("1/hour", on_denied=denied)(areply)
+        return [(await view(get())).status_code for _ in range(2)]
+
+    assert run(answers()) == [200, 420]
+
+
 # ---- The decorator ----
 
 
@@ -165,6 +198,17 @@ def test_a_shared_scope_and_an_answer_of_ones_own() -> None:
     two = ratelimit("1/hour", scope="pair", on_denied=denied)(reply)
     assert one(get(route="one")).status_code == 200
     assert two(get(route="two")).status_code == 420
+
+
+def test_the_examples_of_the_page(options: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "web.md").read_text("utf-8")
+    said: dict[str, Any] = {}
+    exec(re.findall(r"^```python\n(# settings.py\n.*?)^```$", page, re.M | re.S)[0], said)
+    options.update({**said["FLINT"], "URL": options["URL"]})
+    assert check_settings() == []
+    assert said["MIDDLEWARE"] == [f"{RateLimitMiddleware.__module__}.RateLimitMiddleware"]
+    exec(re.findall(r"^```python\n(# views.py\n.*?)^```$", page, re.M | re.S)[0], said)
+    assert said["search"].__name__ == "search"
 
 
 # ---- What is refused ----

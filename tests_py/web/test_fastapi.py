@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from asgi_calls import call, run, statuses
+from asgi_calls import call, run, statuses, talk
 from conftest import ROOT
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 
 import flint
 from flint.fastapi import FlintRateLimitMiddleware, RateLimit, RateLimitMiddleware
@@ -38,7 +38,7 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Each of the blocks that stand alone, and what its application answers."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "web.md").read_text("utf-8")
-    fastapi, flask, wsgi, asgi, proxies = re.findall(
+    fastapi, flask, _, _, aiohttp, wsgi, asgi, proxies = re.findall(
         r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
     )
     of_fastapi: dict[str, Any] = {}
@@ -51,6 +51,9 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     client = of_flask["app"].test_client()
     assert [client.get("/search").status_code for _ in range(11)] == [200] * 10 + [429]
     of_flask["limits"].limiter.close()
+    of_aiohttp: dict[str, Any] = {"__name__": "__main__"}
+    exec(aiohttp.replace("setup(", "limiter = setup("), of_aiohttp)
+    of_aiohttp["limiter"].close()
     of_wsgi: dict[str, Any] = {"app": None}
     exec(wsgi, of_wsgi)
     of_wsgi["app"].close()
@@ -121,6 +124,32 @@ def test_an_annotated_dependency(app: FastAPI) -> None:
         return "ok"
 
     assert run(statuses(app, 2)) == [200, 429]
+
+
+def test_the_nearest_of_several_is_shown(app: FastAPI) -> None:
+    limits = [Depends(RateLimit(words, scope=words)) for words in ("2/minute", "100/minute")]
+
+    @app.get("/", dependencies=limits)
+    async def root() -> str:
+        return "ok"
+
+    assert run(call(app)).header("X-RateLimit-Limit") == "2"
+
+
+def test_a_websocket(app: FastAPI) -> None:
+    @app.websocket("/")
+    async def talking(
+        socket: WebSocket, _: Annotated[None, Depends(RateLimit("1/minute"))]
+    ) -> None:
+        await socket.accept()
+        await socket.send_text("hello")
+
+    assert [message["type"] for message in run(talk(app, []))] == [
+        "websocket.accept",
+        "websocket.send",
+    ]
+    [closed] = run(talk(app, []))
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1013)
 
 
 def test_without_a_limiter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -53,19 +54,20 @@ def serving(
             **os.environ,
             "PYTHONPATH": paths,
             "FLINT_DATA_DIR": str(data_dir),
+            "PYTHONUNBUFFERED": "1",
             "HOME": str(data_dir.parent),  # gunicorn keeps a socket there
         },
         cwd=data_dir.parent,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    assert server.stderr is not None
+    assert server.stdout is not None
     try:
         said = ""
-        for line in server.stderr:
+        for line in server.stdout:
             said += line
-            found = re.search(r"(?:running on|Listening at:) (http://127\.0\.0\.1:\d+)", line)
+            found = re.search(r"(?:[Rr]unning on|Listening at:) (http://127\.0\.0\.1:\d+)", line)
             if found:
                 break
         else:
@@ -95,3 +97,20 @@ def test_flask_under_gunicorn(tmp_path: Path, worker: tuple[str, ...]) -> None:
         assert statuses(f"{url}/search", 12) == [200] * 12
     with serving("flask_app:app", tmp_path / "limits", *command) as (url, _):
         assert statuses(f"{url}/search", CLIENTS) == [200] * 8 + [429] * 42
+
+
+def test_django_under_uvicorn(tmp_path: Path) -> None:
+    for expected in ([200] * 12, [200] * 8 + [429] * 42):
+        with serving("django_app:app", tmp_path / "limits", *UVICORN) as (url, server):
+            assert statuses(f"{url}/search?q=a", len(expected)) == expected
+            server.kill()
+
+
+def test_aiohttp_under_its_own_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = ("aiohttp.web", "-H", "127.0.0.1", "-P", port)
+    for expected in ([200] * 12, [200] * 8 + [429] * 42):
+        with serving("aiohttp_app:make_app", tmp_path / "limits", *command) as (url, server):
+            assert statuses(f"{url}/search?q=a", len(expected)) == expected
+            server.kill()
