@@ -20,7 +20,7 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 try:
-    from fastapi import HTTPException, Request, Response, WebSocketException
+    from fastapi import HTTPException, Request, Response, WebSocket, WebSocketException
     from starlette.requests import HTTPConnection
 except ImportError:
     raise ImportError(
@@ -28,6 +28,7 @@ except ImportError:
         'pip install "flint-limiter[fastapi]"'
     ) from None
 
+from flint._surface.rate import Rate
 from flint._web.answer import detail
 from flint._web.decision import adecide
 from flint._web.headers import limit_headers, retry_after_s
@@ -38,15 +39,23 @@ from flint.errors import NotConfiguredError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from flint._surface.arguments import Duration
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm
+    from flint._web.decision import Verdict
     from flint.asgi import App, Message, Receive, Send
 
-__all__ = ["FlintRateLimitMiddleware", "Policy", "RateLimit", "RateLimitMiddleware"]
+__all__ = [
+    "FlintRateLimitMiddleware",
+    "Policy",
+    "RateLimit",
+    "RateLimitMiddleware",
+    "RateLimiter",
+    "WebSocketRateLimiter",
+]
 
 _DETAIL = "rate limit exceeded"
 
@@ -83,17 +92,20 @@ class RateLimit:
         self.responses: dict[int | str, dict[str, Any]] = {self._policy.status_code: description}
 
     async def __call__(self, request: HTTPConnection, response: Response) -> None:
+        await self._decide(request, response)
+
+    async def _decide(self, request: HTTPConnection, response: Response | None) -> None:
         limiter = self._limiter or _of_application(request)
         verdict = await adecide(limiter, self._policy, AsgiRequest(request.scope, request))
-        if verdict.allowed:
-            # Of several the one that is closest to denying is shown.
-            nearest = getattr(request.state, "flint_nearest", None)
-            left = None if verdict.result is None else verdict.result.remaining
-            if left is not None and (nearest is None or left < nearest):
-                request.state.flint_nearest = left
-                for name, value in verdict.headers:
-                    response.headers[name] = value
-            return
+        if not verdict.allowed:
+            await self._denied(request, response, verdict)
+        elif response is not None:
+            _show(verdict, request, response)
+
+    async def _denied(
+        self, request: HTTPConnection, response: Response | None, verdict: "Verdict"
+    ) -> None:
+        del response  # for those who raise something else
         if request.scope["type"] == "websocket":
             raise WebSocketException(TRY_AGAIN_LATER, detail(verdict.reason))
         own = ("content-type", "content-length")
@@ -101,11 +113,99 @@ class RateLimit:
         raise HTTPException(verdict.status, detail(verdict.reason), headers)
 
 
+def _show(verdict: "Verdict", request: HTTPConnection, response: Response) -> None:
+    """The headers of what was let in; of several limits those of the nearest to denying."""
+    nearest = getattr(request.state, "flint_nearest", None)
+    left = None if verdict.result is None else verdict.result.remaining
+    if left is not None and (nearest is None or left < nearest):
+        request.state.flint_nearest = left
+        for name, value in verdict.headers:
+            response.headers[name] = value
+
+
 def _of_application(request: HTTPConnection) -> "AnyLimiter":
     limiter: AnyLimiter | None = getattr(request.app.state, "limiter", None)
     if limiter is None:
         raise RuntimeError("RateLimit needs a limiter: set app.state.limiter, or give it limiter=")
     return limiter
+
+
+# ---- The call shapes of fastapi-limiter --------------------------------------------------------
+
+
+class RateLimiter(RateLimit):
+    """`Depends(RateLimiter(times=2, seconds=5))`, as fastapi-limiter writes it. `identifier` is a
+    callable, sync or async, that is given the request; by default it is the client's address and
+    the route counts. `callback(request, response, pexpire)` is awaited on a denial, with the time
+    to wait in milliseconds, and raises the exception that answers."""
+
+    def __init__(
+        self,
+        times: int = 1,
+        milliseconds: int = 0,
+        seconds: int = 0,
+        minutes: int = 0,
+        hours: int = 0,
+        identifier: "Callable[[Any], Any] | None" = None,
+        callback: "Callable[[Any, Any, int], Awaitable[Any]] | None" = None,
+        *,
+        limiter: "AnyLimiter | str | os.PathLike[str] | None" = None,
+    ) -> None:
+        length_ms = milliseconds + 1000 * (seconds + 60 * (minutes + 60 * hours))
+        key: Any = identifier or "ip"
+        super().__init__(Rate(times, length_ms * 1_000_000), limiter=limiter, key=key)
+        self._callback = callback
+
+    async def _denied(
+        self, request: HTTPConnection, response: "Response | None", verdict: "Verdict"
+    ) -> None:
+        if self._callback is not None:
+            wait_ns = 0 if verdict.result is None else verdict.result.retry_after_ns
+            await self._callback(request, response, -(-wait_ns // 1_000_000))
+        await super()._denied(request, response, verdict)
+
+
+class WebSocketRateLimiter(RateLimiter):
+    """Limits the messages of a WebSocket from inside its route: `limit = WebSocketRateLimiter(
+    times=1, seconds=5)`, then `await limit(websocket)` for each message. `context_key` gives a
+    counter of its own. A message too many raises WebSocketException, which closes the socket with
+    1013; `callback(websocket, pexpire)` may raise another one."""
+
+    def __init__(
+        self,
+        times: int = 1,
+        milliseconds: int = 0,
+        seconds: int = 0,
+        minutes: int = 0,
+        hours: int = 0,
+        identifier: "Callable[[Any], Any] | None" = None,
+        callback: "Callable[[Any, int], Awaitable[Any]] | None" = None,
+        *,
+        limiter: "AnyLimiter | str | os.PathLike[str] | None" = None,
+    ) -> None:
+        length = (times, milliseconds, seconds, minutes, hours)
+        super().__init__(*length, identifier, _without_response(callback), limiter=limiter)
+        parts = (*self._policy.parts, _context)
+        self._policy = Policy(self._policy.limits, key=parts, scope="route")
+
+    async def __call__(  # type: ignore[override]
+        self, websocket: WebSocket, context_key: str = ""
+    ) -> None:
+        websocket.state.flint_context = context_key
+        await self._decide(websocket, None)
+
+
+def _context(websocket: WebSocket) -> str:
+    context: str = websocket.state.flint_context
+    return context
+
+
+def _without_response(
+    callback: "Callable[[Any, int], Awaitable[Any]] | None",
+) -> "Callable[[Any, Any, int], Awaitable[Any]] | None":
+    if callback is None:
+        return None
+    return lambda websocket, _, wait_ms: callback(websocket, wait_ms)
 
 
 # ---- Flint 0.2 ---------------------------------------------------------------------------------

@@ -11,10 +11,24 @@ from typing import Annotated, Any
 import pytest
 from asgi_calls import call, run, statuses, talk
 from conftest import ROOT
-from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
+from fastapi import (
+    APIRouter,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Request,
+    Response,
+    WebSocket,
+)
 
 import flint
-from flint.fastapi import FlintRateLimitMiddleware, RateLimit, RateLimitMiddleware
+from flint.fastapi import (
+    FlintRateLimitMiddleware,
+    RateLimit,
+    RateLimiter,
+    RateLimitMiddleware,
+    WebSocketRateLimiter,
+)
 from flint.testing import ManualClock
 
 
@@ -167,6 +181,56 @@ def test_without_a_limiter() -> None:
 def test_options_of_the_middleware(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         RateLimit("1/minute", **{name: "5xx"})
+
+
+# ---- The call shapes of fastapi-limiter ----
+
+
+def test_times_and_seconds(app: FastAPI) -> None:
+    async def who(request: Request) -> str:
+        return request.headers["x-user"]
+
+    @app.get("/", dependencies=[Depends(RateLimiter(2, seconds=5, identifier=who))])
+    async def root() -> str:
+        return "ok"
+
+    ann, bob = {"X-User": "ann"}, {"X-User": "bob"}
+    assert run(statuses(app, 3, headers=ann)) == [200, 200, 429]
+    assert run(call(app, headers=ann)).header("Retry-After") == "3"
+    assert run(statuses(app, 1, headers=bob)) == [200]
+
+
+def test_a_callback(app: FastAPI) -> None:
+    async def denied(request: Request, response: Response, pexpire: int) -> None:
+        assert isinstance(request, Request)
+        assert isinstance(response, Response)
+        raise HTTPException(420, str(pexpire))
+
+    @app.get("/", dependencies=[Depends(RateLimiter(1, minutes=1, callback=denied))])
+    async def root() -> str:
+        return "ok"
+
+    assert run(statuses(app, 1)) == [200]
+    assert run(call(app)).json == {"detail": "60000"}
+
+
+def test_messages(app: FastAPI) -> None:
+    @app.websocket("/")
+    async def talking(socket: WebSocket) -> None:
+        limit = WebSocketRateLimiter(times=1, seconds=5)
+        await socket.accept()
+        for context in ("a", "b", "a"):
+            await limit(socket, context_key=context)
+            await socket.send_text(context)
+
+    *sent, closed = run(talk(app, []))
+    assert [message.get("text") for message in sent] == [None, "a", "b"]
+    assert (closed["type"], closed["code"]) == ("websocket.close", 1013)
+
+
+def test_no_time_at_all() -> None:
+    with pytest.raises(ValueError, match="per"):
+        RateLimiter(times=1)
 
 
 # ---- Flint 0.2 ----
