@@ -69,7 +69,8 @@ def _settings() -> dict[str, Any]:
     return found
 
 
-def _policy(limits: RateLike | None, options: dict[str, Any]) -> Policy:
+def policy_of(limits: RateLike | None, options: dict[str, Any]) -> Policy:
+    """A policy with the options of the settings where others are not given."""
     said = {name.lower(): value for name, value in _settings().items()}
     common = {name: value for name, value in said.items() if name not in ("url", "default")}
     return Policy(limits, **{**common, **options})
@@ -78,7 +79,7 @@ def _policy(limits: RateLike | None, options: dict[str, Any]) -> Policy:
 def check_settings(**_: Any) -> list[Any]:
     """What `manage.py check` says about settings.FLINT."""
     try:
-        _policy(_settings().get("DEFAULT"), {})
+        policy_of(_settings().get("DEFAULT"), {})
     except (TypeError, ValueError) as error:
         return [Error(f"settings.FLINT: {error}", id="flint.E001")]
     return []
@@ -98,6 +99,11 @@ class _Request(WsgiRequest):
 
 def _name(user: Any) -> str | None:
     return str(user.pk) if getattr(user, "is_authenticated", False) else None
+
+
+def request_of(request: Any, user: Any) -> _Request:
+    """A request as the core sees it, of somebody who may have logged in."""
+    return _Request(request, _name(user))
 
 
 def _decide(policy: Policy, request: Any) -> Verdict:
@@ -177,7 +183,7 @@ class RateLimitMiddleware:
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         if _settings().get("DEFAULT") is None:
             raise ValueError('settings.FLINT needs "DEFAULT", such as "100/minute"')
-        self._policy = _policy(_settings()["DEFAULT"], {})
+        self._policy = policy_of(_settings()["DEFAULT"], {})
         if self._policy.scope == "route" or "route" in self._policy.parts:
             raise ValueError("SCOPE and KEY cannot be 'route': the middleware runs before it")
         self._get_response = get_response
@@ -198,7 +204,7 @@ def ratelimit(limits: RateLike | None = None, **options: Any) -> Callable[[View]
 
     @functools.cache
     def policy() -> Policy:  # the settings are there when the first request is
-        return _policy(limits, {"scope": "route", **options})
+        return policy_of(limits, {"scope": "route", **options})
 
     def decorate(view: View) -> View:
         if isinstance(view, type):

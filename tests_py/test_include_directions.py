@@ -62,6 +62,7 @@ MAY_IMPORT = {
     "flask": {*SURFACE, "_web", "wsgi"},
     "aiohttp": {*SURFACE, "_web", "wsgi"},
     "django": {*SURFACE, "_web", "wsgi"},
+    "django_rest": {*SURFACE, "_web", "django"},
     "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},
@@ -76,6 +77,7 @@ EXTRAS = {
     "flask": {"click", "flask"},
     "aiohttp": {"aiohttp"},
     "django": {"asgiref", "django"},
+    "django_rest": {"rest_framework"},
 }
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")

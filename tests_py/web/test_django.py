@@ -21,11 +21,23 @@ from django.test import AsyncRequestFactory, RequestFactory, override_settings
 from django.views import View
 
 if not settings.configured:
-    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="of a test")
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="of a test",
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    )
     django.setup()
+
+from rest_framework.views import APIView
 
 import flint.django
 from flint.django import RateLimitMiddleware, check_settings, ratelimit
+from flint.django_rest import (
+    AnonRateThrottle,
+    RateThrottle,
+    ScopedRateThrottle,
+    UserRateThrottle,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +221,59 @@ def test_the_examples_of_the_page(options: dict[str, Any]) -> None:
     assert said["MIDDLEWARE"] == [f"{RateLimitMiddleware.__module__}.RateLimitMiddleware"]
     exec(re.findall(r"^```python\n(# views.py\n.*?)^```$", page, re.M | re.S)[0], said)
     assert said["search"].__name__ == "search"
+
+
+# ---- Django REST framework ----
+
+
+def api(rates: dict[str, str | None], *throttles: Any, scope: str | None = None) -> Any:
+    """A view of the framework with these throttles."""
+
+    class Api(APIView):
+        throttle_classes = throttles
+        throttle_scope = scope
+        authentication_classes = ()
+
+        def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            made = super().initialize_request(request, *args, **kwargs)
+            made.user = getattr(request, "user", None)
+            return made
+
+        def get(self, request: Any) -> HttpResponse:
+            return reply(request)
+
+    def view(request: Any) -> Any:
+        with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": rates}):
+            return Api.as_view()(request)
+
+    return view
+
+
+def test_throttles_of_users_and_addresses() -> None:
+    view = api({"user": "2/5h", "anon": "1/day"}, UserRateThrottle, AnonRateThrottle)
+    assert statuses(view, 2, get()) == [200, 429]
+    assert statuses(view, 3, get(user=1)) == [200, 200, 429]
+    assert statuses(view, 1, get(user=2)) == [200]
+    denied = view(get(user=1))
+    assert int(denied.headers["Retry-After"]) in (8999, 9000)
+
+
+def test_throttles_of_scopes() -> None:
+    rates = {"uploads": "1/day", "free": None}
+    first = api(rates, ScopedRateThrottle, scope="uploads")
+    second = api(rates, ScopedRateThrottle, scope="uploads")
+    assert [first(get()).status_code, second(get()).status_code] == [200, 429]
+    for scope in ("free", None):
+        assert statuses(api(rates, ScopedRateThrottle, scope=scope), 3, get()) == [200] * 3
+
+
+def test_a_throttle_of_ones_own() -> None:
+    class Burst(RateThrottle):
+        rate = "5/minute; 2/hour"
+
+    assert statuses(api({}, Burst), 3, get()) == [200, 200, 429]
+    with pytest.raises(KeyError, match="absent"):
+        api({}, ScopedRateThrottle, scope="absent")(get())
 
 
 # ---- What is refused ----

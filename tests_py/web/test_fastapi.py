@@ -52,7 +52,7 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Each of the blocks that stand alone, and what its application answers."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "web.md").read_text("utf-8")
-    fastapi, flask, _, _, aiohttp, wsgi, asgi, proxies = re.findall(
+    fastapi, flask, _, _, _, aiohttp, wsgi, asgi, proxies = re.findall(
         r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
     )
     of_fastapi: dict[str, Any] = {}
