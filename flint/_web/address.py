@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,6 +24,8 @@ FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
 _PARAMETER = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,\s"]*)', re.ASCII)
 _FOR = re.compile(r'(?:^|[;,\s])for=("(?:[^"\\]|\\.)*"|[^;,\s]*)', re.ASCII | re.IGNORECASE)
 _MOST_HOPS = 64
+_CHECKED_REQUESTS = 100
+_log = logging.getLogger("flint.web")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
@@ -80,6 +83,7 @@ class ClientAddress:
             raise ValueError(refusal("forwarded_header", allowed, forwarded_header))
         self._prefix = ipv6_prefix
         self._header = forwarded_header
+        self._unchecked = _CHECKED_REQUESTS
 
     def exact(self, request: Request) -> str | None:
         """The address; None where there is none."""
@@ -97,9 +101,27 @@ class ClientAddress:
     def of(self, request: Request) -> str | None:
         """The address that counts as one client."""
         exact = self.exact(request)
+        if self._unchecked:
+            self._check_set_up(request, exact)
         if exact is None or ":" not in exact:
             return exact
         return str(ip_network(f"{exact}/{self._prefix}", strict=False).network_address)
+
+    def _check_set_up(self, request: Request, exact: str | None) -> None:
+        """One warning, in the first requests, where all clients seem to share a counter."""
+        self._unchecked -= 1
+        if not self._trusted and any(request.headers(name) for name in FORWARDED_HEADERS):
+            self._unchecked = 0
+            _log.warning(
+                "flint.W001: a request has a forwarded header and no proxy is trusted, so what "
+                "comes through a proxy is counted as one client; see trusted_proxies in docs/web.md"
+            )
+        elif exact is None:
+            self._unchecked = 0
+            _log.warning(
+                "flint.W002: a request has no address, as behind a unix socket, so all clients are "
+                "counted as one; see trusted_proxies in docs/web.md"
+            )
 
     def _trusts(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._trusted)

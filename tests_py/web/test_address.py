@@ -194,3 +194,35 @@ def test_one_client(address: str, prefix: int, client: str) -> None:
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         ClientAddress(**options)
+
+
+# ---- The set-up ----
+
+
+@pytest.mark.parametrize(
+    ("proxies", "peer", "header", "code"),
+    [
+        ((), PROXY, CLIENT, "flint.W001"),
+        ((), None, None, "flint.W002"),
+        (PROXIES, None, None, "flint.W002"),
+        ((), CLIENT, None, None),
+        (PROXIES, PROXY, CLIENT, None),
+        (PROXIES, None, CLIENT, None),
+    ],
+)
+def test_one_warning(
+    caplog: pytest.LogCaptureFixture, proxies: Any, peer: Any, header: Any, code: str | None
+) -> None:
+    found = ClientAddress(proxies)
+    asked = request(peer, **({} if header is None else {"x_forwarded_for": header}))
+    for _ in range(3):
+        found.of(asked)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [code] * bool(code)
+
+
+def test_only_the_first_requests_are_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    found = ClientAddress()
+    for _ in range(100):
+        found.of(request(CLIENT))
+    found.of(request(PROXY, x_forwarded_for=CLIENT))
+    assert caplog.records == []
