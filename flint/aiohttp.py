@@ -21,7 +21,7 @@ except ImportError:
 
 from flint._web.decision import adecide, asettle
 from flint._web.opening import opened
-from flint._web.policy import Policy
+from flint._web.policy import Policy, given
 from flint.wsgi import WsgiResponse, added
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def setup(
     Raises TypeError or ValueError for an option, with its name, ClosedError for a limiter that is
     closed, and what opening one raises.
     """
-    if policy is not None and (limits is not None or options):
-        raise TypeError("policy takes the place of limits and all other options")
-    chosen = Policy(limits, **options) if policy is None else policy
+    chosen = given(policy, limits, options)
     found = opened(limiter)
     # Newer versions ask for a key of their own kind.
     kind: Any = getattr(web, "RequestKey", None)

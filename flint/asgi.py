@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flint._surface.arguments import refusal
 from flint._web.decision import adecide, asettle
 from flint._web.opening import opened
-from flint._web.policy import Policy
+from flint._web.policy import Policy, given
 
 if TYPE_CHECKING:
     import os
@@ -122,15 +122,8 @@ class RateLimitMiddleware:
         messages: RateLike | None = None,
         **options: Any,
     ) -> None:
-        if policy is not None and (limits is not None or options):
-            raise TypeError("policy takes the place of limits and all other options")
         self._app = app
-        self._policy = Policy(limits, **options) if policy is None else policy
-        if self._policy.scope == "route" or "route" in self._policy.parts:
-            raise ValueError(
-                "scope and key cannot be 'route' in a middleware, which runs before the route is "
-                "known; limit the routes themselves"
-            )
+        self._policy = given(policy, limits, options, knows_route=False)
         self._messages = (
             None
             if messages is None

@@ -35,7 +35,7 @@ except ImportError:
 
 from flint._web.decision import adecide, asettle, decide, settle
 from flint._web.opening import opened
-from flint._web.policy import Policy
+from flint._web.policy import Policy, given
 from flint.wsgi import WsgiRequest, WsgiResponse, added
 
 if TYPE_CHECKING:
@@ -183,9 +183,7 @@ class RateLimitMiddleware:
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         if _settings().get("DEFAULT") is None:
             raise ValueError('settings.FLINT needs "DEFAULT", such as "100/minute"')
-        self._policy = policy_of(_settings()["DEFAULT"], {})
-        if self._policy.scope == "route" or "route" in self._policy.parts:
-            raise ValueError("SCOPE and KEY cannot be 'route': the middleware runs before it")
+        self._policy = given(policy_of(_settings()["DEFAULT"], {}), None, {}, knows_route=False)
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flint._web.decision import decide, settle
 from flint._web.opening import opened
-from flint._web.policy import Policy
+from flint._web.policy import Policy, given
 
 if TYPE_CHECKING:
     import os
@@ -91,14 +91,8 @@ class RateLimitMiddleware:
         policy: Policy | None = None,
         **options: Any,
     ) -> None:
-        if policy is not None and (limits is not None or options):
-            raise TypeError("policy takes the place of limits and all other options")
         self._app = app
-        self._policy = Policy(limits, **options) if policy is None else policy
-        if self._policy.scope == "route" or "route" in self._policy.parts:
-            raise ValueError(
-                "scope and key cannot be 'route' in a middleware, which does not know the route"
-            )
+        self._policy = given(policy, limits, options, knows_route=False)
         self._limiter = opened(limiter)
         self._is_ours = self._limiter is not limiter
 

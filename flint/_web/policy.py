@@ -139,6 +139,26 @@ class Policy:
         return bool(self.when(response))
 
 
+def given(
+    policy: Policy | None,
+    limits: RateLike | None,
+    options: dict[str, Any],
+    *,
+    knows_route: bool = True,
+) -> Policy:
+    """The policy that a skin is given, whole or in parts. Raises ValueError for one that needs the
+    route where it is not known."""
+    if policy is not None and (limits is not None or options):
+        raise TypeError("policy takes the place of limits and all other options")
+    found = Policy(limits, **options) if policy is None else policy
+    if not knows_route and (found.scope == "route" or "route" in found.parts):
+        raise ValueError(
+            "scope and key cannot be 'route' in a middleware, which does not know the route; limit "
+            "the routes themselves"
+        )
+    return found
+
+
 def _fixed(limits: RateLike | None) -> Rate | Several | None:
     """The limits, unless the limiter's configuration has to be asked what a name means."""
     if limits is None or (isinstance(limits, str) and _NAME.fullmatch(limits)):

@@ -295,7 +295,7 @@ def test_a_middleware_without_a_default(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match='needs "DEFAULT"'):
         RateLimitMiddleware(reply)
     options.update(DEFAULT="1/s", SCOPE="route")
-    with pytest.raises(ValueError, match="SCOPE and KEY cannot be 'route'"):
+    with pytest.raises(ValueError, match="scope and key cannot be 'route'"):
         RateLimitMiddleware(reply)
     with pytest.raises(ValueError, match="limits"):
         ratelimit("5/fortnight")
