@@ -57,3 +57,19 @@ def test_links_lead_somewhere() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_the_commands_of_their_page_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^flint .*$", page, re.M)]
+    assert len(lines) >= 20
+    for words in lines:
+        run = [sys.executable, "-m", *words]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    named = {" ".join(words[1:3]) for words in lines} | {words[1] for words in lines}
+    listed = subprocess.run(
+        [sys.executable, "-m", "flint", "--help"], capture_output=True, text=True, timeout=60
+    ).stdout
+    for verb in re.findall(r"^    ([a-z-]+) ", listed.split("VERB\n")[-1], re.M):
+        assert verb in named, verb
