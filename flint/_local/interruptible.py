@@ -30,11 +30,13 @@ def interruptibly(call: Callable[[], Returned]) -> Returned:
         finally:
             done.release()
 
+    thread = threading.Thread(target=run, name="flint-call", daemon=True)
     try:
-        threading.Thread(target=run, name="flint-call", daemon=True).start()
+        thread.start()
     except RuntimeError:  # no more threads can be made, or the interpreter ends
         return call()
     done.acquire()
+    thread.join()
     if raised:
         try:
             raise raised[0]
