@@ -80,7 +80,7 @@ def test_the_middleware() -> None:
     denied = middleware(get())
     assert json.loads(denied.content) == {"detail": "rate limit exceeded"}
     assert denied.headers["Content-Type"] == "application/json"
-    assert int(denied.headers["Retry-After"]) in (1799, 1800)
+    assert 1000 < int(denied.headers["Retry-After"]) <= 1800
 
 
 def test_the_middleware_async() -> None:
@@ -255,7 +255,7 @@ def test_throttles_of_users_and_addresses() -> None:
     assert statuses(view, 3, get(user=1)) == [200, 200, 429]
     assert statuses(view, 1, get(user=2)) == [200]
     denied = view(get(user=1))
-    assert int(denied.headers["Retry-After"]) in (8999, 9000)
+    assert 8000 < int(denied.headers["Retry-After"]) <= 9000
 
 
 def test_throttles_of_scopes() -> None:
