@@ -26,9 +26,7 @@ def add_to(verbs: Verbs) -> None:
     )
     parser.add_argument("--by", choices=("denied", "allowed"), default="denied")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="keys (default: 20)")
-    parser.add_argument(
-        "--watch", action="store_true", help="rates per second, live; q quits, ? lists the keys"
-    )
+    parser.add_argument("--watch", action="store_true", help="rates per second, live; q quits")
     parser.add_argument(
         "--interval", type=float, default=1.0, metavar="S", help="seconds from look to look"
     )

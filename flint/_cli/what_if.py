@@ -148,9 +148,9 @@ def show_keys(one: dict[str, Any], most: int) -> None:
     print(f"\nmost denied under {one['rate']}")
     columns = (
         Column("denied", numbers=True, style="red"),
-        Column("was", numbers=True, style="dim"),
+        Column("was denied", numbers=True, style="dim"),
         Column("allowed", numbers=True, style="green"),
-        Column("was", numbers=True, style="dim"),
+        Column("was allowed", numbers=True, style="dim"),
         Column("unknown", numbers=True, style="yellow", gives_way=True),
         Column("key", style="bold"),
     )
