@@ -22,7 +22,7 @@ except ImportError:
 from flint._web.decision import adecide, asettle
 from flint._web.opening import opened
 from flint._web.policy import Policy, given
-from flint.wsgi import WsgiResponse, added
+from flint._web.response import SentResponse, added
 
 if TYPE_CHECKING:
     import os
@@ -95,7 +95,7 @@ def setup(
         if verdict is None:
             return
         if verdict.pending is not None:
-            sent = WsgiResponse(response.status, response.headers.items())
+            sent = SentResponse(response.status, response.headers.items())
             await asettle(found, chosen, verdict, sent)
         response.headers.extend(added(verdict, response.headers.items()))
 

@@ -17,6 +17,7 @@ from flint._surface.arguments import refusal
 from flint._web.decision import adecide, asettle
 from flint._web.opening import opened
 from flint._web.policy import Policy, given
+from flint._web.response import SentResponse, added
 
 if TYPE_CHECKING:
     import os
@@ -76,16 +77,8 @@ class AsgiRequest:
         ]
 
 
-class _Response:
-    """What `when` is asked about: a response that is about to start."""
-
-    def __init__(self, message: Message) -> None:
-        self.status: int = message["status"]
-        self._headers = message.get("headers", ())
-
-    def headers(self, name: str) -> list[str]:
-        wanted = name.lower().encode("latin-1")
-        return [value.decode("latin-1") for key, value in self._headers if key.lower() == wanted]
+def _response(message: Message) -> SentResponse:
+    return SentResponse(message["status"], _decoded(message.get("headers", ())))
 
 
 # The status of a handshake by what answers it; servers answer a close with 403.
@@ -167,7 +160,7 @@ class RateLimitMiddleware:
             if message["type"] == "http.response.start" and not started:
                 started = True
                 if verdict.pending is not None:
-                    await asettle(self._limiter, self._policy, verdict, _Response(message))
+                    await asettle(self._limiter, self._policy, verdict, _response(message))
                 message = {**message, "headers": _with(verdict, message.get("headers", ()))}
             await send(message)
 
@@ -175,7 +168,7 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send_on)
         except Exception:
             if not started and verdict.pending is not None:
-                await asettle(self._limiter, self._policy, verdict, _Response(_FAILED))
+                await asettle(self._limiter, self._policy, verdict, _response(_FAILED))
             raise
 
     async def _deny(self, verdict: Verdict, scope: Message, receive: Receive, send: Send) -> None:
@@ -214,7 +207,7 @@ class RateLimitMiddleware:
                 answered = True
                 if verdict.pending is not None:
                     status = message.get("status", _HANDSHAKE_STATUS[kind])
-                    response = _Response({**message, "status": status})
+                    response = _response({**message, "status": status})
                     await asettle(self._limiter, self._policy, verdict, response)
                 if kind != "websocket.close":
                     message = {**message, "headers": _with(verdict, message.get("headers", ()))}
@@ -263,8 +256,11 @@ def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
+def _decoded(headers: Any) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
 def _with(verdict: Verdict, headers: Any) -> list[tuple[bytes, bytes]]:
     """The headers of a response and those of the verdict that it does not have itself."""
     there = list(headers)
-    names = {name.lower() for name, _ in there}
-    return there + [(name, value) for name, value in _encoded(verdict.headers) if name not in names]
+    return there + _encoded(added(verdict, _decoded(there)))

@@ -36,7 +36,8 @@ except ImportError:
 from flint._web.decision import adecide, asettle, decide, settle
 from flint._web.opening import opened
 from flint._web.policy import Policy, given
-from flint.wsgi import WsgiRequest, WsgiResponse, added
+from flint._web.response import SentResponse, added
+from flint.wsgi import WsgiRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,8 +133,8 @@ def _with_headers(verdict: Verdict, response: Any) -> Any:
     return response
 
 
-def _sent(response: Any) -> WsgiResponse:
-    return WsgiResponse(response.status_code, response.headers.items())
+def _sent(response: Any) -> SentResponse:
+    return SentResponse(response.status_code, response.headers.items())
 
 
 def _status(error: Exception) -> int:
@@ -152,7 +153,7 @@ def _limited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
     try:
         response = answer()
     except Exception as error:
-        settle(limiter(), policy, verdict, WsgiResponse(_status(error)))
+        settle(limiter(), policy, verdict, SentResponse(_status(error)))
         raise
     settle(limiter(), policy, verdict, _sent(response))
     return _with_headers(verdict, response)
@@ -166,7 +167,7 @@ async def _alimited(policy: Policy, request: Any, answer: Callable[[], Any]) -> 
     try:
         response = await answer()
     except Exception as error:
-        await asettle(limiter(), policy, verdict, WsgiResponse(_status(error)))
+        await asettle(limiter(), policy, verdict, SentResponse(_status(error)))
         raise
     await asettle(limiter(), policy, verdict, _sent(response))
     return _with_headers(verdict, response)
@@ -197,7 +198,8 @@ class RateLimitMiddleware:
 def ratelimit(limits: RateLike | None = None, **options: Any) -> Callable[[View], View]:
     """Limit a view: a function, a coroutine function or a class. Each route counts by itself, for
     each client; a `scope` of another name is shared by all that have it and the same limits. The
-    options are those of `Policy`, and FLINT's where they are not given. They are checked here."""
+    options are those of `Policy`, checked here, and FLINT's where they are not given, read at the
+    first request."""
     Policy(limits, **{"scope": "route", **options})
 
     @functools.cache

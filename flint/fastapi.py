@@ -57,8 +57,6 @@ __all__ = [
     "WebSocketRateLimiter",
 ]
 
-_DETAIL = "rate limit exceeded"
-
 
 class RateLimit:
     """A dependency that limits the routes it stands at: `Depends(RateLimit("100/minute"))`.
@@ -88,7 +86,7 @@ class RateLimit:
                 raise ValueError(f"{name} is an option of RateLimitMiddleware, not of a dependency")
         self._policy = Policy(limits, scope=scope, **options)
         self._limiter = None if limiter is None else opened(limiter)
-        description = {"description": "Too Many Requests: " + _DETAIL}
+        description = {"description": "Too Many Requests: " + detail("denied")}
         self.responses: dict[int | str, dict[str, Any]] = {self._policy.status_code: description}
 
     async def __call__(self, request: HTTPConnection, response: Response) -> None:
@@ -255,8 +253,8 @@ class FlintRateLimitMiddleware:
         result = await self._check(self._key_of(request), self._cost_of(request))
         added = limit_headers("legacy", result, "", None)
         if not result.allowed:
-            added.append(("Retry-After", str(max(1, retry_after_s(result)))))
-            body = json.dumps({"detail": _DETAIL}, separators=(",", ":")).encode()
+            added.append(("Retry-After", str(retry_after_s(result))))
+            body = json.dumps({"detail": detail("denied")}, separators=(",", ":")).encode()
             denial = Response(body, 429, dict(added), "application/json")
             await denial(scope, receive, send)
             return

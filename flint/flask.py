@@ -28,7 +28,8 @@ except ImportError:
 from flint._web.decision import decide, settle
 from flint._web.opening import opened
 from flint._web.policy import Policy
-from flint.wsgi import WsgiRequest, WsgiResponse, added
+from flint._web.response import SentResponse, added
+from flint.wsgi import WsgiRequest
 
 if TYPE_CHECKING:
     import os
@@ -58,9 +59,10 @@ class _Request(WsgiRequest):
 
 class RateLimiter:
     """The extension. `limiter` is a limiter, or a path or URL for `flint.connect`; without it
-    `init_app` reads `app.config["FLINT_URL"]`. `default` is what holds, for each client and route,
-    for views that have no limit of their own. The other options are those of `Policy` and hold for
-    all limits that are made here, unless the limit says otherwise.
+    `init_app` reads `app.config["FLINT_URL"]`. `default` is what holds, for each client and
+    route, for views that have no limit of their own; a blueprint's limit counts beside it. The
+    other options are those of `Policy` and hold for all limits that are made here, unless the
+    limit says otherwise.
 
     A denial is the response itself, with Retry-After. Any thread. Each worker process opens the
     limiter, so with a data directory there can be one worker only.
@@ -157,7 +159,7 @@ class RateLimiter:
         decided: list[tuple[Policy, Verdict]] = g.pop("_flint", [])
         for policy, verdict in reversed(decided):  # of several the innermost is shown
             if verdict.pending is not None:
-                sent = WsgiResponse(response.status_code, response.headers.items())
+                sent = SentResponse(response.status_code, response.headers.items())
                 settle(self.limiter, policy, verdict, sent)
             response.headers.extend(added(verdict, response.headers.items()))
         return response

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flint._web.decision import decide, settle
 from flint._web.opening import opened
 from flint._web.policy import Policy, given
+from flint._web.response import SentResponse, added
 
 if TYPE_CHECKING:
     import os
@@ -51,23 +52,6 @@ class WsgiRequest:
             variable = f"HTTP_{variable}"
         value = self._environ.get(variable)
         return [] if value is None else [value]
-
-
-class WsgiResponse:
-    """What `when` is asked about."""
-
-    def __init__(self, status: int, headers: Iterable[tuple[str, str]] = ()) -> None:
-        self.status = status
-        self._headers = list(headers)
-
-    def headers(self, name: str) -> list[str]:
-        return [value for key, value in self._headers if key.lower() == name.lower()]
-
-
-def added(verdict: Verdict, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers of a verdict that a response does not have itself."""
-    there = {name.lower() for name, _ in headers}
-    return [(name, value) for name, value in verdict.headers if name.lower() not in there]
 
 
 class RateLimitMiddleware:
@@ -120,7 +104,7 @@ class RateLimitMiddleware:
         start_response(f"{verdict.status} {reason}", verdict.headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [verdict.body]
 
-    def _settle(self, verdict: Verdict, response: WsgiResponse) -> None:
+    def _settle(self, verdict: Verdict, response: SentResponse) -> None:
         if verdict.pending is not None:
             settle(self._limiter, self._policy, verdict, response)
 
@@ -136,7 +120,7 @@ class _Exchange:
         self._start_response = start_response
 
     def start(self, status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-        self._middleware._settle(self._verdict, WsgiResponse(int(status[:3]), headers))
+        self._middleware._settle(self._verdict, SentResponse(int(status[:3]), headers))
         return self._start_response(status, headers + added(self._verdict, headers), *error)
 
     def failing(self) -> _Failing:
@@ -154,7 +138,7 @@ class _Failing:
 
     def __exit__(self, kind: object, error: object, frames: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
-            self._middleware._settle(self._verdict, WsgiResponse(500))
+            self._middleware._settle(self._verdict, SentResponse(500))
 
 
 class _Body:

@@ -234,7 +234,7 @@ def _deny(
     counts.add(name, outcomes.get(reason, "error_denied"))
     more: dict[str, Any] = {}
     if reason in ("denied", "error"):
-        retry_s = _ERROR_RETRY_S if result is None else max(1, retry_after_s(result))
+        retry_s = _ERROR_RETRY_S if result is None else retry_after_s(result)
         retry_s += random.randint(0, policy.jitter_s) if policy.jitter_s else 0
         headers = [*headers, ("Retry-After", str(retry_s))]
         more = {"retry_after": retry_s}

@@ -1,0 +1,27 @@
+"""A response that is about to be sent, and the headers that are added to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flint._web.decision import Verdict
+
+
+class SentResponse:
+    """What `when` is asked about."""
+
+    def __init__(self, status: int, headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.status = status
+        self._headers = list(headers)
+
+    def headers(self, name: str) -> list[str]:
+        return [value for key, value in self._headers if key.lower() == name.lower()]
+
+
+def added(verdict: Verdict, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers of a verdict that a response does not have itself."""
+    there = {name.lower() for name, _ in headers}
+    return [(name, value) for name, value in verdict.headers if name.lower() not in there]
