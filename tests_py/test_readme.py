@@ -42,14 +42,18 @@ def test_first_example_remembers(tmp_path: Path) -> None:
         assert done.stdout == f"go on, {left} left\n"
 
 
-def test_the_commands_run(tmp_path: Path) -> None:
-    """Every line with the command `flint`, one after the other in one directory."""
-    lines = [shlex.split(line, comments=True) for line in re.findall(r"^flint .*$", README, re.M)]
-    assert len(lines) >= 8
+def run_commands(page: str, folder: Path) -> list[list[str]]:
+    """Runs every line with the command `flint`, one after the other; returns their words."""
+    lines = [shlex.split(line, comments=True) for line in re.findall(r"^flint .*$", page, re.M)]
     for words in lines:
         run = [sys.executable, "-m", *words]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, ""), words
+    return lines
+
+
+def test_the_commands_run(tmp_path: Path) -> None:
+    assert len(run_commands(README, tmp_path)) >= 8
 
 
 def test_links_lead_somewhere() -> None:
@@ -60,13 +64,8 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_commands_of_their_page_run(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    lines = [shlex.split(line, comments=True) for line in re.findall(r"^flint .*$", page, re.M)]
+    lines = run_commands((ROOT / "docs" / "cli.md").read_text("utf-8"), tmp_path)
     assert len(lines) >= 20
-    for words in lines:
-        run = [sys.executable, "-m", *words]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, ""), words
     named = {" ".join(words[1:3]) for words in lines} | {words[1] for words in lines}
     listed = subprocess.run(
         [sys.executable, "-m", "flint", "--help"], capture_output=True, text=True, timeout=60
