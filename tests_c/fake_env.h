@@ -109,9 +109,9 @@ class FakeEnv final : public Env {
   // ---- Files as bytes, past faults, hooks and counts ----
 
   std::string Contents(const std::string& path) const;  // "" for a missing file
-  // Creates the file and its directories as needed. The bytes and names are on the platter.
-  // Of an empty directory; a limiter removes none.
+  // An empty one; a limiter removes none.
   void RemoveDirectory(const std::string& path);
+  // Creates the file and its directories as needed. The bytes and names are on the platter.
   void SetContents(const std::string& path, std::string_view bytes);
   void SetMode(const std::string& path, uint32_t mode);
   std::vector<std::string> Files() const;  // paths, sorted; no directories

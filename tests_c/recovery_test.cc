@@ -176,23 +176,6 @@ bool IsCleanClose(const Found& record) {
 
 // ---- Bits --------------------------------------------------------------------------------------
 
-TEST_F(Damage, ADirectoryInTheWayOfTheRingIsMetBeforeAnythingIsWritten) {
-  CloseCleanly();
-  std::map<std::string, std::string> before;
-  const Outcome outcome = OpenCopy(0, [&](FakeEnv* env) {
-    ASSERT_TRUE(env->CreateDirectories(RingPath() + ".tmp").ok());
-    for (const std::string& path : env->Files()) before[path] = env->Contents(path);
-  });
-  EXPECT_EQ(outcome.status.code(), Code::kIo);
-  EXPECT_NE(outcome.status.message().find("flint.ring.tmp is not a regular file"),
-            std::string::npos)
-      << outcome.status.message();
-  for (const auto& [path, contents] : before) {
-    EXPECT_EQ(outcome.env->Contents(path), contents) << path;
-  }
-  EXPECT_EQ(outcome.env->Files().size(), before.size());
-}
-
 TEST_F(Damage, OpensAsItWasWithoutAny) {
   CloseCleanly();
   for (const int reboots : {0, 1}) {
@@ -624,6 +607,23 @@ TEST_F(Tail, OfAnOlderGenerationIsNotRead) {
 }
 
 // ---- Names -------------------------------------------------------------------------------------
+
+TEST_F(Damage, ADirectoryInTheWayOfTheRingIsMetBeforeAnythingIsWritten) {
+  CloseCleanly();
+  std::map<std::string, std::string> before;
+  const Outcome outcome = OpenCopy(0, [&](FakeEnv* env) {
+    ASSERT_TRUE(env->CreateDirectories(RingPath() + ".tmp").ok());
+    for (const std::string& path : env->Files()) before[path] = env->Contents(path);
+  });
+  EXPECT_EQ(outcome.status.code(), Code::kIo);
+  EXPECT_NE(outcome.status.message().find("flint.ring.tmp is not a regular file"),
+            std::string::npos)
+      << outcome.status.message();
+  for (const auto& [path, contents] : before) {
+    EXPECT_EQ(outcome.env->Contents(path), contents) << path;
+  }
+  EXPECT_EQ(outcome.env->Files().size(), before.size());
+}
 
 // Where the last segment had no room, opening has begun one.
 void ExpectRightNames(const FakeEnv& env) {
