@@ -332,7 +332,20 @@ void FakeEnv::SetCapacity(uint64_t bytes) {
   capacity_bytes_ = bytes;
 }
 
-void FakeEnv::SetHook(std::function<void(Op, const std::string&)> hook) { hook_ = std::move(hook); }
+void FakeEnv::SetHook(Hook hook) {
+  auto shared = hook ? std::make_shared<const Hook>(std::move(hook)) : nullptr;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  hook_ = std::move(shared);
+}
+
+void FakeEnv::Announce(Op op, const std::string& path) {
+  std::shared_ptr<const Hook> hook;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    hook = hook_;
+  }
+  if (hook) (*hook)(op, path);
+}
 
 void FakeEnv::InjectFault(Fault fault) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -358,7 +371,7 @@ uint64_t FakeEnv::calls() const {
 }
 
 FakeEnv::Call FakeEnv::Enter(Op op, const std::string& path) {
-  if (hook_) hook_(op, path);
+  Announce(op, path);
   Call call{.lock = std::unique_lock<std::mutex>(mutex_)};
   ++calls_;
   if (!fault_armed_ || (fault_.matches && !fault_.matches(op, path))) return call;
@@ -372,7 +385,7 @@ FakeEnv::Call FakeEnv::Enter(Op op, const std::string& path) {
 }
 
 std::unique_lock<std::mutex> FakeEnv::EnterStore(Op op, const std::string& path) {
-  if (hook_) hook_(op, path);
+  Announce(op, path);
   return std::unique_lock<std::mutex>(mutex_);
 }
 

@@ -94,9 +94,10 @@ class FakeEnv final : public Env {
   // Growing files beyond this many bytes together fails with ENOSPC. A file that is removed while
   // open no longer counts.
   void SetCapacity(uint64_t bytes);
-  // Called before every operation, without locks held, so it may take images. Set it while no
-  // other thread uses the disk. Stores are announced too.
-  void SetHook(std::function<void(Op op, const std::string& path)> hook);
+  using Hook = std::function<void(Op op, const std::string& path)>;
+  // Called before every operation, without locks held, so it may take images. Stores are announced
+  // too. Another thread may still be in the hook that was there before.
+  void SetHook(Hook hook);
 
   // Stores do not reach their file from now on.
   void FailStores() { stores_fail_.store(true); }
@@ -158,6 +159,7 @@ class FakeEnv final : public Env {
     size_t written_bytes = 0;
   };
   Call Enter(Op op, const std::string& path);
+  void Announce(Op op, const std::string& path);
   // Of operations that cannot fail.
   std::unique_lock<std::mutex> EnterStore(Op op, const std::string& path);
 
@@ -179,7 +181,7 @@ class FakeEnv final : public Env {
   std::set<std::string> locked_;
   uint64_t capacity_bytes_ = UINT64_MAX;
   std::mt19937_64 random_;
-  std::function<void(Op op, const std::string& path)> hook_;
+  std::shared_ptr<const Hook> hook_;
   Fault fault_;
   bool fault_armed_ = false;
   uint64_t fault_candidates_ = 0;

@@ -121,8 +121,8 @@ class Crashes {
     threads.reserve(kThreads);
     for (size_t i = 0; i < kThreads; ++i) threads.emplace_back([this, i] { Work(i); });
     for (std::thread& thread : threads) thread.join();
-    env_->SetHook(nullptr);
     engine_.reset();
+    env_->SetHook(nullptr);
     for (Image& image : images_) {
       if (!::testing::Test::HasFailure()) Check(&image);
     }
