@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flint._native import Clock, Result
     from flint._surface.arguments import Duration, Seconds
+    from flint._surface.decisions import Decisions
     from flint._surface.protocol import Limits, Place
     from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm, StatusDict
@@ -37,6 +38,8 @@ class SyncSurface(Place):
     # Nobody waits for a limiter that has never been open; the others have their own.
     _lines = Lines(None)
     _declared = Declared()
+    # Kept for who observes them, and by nobody else.
+    _decisions: Decisions | None = None
     # The rates that a configuration has given names.
     _rates: Mapping[str, tuple[Rate, ...]] = {}
     # The keys of limits that the configuration file has not; see flint.from_config.

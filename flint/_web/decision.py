@@ -11,11 +11,12 @@ import random
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from flint._surface.decisions import decisions_of, result_of
 from flint._surface.rate import Rate, Several
 from flint._web.answer import answer
-from flint._web.counts import counts
 from flint._web.headers import limit_headers, retry_after_s
 from flint._web.keys import counter_key, identity, limit_of, window_ns
 from flint._web.policy import Policy, units
@@ -23,6 +24,7 @@ from flint.errors import ClosedError, FlintError, ForkedError, NotConfiguredErro
 
 if TYPE_CHECKING:
     from flint._native import Result
+    from flint._surface.decisions import Decisions
     from flint._surface.protocol import AnyLimiter, Place
     from flint._web.request import Request, Response
 
@@ -69,6 +71,20 @@ class Verdict:
 def decide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
     """Decide about a request, in one call of the limiter. May wait for the disk. Raises what the
     policy's callables raise, and TypeError if one of them is a coroutine function."""
+    decisions = decisions_of(limiter)
+    if decisions is None:
+        return _decide(limiter, policy, request)
+    begun_ns = perf_counter_ns()
+    try:
+        verdict = _decide(limiter, policy, request)
+    except FlintError:
+        _count(decisions, policy, "error_raised", begun_ns)
+        raise
+    _count(decisions, policy, _result(verdict), begun_ns)
+    return verdict
+
+
+def _decide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
     verdict = _before(policy, request)
     if verdict is not None:
         return verdict
@@ -91,6 +107,20 @@ def decide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
 async def adecide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
     """`decide` without blocking the event loop. The policy's callables may be coroutine functions;
     others are called in the loop."""
+    decisions = decisions_of(limiter)
+    if decisions is None:
+        return await _adecide(limiter, policy, request)
+    begun_ns = perf_counter_ns()
+    try:
+        verdict = await _adecide(limiter, policy, request)
+    except FlintError:
+        _count(decisions, policy, "error_raised", begun_ns)
+        raise
+    _count(decisions, policy, _result(verdict), begun_ns)
+    return verdict
+
+
+async def _adecide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
     verdict = _before(policy, request)
     if verdict is not None:
         return verdict
@@ -109,6 +139,21 @@ async def adecide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verd
     return _judge(limiter, policy, request, ask, result)
 
 
+def _count(decisions: Decisions, policy: Policy, result: str, begun_ns: int) -> None:
+    decisions.add(cast("str", policy.name), result, perf_counter_ns() - begun_ns)
+
+
+def _result(verdict: Verdict) -> str:
+    """What a verdict is counted as."""
+    if verdict.shadow:
+        return "shadow_denied"
+    if verdict.reason == "allowed":
+        return result_of(True, verdict.result is not None and verdict.result.undecided)
+    if verdict.reason == "error":
+        return result_of(verdict.allowed, True)
+    return "cost_denied" if verdict.reason == "cost" else verdict.reason
+
+
 def _before(policy: Policy, request: Request) -> Verdict | None:
     """The verdict about a request for which the limiter need not be asked."""
     if policy.blocked_networks and _is_in(policy.blocked_networks, policy, request):
@@ -120,13 +165,8 @@ def _before(policy: Policy, request: Request) -> Verdict | None:
         or (policy.safe_networks and _is_in(policy.safe_networks, policy, request))
         or _is_preflight(request)
     ):
-        return _exempt(policy)
+        return Verdict(True, 200, reason="exempt")
     return None
-
-
-def _exempt(policy: Policy) -> Verdict:
-    counts.add(cast("str", policy.name), "exempt")
-    return Verdict(True, 200, reason="exempt")
 
 
 def _is_in(networks: tuple[Any, ...], policy: Policy, request: Request) -> bool:
@@ -167,7 +207,7 @@ def _ask(
     """What to ask the limiter, or the verdict where there is nothing to ask."""
     whose = identity(policy, request, called)
     if whose is None:
-        return _exempt(policy)
+        return Verdict(True, 200, reason="exempt")
     number = cost if cost == 1 and type(cost) is int else units("cost", cost)
     limit = limit_of(limiter, policy)
     ask = Ask(counter_key(policy, limit, request, whose), number, limit)
@@ -195,7 +235,6 @@ def _judge(
         if policy.when is not None:
             _record_denial(limiter, ask)
         return _deny(policy, request, "denied", policy.status_code, result, headers)
-    counts.add(cast("str", policy.name), "error_allowed" if result.undecided else "allowed")
     pending = None if policy.when is None or result.undecided else ask
     return Verdict(True, 200, headers, result=result, pending=pending)
 
@@ -225,13 +264,9 @@ def _deny(
     headers: list[tuple[str, str]],
 ) -> Verdict:
     """The verdict about a request that is not to be let in, or would not be but for `shadow`."""
-    name = cast("str", policy.name)
     if policy.shadow:
-        counts.add(name, "shadow_denied")
         headers = [*headers, (SHADOW_HEADER, reason)] if policy.headers != "none" else []
         return Verdict(True, 200, headers, result=result, shadow=True, reason=reason)
-    outcomes = {"denied": "denied", "cost": "cost_denied", "blocked": "blocked"}
-    counts.add(name, outcomes.get(reason, "error_denied"))
     more: dict[str, Any] = {}
     if reason in ("denied", "error"):
         retry_s = _ERROR_RETRY_S if result is None else retry_after_s(result)
@@ -257,7 +292,6 @@ def _failed(policy: Policy, request: Request, ask: Ask, error: Exception) -> Ver
         raise error
     _log.error("policy %r could not decide: %s", policy.name, error)
     if policy.on_error == "allow":
-        counts.add(cast("str", policy.name), "error_allowed")
         return Verdict(True, 200, reason="error")
     return _unavailable(policy, request)
 
@@ -272,9 +306,10 @@ def settle(limiter: AnyLimiter, policy: Policy, verdict: Verdict, response: Resp
     ask, verdict.pending = verdict.pending, None
     try:
         if ask is not None and policy.counts(response):
-            _settled(policy, verdict, ask, limiter.check(ask.key, ask.cost, limit=ask.limit))
+            result = limiter.check(ask.key, ask.cost, limit=ask.limit)
+            _settled(limiter, policy, verdict, ask, result)
     except Exception as error:
-        _not_settled(policy, error)
+        _not_settled(limiter, policy, error)
 
 
 async def asettle(
@@ -285,18 +320,23 @@ async def asettle(
     try:
         if ask is not None and policy.counts(response):
             result = await limiter.acheck(ask.key, ask.cost, limit=ask.limit)
-            _settled(policy, verdict, ask, result)
+            _settled(limiter, policy, verdict, ask, result)
     except Exception as error:
-        _not_settled(policy, error)
+        _not_settled(limiter, policy, error)
 
 
-def _settled(policy: Policy, verdict: Verdict, ask: Ask, result: Result) -> None:
-    if not result.allowed:
-        counts.add(cast("str", policy.name), "settle_denied")
+def _settled(
+    limiter: AnyLimiter, policy: Policy, verdict: Verdict, ask: Ask, result: Result
+) -> None:
+    decisions = decisions_of(limiter)
+    if decisions is not None and not result.allowed:
+        decisions.add(cast("str", policy.name), "settle_denied")
     verdict.result = result
     verdict.headers = _limit_headers(policy, ask, result)
 
 
-def _not_settled(policy: Policy, error: Exception) -> None:
-    counts.add(cast("str", policy.name), "settle_failed")
+def _not_settled(limiter: AnyLimiter, policy: Policy, error: Exception) -> None:
+    decisions = decisions_of(limiter)
+    if decisions is not None:
+        decisions.add(cast("str", policy.name), "settle_failed")
     _log.error("policy %r could not count a response: %s", policy.name, error)

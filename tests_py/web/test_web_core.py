@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import flint
 import flint.rates
 import flint.testing
-from flint._web.counts import counts
+from flint._surface.decisions import decisions_of, observe
 from flint._web.decision import Verdict, adecide, decide, settle
 from flint._web.keys import plain
 from flint._web.policy import Policy
@@ -372,13 +373,13 @@ def test_coroutine_functions_are_awaited_in_a_loop_and_refused_elsewhere(
 
 def test_shadow_decides_counts_and_reports_and_blocks_nobody(limiter: flint.Limiter) -> None:
     policy = Policy("1/minute", shadow=True, name="trial")
-    before = counts.snapshot().get(("trial", "shadow_denied"), 0)
+    decisions = observe(limiter)
     assert decide(limiter, policy, Request()).shadow is False
     verdict = decide(limiter, policy, Request())
     assert (verdict.allowed, verdict.shadow) == (True, True)
     assert header(verdict, "X-RateLimit-Shadow") == "denied"
     assert header(verdict, "Retry-After") is None
-    assert counts.snapshot()["trial", "shadow_denied"] == before + 1
+    assert decisions.snapshot()["trial"].results == {"allowed": 1, "shadow_denied": 1}
     assert verdict.result is not None
     status = limiter.status(verdict.result.key)
     assert status is not None
@@ -425,11 +426,11 @@ def test_when_what_is_under_way_at_once(limiter: flint.Limiter) -> None:
     assert [verdict.allowed for verdict in under_way] == [True] * 5
     settle(limiter, policy, under_way[0], failed)
     assert decide(limiter, policy, Request()).allowed
-    before = counts.snapshot().get(("rule", "settle_denied"), 0)
+    decisions = observe(limiter)
     for verdict in under_way[1:]:
         settle(limiter, policy, verdict, failed)
         settle(limiter, policy, verdict, failed)  # a second time changes nothing
-    assert counts.snapshot()["rule", "settle_denied"] == before + 3
+    assert decisions.snapshot()["rule"].results == {"settle_denied": 3}
     denied = decide(limiter, policy, Request())
     assert not denied.allowed
     assert denied.result is not None
@@ -445,8 +446,9 @@ def test_a_limiter_that_fails_when_the_response_is_known_lets_it_out(
     policy = Policy("2/minute", when="failed", name="late")
     verdict = decide(limiter, policy, Request())
     limiter.close()
+    decisions = observe(limiter)
     settle(limiter, policy, verdict, SimpleNamespace(status=500, headers=lambda _: []))
-    assert counts.snapshot()["late", "settle_failed"] == 1
+    assert decisions.snapshot()["late"].results == {"settle_failed": 1}
 
 
 # ---- A limiter that cannot decide ----
@@ -489,3 +491,62 @@ def test_on_error_hides_no_mistake(error: Exception) -> None:
     failing: Any = Failing(error)
     with pytest.raises(type(error)):
         decide(failing, Policy("1/minute", on_error="allow"), Request())
+
+
+# ---- What was decided ----
+
+
+@pytest.mark.parametrize(
+    ("options", "requests", "expected"),
+    [
+        ({}, 3, {"allowed": 1, "denied": 2}),
+        ({"shadow": True}, 3, {"allowed": 1, "shadow_denied": 2}),
+        ({"cost": 2}, 1, {"cost_denied": 1}),
+        ({"exempt": ["/"]}, 2, {"exempt": 2}),
+        ({"methods": ["POST"]}, 1, {"exempt": 1}),
+        ({"key": lambda _: None}, 1, {"exempt": 1}),
+        ({"blocklist": ["10.0.0.0/8"]}, 2, {"blocked": 2}),
+        ({"blocklist": ["10.0.0.0/8"], "shadow": True}, 2, {"shadow_denied": 2}),
+        ({"when": "failed"}, 3, {"allowed": 3}),
+    ],
+)
+def test_decisions_are_counted_by_policy_and_result(
+    limiter: flint.Limiter, options: dict[str, Any], requests: int, expected: dict[str, int]
+) -> None:
+    decisions = observe(limiter)
+    policy = Policy("1/minute", name="one", **options)
+    for _ in range(requests):
+        decide(limiter, policy, Request(peer="10.0.0.1"))
+    assert {name: of.results for name, of in decisions.snapshot().items()} == {"one": expected}
+    assert sum(decisions.snapshot()["one"].buckets) == requests
+
+
+@pytest.mark.parametrize(
+    ("on_error", "expected"),
+    [("raise", "error_raised"), ("allow", "error_allowed"), ("deny", "error_denied")],
+)
+def test_decisions_that_could_not_be_made_are_counted(on_error: Any, expected: str) -> None:
+    failing: Any = Failing(flint.PoisonedError("disk"))
+    decisions = observe(failing)
+    policy = Policy("1/minute", name="one", on_error=on_error)
+    with contextlib.suppress(flint.PoisonedError):
+        decide(failing, policy, Request())
+    with contextlib.suppress(flint.PoisonedError):
+        run(adecide(failing, policy, Request()))
+    assert decisions.snapshot()["one"].results == {expected: 2}
+    assert sum(decisions.snapshot()["one"].buckets) == 2
+
+
+@pytest.mark.parametrize(("on_error", "expected"), [("allow", "allowed"), ("deny", "denied")])
+def test_what_the_limiters_own_on_error_answers_is_counted(on_error: Any, expected: str) -> None:
+    with flint.Limiter(":memory:", max_keys=1, on_error=on_error) as limiter:
+        limiter.check("taken", limit="1/day")
+        decisions = observe(limiter)
+        decide(limiter, Policy("1/minute", name="one"), Request())
+        assert decisions.snapshot()["one"].results == {f"error_{expected}": 1}
+
+
+def test_a_limiter_that_nobody_observes_keeps_no_numbers(limiter: flint.Limiter) -> None:
+    decide(limiter, Policy("1/minute"), Request())
+    assert decisions_of(limiter) is None
+    assert observe(limiter).snapshot() == {}
