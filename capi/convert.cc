@@ -324,6 +324,10 @@ void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
   info.compaction_failure = static_cast<uint64_t>(from.compaction_failure.code());
   info.compaction_retry_at_ns = from.compaction_retry_at_ns;
   info.history_failures = from.history_failures;
+  info.unsynced_events = from.log.unsynced_events;
+  info.since_sync_ns = from.log.times.since_sync_ns;
+  info.sync_time_ns = from.log.times.sync_time_ns;
+  info.poisoned = from.log.poisoned ? 1 : 0;
   WriteStruct(info, to);
 }
 

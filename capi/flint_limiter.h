@@ -347,6 +347,11 @@ typedef struct flint_limiter_info {
   int64_t compaction_retry_at_ns;  /* wall clock: it is not tried again by itself before; 0: as soon
                                       as it is worth it */
   uint64_t history_failures;       /* to remove a segment that need not be kept; tried again */
+  uint64_t unsynced_events;        /* records that are not on disk yet, at most */
+  uint64_t since_sync_ns; /* since the log's last sync, or since it was opened; while the machine
+                             sleeps this stands. 0 for ":memory:" and for reading only */
+  uint64_t sync_time_ns;  /* that the system took for all `syncs` together */
+  uint64_t poisoned;      /* 1: a write or sync has failed; admissions and changes are POISONED */
 } flint_limiter_info;
 
 /* What flint_limiter_doctor found. */

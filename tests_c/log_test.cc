@@ -317,6 +317,7 @@ TEST(Failure, OfASyncPoisons) {
     ASSERT_TRUE(Configure(engine, "small", Hourly(1)).ok());
     EXPECT_TRUE(Allowed(engine, "small"));
     ASSERT_TRUE(engine->Flush().ok());
+    EXPECT_FALSE(InfoOf(engine).log.poisoned);
     machine.env->InjectFault({.matches = OnlyOps({Op::kSyncData})});
     bool allowed = false;
     if (always) {
@@ -334,6 +335,7 @@ TEST(Failure, OfASyncPoisons) {
     EXPECT_EQ(engine->Reset(LimitKind::kExact, "key", {}, &ticket).code(), Code::kPoisoned);
     EXPECT_EQ(engine->Flush().code(), Code::kPoisoned);
     EXPECT_EQ(engine->Compact({}).code(), Code::kPoisoned);
+    EXPECT_TRUE(InfoOf(engine).log.poisoned);
     Engine::Decision decision;
     EXPECT_TRUE(engine->Peek({"key", 1}, {}, nullptr, &decision).ok());
     EXPECT_EQ(StatusOf(engine, "key").config.rate, 5u);

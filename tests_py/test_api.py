@@ -518,6 +518,10 @@ def test_info(data_dir: Path) -> None:
         "read_only",
         "compaction_failure",
         "history_failures",
+        "unsynced_events",
+        "since_sync_ns",
+        "sync_time_ns",
+        "poisoned",
         "engine_time_ns",
         "compaction_retry_at_ns",
     ]

@@ -22,7 +22,9 @@ Log::Counts Log::counts() {
   Counts counts;
   counts.durable = durable();
   counts.syncs = sync_count();
-  appender_.Count(&counts.sequence, &counts.appended);
+  appender_.Count(&counts.sequence, &counts.appended, &counts.unsynced_events);
+  counts.times = syncer_.times();
+  counts.poisoned = !syncer_.poison().ok();
   return counts;
 }
 

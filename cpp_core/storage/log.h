@@ -48,6 +48,9 @@ class Log {
     uint64_t appended = 0;
     uint64_t durable = 0;
     uint64_t syncs = 0;
+    uint64_t unsynced_events = 0;  // records that are not on disk, at most
+    LogSyncer::Times times;
+    bool poisoned = false;
   };
 
   Log(Env* env, const std::string& directory, const LogOptions& options, EngineClock* clock,

@@ -346,10 +346,11 @@ uint64_t LogAppender::head() {
   return head_;
 }
 
-void LogAppender::Count(uint64_t* sequence, uint64_t* head) {
+void LogAppender::Count(uint64_t* sequence, uint64_t* head, uint64_t* unsynced_events) {
   const std::lock_guard<Mutex> lock(mutex_);
   *sequence = sequence_;
   *head = head_;
+  *unsynced_events = events_ - events_synced_;
 }
 
 // ---- Draining and syncing ----------------------------------------------------------------------

@@ -163,7 +163,7 @@ class LogAppender {
   bool ring_failed() const { return ring_->failed(); }
 
   uint64_t head();
-  void Count(uint64_t* sequence, uint64_t* head);
+  void Count(uint64_t* sequence, uint64_t* head, uint64_t* unsynced_events);
   uint32_t active_segment() const { return segment_.load(std::memory_order_relaxed); }
 
   // ---- Draining, in the drain role.

@@ -27,6 +27,7 @@ LogSyncer::LogSyncer(std::string directory, LogAppender* appender, Wakeup* backg
       observer_(observer),
       short_of_memory_(Status::FromErrno(Code::kPoisoned, ENOMEM, kStopped)),
       durable_(position),
+      synced_at_(std::chrono::steady_clock::now()),
       digest_begin_(position) {}
 
 LogSyncer::~LogSyncer() {
@@ -182,10 +183,25 @@ Status LogSyncer::SyncRange() {
     sealed = TakeSeal(range, &seal);
   }
   if (range.end > durable()) {
-    FLINT_RETURN_IF_ERROR(range.segment->file->SyncData());
+    FLINT_RETURN_IF_ERROR(SyncFile(range));
     FinishSync(range, sealed ? &seal : nullptr);
   }
   return Status();
+}
+
+Status LogSyncer::SyncFile(const DrainRange& range) {
+  const auto begin = std::chrono::steady_clock::now();
+  FLINT_RETURN_IF_ERROR(range.segment->file->SyncData());
+  const std::lock_guard<std::mutex> lock(mutex_);
+  synced_at_ = std::chrono::steady_clock::now();
+  sync_time_ += synced_at_ - begin;
+  return Status();
+}
+
+LogSyncer::Times LogSyncer::times() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::chrono::nanoseconds since_sync = std::chrono::steady_clock::now() - synced_at_;
+  return {static_cast<uint64_t>(since_sync.count()), static_cast<uint64_t>(sync_time_.count())};
 }
 
 void LogSyncer::FinishSync(const DrainRange& range, const SealPayload* seal) {

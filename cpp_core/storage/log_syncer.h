@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -43,6 +44,11 @@ class LogSyncer {
   uint64_t durable() const { return durable_.load(std::memory_order_acquire); }
   // Changes with every sync.
   uint32_t sync_count() const { return sync_count_.load(std::memory_order_relaxed); }
+  struct Times {
+    uint64_t since_sync_ns = 0;  // or since the log was opened
+    uint64_t sync_time_ns = 0;   // that the system took for all syncs
+  };
+  Times times();
 
   // Nothing is appended, written or synced from now on, and whoever waits gets `status`. The first
   // one stays.
@@ -65,6 +71,7 @@ class LogSyncer {
   // In the sync role.
   void SyncOnce();
   Status SyncRange();
+  Status SyncFile(const DrainRange& range);
   void FinishSync(const DrainRange& range, const SealPayload* seal);
 
   Status RingFailed() const;
@@ -88,6 +95,9 @@ class LogSyncer {
   bool draining_ = false;
   Status poison_;
   std::vector<int> watchers_;
+  // By a clock that nothing is decided or recorded by.
+  std::chrono::steady_clock::time_point synced_at_;
+  std::chrono::nanoseconds sync_time_{0};
 
   // In the drain role: of what has been written since the last sync.
   Sha256 digest_;

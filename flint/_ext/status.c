@@ -271,7 +271,11 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
   X(damaged_history)        \
   X(read_only)              \
   X(compaction_failure)     \
-  X(history_failures)
+  X(history_failures)       \
+  X(unsynced_events)        \
+  X(since_sync_ns)          \
+  X(sync_time_ns)           \
+  X(poisoned)
 
 PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   (void)ignored;

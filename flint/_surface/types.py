@@ -104,6 +104,10 @@ class InfoDict(TypedDict):
     compaction_failure: int
     compaction_retry_at_ns: int
     history_failures: int
+    unsynced_events: int
+    since_sync_ns: int
+    sync_time_ns: int
+    poisoned: int
 
 
 class DamageDict(TypedDict):

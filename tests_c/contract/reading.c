@@ -1,6 +1,7 @@
 /* reading.c - status, lists and history. */
 
 #include <string.h>
+#include <time.h>
 
 #include "support.h"
 
@@ -200,6 +201,42 @@ static void TopKeys(void) {
   CHECK(Top(limiter, FLINT_LIMITER_BY_ALLOWED, 0, entries, 8) == 3);
   CHECK(HasKey(&entries[0], "b") && HasKey(&entries[1], "a") && HasKey(&entries[2], "i"));
   CHECK(entries[0].total_allowed == 2 && entries[2].kind == FLINT_LIMITER_KIND_INLINE);
+  Close(limiter);
+}
+
+static uint64_t SteadyNs(void) {
+  struct timespec now;
+  CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+  return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
+
+/* Held against a clock that is read before and after, so that it does not matter how slow all is.
+ */
+static void InfoOfSyncs(void) {
+  const Path path = NewPath();
+  const flint_limiter_options lazy = Lazy();
+  const uint64_t begin_ns = SteadyNs();
+  flint_limiter* limiter = OpenWith(&path, &lazy);
+  CHECK_OK(Configure(limiter, Config("key", 5, MINUTE)));
+  CHECK_OK(flint_limiter_flush(limiter, NewError()));
+  const uint64_t flushed_ns = SteadyNs();
+  flint_limiter_info info = Info(limiter);
+  CHECK(info.unsynced_events == 0 && info.poisoned == 0);
+  CHECK(info.sync_time_ns > 0 && info.sync_time_ns <= flushed_ns - begin_ns);
+  CHECK(Decide(limiter, "key", 1).allowed && Decide(limiter, "key", 1).allowed);
+  CHECK(Info(limiter).unsynced_events == 2 && Info(limiter).sync_time_ns >= info.sync_time_ns);
+  const uint64_t asked_ns = SteadyNs();
+  info = Info(limiter);
+  CHECK(info.since_sync_ns >= asked_ns - flushed_ns);
+  CHECK(info.since_sync_ns <= SteadyNs() - begin_ns);
+  const uint64_t syncing_ns = SteadyNs();
+  CHECK_OK(flint_limiter_flush(limiter, NewError()));
+  CHECK(Info(limiter).unsynced_events == 0 && Info(limiter).sync_time_ns > info.sync_time_ns);
+  CHECK(Info(limiter).since_sync_ns <= SteadyNs() - syncing_ns);
+  Close(limiter);
+  limiter = OpenMemory(NULL);
+  info = Info(limiter);
+  CHECK(info.unsynced_events == 0 && info.since_sync_ns == 0 && info.sync_time_ns == 0);
   Close(limiter);
 }
 
@@ -434,7 +471,7 @@ static void HistoryArguments(void) {
 }
 
 const Test reading_tests[] = {
-    TEST(TotalsAndStamps),  TEST(ListPages),       TEST(ListCursors),  TEST(TextBuffer),
-    TEST(TopKeys),          TEST(InfoOfDirectory), TEST(HistoryPages), TEST(HistoryFilters),
-    TEST(HistoryArguments), {NULL, NULL},
+    TEST(TotalsAndStamps), TEST(ListPages),        TEST(ListCursors), TEST(TextBuffer),
+    TEST(TopKeys),         TEST(InfoOfDirectory),  TEST(InfoOfSyncs), TEST(HistoryPages),
+    TEST(HistoryFilters),  TEST(HistoryArguments), {NULL, NULL},
 };
