@@ -1,8 +1,7 @@
-"""What has been measured, as JSON, as a table for people and as the table of the README."""
+"""What has been measured, as JSON and as lines for people."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -16,8 +15,6 @@ from harness import ROOT, NotRun, Outcome, Spec, Tally
 import flint
 
 RESULTS = ROOT / "bench" / "results"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 Row = dict[str, Any]
 
 
@@ -115,11 +112,6 @@ def new_path(found: dict[str, Any]) -> Path:
     return RESULTS / f"{stamp}-{found['commit'][:10]}.json"
 
 
-def newest() -> dict[str, Any] | None:
-    paths = sorted(RESULTS.glob("*.json"))
-    return json.loads(paths[-1].read_text("utf-8")) if paths else None
-
-
 # ---- For people --------------------------------------------------------------------------------
 
 
@@ -179,55 +171,3 @@ def show(found: dict[str, Any]) -> None:
             print(show_side(seen))
         if one.get("note"):
             print(f"    {one['note']}")
-
-
-# ---- README ------------------------------------------------------------------------------------
-
-
-def readme_row(found: Row) -> str:
-    if "not_run" in found:
-        cells = [found["work"], found["against"], found["demanded"], measured(found), "", "", ""]
-    else:
-        missed = " (missed)" if found["met"] is False else ""
-        cells = [
-            found["work"],
-            found["against"],
-            found["demanded"],
-            measured(found) + missed,
-            " / ".join(figure(seen) for seen in found["sides"]),
-            " / ".join(count(seen["allowed"]) for seen in found["sides"]),
-            " / ".join(count(seen["largest_unsynced"]) for seen in found["sides"]),
-        ]
-    return f"| {' | '.join(cells)} |"
-
-
-def readme_table(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return f"{BEGIN}\n{END}"
-    about, versions = found["machine"], found["versions"]
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return "\n".join(
-        [
-            BEGIN,
-            f"Measured {found['date'][:10]} at commit {found['commit'][:10]} on "
-            f"{about['processors']} x {about['processor']} ({about['system']}, "
-            f"{about['file_system']}); {named}.",
-            "",
-            "| work | against | at least | measured (quartiles) | each side | allowed "
-            "| unsynced at most |",
-            "|---|---|---|---|---|---|---|",
-            *(readme_row(one) for one in found["rows"]),
-            "",
-            END,
-        ]
-    )
-
-
-def readme_with(text: str, table: str) -> str:
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + table + after
-
-
-def write_readme() -> None:
-    README.write_text(readme_with(README.read_text("utf-8"), readme_table(newest())), "utf-8")

@@ -1,10 +1,12 @@
 """Measures Flint beside its peers and floors.
 
-    ./dev bench [--quick] [--only NAME ...] [--json PATH] [--directory DIR]
-    ./dev bench --readme    only writes the newest results into the README
+    ./dev bench [--quick] [--only NAME ... [--keep]] [--json PATH] [--directory DIR]
+    ./dev bench --pages     only writes the newest results into the pages
     ./dev bench --list      the names of the rows
 
-Results go to bench/results/, unless --quick or --only is given: those are for trying things.
+A run of all rows goes to bench/results/, and from there into docs/benchmarks.md, its chart and the
+README. --quick and --only are for trying things; what is measured with --only stands in the page
+behind the newest run of all rows when --keep is given.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import pages
 import report
 import rows_always
 import rows_async
@@ -65,13 +68,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write the results")
     parser.add_argument("--directory", type=Path, help="where the sides keep their files")
     parser.add_argument("--list", action="store_true", help="show the names of the rows")
-    parser.add_argument("--readme", action="store_true", help="put the newest into the README")
+    parser.add_argument("--keep", action="store_true", help="keep what --only measures")
+    parser.add_argument("--pages", action="store_true", help="put the newest into the pages")
     options = parser.parse_args()
     if options.list:
         print("\n".join(spec.name for case in CASES for spec in case.specs))
         return
-    if options.readme:
-        report.write_readme()
+    if options.pages:
+        pages.write()
         return
     directory = options.directory or ROOT / "build"
     directory.mkdir(parents=True, exist_ok=True)
@@ -82,14 +86,16 @@ def main() -> None:
         for case in chosen(options.only):
             for spec, found in zip(case.specs, measure(bench, case), strict=True):
                 rows.append(report.row(spec, found))
-    results |= {"versions": report.versions(), "rows": rows}
+    results |= {"only": options.only, "versions": report.versions(), "rows": rows}
     report.show(results)
-    whole = not (options.quick or options.only)
-    path = options.json or (report.new_path(results) if whole else None)
+    kept = not options.quick and (options.keep or not options.only)
+    path = options.json or (report.new_path(results) if kept else None)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"\n{path}")
+    if kept and options.json is None:
+        pages.write()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark runs and counts what it does, and the README shows what it found. How fast anything
+"""The benchmark runs and counts what it does, and the pages show what it found. How fast anything
 is, is not for a test to say."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -95,12 +96,12 @@ def test_a_log_is_read_from_its_first_event_if_wanted(
 
 
 def test_a_peer_that_is_not_there_is_not_run(bench: Any) -> None:
-    harness, report = bench("harness"), bench("report")
+    harness, pages, report = bench("harness"), bench("pages"), bench("report")
     spec = harness.Spec("row", "work", "a peer", harness.at_least(2))
     row = report.row(spec, harness.NotRun("no compiler"))
     assert "measured" not in row
     assert report.measured(row) == "not run: no compiler"
-    assert "not run: no compiler" in report.readme_row(row)
+    assert "not run: no compiler" in pages.table_row(row)
 
 
 def test_ratios_are_of_neighbouring_rounds(bench: Any) -> None:
@@ -131,10 +132,62 @@ def test_a_rise_of_instructions_is_refused(bench: Any, seen: float, passes: bool
     assert compared({"memory": seen, "directory": 10.0}, {"memory": 100, "directory": 10}) is passes
 
 
-def test_the_readme_shows_the_newest_results(bench: Any) -> None:
-    report = bench("report")
+def test_the_pages_show_the_newest_results(bench: Any) -> None:
+    pages, report = bench("pages"), bench("report")
     if not report.RESULTS.exists():
         pytest.skip("what was measured is not part of a source distribution")
-    newest = report.newest()
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert report.readme_with(readme, report.readme_table(newest)) == readme
+    for name, text in pages.written(pages.newest()).items():
+        assert (ROOT / name).read_text("utf-8") == text, name
+
+
+def test_the_six_figures_of_the_readme_are_those_of_the_page(bench: Any) -> None:
+    begin, end = bench("pages").BEGIN, bench("pages").END
+
+    def cells(name: str) -> list[list[str]]:
+        block = (ROOT / name).read_text("utf-8").partition(begin)[2].partition(end)[0]
+        rows = [row for row in block.splitlines() if row.startswith("| ")]
+        return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+    _, *figures = cells("README.md")
+    _, *rows = cells("docs/benchmarks.md")
+    assert len(figures) == 6
+    measured = [(row[4], row[5]) for row in rows]
+    for _, _, ratio, sides in figures:
+        assert measured.count((ratio, sides)) == 1
+
+
+def test_what_is_shown_elsewhere_are_rows(bench: Any) -> None:
+    pages = bench("pages")
+    names = {spec.name for case in bench("run").CASES for spec in case.specs}
+    assert len(pages.IN_README) == 6
+    assert {*pages.IN_README, *pages.IN_CHART} <= names
+
+
+def test_single_rows_stand_behind_the_newest_run_of_all(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = bench("pages")
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    for number, only in enumerate(([], ["a"], [], ["b"], ["c"])):
+        text = json.dumps({"number": number, "only": only})
+        (tmp_path / f"{number}.json").write_text(text, "utf-8")
+    assert [found["number"] for found in pages.newest()] == [2, 3, 4]
+
+
+def test_the_chart_is_svg_that_stays_within_its_frame(bench: Any) -> None:
+    chart = bench("chart")
+    bars = [
+        chart.Bar("a <row> & more", "peer", 52.7, (44.0, 55.5), 25.0, "52.7 x"),
+        chart.Bar("slower", "floor", 0.01, (0.001, 0.02), None, "0.01 x"),
+        chart.Bar("faster", "floor", 1e6, (9e5, 2e6), 1.0, "1,000,000 x"),
+    ]
+    drawn = ElementTree.fromstring(chart.svg("Title", bars))
+    space = "{http://www.w3.org/2000/svg}"
+    assert "prefers-color-scheme: dark" in (drawn.findtext(f"{space}style") or "")
+    words = [(text.text or "").strip() for text in drawn.iter(f"{space}text")]
+    assert {bar.work for bar in bars} | {bar.text for bar in bars} <= set(words)
+    for line in drawn.iter(f"{space}line"):
+        for side in ("x1", "x2"):
+            assert chart.LEFT <= float(line.attrib[side]) <= chart.RIGHT
+    kinds = [box.attrib["class"] for box in drawn.iter(f"{space}rect")]
+    assert kinds == ["back", "faster", "slower", "faster"]

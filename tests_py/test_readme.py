@@ -1,4 +1,4 @@
-"""Every Python example of the README runs as it stands."""
+"""Every Python example of the README and of docs/python.md runs as it stands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PYTHON = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+PROMETHEUS = (ROOT / "docs" / "prometheus.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == README.count("```python")
-    assert len(EXAMPLES) >= 4
+    for page, least in ((README, 3), (PYTHON, 7), (PROMETHEUS, 1)):
+        assert least <= len(examples(page)) == page.count("```python")
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=[str(i) for i in range(len(EXAMPLES))])
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=f"{name}-{number}")
+        for name, page in (("readme", README), ("python", PYTHON), ("prometheus", PROMETHEUS))
+        for number, example in enumerate(examples(page))
+    ],
+)
 def test_example_runs(example: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
@@ -34,8 +47,9 @@ def test_example_runs(example: str, tmp_path: Path) -> None:
 
 def test_first_example_remembers(tmp_path: Path) -> None:
     # At 100 a minute a unit is back before a slow machine has started Python again.
-    example = EXAMPLES[0].replace('per="1m"', 'per="1d"')
-    assert example != EXAMPLES[0]
+    first = examples(README)[0]
+    example = first.replace('per="1m"', 'per="1d"')
+    assert example != first
     for left in ("99", "98"):
         run = [sys.executable, "-c", example]
         done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -53,14 +67,19 @@ def run_commands(page: str, folder: Path) -> list[list[str]]:
 
 
 def test_the_commands_run(tmp_path: Path) -> None:
-    assert len(run_commands(README, tmp_path)) >= 8
+    assert len(run_commands(README, tmp_path)) >= 7
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        assert "://" in link or (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short_and_names_every_page() -> None:
+    assert len(README.splitlines()) <= 150
+    for page in PAGES[1:]:
+        assert f"[docs/{page.name}](docs/{page.name})" in README
 
 
 def test_the_commands_of_their_page_run(tmp_path: Path) -> None:
