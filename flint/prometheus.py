@@ -15,25 +15,42 @@ with a check have none: their keys are the clients', and without bound.
 from __future__ import annotations
 
 import re
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Protocol
 
-from flint._surface.arguments import refusal
+from flint._metrics import (
+    BOUNDS_S,
+    LIMIT_METRICS,
+    MAX_SERIES,
+    STORAGE_METRICS,
+    Reading,
+    Series,
+    check_series,
+    configured,
+    read,
+)
+from flint._surface.decisions import observe
+from flint._surface.observed import observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterable, Iterator
 
-    from flint._surface.protocol import AnyLimiter, Place
+    from prometheus_client import Metric
+    from prometheus_client.registry import Collector
+
+    from flint._metrics import KeyLabel
+    from flint._surface.decisions import Numbers
+    from flint._surface.protocol import AnyLimiter
     from flint._surface.types import StatusDict
-
-    KeyLabel: TypeAlias = Callable[[str], str]
-    Labels: TypeAlias = tuple[tuple[str, str], ...]
+else:
+    Collector = object  # what prometheus_client's registries take for one
 
 __all__ = [
     "CONTENT_TYPE",
     "OPENMETRICS_CONTENT_TYPE",
+    "FlintCollector",
     "add_prometheus_route",
+    "observed",
     "prometheus_metrics",
 ]
 
@@ -57,71 +74,6 @@ class Routed(Protocol):
     ) -> None: ...
 
 
-def _epoch_seconds(limit: StatusDict) -> int:
-    return int(datetime.fromisoformat(limit["reset_at"][:19] + "+00:00").timestamp())
-
-
-class _Family(NamedTuple):
-    """One metric: its value for a limit, and the one value of limits that share their labels."""
-
-    name: str
-    kind: str
-    text: str
-    value: Callable[[StatusDict], int]
-    merge: Callable[[Iterable[int]], int]
-
-
-_FAMILIES = (
-    _Family("limit_info", "gauge", "Configured Flint limits.", lambda _: 1, max),
-    _Family("limit_rate", "gauge", "Configured rate capacity.", lambda s: s["rate"], sum),
-    _Family(
-        "limit_per_millis",
-        "gauge",
-        "Configured limit window in milliseconds.",
-        lambda s: s["per_millis"],
-        max,
-    ),
-    _Family(
-        "limit_remaining",
-        "gauge",
-        "Remaining quota in the current window.",
-        lambda s: s["remaining"],
-        sum,
-    ),
-    _Family(
-        "limit_reset_at_seconds",
-        "gauge",
-        "Unix timestamp when the current window resets.",
-        _epoch_seconds,
-        max,
-    ),
-    _Family(
-        "requests_allowed_total",
-        "counter",
-        "Total allowed checks.",
-        lambda s: s["total_allowed"],
-        sum,
-    ),
-    _Family(
-        "requests_denied_total", "counter", "Total denied checks.", lambda s: s["total_denied"], sum
-    ),
-    _Family(
-        "request_cost_allowed_total",
-        "counter",
-        "Total allowed request cost.",
-        lambda s: s["total_allowed_cost"],
-        sum,
-    ),
-    _Family(
-        "request_cost_denied_total",
-        "counter",
-        "Total denied request cost.",
-        lambda s: s["total_denied_cost"],
-        sum,
-    ),
-)
-
-
 def prometheus_metrics(
     limiter: AnyLimiter,
     *,
@@ -143,7 +95,7 @@ def prometheus_metrics(
     `limiter.list` raises.
     """
     _check_prefix(prefix)
-    return _page(_configured(limiter), prefix, include_key_label, key_label_func, openmetrics)
+    return _page(configured(limiter), prefix, include_key_label, key_label_func, openmetrics)
 
 
 def add_prometheus_route(
@@ -175,7 +127,7 @@ def add_prometheus_route(
 
     async def flint_metrics(request: Request) -> Response:
         openmetrics = _wants_openmetrics(",".join(request.headers.getlist("accept")))
-        limits = await in_thread(_configured, limiter)
+        limits = await in_thread(configured, limiter)
         page = _page(limits, prefix, include_key_label, key_label_func, openmetrics)
         media = OPENMETRICS_CONTENT_TYPE if openmetrics else CONTENT_TYPE
         return Response(page.encode(), headers={"content-type": media, "vary": "Accept"})
@@ -183,9 +135,104 @@ def add_prometheus_route(
     app.add_route(path, flint_metrics, methods=["GET"], include_in_schema=False)
 
 
-def _configured(limiter: AnyLimiter) -> list[StatusDict]:
-    """The status of every limit but those that came with checks."""
-    return cast("Place", limiter)._list(None)
+class FlintCollector(Collector):
+    """All that a limiter counts, for a registry of prometheus_client:
+
+        REGISTRY.register(FlintCollector(limiter))
+
+    There are the limits and their totals under the names of `prometheus_metrics`, the health of the
+    storage, and the decisions, by policy and result, with how long they took; docs/metrics.md has
+    all of them. Decisions are counted from now on: those of the web frameworks' skins by their
+    policies, and those of the limiters that `observed` returns.
+
+    `prefix` begins every name; collectors of several limiters in one registry need one each.
+    `include_key_label=True` tells limits by their keys, `key_label_func(key)` says what stands
+    there instead; by default limits of one algorithm and name are summed. There are at most
+    `max_series` series of limits; the limits that came later are summed in one whose labels say
+    "other".
+
+    A limiter that is closed makes no scrape fail: `flint_up` is 0, and what it counted is missing.
+    Any thread may collect, also while another does. It takes time in proportion to the limits.
+
+    Raises ImportError without prometheus_client, and TypeError or ValueError for a bad argument.
+    """
+
+    def __init__(
+        self,
+        limiter: AnyLimiter,
+        *,
+        prefix: str = "flint",
+        include_key_label: bool = False,
+        key_label_func: KeyLabel | None = None,
+        max_series: int = MAX_SERIES,
+    ) -> None:
+        try:
+            import prometheus_client  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                "FlintCollector requires the optional dependency: "
+                'pip install "flint-limiter[prometheus]"'
+            ) from error
+        _check_prefix(prefix)
+        self._limiter = limiter
+        self._prefix = prefix
+        self._series = Series(include_key_label, key_label_func, check_series(max_series))
+        self._decisions = observe(limiter)
+
+    def describe(self) -> Iterator[Metric]:
+        """The metrics without their values: to register is not to collect."""
+        return self._metrics(Reading(False, {}, {}), {})
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics. Raises what `key_label_func` raises."""
+        return self._metrics(read(self._limiter, self._series), self._decisions.snapshot())
+
+    def _metrics(self, found: Reading, decisions: dict[str, Numbers]) -> Iterator[Metric]:
+        up = self._metric("up", "gauge", "1 when the limiter could be asked.")
+        up.add_sample(up.name, {}, int(found.up))
+        yield up
+        for limit_metric in LIMIT_METRICS:
+            kind = "info" if limit_metric.name == "limit_info" else limit_metric.kind
+            metric = self._metric(limit_metric.name, kind, limit_metric.text)
+            for labels, same in found.limits.items():
+                value = limit_metric.merge([limit_metric.value(limit) for limit in same])
+                metric.add_sample(f"{self._prefix}_{limit_metric.name}", dict(labels), value)
+            yield metric
+        for storage_metric in STORAGE_METRICS:
+            metric = self._metric(storage_metric.name, storage_metric.kind, storage_metric.text)
+            if storage_metric in found.storage:
+                name = f"{self._prefix}_{storage_metric.name}"
+                metric.add_sample(name, {}, found.storage[storage_metric])
+            yield metric
+        yield from self._of_decisions(decisions)
+
+    def _of_decisions(self, decisions: dict[str, Numbers]) -> Iterator[Metric]:
+        from prometheus_client.core import HistogramMetricFamily
+        from prometheus_client.utils import floatToGoString
+
+        counted = self._metric("decisions_total", "counter", "Decisions by policy and result.")
+        timed = HistogramMetricFamily(
+            f"{self._prefix}_decision_duration_seconds",
+            "How long decisions took.",
+            labels=["policy"],
+            unit="seconds",
+        )
+        for policy, numbers in decisions.items():
+            for result, number in numbers.results.items():
+                labels = {"policy": policy, "result": result}
+                counted.add_sample(f"{self._prefix}_decisions_total", labels, number)
+            bounds = [*map(floatToGoString, BOUNDS_S), "+Inf"]
+            buckets = list(zip(bounds, accumulate(numbers.buckets), strict=True))
+            timed.add_metric([policy], buckets, numbers.sum_ns / 1_000_000_000)
+        yield counted
+        yield timed
+
+    def _metric(self, name: str, kind: str, text: str) -> Metric:
+        from prometheus_client import Metric
+
+        name, kind = _declared(f"{self._prefix}_{name}", kind, openmetrics=True)
+        unit = next((unit for unit in ("bytes", "seconds") if name.endswith(f"_{unit}")), "")
+        return Metric(name, text, kind, unit)
 
 
 def _check_prefix(prefix: str) -> None:
@@ -200,18 +247,15 @@ def _page(
     key_label_func: KeyLabel | None,
     openmetrics: bool,
 ) -> str:
-    grouped: dict[Labels, list[StatusDict]] = {}
-    for limit in sorted(limits, key=lambda status: (status["key"], status["name"] or "")):
-        labels = _labels(limit, include_key_label, key_label_func)
-        grouped.setdefault(labels, []).append(limit)
+    grouped = Series(include_key_label, key_label_func).of(limits)
     series = [("{" + ",".join(map(_label, labels)) + "}", same) for labels, same in grouped.items()]
     lines = []
-    for family in _FAMILIES:
-        name, kind = _declared(f"{prefix}_{family.name}", family.kind, openmetrics)
-        lines += [f"# HELP {name} {family.text}", f"# TYPE {name} {kind}"]
+    for metric in LIMIT_METRICS:
+        name, kind = _declared(f"{prefix}_{metric.name}", metric.kind, openmetrics)
+        lines += [f"# HELP {name} {metric.text}", f"# TYPE {name} {kind}"]
         for labels_text, same in series:
-            value = family.merge([family.value(limit) for limit in same])
-            lines.append(f"{prefix}_{family.name}{labels_text} {value}")
+            value = metric.merge([metric.value(limit) for limit in same])
+            lines.append(f"{prefix}_{metric.name}{labels_text} {value}")
     if openmetrics:
         lines.append("# EOF")
     return "\n".join(lines) + "\n"
@@ -224,20 +268,6 @@ def _declared(name: str, kind: str, openmetrics: bool) -> tuple[str, str]:
     if openmetrics and name.endswith("_info"):
         return name.removesuffix("_info"), "info"
     return name, kind
-
-
-def _labels(limit: StatusDict, with_key: bool, key_label_func: KeyLabel | None) -> Labels:
-    labels: list[tuple[str, str]] = []
-    if with_key:
-        key = limit["key"] if key_label_func is None else key_label_func(limit["key"])
-        if not isinstance(key, str):
-            raise TypeError(refusal("what key_label_func returns", "a str", key))
-        # Equal on the page is equal here: a lone surrogate is no character of UTF-8.
-        labels.append(("key", key.encode("utf-8", "replace").decode()))
-    labels.append(("algorithm", limit["algorithm"]))
-    if limit["name"] is not None:
-        labels.append(("name", limit["name"]))
-    return tuple(labels)
 
 
 def _label(label: tuple[str, str]) -> str:

@@ -139,7 +139,9 @@ def test_an_observed_limiter_is_the_limiter_otherwise(limiter: flint.Limiter) ->
     assert results(limiter) == {}
 
 
-@pytest.mark.parametrize(("policy", "error"), [("", ValueError), (None, TypeError)])
+@pytest.mark.parametrize(
+    ("policy", "error"), [("", ValueError), ("a\ud800", ValueError), (None, TypeError)]
+)
 def test_bad_policies(limiter: flint.Limiter, policy: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="policy must be"):
         observed(limiter, policy)

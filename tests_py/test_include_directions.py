@@ -51,7 +51,8 @@ MAY_IMPORT = {
     "limiter": {*SURFACE, "_local"},
     "testing": SURFACE,
     "rates": SURFACE,
-    "prometheus": SURFACE,
+    "_metrics": SURFACE,
+    "prometheus": {*SURFACE, "_metrics"},
     "_places": {*SURFACE, "limiter"},
     "_what_if": {*SURFACE, "_local", "limiter", "testing"},
     "config": {*SURFACE, "limiter", "_places"},
@@ -72,7 +73,7 @@ MAY_IMPORT = {
 # For each part, what an extra of the distribution brings for it.
 EXTRAS = {
     "_cli": {"rich", "shtab"},
-    "prometheus": {"starlette"},
+    "prometheus": {"prometheus_client", "starlette"},
     "fastapi": {"fastapi", "starlette"},
     "flask": {"click", "flask"},
     "aiohttp": {"aiohttp"},

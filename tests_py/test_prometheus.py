@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -286,16 +284,6 @@ print(flint.prometheus_metrics(flint.Limiter(":memory:")).count("# TYPE"), flint
         ],
         "",
     )
-
-
-def test_the_page_of_the_documentation() -> None:
-    page = (Path(__file__).resolve().parent.parent / "docs" / "prometheus.md").read_text("utf-8")
-    [example] = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
-    done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == NAMES
 
 
 def test_openmetrics_content_type_is_the_one_of_the_library() -> None:

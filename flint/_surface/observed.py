@@ -27,12 +27,13 @@ def observed(limiter: SomeLimiter, policy: str) -> SomeLimiter:
     `peek` and `acquire`. Skins of web frameworks count by themselves, under their policies' names:
     give them the limiter itself. Any thread may use what is returned.
 
-    Raises TypeError for a policy that is no str, and ValueError for an empty one.
+    Raises TypeError for a policy that is no str, and ValueError for one that is not 1 to 255
+    characters that can be printed.
     """
     if not isinstance(policy, str):
         raise TypeError(refusal("policy", "a str", policy))
-    if not policy:
-        raise ValueError(refusal("policy", "a text that is not empty", policy))
+    if not policy or not policy.isprintable() or len(policy) > 255:
+        raise ValueError(refusal("policy", "1 to 255 characters that can be printed", policy))
     return cast("SomeLimiter", _Observed(limiter, policy))
 
 
