@@ -57,6 +57,7 @@ MAY_IMPORT = {
     "_what_if": {*SURFACE, "_local", "limiter", "testing"},
     "config": {*SURFACE, "limiter", "_places"},
     "_web": {*SURFACE, "_places", "_web"},
+    "events": {*SURFACE, "_local", "_web", "limiter"},
     "asgi": {*SURFACE, "_web"},
     "fastapi": {*SURFACE, "_web", "asgi"},
     "wsgi": {*SURFACE, "_web"},

@@ -97,3 +97,18 @@ def window_ns(limit: Rate | Several | None, name: str | None) -> int | None:
     if limit is not None and name in limit.names:
         return limit.rates[limit.names.index(name)].per_ns
     return None
+
+
+_WHOSE = re.compile(r":(?=(?:ip|user|key|route):)")
+
+
+def route_of(key: str) -> str:
+    """The route, or the scope, in a key that `counter_key` has made; of another key what stands
+    before its first colon."""
+    _, made, rest = key.partition(" @ web ")
+    if not made:
+        parts = _WHOSE.split(key, maxsplit=1)
+        return parts[0] if len(parts) > 1 else key.partition(":")[0]
+    words = rest.split(" ", 2)
+    # A route is its method and its template; what says whose a request is begins with a name.
+    return " ".join(words[:2]) if len(words) > 2 and words[1][0] in "/-#" else words[0]
