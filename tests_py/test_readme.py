@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-PROMETHEUS = (ROOT / "docs" / "prometheus.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -22,7 +22,7 @@ def examples(page: str) -> list[str]:
 
 
 def test_there_are_examples() -> None:
-    for page, least in ((README, 3), (PYTHON, 7), (PROMETHEUS, 1)):
+    for page, least in ((README, 3), (PYTHON, 7), (METRICS, 2)):
         assert least <= len(examples(page)) == page.count("```python")
 
 
@@ -30,7 +30,7 @@ def test_there_are_examples() -> None:
     "example",
     [
         pytest.param(example, id=f"{name}-{number}")
-        for name, page in (("readme", README), ("python", PYTHON), ("prometheus", PROMETHEUS))
+        for name, page in (("readme", README), ("python", PYTHON), ("metrics", METRICS))
         for number, example in enumerate(examples(page))
     ],
 )
