@@ -499,6 +499,14 @@ class Tail : public Damage {
     }
     return lines;
   }
+  // Oldest first.
+  static std::vector<std::string> TornFiles(const FakeEnv& env) {
+    std::vector<std::string> torn;
+    for (const std::string& path : env.Files()) {
+      if (path.find("/flint.torn.") != std::string::npos) torn.push_back(path);
+    }
+    return torn;
+  }
   static void ClearRing(FakeEnv* env) {
     const size_t bytes = env->Contents(RingPath()).size() - kRingHeaderBytes;
     Change(env, RingPath(), kRingHeaderBytes, std::string(bytes, '\0'));
@@ -520,13 +528,35 @@ TEST_F(Tail, IsCutAndKeptAsideAfterAPowerLoss) {
     ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
     EXPECT_EQ(WithoutDenials(outcome.state), before_);
     EXPECT_EQ(outcome.info.torn_bytes, end_ - last_.offset);
-    const std::string number = std::to_string(header_.number);
-    const std::string kept =
-        outcome.env->Contents(std::string(kDirectory) + "/" + kTornPrefix + number);
+    const std::vector<std::string> torn = TornFiles(*outcome.env);
+    ASSERT_EQ(torn.size(), 1u);
+    const std::string kept = outcome.env->Contents(torn[0]);
     EXPECT_EQ(kept.size(), end_ - last_.offset);
     EXPECT_EQ(kept.substr(last_.length),
               machine_.env->Contents(LogPath()).substr(last_.offset + last_.length,
                                                        kept.size() - last_.length));
+  }
+}
+
+// Ten power losses tear the same segment.
+TEST_F(Tail, IsKeptAsideOfTheLastEightPowerLosses) {
+  std::vector<std::string> sizes;
+  for (int loss = 1; loss <= 10; ++loss) {
+    Outcome outcome = OpenCopy(loss, [&](FakeEnv* env) {
+      Delete(env, RingPath());
+      const std::vector<Found> records = RecordsOf(env->Contents(LogPath()));
+      const std::string bytes(static_cast<size_t>(8 * loss), 'x');
+      Change(env, LogPath(), records.back().offset + records.back().length, bytes);
+      sizes.push_back(bytes);
+    });
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status.message();
+    EXPECT_EQ(outcome.info.torn_bytes, static_cast<uint64_t>(8 * loss));
+    machine_.env = std::move(outcome.env);
+  }
+  const std::vector<std::string> torn = TornFiles(*machine_.env);
+  ASSERT_EQ(torn.size(), 8u);
+  for (size_t i = 0; i < torn.size(); ++i) {
+    EXPECT_EQ(machine_.env->Contents(torn[i]), sizes[i + 2]) << torn[i];
   }
 }
 

@@ -19,7 +19,6 @@ inline constexpr char kRingName[] = "flint.ring";
 inline constexpr char kRingTemporaryName[] = "flint.ring.tmp";
 inline constexpr char kSnapshotName[] = "flint.snapshot";
 inline constexpr char kSnapshotTemporaryName[] = "flint.snapshot.tmp";
-inline constexpr char kTornPrefix[] = "flint.torn.";
 // Of a directory of Flint 0.1 or 0.2: what it is converted to until that is committed, and what the
 // originals are called then.
 inline constexpr char kImportName[] = "flint.import.tmp";
@@ -29,7 +28,11 @@ inline constexpr char kOldSnapshotName[] = "flint.snapshot.v0";
 // The name that a segment has for good once it has been rotated: "flint.aof.<sequence>", with
 // zeros in front so that names sort.
 std::string RotatedSegmentName(uint64_t first_sequence);
+// Of what was cut off behind a position: "flint.torn.<position>", with zeros in front.
+std::string TornName(uint64_t position);
 // Whether `name` is one of these.
+bool IsTornName(const std::string& name);
+// Whether `name` is a rotated segment's.
 bool IsRotatedName(const std::string& name);
 // Whether `name` can be a segment's: a rotated one's, or one of the three above.
 bool IsSegmentName(const std::string& name);

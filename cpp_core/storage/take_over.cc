@@ -13,6 +13,8 @@ constexpr uint64_t kFirstSegmentBytes = uint64_t{1} << 20;
 // What a segment must still hold for an opening to go on in it: START, CLOCK, and what the log
 // keeps free for its own records.
 constexpr uint64_t kRoomToGoOnBytes = 2048;
+// What was torn off is kept of that many power losses.
+constexpr size_t kTornFiles = 8;
 
 void Append(ResumePoint* start, std::string* bytes, RecordType type, std::string_view payload) {
   const size_t at = bytes->size();
@@ -146,14 +148,27 @@ Status TakeOver::KeepTornAside(const LogTail& tail) {
   std::string bytes;
   FLINT_RETURN_IF_ERROR(newest().Read(tail.position, tail.torn_bytes, &bytes));
   newest().LetGo();
-  const std::string path = PathOf(kTornPrefix + std::to_string(newest().header().number));
-  bool exists = false;
+  FLINT_RETURN_IF_ERROR(RemoveOldestTorn());
+  const std::string path = PathOf(TornName(tail.position));
+  bool exists = false;  // where an opening was interrupted before it cut the file
   FLINT_RETURN_IF_ERROR(env_->Exists(path, &exists));
   if (exists) FLINT_RETURN_IF_ERROR(env_->Remove(path));
   std::unique_ptr<File> file;
   FLINT_RETURN_IF_ERROR(env_->OpenFile(path, OpenMode::kCreate, &file));
   FLINT_RETURN_IF_ERROR(file->Write(0, bytes.data(), bytes.size()));
   return file->Sync();
+}
+
+// What cannot be removed stays.
+Status TakeOver::RemoveOldestTorn() {
+  std::vector<std::string> names;
+  FLINT_RETURN_IF_ERROR(env_->List(directory_, &names));
+  std::erase_if(names, [](const std::string& name) { return !IsTornName(name); });
+  std::sort(names.begin(), names.end());
+  for (size_t i = 0; i + kTornFiles <= names.size(); ++i) {
+    (void)env_->Remove(PathOf(names[i]));
+  }
+  return Status();
 }
 
 // A segment is on disk to its end before the next one is written.

@@ -57,6 +57,7 @@ class TakeOver {
                       ResumePoint* start);
   Status CutTorn(const LogTail& tail);
   Status KeepTornAside(const LogTail& tail);
+  Status RemoveOldestTorn();
   Status FinishOlder(const LogTail& tail);
   Status FinishSegment(size_t index, const LogTail& tail, bool add_footer);
   Status FindFooterBehind(size_t index, std::string* footer, bool* there);
