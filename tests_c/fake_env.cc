@@ -34,7 +34,9 @@ std::string Parent(const std::string& path) {
 
 bool IsRoot(const std::string& path) { return path == "/" || path == "."; }
 
-bool IsByChance(Loss loss) { return loss == Loss::kRandom || loss == Loss::kUnordered; }
+bool IsByChance(Loss loss) {
+  return loss == Loss::kRandom || loss == Loss::kUnordered || loss == Loss::kGarbage;
+}
 
 bool Survives(Loss loss, std::mt19937_64* random) {
   if (IsByChance(loss)) return ((*random)() & 1) != 0;
@@ -115,10 +117,15 @@ struct FakeEnv::Inode {
       const Sector sector = i < sectors.size() ? sectors[i] : Sector::kClean;
       const bool may_survive =
           sector == Sector::kDirty || (sector == Sector::kLost && IsByChance(loss));
-      const std::string& from = may_survive && Survives(loss, random) ? current : platter;
+      const bool survives = may_survive && Survives(loss, random);
+      const std::string& from = survives ? current : platter;
       const uint64_t at = i * kSectorBytes;
-      if (at < from.size())
-        from.copy(after->current.data() + at, std::min(kSectorBytes, size - at), at);
+      const uint64_t end = std::min(at + kSectorBytes, size);
+      if (loss == Loss::kGarbage && !survives && at >= durable_size) {
+        for (uint64_t k = at; k < end; ++k) after->current[k] = static_cast<char>((*random)());
+      } else if (at < from.size()) {
+        from.copy(after->current.data() + at, end - at, at);
+      }
     }
     after->platter = after->current;
     after->durable_size = size;
@@ -298,7 +305,7 @@ std::unique_ptr<FakeEnv> FakeEnv::PowerLoss(Loss loss, uint64_t seed) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::mt19937_64 random(seed);
   size_t kept = loss == Loss::kDropAll ? 0 : pending_.size();
-  if (loss == Loss::kRandom) kept = random() % (pending_.size() + 1);
+  if (loss == Loss::kRandom || loss == Loss::kGarbage) kept = random() % (pending_.size() + 1);
   Names names = durable_names_;
   for (size_t i = 0; i < kept; ++i) {
     if (loss != Loss::kUnordered || Survives(loss, &random)) Apply(pending_[i], &names);

@@ -67,6 +67,9 @@ enum class Loss : uint8_t {
   kRandom,   // each sector, each file size, and a first part of the directory changes, by seed
   // The same, but any of the directory changes, each by itself: a file system that keeps no order.
   kUnordered,
+  // As kRandom, but what did not reach the platter is garbage behind the length a file had there:
+  // blocks that had been given to it and never written.
+  kGarbage,
 };
 
 // A disk in memory that knows what is on the platter and what is only in the page cache, counts

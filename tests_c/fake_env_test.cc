@@ -101,6 +101,22 @@ TEST_F(FakeEnvTest, AnUnsyncedSizeMayBeLost) {
   EXPECT_EQ(Outcomes("/data/f"), std::set<std::string>{"o"});
 }
 
+TEST_F(FakeEnvTest, GarbageStandsOnlyWhereNothingHadBeenOnThePlatter) {
+  const auto file = Durable("/data/f", kOld);
+  Write(file.get(), 0, kNew + kNew);
+  std::set<std::string> first;
+  std::set<std::string> second;
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    const std::string content = env_.PowerLoss(Loss::kGarbage, seed)->Contents("/data/f");
+    first.insert(content.substr(0, 512));
+    if (content.size() > 512) second.insert(content.substr(512));
+  }
+  EXPECT_EQ(first, (std::set<std::string>{kOld, kNew}));
+  EXPECT_GT(second.size(), 2u);
+  EXPECT_EQ(second.count(kZero), 0u);
+  EXPECT_EQ(second.count(kNew), 1u);
+}
+
 TEST_F(FakeEnvTest, WhatATruncationCutNeverComesBack) {
   const auto file = Durable("/data/f", kOld + kOld);
   ASSERT_TRUE(file->Truncate(512).ok());
