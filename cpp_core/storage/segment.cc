@@ -79,6 +79,9 @@ Status CreateSegment(Env* env, const std::string& directory, const std::string& 
   FLINT_RETURN_IF_ERROR(env->OpenFile(path, OpenMode::kCreate, file));
   const auto fill = [&]() -> Status {
     FLINT_RETURN_IF_ERROR((*file)->Reserve(header.capacity, write_zeros));
+    // Where the file system cannot reserve, a power loss may leave anything in the blocks: not
+    // behind a valid header.
+    FLINT_RETURN_IF_ERROR((*file)->SyncData());
     const std::string bytes = EncodeSegmentHeader(header);
     FLINT_RETURN_IF_ERROR((*file)->Write(0, bytes.data(), bytes.size()));
     FLINT_RETURN_IF_ERROR((*file)->Sync());

@@ -124,6 +124,8 @@ Status TakeOver::Begin(ResumePoint* start) {
 // ---- The end of the log ------------------------------------------------------------------------
 
 Status TakeOver::GoOn(const LogTail& tail, bool has_ring, ResumePoint* start) {
+  // A program that was killed may have changed names without living to sync them.
+  FLINT_RETURN_IF_ERROR(env_->SyncDirectory(directory_));
   if (!has_ring) FLINT_RETURN_IF_ERROR(MakeFirstRing(false));
   FLINT_RETURN_IF_ERROR(CutTorn(tail));
   FLINT_RETURN_IF_ERROR(FinishOlder(tail));
