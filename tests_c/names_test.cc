@@ -147,7 +147,7 @@ class Mutator {
 
   std::string NewName() {
     static const std::vector<std::string> kOthers = {
-        kNextName,      kNewName,    kSnapshotTemporaryName, kRingTemporaryName,
+        kNextName,   kNewName,    kSnapshotTemporaryName, kRingTemporaryName,
         TornName(2), kOldLogName, kOldSnapshotName,       kImportName};
     if (Below(2) == 0) return kOthers[Below(kOthers.size())];
     static constexpr uint64_t kSequences[] = {0, 1, 2, 77, 300, 999'999};
