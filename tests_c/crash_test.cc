@@ -561,8 +561,8 @@ TEST(Crash, AlwaysMode) { EXPECT_GT(RunSeeds({.always = true}, 1, 8), 20u); }
 
 TEST(Crash, BatchMode) { EXPECT_GT(RunSeeds({.always = false}, 1001, 8), 20u); }
 
-// At every call of the disk, with several outcomes each: an opening that was never finished leaves a
-// directory that opens as one that was never used.
+// At every call of the disk, with several outcomes each: an opening that was never finished leaves
+// a directory that opens as one that was never used.
 TEST(Crash, TheFirstOpeningMayLeaveGarbage) {
   for (const StoreMode mode : {StoreMode::kMapped, StoreMode::kWritten}) {
     FakeEnv env;
