@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "rates": SURFACE,
     "_metrics": SURFACE,
     "prometheus": {*SURFACE, "_metrics"},
+    "opentelemetry": {*SURFACE, "_metrics"},
     "_places": {*SURFACE, "limiter"},
     "_what_if": {*SURFACE, "_local", "limiter", "testing"},
     "config": {*SURFACE, "limiter", "_places"},
@@ -75,6 +76,7 @@ MAY_IMPORT = {
 EXTRAS = {
     "_cli": {"rich", "shtab"},
     "prometheus": {"prometheus_client", "starlette"},
+    "opentelemetry": {"opentelemetry"},
     "fastapi": {"fastapi", "starlette"},
     "flask": {"click", "flask"},
     "aiohttp": {"aiohttp"},

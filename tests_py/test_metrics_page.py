@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 import flint
+from flint._metrics import LIMIT_METRICS, STORAGE_METRICS
 from flint._surface.decisions import RESULTS
 from flint.prometheus import FlintCollector
 
@@ -31,3 +32,25 @@ def test_results() -> None:
     [table] = re.findall(r"^\| result \| \|\n(.*?)\n\n", PAGE, re.M | re.S)
     cells = [row.split("|")[1] for row in table.splitlines()]
     assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(RESULTS)
+
+
+def test_metrics_of_opentelemetry() -> None:
+    """Against the tables that the instruments are made of."""
+    expected = [
+        ("requests", "counter", "{request}", ["flint_decisions_total"]),
+        ("decision.duration", "histogram", "s", ["flint_decision_duration_seconds"]),
+        ("up", "gauge", "1", ["flint_up"]),
+    ]
+    for name in dict.fromkeys(metric.other_name for metric in LIMIT_METRICS):
+        same = [metric for metric in LIMIT_METRICS if metric.other_name == name]
+        names = [f"flint_{metric.name}" for metric in same]
+        expected.append((name, same[0].kind, same[0].unit, names))
+    for metric in STORAGE_METRICS:
+        name = f"storage.{metric.other_name}"
+        expected.append((name, metric.kind, metric.unit, [f"flint_{metric.name}"]))
+    row = re.compile(r"^\| `rate_limiting\.(\S+)` \| (\w+) \| (\S+) \| .*?\| (`.*`) \|$", re.M)
+    shown = [
+        (name, kind, unit, re.findall(r"`(\w+)`", names))
+        for name, kind, unit, names in row.findall(PAGE)
+    ]
+    assert shown == expected
