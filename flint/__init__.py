@@ -39,8 +39,10 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'flint' has no attribute {name!r}")
     from flint import _public
 
-    found = {public: getattr(_public, public) for public in _public.__all__}
-    globals().update(found, __all__=_public.__all__)
+    loaded = {public: here for public, here in vars(_public).items() if public in _public.__all__}
+    globals().update(loaded, __all__=_public.__all__)
+    if name not in globals() and name in _public.__all__:
+        globals()[name] = getattr(_public, name)  # one of those that few ask for
     try:
         return globals()[name]  # also a module that has been loaded on the way
     except KeyError:

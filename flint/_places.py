@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from flint._surface.protocol import AnyLimiter
 
 # For each scheme the module and the class, which is called with the URL and the options.
-PLACES: dict[str, tuple[str, str]] = {}
-_NOT_HERE = {"http", "https", "flint", "flints", "redis", "rediss", "valkey", "valkeys", "unix"}
+PLACES: dict[str, tuple[str, str]] = dict.fromkeys(
+    ("http", "https", "http+unix"), ("flint.shared", "SharedLimiter")
+)
+_NOT_HERE = {"flint", "flints", "redis", "rediss", "valkey", "valkeys", "unix"}
 _NOT_HERE |= {"postgres", "postgresql", "memcached", "memory", "sqlite", "mysql", "mongodb"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
@@ -24,7 +26,9 @@ _USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
 
 def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
     """Open the limiter that lives at `url`: a path, `file:///var/lib/limits` or `":memory:"` is a
-    `flint.Limiter`, with its options as keywords. More places may follow.
+    `flint.Limiter`; `http://host:port`, `https://host:port` or `http+unix:///path/of/the/socket` is
+    a `flint.SharedLimiter`, which asks a Flint server. Their options are keywords. More places may
+    follow.
 
     >>> with connect(":memory:", max_keys=1000) as limiter:
     ...     limiter.limit("user:*", "100/minute")
@@ -53,7 +57,7 @@ def local_path(url: str) -> str:
     scheme = match[1].lower() if match else ""
     if scheme == "file":
         return _file_path(url)
-    if match and (match[2] or scheme in _NOT_HERE):
+    if match and (match[2] or scheme in _NOT_HERE or scheme in PLACES):
         known = "".join(f", {name}://..." for name in PLACES)
         raise UnsupportedError(
             f"flint {_version()} has no limiter for {scheme}: URLs ({_shown(url)}); use "

@@ -69,6 +69,7 @@ from flint.prometheus import CONTENT_TYPE, add_prometheus_route, prometheus_metr
 if TYPE_CHECKING:
     from flint._what_if import what_if
     from flint.config import from_config
+    from flint.shared import SharedLimiter
 
 __all__ = [
     "CONTENT_TYPE",
@@ -109,6 +110,7 @@ __all__ = [
     "ReadOnlyError",
     "Result",
     "SharedCheckResult",
+    "SharedLimiter",
     "StatusDict",
     "Sync",
     "TableFullError",
@@ -140,6 +142,10 @@ def __getattr__(name: str) -> object:
         from flint._what_if import what_if
 
         return what_if
+    if name == "SharedLimiter":  # who asks no server loads no http.client
+        from flint.shared import SharedLimiter
+
+        return SharedLimiter
     raise AttributeError(f"module 'flint._public' has no attribute {name!r}")
 
 

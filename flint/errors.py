@@ -181,12 +181,12 @@ class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has alw
         if len(self.args) == 1:
             return str(self.args[0])
         return (
-            f"rate limit exceeded for {_shown(self.key)}: "
+            f"rate limit exceeded for {shown(self.key)}: "
             f"cost {self.cost}, {self.remaining} left, retry after {self.retry_after:.6g} s"
         )
 
 
-def _shown(key: str) -> str:
+def shown(key: str) -> str:
     """A key for people: what cannot be printed is escaped, and the end of a long one left out."""
     start = key[:_SHOWN_CHARACTERS]
     if not start.isprintable():

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from flint._local import history
 from flint._local.follow import DECISIONS, EventDict, Reader, count_of
-from flint._surface.arguments import refusal
+from flint._surface.arguments import moment_ns, refusal
 from flint._web.keys import route_of
 from flint.errors import ClosedError, UnsupportedError
 from flint.limiter import Limiter
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self, SupportsIndex, TypeAlias
 
-    from flint._surface.arguments import Duration
+    from flint._surface.arguments import Duration, Moment
 
     Where: TypeAlias = Limiter | str | os.PathLike[str]
     By: TypeAlias = Literal["key", "route"] | Callable[[str], str]
@@ -169,7 +169,7 @@ def stream(
     limiter: Where,
     *,
     sample: float = 1,
-    since: history.Moment | None = None,
+    since: Moment | None = None,
     max_waiting: SupportsIndex = 100_000,
     every: Duration = 0.25,
 ) -> Stream:
@@ -202,7 +202,7 @@ def astream(
     limiter: Where,
     *,
     sample: float = 1,
-    since: history.Moment | None = None,
+    since: Moment | None = None,
     max_waiting: SupportsIndex = 100_000,
     every: Duration = 0.25,
 ) -> AsyncStream:
@@ -322,7 +322,7 @@ class _Total:
 def totals(
     limiter: Where,
     *,
-    since: history.Moment | None = None,
+    since: Moment | None = None,
     by: By = "key",
     most: SupportsIndex = 1000,
 ) -> list[TotalDict]:
@@ -330,7 +330,7 @@ def totals(
     `Totals(by, most)` counts them: most decisions first, at most `most` of them and "other".
     `limiter` is as for `stream`. Takes time in proportion to the log's files."""
     counted = Totals(by, most)
-    since_ns = history._moment_ns("since", since)
+    since_ns = moment_ns("since", since)
     found = _opened(limiter)
     try:
         for items in history.recorded(found, None, None, False, since_ns, 0):

@@ -3,8 +3,8 @@
 tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage,
 algorithms -> base
 
-Within flint/: limiter -> _local (a place) -> _surface (what every place has in common) -> errors ->
-flint/_ext.
+Within flint/: limiter -> _local and shared -> _remote (places) -> _surface (what every place has in
+common) -> errors -> flint/_ext.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ MAY_IMPORT = {
     "errors": {"_native"},
     "_surface": SURFACE,
     "_local": {*SURFACE, "_local"},
+    "_remote": {*SURFACE, "_remote"},
     "limiter": {*SURFACE, "_local"},
+    "shared": {*SURFACE, "_remote"},
     "testing": SURFACE,
     "rates": SURFACE,
     "_metrics": SURFACE,
@@ -66,7 +68,7 @@ MAY_IMPORT = {
     "aiohttp": {*SURFACE, "_web", "wsgi"},
     "django": {*SURFACE, "_web", "wsgi"},
     "django_rest": {*SURFACE, "_web", "django"},
-    "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus"},
+    "_public": {*SURFACE, "limiter", "_places", "config", "_what_if", "prometheus", "shared"},
     "flint": {"_public", "errors"},
     "_config": {"flint"},
     "_cli": {*SURFACE, "_local", "limiter", "_places", "config", "_what_if", "_cli"},

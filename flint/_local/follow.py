@@ -9,14 +9,14 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast
 
 from flint._local import history
-from flint._surface.arguments import duration_ns, refusal
+from flint._surface.arguments import duration_ns, moment_ns, refusal
 from flint.errors import HistoryGoneError
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
     from flint._local.place import LocalPlace
-    from flint._surface.arguments import Duration
+    from flint._surface.arguments import Duration, Moment
     from flint._surface.types import HistoryItemDict
 
 DECISIONS = frozenset(
@@ -71,12 +71,12 @@ class Reader:
     def __init__(
         self,
         sample: float,
-        since: history.Moment | None,
+        since: Moment | None,
         max_waiting: SupportsIndex,
         every: Duration,
     ) -> None:
         self._sample = _Sample(_share(sample))
-        self._since_ns = history._moment_ns("since", since)
+        self._since_ns = moment_ns("since", since)
         self._most_behind = count_of("max_waiting", max_waiting)
         self._every_s = duration_ns("every", every) / 1e9
         # What was there before the stream is waited for, however much it is.

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import operator
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from flint._surface.arguments import refusal, scaled_to_ns
+from flint._surface.arguments import moment_ns, optional_most
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flint._native import LimiterBase
-    from flint._surface.arguments import Seconds
+    from flint._surface.arguments import Moment
     from flint._surface.types import HistoryDict
-
-    Moment: TypeAlias = datetime | Seconds
 
 # Items: more than the largest event can have.
 _PAGE = 16384
@@ -29,32 +25,6 @@ TYPES = {
     11: "RESET",
 }
 _TEMPLATE = 1
-_LATEST_NS = 2**63 - 1
-_MOMENTS = (
-    "a datetime with a time zone or a number of seconds since 1970, from 0 to 9223372036 (the year "
-    "2262)"
-)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _moment_ns(name: str, moment: Moment | None) -> int:
-    """A point in time as nanoseconds since 1970; 0 for None."""
-    if moment is None:
-        return 0
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            raise ValueError(refusal(name, "a datetime with a time zone", moment))
-        ns: int | None = max((moment - _EPOCH) // timedelta(microseconds=1) * 1000, 0)
-    else:
-        try:
-            ns = scaled_to_ns(moment)
-        except (ValueError, OverflowError):
-            ns = -1
-    if ns is None:
-        raise TypeError(refusal(name, _MOMENTS, moment))
-    if not 0 <= ns <= _LATEST_NS:
-        raise ValueError(refusal(name, _MOMENTS, moment))
-    return ns
 
 
 def _shown(key: str, kind: int) -> str:
@@ -127,8 +97,8 @@ def events(
     until: Moment | None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Sequence number and dict of every event."""
-    since_ns = _moment_ns("since", since)
-    until_ns = _moment_ns("until", until)
+    since_ns = moment_ns("since", since)
+    until_ns = moment_ns("until", until)
     if until is not None and until_ns == 0:
         return
     for items in recorded(limiter, key, template, newest_first, since_ns, until_ns):
@@ -141,7 +111,7 @@ class Tail:
 
     def __init__(self, limiter: LimiterBase, since: Moment | None) -> None:
         self._limiter = limiter
-        self._since_ns = _moment_ns("since", since)
+        self._since_ns = moment_ns("since", since)
         self._cursor = 0
 
     def more(self) -> Iterator[HistoryDict]:
@@ -170,13 +140,7 @@ def history(
     until: Moment | None,
     limit: SupportsIndex | None,
 ) -> list[HistoryDict]:
-    most = None
-    if limit is not None:
-        if isinstance(limit, bool) or not hasattr(limit, "__index__"):
-            raise TypeError(refusal("limit", "an integer from 0", limit))
-        most = operator.index(limit)
-        if most < 0:
-            raise ValueError(refusal("limit", "an integer from 0", limit))
+    most = optional_most("limit", limit)
     found: list[Any] = []
     if most == 0:
         return found

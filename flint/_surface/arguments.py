@@ -7,7 +7,7 @@ import functools
 import operator
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 from flint import _native
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Seconds: TypeAlias = SupportsIndex | float | Fraction | Decimal
     Duration: TypeAlias = str | timedelta | Seconds
+    Moment: TypeAlias = datetime | Seconds
 
 MAX_NS = 2**62
 MAX_ITEMS = 1024  # of one check_all
@@ -35,6 +36,12 @@ _TEXT = re.compile(r"([0-9]{1,30})(ms|s|m|h|d|)", re.ASCII)
 _PER_FORMS = (
     "digits with ms, s, m, h or d, a timedelta, or a number of seconds, from 1 ns to 2**62 ns"
 )
+_LATEST_NS = 2**63 - 1
+_MOMENTS = (
+    "a datetime with a time zone or a number of seconds since 1970, from 0 to 9223372036 (the year "
+    "2262)"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def refusal(name: str, allowed: str, value: object) -> str:
@@ -113,6 +120,38 @@ def duration_ns(name: str, value: Duration) -> int:
     if not 1 <= ns <= MAX_NS:
         raise ValueError(refusal(name, _PER_FORMS, value))
     return ns
+
+
+def moment_ns(name: str, moment: Moment | None) -> int:
+    """A point in time as nanoseconds since 1970; 0 for None."""
+    if moment is None:
+        return 0
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError(refusal(name, "a datetime with a time zone", moment))
+        ns: int | None = max((moment - _EPOCH) // timedelta(microseconds=1) * 1000, 0)
+    else:
+        try:
+            ns = scaled_to_ns(moment)
+        except (ValueError, OverflowError):
+            ns = -1
+    if ns is None:
+        raise TypeError(refusal(name, _MOMENTS, moment))
+    if not 0 <= ns <= _LATEST_NS:
+        raise ValueError(refusal(name, _MOMENTS, moment))
+    return ns
+
+
+def optional_most(name: str, value: SupportsIndex | None) -> int | None:
+    """The most of something, if that is given: an integer from 0."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(refusal(name, "an integer from 0", value))
+    most = operator.index(value)
+    if most < 0:
+        raise ValueError(refusal(name, "an integer from 0", value))
+    return most
 
 
 def period_ns(per: Duration | None, per_ns: SupportsIndex | None) -> SupportsIndex:

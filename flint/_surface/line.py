@@ -52,6 +52,12 @@ class Pause(NamedTuple):
     seconds: float | None
 
 
+class Refusal(NamedTuple):
+    """A waiter gives up behind others who wait for so many units."""
+
+    units_ahead: int
+
+
 class Sleeper(Protocol):
     """How one caller sleeps."""
 
@@ -156,7 +162,16 @@ class Lines:
         sleeper: Sleeper,
     ) -> Waiter:
         """Stand in line. Raises what `check` raises for bad arguments."""
-        asked = place.peek(key, cost, limit=limit)
+        return self.stand(place.peek(key, cost, limit=limit), timeout, limit, sleeper)
+
+    def stand(
+        self,
+        asked: _native.Result,
+        timeout: Seconds | None,
+        limit: RateLike | None,
+        sleeper: Sleeper,
+    ) -> Waiter:
+        """`join`, for who has peeked."""
         deadline_ns = None
         if timeout is not None:
             deadline_ns = self._now_ns() + seconds_to_ns("timeout", timeout, 0, MAX_NS)
@@ -187,17 +202,26 @@ class Lines:
     def step(self, place: Place, waiter: Waiter) -> Decided | Pause | None:
         """The decision about a waiter if it is time for one, else how long to sleep; None if the
         decision has to wait for a lock or for room in the log, and the caller shall check."""
-        left_ns = self._left_ns(waiter)
         asked = place.peek(waiter.key, waiter.cost, limit=waiter.limit)
+        move = self.move(waiter, asked)
+        if isinstance(move, Pause):
+            return move
+        if isinstance(move, Refusal):
+            return _refuse(place, waiter, asked, move.units_ahead)
+        return place._check_now(waiter.key, waiter.cost, limit=waiter.limit)
+
+    def move(self, waiter: Waiter, asked: _native.Result) -> Refusal | Pause | None:
+        """What a waiter does next, when a peek has said `asked`; None to check."""
+        left_ns = self._left_ns(waiter)
         refused = left_ns is not None and (left_ns == 0 or asked.retry_after_ns > left_ns)
         with self._alone():
             line = self._lines[waiter.key]
             first = line.first() is waiter
             units_ahead = 0 if first else line.units_before(waiter)
         if asked and refused and not first:
-            return _refuse(place, waiter, asked, units_ahead)
+            return Refusal(units_ahead)
         if refused or (asked and first):
-            return place._check_now(waiter.key, waiter.cost, limit=waiter.limit)
+            return None
         if self._clock is not None:
             return Pause(None)
         if not first:
@@ -290,8 +314,18 @@ def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: in
     while decided is None:  # another thread holds a lock, which is a matter of moments
         time.sleep(0)
         decided = place._refuse_now(waiter.key, waiter.cost, limit=waiter.limit)
-    all_units = min(units_ahead + waiter.cost, asked.limit)
-    result = _native.Result(
+    later = place.peek(waiter.key, all_units(waiter, asked, units_ahead), limit=waiter.limit)
+    return refused(asked, later.retry_after_ns), decided[1]
+
+
+def all_units(waiter: Waiter, asked: _native.Result, units_ahead: int) -> int:
+    """What a waiter and those before it wait for."""
+    return min(units_ahead + waiter.cost, asked.limit)
+
+
+def refused(asked: _native.Result, retry_after_ns: int) -> _native.Result:
+    """A denial of what could be admitted now, were it not for others."""
+    return _native.Result(
         asked.key,
         False,
         asked.cost,
@@ -299,10 +333,9 @@ def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: in
         asked.remaining,
         asked.reset_at_ns,
         asked.reset_after_ns,
-        place.peek(waiter.key, all_units, limit=waiter.limit).retry_after_ns,
+        retry_after_ns,
         asked.algorithm,
     )
-    return result, decided[1]
 
 
 class _ThreadSleeper:

@@ -30,7 +30,7 @@ async def in_thread(
     return await loop.run_in_executor(None, functools.partial(function, *args, **kwargs))
 
 
-class _LoopSleeper:
+class LoopSleeper:
     """Sleeps in a future of its loop."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ async def acquire(
     limit: RateLike | None,
 ) -> Result:
     """`Limiter.aacquire`."""
-    sleeper = _LoopSleeper()
+    sleeper = LoopSleeper()
     waiter = lines.join(place, key, cost, timeout, limit, sleeper)
     try:
         while True:

@@ -49,21 +49,22 @@ def decide(place: Place, call: str, key: str, cost: int, several: Several) -> An
         pass
     own_key = several.prefix + key
     try:
-        return _renamed(method(own_key, cost), key)
+        return renamed(method(own_key, cost), key)
     except NotConfiguredError:
         if call == "peek":
-            return _fresh(place, key, cost, several)
+            named = sorted(zip(several.names, several.rates, strict=True))
+            return fresh(key, [(name, method(own_key, cost, limit=rate)) for name, rate in named])
         if call in ("_check_now", "_check_all_now"):
             return None  # to configure may wait
     place._limit_many(several.limits, True)
-    return _renamed(method(own_key, cost), key)
+    return renamed(method(own_key, cost), key)
 
 
-def _renamed(answer: Any, key: str) -> Any:
+def renamed(answer: Any, key: str) -> Any:
     """The answer with the key that was asked about in the place of the counters'."""
     if isinstance(answer, tuple):
         result, ticket = answer
-        return _renamed(result, key), ticket
+        return renamed(result, key), ticket
     if not isinstance(answer, _native.Result):
         return answer
     parts = tuple(_with(one, key, one.name, None) for one in answer.results)
@@ -92,12 +93,10 @@ def _with(
     )
 
 
-def _fresh(place: Place, key: str, cost: int, several: Several) -> _native.Result:
-    """What is answered about a key of which nothing is used, without configuring anything."""
-    parts = []
-    for name, rate in sorted(zip(several.names, several.rates, strict=True)):
-        one = place.peek(several.prefix + key, cost, limit=rate)
-        parts.append(_with(one, key, name, None))
+def fresh(key: str, peeked: list[tuple[str, _native.Result]]) -> _native.Result:
+    """What is answered about a key of which nothing is used, given what a peek says of each limit
+    by its name; nothing is configured for it."""
+    parts = [_with(one, key, name, None) for name, one in peeked]
     least = min(parts, key=lambda one: one.remaining)
     return _with(least, key, least.name, tuple(parts))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from http_reference import serving
 
 import flint
 from flint.testing import ManualClock
 
-Factory = Callable[[Path, ManualClock], flint.AnyLimiter]
+Factory = Callable[[Path, ManualClock], contextlib.AbstractContextManager[flint.AnyLimiter]]
 
 
 def directory(path: Path, clock: ManualClock) -> flint.AnyLimiter:
@@ -24,8 +27,20 @@ def memory(path: Path, clock: ManualClock) -> flint.AnyLimiter:
     return flint.connect(":memory:", clock=clock)
 
 
+@contextlib.contextmanager
+def http(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
+    assert path.is_dir()
+    with (
+        flint.Limiter(":memory:", clock=clock) as limiter,
+        serving(limiter, token="secret") as server,
+        flint.connect(server.url, token=server.token) as shared,
+    ):
+        yield shared
+
+
 PLACES: dict[str, Factory] = {
     "always": directory,
     "batch": directory_in_batch_mode,
     "memory": memory,
+    "http": http,
 }

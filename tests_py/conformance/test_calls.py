@@ -126,15 +126,15 @@ def test_every_call_answers_as_in_memory(
 
 @pytest.mark.parametrize("factory", PLACES.values(), ids=PLACES)
 def test_what_is_closed_says_so(tmp_path: Path, factory: Factory) -> None:
-    limiter = factory(tmp_path, ManualClock(START_S))
-    assert not limiter.closed
-    limiter.close()
-    limiter.close()
-    assert limiter.closed
-    with pytest.raises(flint.ClosedError):
-        limiter.allow("a")
-    with pytest.raises(flint.ClosedError):
-        asyncio.run(limiter.aallow("a"))
+    with factory(tmp_path, ManualClock(START_S)) as limiter:
+        assert not limiter.closed
+        limiter.close()
+        limiter.close()
+        assert limiter.closed
+        with pytest.raises(flint.ClosedError, match="the limiter is closed"):
+            limiter.allow("a")
+        with pytest.raises(flint.ClosedError, match="the limiter is closed"):
+            asyncio.run(limiter.aallow("a"))
 
 
 @pytest.mark.parametrize("factory", PLACES.values(), ids=PLACES)
@@ -151,7 +151,13 @@ def test_every_call_of_the_protocol_is_there(tmp_path: Path, factory: Factory) -
 
 
 def test_what_lives_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for url in ("http://h:1", "flint://h", "redis://u:secret@h/0", "postgresql://h/db", "x-y://z"):
+    for url in (
+        "https+x://h:1",
+        "flint://h",
+        "redis://u:secret@h/0",
+        "postgresql://h/db",
+        "x-y://z",
+    ):
         with pytest.raises(flint.UnsupportedError, match="use a path, a file: URL") as caught:
             flint.connect(url)
         assert "secret" not in str(caught.value)

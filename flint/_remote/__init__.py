@@ -1,0 +1,1 @@
+"""The place that is a Flint server, reached by HTTP."""

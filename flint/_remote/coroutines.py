@@ -1,0 +1,117 @@
+"""The coroutines of a remote place: they ask in the event loop, without threads."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from flint._remote import questions
+from flint._remote.place import RemotePlace
+from flint._surface.surface import Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import SupportsIndex
+
+    from flint._native import Result
+    from flint._surface.arguments import Duration, Seconds
+    from flint._surface.rate import RateLike
+    from flint._surface.sync import StatusList
+    from flint._surface.types import Algorithm, CheckAllDict, Item, StatusDict, Total
+
+
+class RemoteSurface(RemotePlace, Surface):
+    """`Surface`, where what an event loop awaits is an answer and not a disk."""
+
+    async def acheck(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """`check` as a coroutine, without a thread. Cancelling it does not take an admission back
+        that the server has made."""
+        return await self._decide_in_loop("check", key, cost, rate, per, burst, algorithm, limit)
+
+    async def apeek(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """`peek` as a coroutine."""
+        return await self._decide_in_loop("peek", key, cost, rate, per, burst, algorithm, limit)
+
+    async def _decide_in_loop(
+        self, call: str, key: str, cost: SupportsIndex, *limit: Any
+    ) -> Result:
+        asked = questions.read_check(self._rates, key, cost, *limit)
+        if asked.several is None:
+            return await self._ask_in_loop(questions.decision(call, asked))
+        from flint._remote.waiting import decide_several
+
+        key, several = asked.key, asked.several
+        return await decide_several(self, self._ask_in_loop, call, key, asked.cost, several)
+
+    async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
+        """`check_all` as a coroutine; see `acheck`."""
+        return await self._ask_in_loop(questions.check_all(items))
+
+    async def aacquire(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        timeout: Seconds | None = None,
+        *,
+        limit: RateLike | None = None,
+    ) -> Result:
+        """`acquire` as a coroutine. Cancelled while it stands in line it uses up nothing."""
+        from flint._remote.waiting import acquire
+
+        return await acquire(self, self._lines, key, cost, timeout, limit)
+
+    async def areset(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> None:
+        """`reset` as a coroutine."""
+        await self._ask_in_loop(questions.change("reset", key, template, name))
+        self._lines.look_again()
+
+    async def aremove(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> None:
+        """`remove` as a coroutine."""
+        await self._ask_in_loop(questions.change("remove", key, template, name))
+        if name is None:
+            self._declared.forget(key)
+        self._lines.look_again()
+
+    async def astatus(
+        self, key: str, template: bool | None = None, *, name: str | None = None
+    ) -> StatusDict | None:
+        """`status` as a coroutine."""
+        return await self._ask_in_loop(questions.status(key, template, name))
+
+    async def alist(self, *, counters: bool = False) -> StatusList:
+        """`list` as a coroutine."""
+        entries = await self._ask_in_loop(questions.listing(counters))
+        entries.sort(key=operator.itemgetter("key", "template"))
+        return entries
+
+    async def atop(self, by: Total = "denied", limit: SupportsIndex = 20) -> StatusList:
+        """`top` as a coroutine."""
+        return await self._ask_in_loop(questions.top(by, limit))
+
+    async def aflush(self) -> None:
+        """`flush` as a coroutine."""
+        await self._ask_in_loop(questions.log("flush", {}))
