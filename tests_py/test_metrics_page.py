@@ -1,28 +1,43 @@
-"""The tables of docs/metrics.md have every metric and nothing else."""
+"""docs/metrics.md has every metric and nothing else; the dashboard and the alerts ask for none that
+is not there. ./dev lint runs promtool over both."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 import flint
 from flint._metrics import LIMIT_METRICS, STORAGE_METRICS
 from flint._surface.decisions import RESULTS
-from flint.prometheus import FlintCollector
+from flint.prometheus import FlintCollector, observed
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+DASHBOARD = ROOT / "examples" / "grafana.json"
+RULES = ROOT / "examples" / "prometheus_rules.yml"
 
 
-def test_metrics() -> None:
-    with flint.Limiter(":memory:") as limiter:
-        registry = CollectorRegistry()
-        registry.register(FlintCollector(limiter))
-        expected = {}
-        for metric in registry.collect():
-            suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
-            expected[metric.name + suffix] = "gauge" if suffix == "_info" else metric.type
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[CollectorRegistry]:
+    """Of a limiter that has something to say of each metric."""
+    with flint.Limiter(tmp_path / "d", sync="batch") as limiter:
+        found = CollectorRegistry()
+        found.register(FlintCollector(limiter))
+        limiter.limit("a", "5/minute")
+        observed(limiter, "p").check("a")
+        yield found
+
+
+def test_metrics(registry: CollectorRegistry) -> None:
+    expected = {}
+    for metric in registry.collect():
+        suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
+        expected[metric.name + suffix] = "gauge" if suffix == "_info" else metric.type
     shown = re.findall(r"^\| `(flint_\w+)` \| (\w+) \|", PAGE, re.M)
     assert len(shown) == len(expected)
     assert dict(shown) == expected
@@ -54,3 +69,37 @@ def test_metrics_of_opentelemetry() -> None:
         for name, kind, unit, names in row.findall(PAGE)
     ]
     assert shown == expected
+
+
+@pytest.mark.parametrize("path", [DASHBOARD, RULES], ids=lambda path: path.name)
+def test_what_is_asked_for_is_there(registry: CollectorRegistry, path: Path) -> None:
+    there = {sample.name for metric in registry.collect() for sample in metric.samples}
+    asked = set(re.findall(r"\bflint_\w+", path.read_text("utf-8")))
+    assert len(asked) > 10
+    assert asked <= there
+
+
+def test_the_alerts_are_of_each_danger() -> None:
+    alerts = set(re.findall(r"^ +- alert: (\w+)$", RULES.read_text("utf-8"), re.M))
+    tested = (ROOT / "tests_py" / "prometheus_rules_test.yml").read_text("utf-8")
+    assert alerts == set(re.findall(r'alertname="(\w+)"', tested))
+
+
+def test_the_dashboard() -> None:
+    """Panels have ids of their own and do not overlap, and ask the chosen data source."""
+    board = json.loads(DASHBOARD.read_text("utf-8"))
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    covered: set[tuple[int, int]] = set()
+    for panel in panels:
+        x, y, w, h = (panel["gridPos"][name] for name in "xywh")
+        cells = {(column, line) for column in range(x, x + w) for line in range(y, y + h)}
+        assert not cells & covered
+        assert x + w <= 24
+        covered |= cells
+        for target in panel.get("targets", []):
+            assert target["datasource"]["uid"] == "${datasource}"
+    assert [variable["name"] for variable in board["templating"]["list"]] == [
+        "datasource",
+        "instance",
+    ]
