@@ -50,7 +50,9 @@ class AsgiRequest:
 
     @property
     def route(self) -> str | None:
-        return getattr(self._scope.get("route"), "path", None)
+        # In newer versions of FastAPI the route alone does not know the prefixes of its routers.
+        effective = self._scope.get("fastapi", {}).get("effective_route_context")
+        return getattr(effective or self._scope.get("route"), "path", None)
 
     @property
     def peer(self) -> str | None:

@@ -133,6 +133,19 @@ def test_a_router_and_several_limits(app: FastAPI) -> None:
     assert run(statuses(app, 3, "/api/one")) == [200] * 3  # None is not limited
 
 
+def test_the_prefix_of_a_router_is_a_part_of_the_route(app: FastAPI) -> None:
+    router = APIRouter(prefix="/api", dependencies=[Depends(RateLimit("1/minute"))])
+
+    @router.get("/one")
+    def one() -> str:
+        return "one"
+
+    for prefix in ("/v1", "/v2"):
+        app.include_router(router, prefix=prefix)
+    for prefix in ("/v1", "/v2"):
+        assert run(statuses(app, 2, f"{prefix}/api/one")) == [200, 429]
+
+
 def test_an_annotated_dependency(app: FastAPI) -> None:
     @app.get("/")
     async def root(_: Annotated[None, Depends(RateLimit("1/minute"))]) -> str:
