@@ -67,9 +67,17 @@ from flint.limiter import Limiter, doctor
 from flint.prometheus import CONTENT_TYPE, add_prometheus_route, prometheus_metrics
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, TypeVar
+
+    from flint._surface.rate import RateLike
     from flint._what_if import what_if
     from flint.config import from_config
     from flint.shared import SharedLimiter
+
+    Parameters = ParamSpec("Parameters")
+    Returned = TypeVar("Returned")
 
 __all__ = [
     "CONTENT_TYPE",
@@ -125,6 +133,7 @@ __all__ = [
     "get_include",
     "get_library_dir",
     "prometheus_metrics",
+    "rate_limit",
     "what_if",
 ]
 
@@ -147,6 +156,47 @@ def __getattr__(name: str) -> object:
 
         return SharedLimiter
     raise AttributeError(f"module 'flint._public' has no attribute {name!r}")
+
+
+def rate_limit(
+    limits: RateLike,
+    *,
+    key: str | Callable[..., Any] | tuple[Any, ...] | None = None,
+    limiter: AnyLimiter | str | os.PathLike[str] | None = None,
+    scope: str | None = None,
+    **options: Any,
+) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
+    """Return a decorator that limits a function, whatever framework calls it, or none.
+
+    >>> @rate_limit("2/day", limiter=Limiter(":memory:"))
+    ... def send() -> str:
+    ...     return "sent"
+    >>> send(), send()
+    ('sent', 'sent')
+
+    Where there is a request (an argument that is one of FastAPI, Starlette, Django or aiohttp, or
+    Flask's context; FastAPI's routes need not take it), `key` says whose requests count together:
+    "ip", the client's address, by default, or what else a `Policy` takes (docs/web.md). What is too
+    much is answered as the framework does: by its HTTPException in FastAPI, Starlette and Flask, by
+    a response with status 429 in Django and aiohttp. Rate limit headers are added.
+
+    Without a request RateLimitExceeded is raised, and all calls count together, or those with the
+    same `key(*args, **kwargs)`. Coroutine functions do not block the event loop.
+
+    Each function has counters of its own, also one that is called like another; a `scope` is shared
+    by all that have it and the same limits. The other options are those of `Policy`, without
+    `when`, `problem` and `on_denied`. `limiter` is a limiter, or a path or URL, which is opened at
+    the first call. Without it it is the application's (`app.state.limiter`, the extension of
+    `flint.flask`, `settings.FLINT`, `flint.aiohttp.setup`), else that of the environment's
+    FLINT_URL or FLINT_DATA_DIR, else the one in `.flint`.
+
+    Stands below what makes the function a route. Raises TypeError or ValueError for an option, with
+    its name.
+    """
+    from flint import _rate_limit
+
+    given = options if scope is None else {**options, "scope": scope}
+    return _rate_limit.rate_limit(limits, key, limiter, given)
 
 
 def get_include() -> str:

@@ -20,6 +20,7 @@ except ImportError:
     raise ImportError('flint.aiohttp needs aiohttp: pip install "flint-limiter[aiohttp]"') from None
 
 from flint._web.decision import adecide, asettle
+from flint._web.found import Found
 from flint._web.opening import opened
 from flint._web.policy import Policy, given
 from flint._web.response import SentResponse, added
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 __all__ = ["Policy", "setup"]
+
+
+_LIMITER: web.AppKey[Any] = web.AppKey("flint", object)
 
 
 class _Request:
@@ -99,6 +103,8 @@ def setup(
             await asettle(found, chosen, verdict, sent)
         response.headers.extend(added(verdict, response.headers.items()))
 
+    if _LIMITER not in app:
+        app[_LIMITER] = found
     app.middlewares.append(middleware)
     app.on_response_prepare.append(prepare)
     if found is not limiter:
@@ -115,5 +121,38 @@ async def _denial(policy: Policy, request: web.Request, verdict: Verdict) -> web
         own = policy.on_denied(request, verdict)
         answer: web.StreamResponse = await own if inspect.isawaitable(own) else own
         return answer
+    return _response(verdict)
+
+
+def _response(verdict: Verdict) -> web.Response:
     headers = [(name, value) for name, value in verdict.headers if name != "Content-Length"]
     return web.Response(body=verdict.body, status=verdict.status, headers=headers)
+
+
+# ---- For flint.rate_limit ----------------------------------------------------------------------
+
+
+class FoundRequest(Found):
+    """A request that has been found among a function's arguments."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._native = request
+        self._request = _Request(request)
+
+    @property
+    def limiter(self) -> AnyLimiter | None:
+        return self._native.config_dict.get(_LIMITER)
+
+    def denied(self, verdict: Verdict) -> Any:
+        return _response(verdict)
+
+    def allowed(self, verdict: Verdict, answer: Any) -> Any:
+        if isinstance(answer, web.StreamResponse) and not answer.prepared:
+            answer.headers.extend(added(verdict, answer.headers.items()))
+        return answer
+
+
+def found(value: object, kwargs: dict[str, Any]) -> Found | None:
+    del kwargs
+    request = getattr(value, "request", value)  # of a view of a class
+    return FoundRequest(request) if isinstance(request, web.Request) else None

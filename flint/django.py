@@ -28,12 +28,14 @@ try:
     from django.conf import settings
     from django.core.checks import Error, register
     from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
-    from django.http import Http404, HttpResponse
+    from django.http import Http404, HttpRequest, HttpResponse
+    from django.http.response import HttpResponseBase
     from django.utils.decorators import method_decorator
 except ImportError:
     raise ImportError('flint.django needs Django: pip install "flint-limiter[django]"') from None
 
 from flint._web.decision import adecide, asettle, decide, settle
+from flint._web.found import Found
 from flint._web.opening import opened
 from flint._web.policy import Policy, given
 from flint._web.response import SentResponse, added
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
     from flint._web.decision import Verdict
+    from flint._web.request import Request
 
 __all__ = ["Policy", "RateLimitMiddleware", "limiter", "ratelimit"]
 
@@ -108,21 +111,33 @@ def request_of(request: Any, user: Any) -> _Request:
 
 
 def _decide(policy: Policy, request: Any) -> Verdict:
-    user = _name(getattr(request, "user", None)) if "user" in policy.parts else None
-    return decide(limiter(), policy, _Request(request, user))
+    return decide(limiter(), policy, _asked(policy, request))
 
 
 async def _adecide(policy: Policy, request: Any) -> Verdict:
+    return await adecide(limiter(), policy, await _aasked(policy, request))
+
+
+def _asked(policy: Policy, request: Any) -> _Request:
+    user = _name(getattr(request, "user", None)) if "user" in policy.parts else None
+    return _Request(request, user)
+
+
+async def _aasked(policy: Policy, request: Any) -> _Request:
     """Asks for the user without blocking the event loop."""
     user = None
     if "user" in policy.parts and hasattr(request, "auser"):
         user = _name(await request.auser())
-    return await adecide(limiter(), policy, _Request(request, user))
+    return _Request(request, user)
 
 
 def _denial(policy: Policy, request: Any, verdict: Verdict) -> Any:
     if policy.on_denied is not None:
         return policy.on_denied(request, verdict)
+    return _response(verdict)
+
+
+def _response(verdict: Verdict) -> Any:
     headers = {name: value for name, value in verdict.headers if name != "Content-Length"}
     return HttpResponse(verdict.body, status=verdict.status, headers=headers)
 
@@ -228,3 +243,35 @@ def ratelimit(limits: RateLike | None = None, **options: Any) -> Callable[[View]
         return limited
 
     return decorate
+
+
+# ---- For flint.rate_limit ----------------------------------------------------------------------
+
+
+class FoundRequest(Found):
+    """A request that has been found among a function's arguments."""
+
+    def __init__(self, request: Any) -> None:
+        self._native = request
+
+    def request(self, policy: Policy) -> Request:
+        return _asked(policy, self._native)
+
+    async def arequest(self, policy: Policy) -> Request:
+        return await _aasked(policy, self._native)
+
+    @property
+    def limiter(self) -> AnyLimiter | None:
+        return limiter() if hasattr(settings, "FLINT") else None
+
+    def denied(self, verdict: Verdict) -> Any:
+        return _response(verdict)
+
+    def allowed(self, verdict: Verdict, answer: Any) -> Any:
+        return _with_headers(verdict, answer) if isinstance(answer, HttpResponseBase) else answer
+
+
+def found(value: object, kwargs: dict[str, Any]) -> Found | None:
+    del kwargs
+    request = getattr(value, "_request", value)  # what Django REST framework wraps
+    return FoundRequest(request) if isinstance(request, HttpRequest) else None

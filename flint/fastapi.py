@@ -15,12 +15,10 @@ what this module needs.
 """
 
 # FastAPI reads the annotations of a dependency when it is used: they have to be there.
-import json
-import operator
 from typing import TYPE_CHECKING, Any
 
 try:
-    from fastapi import HTTPException, Request, Response, WebSocket, WebSocketException
+    from fastapi import HTTPException, Response, WebSocket
     from starlette.requests import HTTPConnection
 except ImportError:
     raise ImportError(
@@ -31,22 +29,18 @@ except ImportError:
 from flint._surface.rate import Rate
 from flint._web.answer import detail
 from flint._web.decision import adecide
-from flint._web.headers import limit_headers, retry_after_s
 from flint._web.opening import opened
 from flint._web.policy import Policy
-from flint.asgi import TRY_AGAIN_LATER, AsgiRequest, RateLimitMiddleware
-from flint.errors import NotConfiguredError
+from flint.asgi import AsgiRequest, RateLimitMiddleware
+from flint.starlette import FlintRateLimitMiddleware, denial
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
-    from flint._surface.arguments import Duration
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._surface.types import Algorithm
     from flint._web.decision import Verdict
-    from flint.asgi import App, Message, Receive, Send
 
 __all__ = [
     "FlintRateLimitMiddleware",
@@ -104,11 +98,7 @@ class RateLimit:
         self, request: HTTPConnection, response: Response | None, verdict: "Verdict"
     ) -> None:
         del response  # for those who raise something else
-        if request.scope["type"] == "websocket":
-            raise WebSocketException(TRY_AGAIN_LATER, detail(verdict.reason))
-        own = ("content-type", "content-length")
-        headers = {name: value for name, value in verdict.headers if name.lower() not in own}
-        raise HTTPException(verdict.status, detail(verdict.reason), headers)
+        raise denial(request.scope["type"], verdict, HTTPException)
 
 
 def _show(verdict: "Verdict", request: HTTPConnection, response: Response) -> None:
@@ -204,92 +194,3 @@ def _without_response(
     if callback is None:
         return None
     return lambda websocket, _, wait_ms: callback(websocket, wait_ms)
-
-
-# ---- Flint 0.2 ---------------------------------------------------------------------------------
-
-
-class FlintRateLimitMiddleware:
-    """The middleware of Flint 0.2: `app.add_middleware(FlintRateLimitMiddleware, limiter=limiter,
-    key_func=lambda request: request.client.host, rate=100, per="1m")`.
-
-    Exactly one of `key` and `key_func(request)`. With `rate` and `per` a key without a limit gets
-    this one at its first request. `cost` is a number or `cost(request)`. `exempt_paths` are
-    compared as they are. New programs use `RateLimitMiddleware`, whose keys no client can choose.
-    """
-
-    def __init__(
-        self,
-        app: "App",
-        *,
-        limiter: "AnyLimiter",
-        key: str | None = None,
-        key_func: "Callable[[Request], str] | None" = None,
-        rate: int | None = None,
-        per: "Duration | None" = None,
-        algorithm: "Algorithm" = "token_bucket",
-        cost: "int | Callable[[Request], int]" = 1,
-        exempt_paths: "Iterable[str] | None" = None,
-    ) -> None:
-        if (key is None) == (key_func is None):
-            raise ValueError("exactly one of key or key_func is required")
-        if (rate is None) != (per is None):
-            raise ValueError("rate and per must be provided together")
-        self._app = app
-        self._limiter = limiter
-        self._key = key
-        self._key_func = key_func
-        self._rate = rate
-        self._per = per
-        self._algorithm = algorithm
-        self._cost = cost
-        self._exempt_paths = frozenset(exempt_paths or ())
-
-    async def __call__(self, scope: "Message", receive: "Receive", send: "Send") -> None:
-        if scope["type"] != "http" or HTTPConnection(scope).url.path in self._exempt_paths:
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        result = await self._check(self._key_of(request), self._cost_of(request))
-        added = limit_headers("legacy", result, "", None)
-        if not result.allowed:
-            added.append(("Retry-After", str(retry_after_s(result))))
-            body = json.dumps({"detail": detail("denied")}, separators=(",", ":")).encode()
-            denial = Response(body, 429, dict(added), "application/json")
-            await denial(scope, receive, send)
-            return
-        encoded = [(name.lower().encode(), value.encode()) for name, value in added]
-
-        async def send_on(message: "Message") -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *encoded]}
-            await send(message)
-
-        await self._app(scope, receive, send_on)
-
-    def _key_of(self, request: Request) -> str:
-        key = self._key if self._key_func is None else self._key_func(request)
-        if not isinstance(key, str) or not key:
-            raise ValueError("rate limit key must be a non-empty string")
-        return key
-
-    def _cost_of(self, request: Request) -> int:
-        cost = self._cost(request) if callable(self._cost) else self._cost
-        if isinstance(cost, bool) or not hasattr(cost, "__index__"):
-            raise ValueError("cost must be an integer")
-        if operator.index(cost) < 1:
-            raise ValueError("cost must be greater than zero")
-        return operator.index(cost)
-
-    async def _check(self, key: str, cost: int) -> Any:
-        try:
-            return await self._limiter.acheck(key, cost)
-        except NotConfiguredError:
-            if self._rate is None or self._per is None:
-                raise RuntimeError(
-                    f"limit {key!r} is not configured and lazy rate/per were not provided"
-                ) from None
-        await self._limiter.alimit(
-            key, rate=self._rate, per=self._per, algorithm=self._algorithm, if_absent=True
-        )
-        return await self._limiter.acheck(key, cost)

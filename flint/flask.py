@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 try:
     import click
-    from flask import Blueprint, Flask, Response, current_app, g, request
+    from flask import Blueprint, Flask, Response, after_this_request, current_app, g, request
     from flask.cli import AppGroup
+    from werkzeug.exceptions import HTTPException, default_exceptions
 except ImportError:
     raise ImportError('flint.flask needs Flask: pip install "flint-limiter[flask]"') from None
 
+from flint._web.answer import detail
 from flint._web.decision import decide, settle
+from flint._web.found import Found
 from flint._web.opening import opened
 from flint._web.policy import Policy
 from flint._web.response import SentResponse, added
@@ -163,6 +166,41 @@ class RateLimiter:
                 settle(self.limiter, policy, verdict, sent)
             response.headers.extend(added(verdict, response.headers.items()))
         return response
+
+
+# ---- For flint.rate_limit ----------------------------------------------------------------------
+
+
+class FoundRequest(Found):
+    """The request of the context."""
+
+    def __init__(self) -> None:
+        self._request = _Request()
+
+    @property
+    def limiter(self) -> AnyLimiter | None:
+        extension: RateLimiter | None = current_app.extensions.get("flint")
+        return None if extension is None else extension.limiter
+
+    def denied(self, verdict: Verdict) -> Any:
+        """Raises, as the function may not be the view itself; the application's error handlers
+        apply."""
+        self._show([one for one in verdict.headers if not one[0].startswith("Content-")])
+        kind = default_exceptions.get(verdict.status, HTTPException)
+        response = Response(verdict.body, verdict.status, verdict.headers)
+        raise kind(detail(verdict.reason), response)
+
+    def allowed(self, verdict: Verdict, answer: Any) -> Any:
+        self._show(verdict.headers)
+        return answer
+
+    def _show(self, headers: list[tuple[str, str]]) -> None:
+        def show(response: Response) -> Response:
+            for name, value in headers:
+                response.headers.setdefault(name, value)
+            return response
+
+        after_this_request(show)
 
 
 # ---- flask flint -------------------------------------------------------------------------------

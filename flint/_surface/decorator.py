@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flint._surface.rate import is_rate_like
 from flint.errors import FlintWarning, RateLimitExceeded
@@ -78,15 +78,16 @@ class RateLimit:
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise RateLimitExceeded unless the call is admitted."""
-        _require(self._limiter.check(self._key_of(args, kwargs), self._cost, **self._config))
+        require(self._limiter.check(self._key_of(args, kwargs), self._cost, **self._config))
 
     async def acheck(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The same, without blocking the event loop."""
         key = self._key_of(args, kwargs)
-        _require(await self._limiter.acheck(key, self._cost, **self._config))
+        require(await self._limiter.acheck(key, self._cost, **self._config))
 
 
-def _require(result: Result) -> None:
+def require(result: Result) -> None:
+    """Raise RateLimitExceeded for a denial."""
     if not result:
         raise RateLimitExceeded(
             result.key,
@@ -98,8 +99,15 @@ def _require(result: Result) -> None:
         )
 
 
+class Limit(Protocol):
+    """What stands before a call: it raises what keeps the function from being called."""
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
+    async def acheck(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None: ...
+
+
 def decorate(
-    limit: RateLimit, function: Callable[Parameters, Returned]
+    limit: Limit, function: Callable[Parameters, Returned]
 ) -> Callable[Parameters, Returned]:
     """The function behind its limit."""
     import inspect  # slow to load, and needed only here
@@ -122,7 +130,7 @@ def decorate(
 
 
 def _decorate_coroutine_function(
-    limit: RateLimit, function: Callable[Parameters, Any]
+    limit: Limit, function: Callable[Parameters, Any]
 ) -> Callable[Parameters, Any]:
     @functools.wraps(function)
     async def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
@@ -133,7 +141,7 @@ def _decorate_coroutine_function(
 
 
 def _decorate_async_generator_function(
-    limit: RateLimit, function: Callable[Parameters, Any]
+    limit: Limit, function: Callable[Parameters, Any]
 ) -> Callable[Parameters, Any]:
     @functools.wraps(function)
     async def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:

@@ -39,13 +39,14 @@ def identity(policy: Policy, request: Request, called: list[Any]) -> str | None:
             value = next(returned)
             if value is None:
                 return None
-            parts.append(_of_callable(value))
+            parts.append(of_callable(value))
         else:
             parts.append(_built_in(part, policy, request))
     return " ".join(parts)
 
 
-def _of_callable(value: object) -> str:
+def of_callable(value: object) -> str:
+    """What a callable of the key has returned, as a part of the key."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(refusal("what key returns", "a str, an int or None", value))
     return "key:" + plain(str(value))
@@ -74,9 +75,12 @@ def limit_of(limiter: Any, policy: Policy) -> Rate | Several | None:
     return read_one_or_several(named, limiter._rates)
 
 
-def counter_key(policy: Policy, limit: Rate | Several | None, request: Request, whose: str) -> str:
-    """The key to check. Several limits put their own text before it, as one does here, so that
-    other limits are other counters and no template of the program covers a client's key."""
+def counter_key(
+    policy: Policy, limit: Rate | Several | None, request: Request | None, whose: str
+) -> str:
+    """The key to check; without a request the scope is a name. Several limits put their own text
+    before it, as one does here, so that other limits are other counters and no template of the
+    program covers a client's key."""
     scope = policy.scope if policy.scope != "route" else _route(request)
     if limit is None:
         return f"{scope}:{whose}"
@@ -85,7 +89,9 @@ def counter_key(policy: Policy, limit: Rate | Several | None, request: Request, 
     return f"{limit} @ {rest}" if isinstance(limit, Rate) else rest
 
 
-def _route(request: Request) -> str:
+def _route(request: Request | None) -> str:
+    if request is None:
+        raise RuntimeError("scope='route' needs a request")
     method = "GET" if request.method == "HEAD" else plain(request.method)
     return f"{method} {plain(request.route or '-')}"
 

@@ -53,9 +53,14 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     # However long it takes, no unit is back before the end.
     page = (ROOT / "docs" / "web.md").read_text("utf-8").replace("/minute", "/day")
-    fastapi, flask, _, _, _, aiohttp, wsgi, asgi, proxies = re.findall(
+    anywhere, fastapi, flask, _, _, _, aiohttp, wsgi, asgi, proxies = re.findall(
         r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
     )
+    of_all: dict[str, Any] = {"__name__": "of_all"}
+    exec(anywhere.replace("data/limits", "data/mails"), of_all)
+    assert [of_all["send_mail"]("ann") for _ in range(5)] == ["sent to ann"] * 5
+    with pytest.raises(flint.RateLimitExceeded):
+        of_all["send_mail"]("ann")
     of_fastapi: dict[str, Any] = {}
     exec(fastapi, of_fastapi)
     assert run(statuses(of_fastapi["app"], 11, "/search")) == [200] * 10 + [429]
