@@ -20,6 +20,9 @@ constexpr uint64_t kMostSegments = 64;
 // Of that much it is worth compacting, and overdue.
 constexpr uint64_t kWorth = 1;
 constexpr uint64_t kOverdue = 2;
+// An opening has already replayed what it finds, and a program that never lives long enough to
+// compact must not replay more each time: it waits for much smaller a log to be compacted.
+constexpr uint64_t kLeastBytesAtOpening = uint64_t{1} << 19;
 
 // After a failure; doubled with each one that follows.
 constexpr int64_t kFirstRetryNs = 1'000'000'000;
@@ -58,9 +61,9 @@ Status Compactor::StartThread() {
       });
 }
 
-bool Compactor::HasOutgrown(uint64_t times) const {
+bool Compactor::HasOutgrown(uint64_t times, uint64_t least_bytes) const {
   const uint64_t log_bytes = log_->ended().position - covered_position_.load();
-  const uint64_t outgrown = times * std::max(kLeastBytes, kTimesSnapshot * snapshot_bytes_.load());
+  const uint64_t outgrown = times * std::max(least_bytes, kTimesSnapshot * snapshot_bytes_.load());
   // Early enough for appends to go on meanwhile.
   const uint64_t bound = std::min(outgrown, max_replay_bytes_ / 4 * (times + 1));
   return log_bytes > bound || segments_since_snapshot_.load() > times * kMostSegments;
@@ -72,7 +75,7 @@ void Compactor::OnRotated() {
 }
 
 void Compactor::StartIfWorth() {
-  if (!HasOutgrown(kWorth)) return;
+  if (!HasOutgrown(kWorth, kLeastBytes)) return;
   const std::lock_guard<std::mutex> lock(mutex_);
   if (wanted_ <= ended_ && !Resting()) StartLocked();
 }
@@ -110,13 +113,14 @@ Status Compactor::NoRoom(const Status& why) const {
 }
 
 void Compactor::StartIfOwed() {
-  if (!HasOutgrown(kWorth)) return;
+  const bool overdue = HasOutgrown(kOverdue, kLeastBytesAtOpening);
+  if (!overdue && !HasOutgrown(kWorth, kLeastBytes)) return;
   uint64_t owed = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     owed = owed_ = StartLocked();
   }
-  if (!HasOutgrown(kOverdue)) return;
+  if (!overdue) return;
   // A failure is counted and told of; opening does not need it.
   const Status status = Await(owed);
   static_cast<void>(status);

@@ -85,7 +85,7 @@ class Compactor {
   // What a compaction has read so far.
   struct Built;
 
-  bool HasOutgrown(uint64_t times) const;
+  bool HasOutgrown(uint64_t times, uint64_t least_bytes) const;
   uint64_t StartLocked();
   bool Resting() const;
   Status NoRoom(const Status& why) const;
