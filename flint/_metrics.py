@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flint._surface.arguments import refusal
 from flint._surface.decisions import BOUNDS_NS, OTHER
-from flint.errors import FlintError
+from flint.errors import FlintError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -245,8 +245,12 @@ def storage(limiter: AnyLimiter) -> dict[StorageMetric, float]:
     info = getattr(limiter, "info", None)
     if info is None:
         return {}
-    found: dict[str, Any] = info()
-    found["compaction_failing"] = int(found["compaction_failure"] != 0)
+    try:
+        found: dict[str, Any] = info()
+    except UnsupportedError:
+        return {}
+    if "compaction_failure" in found:
+        found["compaction_failing"] = int(found["compaction_failure"] != 0)
     found |= _disk(getattr(limiter, "data_dir", None))
     metrics = [metric for metric in STORAGE_METRICS if metric.entry in found]
     return {m: found[m.entry] / (_NS_PER_SECOND if m.unit == "s" else 1) for m in metrics}

@@ -185,17 +185,36 @@ def test_several_limiters_in_one_registry(limiter: flint.Limiter) -> None:
     ]
 
 
-def test_a_limiter_that_keeps_its_limits_elsewhere(limiter: flint.Limiter) -> None:
-    """It has no info."""
+class Elsewhere:
+    """A place that has no info."""
+
+    def __init__(self, limiter: flint.Limiter) -> None:
+        self._list = limiter._list
+
+
+class ElsewhereWithSomeInfo(Elsewhere):
+    def info(self) -> dict[str, int]:
+        return {"log_bytes": 5}
+
+
+class ElsewhereWithoutInfo(Elsewhere):
+    def info(self) -> None:
+        raise flint.UnsupportedError("it has none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "log_bytes"),
+    [(Elsewhere, None), (ElsewhereWithSomeInfo, 5), (ElsewhereWithoutInfo, None)],
+)
+def test_a_limiter_that_keeps_its_limits_elsewhere(
+    limiter: flint.Limiter, kind: Any, log_bytes: int | None
+) -> None:
     limiter.limit("a", "5/minute")
-
-    class Elsewhere:
-        def _list(self, counters: bool | None) -> Any:
-            return limiter._list(counters)
-
-    found = read(registered(Elsewhere()))
+    found = read(registered(kind(limiter)))
+    assert found[("flint_up",)] == 1
     assert found["flint_limit_rate", "token_bucket"] == 5
-    assert ("flint_log_bytes",) not in found
+    assert found.get(("flint_log_bytes",)) == log_bytes
+    assert ("flint_syncs_total",) not in found
 
 
 @given(

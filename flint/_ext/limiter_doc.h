@@ -93,10 +93,12 @@
   "engine_time_ns, history_bytes), what has happened since it was opened (compactions,\n"         \
   "compaction_failures, undecided: checks that on_error answered, evicted: keys that made room\n" \
   "for others), how far a compaction is (compaction_done_bytes of compaction_total_bytes, 0\n"    \
-  "when none is running), whether the last one failed (compaction_failure, a code of the C "      \
-  "header,\n"                                                                                     \
-  "and compaction_retry_at_ns, the wall clock at the next attempt; both else 0), how often a\n"   \
-  "segment could not be removed (history_failures) and sync."
+  "when none is running), whether the last one failed (compaction_failure, a code of the C\n"     \
+  "header, and compaction_retry_at_ns, the wall clock at the next attempt; both else 0), how\n"   \
+  "often a segment could not be removed (history_failures), how far the disk is behind\n"         \
+  "(unsynced_events, at most, and since_sync_ns, since the last sync or the opening), how long\n" \
+  "the syncs took together (sync_time_ns), poisoned (1: a write or sync has failed, which\n"      \
+  "admissions and changes then raise), and sync."
 
 #define FLUSH_DOC           \
   "flush($self, /)\n--\n\n" \
