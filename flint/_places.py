@@ -40,14 +40,25 @@ def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
     """
     if not isinstance(url, (str, os.PathLike)):
         raise TypeError(refusal("url", _USABLE, url))
-    scheme = _SCHEME.match(url) if isinstance(url, str) else None
-    if scheme and scheme[1].lower() in PLACES:
-        module, name = PLACES[scheme[1].lower()]
+    if isinstance(url, str) and is_served(url):
+        module, name = PLACES[url.partition(":")[0].lower()]
         found: AnyLimiter = getattr(importlib.import_module(module), name)(url, **options)
         return found
     from flint.limiter import Limiter
 
     return Limiter(local_path(url) if isinstance(url, str) else url, **options)
+
+
+def is_served(url: str) -> bool:
+    """Whether a limiter at `url` lives in a server."""
+    match = _SCHEME.match(url)
+    return match is not None and match[1].lower() in PLACES
+
+
+def path_or_server(url: str) -> str:
+    """The URL of a server as it is, or the path of the data directory at `url`. Raises
+    UnsupportedError for every other kind of place."""
+    return url if is_served(url) else local_path(url)
 
 
 def local_path(url: str) -> str:

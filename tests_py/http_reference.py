@@ -34,7 +34,7 @@ def shown(result: flint.Result) -> dict[str, Any]:
 
 
 def decision(call: Callable[..., flint.Result], body: dict[str, Any]) -> dict[str, Any]:
-    body = dict(body)
+    body = {name: value for name, value in body.items() if name != "details"}
     key, cost = body.pop("key"), body.pop("cost", 1)
     if "per_ns" in body:
         body["per"] = body.pop("per_ns") / 10**9

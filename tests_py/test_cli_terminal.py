@@ -178,7 +178,7 @@ def test_ctrl_c_ends_the_live_view_quietly(place: Path) -> None:
 
 @pytest.fixture
 def sampled(data_dir: Path, clock: ManualClock) -> Callable[[], Sampler]:
-    return lambda: Sampler(flint.Limiter.open_readonly(data_dir, clock=clock), data_dir)
+    return lambda: Sampler(flint.Limiter.open_readonly(data_dir, clock=clock))
 
 
 def test_rates_are_differences(

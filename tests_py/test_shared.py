@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import re
 import shutil
 import ssl
 import subprocess
@@ -280,6 +281,14 @@ def test_connect_opens_one(server: Reference) -> None:
         assert limiter.timeout == 3
         limiter.limit("a", "1/m")
         assert [limiter.allow("a"), limiter.allow("a")] == [True, False]
+
+
+def test_the_example_of_the_page(limiter: Limiter, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "shared.md").read_text("utf-8")
+    [example] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    with serving(limiter, token="a-secret") as server:
+        exec(example.replace("http://127.0.0.1:7878", server.url), {})
+    assert capsys.readouterr().out == "welcome\n"
 
 
 def test_a_unix_socket(limiter: Limiter, tmp_path: Path) -> None:

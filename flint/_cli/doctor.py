@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flint._cli.failure import ERROR, OK
-from flint._cli.opening import directory, missing
+from flint._cli.opening import directory, missing, server
 from flint._cli.output import complain
 from flint._cli.progress import waiting
 from flint._cli.shapes import doctor_shape
@@ -30,6 +30,10 @@ def add_to(verbs: Verbs) -> None:
 
 
 def examined(context: Context) -> DoctorDict:
+    shared = server(context)
+    if shared is not None:
+        with shared, waiting("the server verifies its log"):
+            return shared.doctor()
     path = directory(context)
     if not Path(path).is_dir():
         raise missing(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flint._cli.failure import OK, UsageError
 from flint._cli.history import STYLES, since_option, since_s, subject
-from flint._cli.opening import reading
+from flint._cli.opening import reading_files
 from flint._cli.progress import waiting
 from flint._cli.text import clock, shown
 from flint._local.history import Tail
@@ -47,7 +47,7 @@ def dump(context: Context) -> int:
             "--portable writes all there is: it goes with neither --follow nor --since"
         )
     since = since_s(args.since)
-    with reading(context) as limiter:
+    with reading_files(context) as limiter:
         if args.portable:
             with waiting("writing the log"):
                 limiter.dump(sys.stdout)

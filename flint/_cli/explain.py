@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from flint._cli.context import Context
     from flint._cli.grammar import Verbs
+    from flint._cli.opening import Opened
     from flint._native import Result
     from flint._surface.types import HistoryDict, StatusDict
-    from flint.limiter import Limiter
 
 LAST_DENIALS = 5
 
@@ -43,7 +43,7 @@ def explain(context: Context) -> int:
     return OK
 
 
-def covering(limiter: Limiter, key: str) -> list[dict[str, Any]]:
+def covering(limiter: Opened, key: str) -> list[dict[str, Any]]:
     """The limits that decide about a key, each with what covers it and when units are due. Raises
     NotConfiguredError if there are none."""
     decision = limiter.peek(key)
@@ -52,7 +52,7 @@ def covering(limiter: Limiter, key: str) -> list[dict[str, Any]]:
 
 
 def explained(
-    limiter: Limiter, key: str, decided: Result, everything: list[StatusDict]
+    limiter: Opened, key: str, decided: Result, everything: list[StatusDict]
 ) -> dict[str, Any]:
     limit = limit_of(key, decided.name, everything) or limiter.status(key, False, name=decided.name)
     own = limiter.status(key, False, name=decided.name) or limit
@@ -89,7 +89,7 @@ def limit_of(key: str, name: str | None, everything: list[StatusDict]) -> Status
     return best
 
 
-def next_unit_s(limiter: Limiter, key: str, decided: Result, burst: int) -> float | None:
+def next_unit_s(limiter: Opened, key: str, decided: Result, burst: int) -> float | None:
     """When one unit more will be there than now; None when nothing is used, or when the key's other
     limits do not let one ask."""
     if decided.remaining >= burst:
@@ -104,7 +104,7 @@ def next_unit_s(limiter: Limiter, key: str, decided: Result, burst: int) -> floa
     return None
 
 
-def last_denials(limiter: Limiter, key: str) -> list[HistoryDict]:
+def last_denials(limiter: Opened, key: str) -> list[HistoryDict]:
     found: list[HistoryDict] = []
     for event in limiter.history(key, newest_first=True, template=False, limit=1000):
         if event["type"] == "DENY":

@@ -14,8 +14,8 @@ from flint._surface.types import Algorithm
 if TYPE_CHECKING:
     from flint._cli.context import Context
     from flint._cli.grammar import Parser, Verbs
+    from flint._cli.opening import Opened
     from flint._surface.types import StatusDict
-    from flint.limiter import Limiter
 
 
 def add_to(verbs: Verbs) -> None:
@@ -179,7 +179,7 @@ def reset(context: Context) -> int:
 # ---- Looking -----------------------------------------------------------------------------------
 
 
-def find(limiter: Limiter, args: Any) -> list[StatusDict]:
+def find(limiter: Opened, args: Any) -> list[StatusDict]:
     """The limits that a key and a name mean. Raises NotConfiguredError where there are none."""
     found = statuses(limiter, args)
     if not found:
@@ -189,7 +189,7 @@ def find(limiter: Limiter, args: Any) -> list[StatusDict]:
     return found
 
 
-def statuses(limiter: Limiter, args: Any) -> list[StatusDict]:
+def statuses(limiter: Opened, args: Any) -> list[StatusDict]:
     one = limiter.status(args.key, args.template, name=args.name)
     if one is not None:
         return [one]

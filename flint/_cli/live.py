@@ -115,9 +115,10 @@ def headline(look: Look) -> Text:
 
 def storage(look: Look) -> Text:
     kept = look.storage
+    ago = kept.written_s_ago
+    written = "" if ago is None else f"{kept.unsynced:,} unsynced, written {length(ago)} ago, "
     return Text(
-        f"log {size(kept.log_bytes)} in {kept.segments:,} segments, "
-        f"{kept.unsynced:,} unsynced, written {length(kept.written_s_ago)} ago, "
+        f"log {size(kept.log_bytes)} in {kept.segments:,} segments, {written}"
         f"{kept.records:,} records",
         style="dim",
         no_wrap=True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flint._cli import dump
 from flint._cli.doctor import examined, verdict
 from flint._cli.failure import OK
-from flint._cli.opening import directory, reading, writing
+from flint._cli.opening import reading, writing
 from flint._cli.progress import waiting
 from flint._cli.text import length, size
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from flint._cli.context import Context
     from flint._cli.grammar import Verbs
-    from flint.limiter import Limiter
+    from flint._cli.opening import Opened
 
 _VERIFIED = (
     "ok",
@@ -84,7 +84,7 @@ def compact(context: Context) -> int:
     return OK
 
 
-def compaction_progress(limiter: Limiter) -> tuple[int, int]:
+def compaction_progress(limiter: Opened) -> tuple[int, int]:
     info = limiter.info()
     return info["compaction_done_bytes"], info["compaction_total_bytes"]
 
@@ -111,25 +111,29 @@ def show_verified(found: dict[str, Any]) -> None:
 
 
 def stat(context: Context) -> int:
-    path = Path(directory(context))
     with reading(context) as limiter:
         fields: dict[str, Any] = dict(limiter.info())
     counted = {name: fields[name] for name in _COUNTED}
-    counted["newest_write_at_s"] = newest_write_s(path)
+    counted["newest_write_at_s"] = newest_write_s(limiter)
     context.out.value(counted, lambda: show_stat(counted))
     return OK
 
 
-def newest_write_s(path: Path) -> float:
-    """When a segment of the log was written last, in seconds since 1970."""
-    times = [one.stat().st_mtime for one in path.glob("flint.aof*") if one.is_file()]
+def newest_write_s(limiter: Opened) -> float | None:
+    """When a segment of the log was written last, in seconds since 1970; None where the log is a
+    server's."""
+    path = getattr(limiter, "data_dir", None)
+    if path is None:
+        return None
+    times = [one.stat().st_mtime for one in Path(path).glob("flint.aof*") if one.is_file()]
     return max(times, default=0.0)
 
 
 def show_stat(counted: dict[str, Any]) -> None:
     from flint._cli.tables import print_pairs
 
-    written = length(max(time.time() - counted["newest_write_at_s"], 0))
+    written_at_s = counted["newest_write_at_s"]
+    ago = "-" if written_at_s is None else f"{length(max(time.time() - written_at_s, 0))} ago"
     print_pairs(
         [
             ("limits", f"{counted['limits']:,}, and {counted['counters']:,} counters"),
@@ -139,6 +143,6 @@ def show_stat(counted: dict[str, Any]) -> None:
             ("history", f"{size(counted['history_bytes'])} behind the last compaction"),
             ("snapshot", size(counted["snapshot_bytes"]) if counted["snapshot_bytes"] else "none"),
             ("in the ring", f"{counted['recovered_ring_records']:,} records alone"),
-            ("written", f"{written} ago"),
+            ("written", ago),
         ]
     )

@@ -4,32 +4,66 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import ERROR, UNREACHABLE, CommandError
 from flint._cli.progress import waiting
+from flint._places import connect, is_served
 from flint.errors import FlintOSError, LockedError, UnsupportedError
 from flint.limiter import Limiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from flint._cli.context import Context
+    from flint.shared import SharedLimiter
+
+    Opened: TypeAlias = Limiter | SharedLimiter
 
 MEMORY = ":memory:"
+# A server may have to read or write much before it answers; Ctrl-C ends the wait.
+_TIMEOUT_S = 600
+
+
+def server(context: Context) -> SharedLimiter | None:
+    """The server that the command is about, if it is about one."""
+    target = context.settings.place.target
+    if not is_served(target):
+        return None
+    found: Any = connect(target, timeout=_TIMEOUT_S)
+    limiter: SharedLimiter = found
+    return limiter
 
 
 def directory(context: Context) -> str:
     """The data directory that the command is about."""
     target = context.settings.place.target
+    if is_served(target):
+        raise CommandError(
+            f"this reads the files themselves, and {target} is a server: run it where the files "
+            "are, with --data-dir; it works beside the server"
+        )
     if target == MEMORY:
         raise CommandError("what is in the memory of another program cannot be seen from here")
     return target
 
 
 @contextlib.contextmanager
-def reading(context: Context) -> Iterator[Limiter]:
-    """The limits, to look at: without a lock, also beside the program that uses them."""
+def reading(context: Context) -> Iterator[Opened]:
+    """The limits, to look at: those of a server, or of a directory as `reading_files` does."""
+    shared = server(context)
+    if shared is None:
+        with reading_files(context) as limiter:
+            yield limiter
+    else:
+        with shared:
+            yield shared
+
+
+@contextlib.contextmanager
+def reading_files(context: Context) -> Iterator[Limiter]:
+    """The limits of a directory: without a lock, also beside the program that uses them."""
     path = directory(context)
     with waiting("opening the log"):
         limiter = open_to_read(path)
@@ -53,11 +87,18 @@ def open_to_read(path: str) -> Limiter:
 
 @contextlib.contextmanager
 def writing(
-    context: Context, before: Callable[[Limiter], object], create: bool = False
-) -> Iterator[Limiter]:
+    context: Context, before: Callable[[Opened], object], create: bool = False
+) -> Iterator[Opened]:
     """The limits, to change them. `before` is tried first on limits that are only looked at, so
     that what would be refused leaves the directory as it was. With `create` a directory that is
-    not there is made, and `before` is tried in memory."""
+    not there is made, and `before` is tried in memory; a server is then simply asked."""
+    shared = server(context)
+    if shared is not None:
+        with shared:
+            if not create:
+                before(shared)
+            yield shared
+        return
     path = directory(context)
     with waiting("opening the log"):
         try_first(path, before, create)
@@ -74,7 +115,7 @@ def writing(
         yield limiter
 
 
-def try_first(path: str, before: Callable[[Limiter], object], create: bool) -> None:
+def try_first(path: str, before: Callable[[Opened], object], create: bool) -> None:
     if create:
         with Limiter(MEMORY) as scratch:
             before(scratch)

@@ -6,14 +6,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flint._cli.log import newest_write_s
+from flint.limiter import Limiter
 
 if TYPE_CHECKING:
+    from flint._cli.opening import Opened
     from flint._surface.types import StatusDict
-    from flint.limiter import Limiter
 
 # By each of the two totals; a directory may hold a million keys, and nobody reads so many rows.
 MOST_KEYS = 1000
@@ -47,7 +47,7 @@ class Storage(NamedTuple):
     segments: int
     records: int
     unsynced: int  # records that the ring alone holds, as far as a reader sees
-    written_s_ago: float
+    written_s_ago: float | None  # None where the files are a server's
 
 
 class Look(NamedTuple):
@@ -62,9 +62,8 @@ class Look(NamedTuple):
 class Sampler:
     """Looks at a limiter again and again."""
 
-    def __init__(self, limiter: Limiter, path: Path) -> None:
+    def __init__(self, limiter: Opened) -> None:
         self._limiter = limiter
-        self._path = path
         self._rows: dict[tuple[str, str | None], Row] = {}
         self._complete = False  # whether all keys were seen by the look before
         self._at_s: float | None = None
@@ -72,7 +71,8 @@ class Sampler:
 
     def look(self, now_s: float) -> Look:
         """`now_s` is any clock that only goes forward."""
-        self._limiter.refresh()
+        if isinstance(self._limiter, Limiter):  # a server shows what is
+            self._limiter.refresh()
         passed_s = None if self._at_s is None else max(now_s - self._at_s, 1e-9)
         self._at_s = now_s
         found = self._keys()
@@ -120,12 +120,13 @@ class Sampler:
 
     def _storage(self) -> Storage:
         info: dict[str, Any] = dict(self._limiter.info())
+        written_at_s = newest_write_s(self._limiter)
         return Storage(
             info["log_bytes"],
             info["segments"],
             info["sequence"],
             info["recovered_ring_records"],
-            max(time.time() - newest_write_s(self._path), 0),
+            None if written_at_s is None else max(time.time() - written_at_s, 0),
         )
 
 

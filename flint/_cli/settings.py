@@ -57,18 +57,18 @@ def chosen(named: dict[str, str | None], source: str) -> Place | None:
         return None
     name, target = given[0]
     if name in ("--url", "FLINT_URL"):
-        from flint._places import local_path
+        from flint._places import path_or_server
 
-        target = local_path(target)
+        target = path_or_server(target)
     return Place(target, source.format(name))
 
 
 def configured() -> Place | None:
     """What the configuration file says, if there is one."""
     from flint import config
-    from flint._places import local_path
+    from flint._places import path_or_server
 
     path = config.find()
     if path is None:
         return None
-    return Place(local_path(config.load(path).place), f"the file {path}")
+    return Place(path_or_server(config.load(path).place), f"the file {path}")

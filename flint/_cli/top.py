@@ -12,8 +12,8 @@ from flint._cli.text import ago
 if TYPE_CHECKING:
     from flint._cli.context import Context
     from flint._cli.grammar import Verbs
+    from flint._cli.opening import Opened
     from flint._surface.types import StatusDict, Total
-    from flint.limiter import Limiter
 
 
 def add_to(verbs: Verbs) -> None:
@@ -50,7 +50,7 @@ def top(context: Context) -> int:
     return OK
 
 
-def ranked(limiter: Limiter, by: str, most: int) -> list[StatusDict]:
+def ranked(limiter: Opened, by: str, most: int) -> list[StatusDict]:
     """The keys with the largest totals; where they are few, as in Flint 0.2 also those of which
     this total is 0."""
     total: Total = "allowed" if by == "allowed" else "denied"

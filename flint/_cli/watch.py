@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import OK, CommandError, UsageError
-from flint._cli.opening import directory, reading
+from flint._cli.opening import reading
 from flint._cli.sampler import Sampler
 from flint._cli.view import View
 
@@ -28,9 +27,8 @@ def watch(context: Context) -> int:
     if args.looks is not None and args.looks < 1:
         raise UsageError(f"--looks must be 1 or more, not {args.looks}")
     view = View(args.by, args.limit)
-    path = Path(directory(context))
     with reading(context) as limiter:
-        sampler = Sampler(limiter, path)
+        sampler = Sampler(limiter)
         if context.out.json:
             lines(context, sampler, view)
         elif not context.out.tables:

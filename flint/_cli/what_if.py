@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import OK, UsageError
-from flint._cli.opening import reading
+from flint._cli.opening import reading_files
 from flint._cli.progress import waiting
 from flint._cli.text import shown
 
@@ -72,7 +72,7 @@ def what_if(context: Context) -> int:
             f"--buckets must be from 1 to {_what_if.MAX_BUCKETS:,}, not {args.buckets}"
         )
     target = share(args.target_denied)
-    with reading(context) as limiter, waiting("replaying the history"):
+    with reading_files(context) as limiter, waiting("replaying the history"):
         answer = _what_if.what_if(
             limiter, args.pattern, *args.rates, target_denied=target, buckets=args.buckets
         )

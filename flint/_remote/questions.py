@@ -34,6 +34,8 @@ _NS_PER_MS = 1_000_000
 # What a server takes at a time.
 MOST_LIMITS = 64
 _MOST_BYTES = 48 * 1024
+# Answers say more than those of Flint 0.2 where they are asked to.
+_DETAILS = {"details": True}
 
 
 class Question(NamedTuple, Generic[Returned]):
@@ -141,7 +143,7 @@ def decision(call: str, asked: Checked) -> Question[_native.Result]:
         wait_ns = 0 if allowed else 1_000_000_000
         return _native.Result(key, allowed, cost, most, 0, 0, 0, wait_ns, algorithm, True)
 
-    body = {"key": key, "cost": cost, **config}
+    body = {"key": key, "cost": cost, **config, **_DETAILS}
     return Question(
         Request("POST", f"/v1/{call}", body, call == "peek"),
         lambda answer: shapes.result(answer, key, cost),
@@ -301,19 +303,23 @@ def _literal(template: bool | None) -> str | None:
 
 def status(key: str, template: bool | None, name: str | None) -> Question[StatusDict | None]:
     _refuse_bad("status", key, template, name=name)
-    request = _get(f"/v1/limits/{quote(key, safe='')}", template=_literal(template), name=name)
+    request = _get(
+        f"/v1/limits/{quote(key, safe='')}", template=_literal(template), name=name, **_DETAILS
+    )
     return Question(request, lambda answer: None if answer is None else shapes.status(answer), key)
 
 
 def listing(counters: bool | None) -> Question[list[StatusDict]]:
     _refuse_bad("_list", counters)
-    request = _get("/v1/limits", counters=counters, inline="false" if counters is None else None)
+    request = _get(
+        "/v1/limits", counters=counters, inline="false" if counters is None else None, **_DETAILS
+    )
     return Question(request, shapes.statuses)
 
 
 def top(by: Total, most: SupportsIndex) -> Question[list[StatusDict]]:
     _refuse_bad("top", by, most)
-    return Question(_get("/v1/top", by=by, limit=operator.index(most)), shapes.statuses)
+    return Question(_get("/v1/top", by=by, limit=operator.index(most), **_DETAILS), shapes.statuses)
 
 
 def history(

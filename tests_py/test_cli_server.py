@@ -1,0 +1,155 @@
+"""The command and a server: every verb that looks at limits or changes them shows the server's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import SETTINGS, Run, in_process
+from http_reference import Reference, serving
+
+import flint
+from flint._cli.failure import DENIED, UNREACHABLE
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    for name in (*SETTINGS, "FLINT_SERVER_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return in_process(capsys)
+
+
+@pytest.fixture
+def server(data_dir: Path) -> Iterator[Reference]:
+    # The system's clock: the command shows how long ago things were.
+    with flint.Limiter(data_dir) as limiter, serving(limiter, token="hush-hush") as server:
+        yield server
+
+
+@pytest.fixture
+def flint_at(
+    run: Run, server: Reference, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """The command with the server's URL and token, which must not complain."""
+    monkeypatch.setenv("FLINT_SERVER_TOKEN", "hush-hush")
+
+    def run_there(*words: str) -> tuple[int, str]:
+        code, out, err = run(*words, "--url", server.url)
+        assert err == ""
+        return code, out
+
+    return run_there
+
+
+def test_changing(flint_at: Callable[..., tuple[int, str]], server: Reference) -> None:
+    limiter = server.limiter
+    assert flint_at("limit", "add", "a", "2/h") == (0, "configured\n")
+    assert flint_at("limit", "add", "t:*", "--rate", "3", "--per", "1d") == (0, "configured\n")
+    code, out = flint_at("limit", "check", "a", "--cost", "2", "--json")
+    assert (code, json.loads(out)["remaining"]) == (0, 0)
+    assert flint_at("limit", "check", "a", "--fail-on-deny")[0] == DENIED
+    code, out = flint_at("limit", "check-all", "a", "t:1", "--json")
+    assert json.loads(out)["denied_key"] == "a"
+    assert flint_at("limit", "reset", "a") == (0, "reset\n")
+    assert limiter.peek("a").remaining == 2
+    assert flint_at("limit", "remove", "t:*") == (0, "removed\n")
+    assert [one["key"] for one in limiter.list()] == ["a"]
+    assert flint_at("log", "compact") == (0, "compacted\n")
+    assert limiter.info()["compactions"] == 1
+
+
+LOOKS = (
+    "limit list",
+    "limit list --counters",
+    "limit status a",
+    "limit status t:*",
+    "limit status nothing",
+    "limit history a",
+    "limit history t:1 --limit 1",
+    "limit top --by allowed",
+    "limit explain t:1",
+    "top",
+    "doctor",
+    "log verify",
+    "log stat",
+)
+
+
+# What the time changes, and how the owner has opened the directory, which a reader has not.
+PASSING = {"reset_at", "full_at", "next_unit_after_s", "newest_write_at_s"}
+PASSING |= {"recovered_records", "recovered_ring_records"}
+# A reader's wall clock is its own.
+PASSING |= {"last_allowed_at", "last_denied_at", "last_reset_at"}
+
+
+def lasting(value: Any) -> Any:
+    """The rest of what a verb shows."""
+    if isinstance(value, list):
+        return [lasting(one) for one in value]
+    if isinstance(value, dict):
+        return {name: lasting(one) for name, one in value.items() if name not in PASSING}
+    return value
+
+
+@pytest.mark.parametrize("words", LOOKS)
+def test_looking(
+    words: str,
+    run: Run,
+    flint_at: Callable[..., tuple[int, str]],
+    server: Reference,
+    data_dir: Path,
+) -> None:
+    server.limiter.limit_many([("a", "2/h"), ("t:*", "5/d; 9/h")])
+    server.limiter.check_all(["a", "t:1"])
+    server.limiter.check("a", 2)
+    server.limiter.flush()
+    code, out = flint_at(*words.split(), "--json")
+    found = json.loads(out)
+    code_here, out_here, _ = run(*words.split(), "--json", "--data-dir", str(data_dir))
+    here = json.loads(out_here)
+    if words == "log stat":
+        assert found["newest_write_at_s"] is None
+    assert (code, lasting(found)) == (code_here, lasting(here))
+    assert flint_at(*words.split())[0] == code  # for people
+
+
+def test_looking_again_and_again(
+    flint_at: Callable[..., tuple[int, str]], server: Reference
+) -> None:
+    server.limiter.limit("a", "2/h")
+    server.limiter.check("a")
+    _, out = flint_at("top", "--watch", "--looks", "1", "--json")
+    look = json.loads(out)
+    assert [one["key"] for one in look["keys"]] == ["a"]
+    assert look["storage"]["written_s_ago"] is None
+
+
+def test_what_needs_the_files(run: Run, server: Reference) -> None:
+    for words in (["log", "dump"], ["what-if", "a", "5/m"]):
+        code, out, err = run(*words, "--url", server.url)
+        assert (code, out) == (1, "")
+        assert err == (
+            f"flint: this reads the files themselves, and {server.url} is a server: run it where "
+            "the files are, with --data-dir; it works beside the server\n"
+        )
+
+
+def test_what_goes_wrong(run: Run, server: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = run("limit", "list", "--url", server.url)
+    assert (code, err) == (1, "flint: Flint server error 401: unauthorized\n")
+    monkeypatch.setenv("FLINT_SERVER_TOKEN", "hush-hush")
+    monkeypatch.setenv("FLINT_URL", server.url)
+    code, _, err = run("limit", "check", "nothing")
+    assert (code, err) == (1, "flint: limit is not configured: nothing\n")
+    code, _, err = run("limit", "reset", "nothing")
+    assert (code, err) == (1, "flint: limit is not configured: nothing\n")
+    monkeypatch.setenv("FLINT_URL", "http://127.0.0.1:1")
+    code, _, err = run("limit", "check", "a")
+    assert (code, err) == (
+        UNREACHABLE,
+        "flint: could not reach Flint server: Connection refused\n",
+    )
