@@ -63,9 +63,9 @@ class _Request(WsgiRequest):
 class RateLimiter:
     """The extension. `limiter` is a limiter, or a path or URL for `flint.connect`; without it
     `init_app` reads `app.config["FLINT_URL"]`. `default` is what holds, for each client and
-    route, for views that have no limit of their own; a blueprint's limit counts beside it. The
-    other options are those of `Policy` and hold for all limits that are made here, unless the
-    limit says otherwise.
+    route, for views that have no limit of their own, but not for static files; a blueprint's limit
+    counts beside it. The other options are those of `Policy` and hold for all limits that are made
+    here, unless the limit says otherwise.
 
     A denial is the response itself, with Retry-After. Any thread. Each worker process opens the
     limiter, so with a data directory there can be one worker only.
@@ -143,7 +143,7 @@ class RateLimiter:
         if self._default is None or request.endpoint is None:
             return None
         view = current_app.view_functions.get(request.endpoint)
-        if request.endpoint == "static" or hasattr(view, _EXEMPT) or hasattr(view, _LIMITED):
+        if _is_static() or hasattr(view, _EXEMPT) or hasattr(view, _LIMITED):
             return None
         return self._decide(self._default)
 
@@ -166,6 +166,14 @@ class RateLimiter:
                 settle(self.limiter, policy, verdict, sent)
             response.headers.extend(added(verdict, response.headers.items()))
         return response
+
+
+def _is_static() -> bool:
+    """Whether the request is for a static file of the application or of a blueprint."""
+    name = request.blueprint
+    owner = current_app if name is None else current_app.blueprints[name]
+    own = "static" if name is None else f"{name}.static"
+    return request.endpoint == own and owner.has_static_folder
 
 
 # ---- For flint.rate_limit ----------------------------------------------------------------------

@@ -161,3 +161,27 @@ def test_where_the_limiter_is(app: Flask, tmp_path: Path) -> None:
     limits.limiter.close()
     with pytest.raises(ValueError, match="limits"):
         limits.limit("5/fortnight")
+
+
+def test_static_files_are_left_out(limiter: flint.Limiter, tmp_path: Path) -> None:
+    (tmp_path / "style.css").write_text("p {}", "utf-8")
+    static: Any = {"static_folder": tmp_path, "static_url_path": "/static"}
+    app = Flask(__name__, **static)
+    outer = Blueprint("outer", __name__, url_prefix="/outer", **static)
+    inner = Blueprint("inner", __name__, url_prefix="/inner", **static)
+    bare = Blueprint("bare", __name__, url_prefix="/bare")
+
+    @bare.get("/static", endpoint="static")
+    def view() -> str:
+        return "a view that is called so"
+
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    app.register_blueprint(bare)
+    RateLimiter(app, limiter, default="1/day")
+    for prefix in ("", "/outer", "/outer/inner"):
+        client = app.test_client()
+        for _ in range(3):
+            with client.get(f"{prefix}/static/style.css") as answer:
+                assert answer.status_code == 200
+    assert statuses(app, 2, "/bare/static") == [200, 429]
