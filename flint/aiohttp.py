@@ -19,15 +19,16 @@ try:
 except ImportError:
     raise ImportError('flint.aiohttp needs aiohttp: pip install "flint-limiter[aiohttp]"') from None
 
-from flint._web.decision import adecide, asettle
+from flint._web.decision import asettle
 from flint._web.found import Found
 from flint._web.opening import opened
-from flint._web.policy import Policy, given
+from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
+from flint._web.several import adecide_all
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
@@ -65,34 +66,36 @@ def setup(
     limiter: AnyLimiter | str | os.PathLike[str],
     limits: RateLike | None = None,
     *,
-    policy: Policy | None = None,
+    policy: Policy | Sequence[Policy] | None = None,
     **options: Any,
 ) -> AnyLimiter:
     """Limit the requests of an application, and return the limiter.
 
     `limiter` is a limiter, or a path or URL for `flint.connect`; what was opened here is closed
     with the application. `limits` and the other options are those of `flint.aiohttp.Policy`, or
-    `policy` is one. May be called several times, for several limits: the first to deny answers.
-    The event loop is never blocked. `on_denied` is given the request and the verdict and returns
-    a response. Headers that the application has set itself are left.
+    `policy` is one, or several that are decided together: a request counts in all of them or in
+    none. May be called several times, for several limits: the first to deny answers. The event loop
+    is never blocked. `on_denied` is given the request and the verdict and returns a response.
+    Headers that the application has set itself are left.
 
     Raises TypeError or ValueError for an option, with its name, ClosedError for a limiter that is
     closed, and what opening one raises.
     """
-    chosen = given(policy, limits, options)
+    policies = given_all(policy, limits, options)
+    chosen = policies[0]
     found = opened(limiter)
     # Newer versions ask for a key of their own kind.
     kind: Any = getattr(web, "RequestKey", None)
-    name = f"flint.{id(chosen)}"
+    name = f"flint.{id(policies)}"
     key = name if kind is None else kind(name, object)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        verdict = await adecide(found, chosen, _Request(request))
+        verdict = await adecide_all(found, policies, _Request(request))
         if verdict.allowed:
             request[key] = verdict
             return await handler(request)
-        return await _denial(chosen, request, verdict)
+        return await _denial(verdict.policy or chosen, request, verdict)
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         verdict: Verdict | None = request.get(key)

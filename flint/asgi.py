@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from flint._surface.arguments import refusal
 from flint._web.decision import adecide, asettle
 from flint._web.opening import opened
-from flint._web.policy import Policy, given
+from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
+from flint._web.several import adecide_all
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
     from typing import TypeAlias
 
     from flint._surface.protocol import AnyLimiter
@@ -97,7 +98,8 @@ class RateLimitMiddleware:
 
     `limiter` is a limiter, or a path or URL for `flint.connect`; what was opened here is closed
     with the application. `limits` and the other options are those of `flint.asgi.Policy`, or
-    `policy` is one. `messages` limits what each client sends over its WebSockets, in words
+    `policy` is one, or several that are decided together: a request counts in all of them or in
+    none. `messages` limits what each client sends over its WebSockets, in words
     ("10/second"): a message too many closes the socket with 1013 (try again later). A handshake
     that is denied is answered with the status where the server can (the extension
     `websocket.http.response`), else by a close; `on_denied` is for HTTP.
@@ -113,12 +115,13 @@ class RateLimitMiddleware:
         limiter: AnyLimiter | str | os.PathLike[str],
         limits: RateLike | None = None,
         *,
-        policy: Policy | None = None,
+        policy: Policy | Sequence[Policy] | None = None,
         messages: RateLike | None = None,
         **options: Any,
     ) -> None:
         self._app = app
-        self._policy = given(policy, limits, options, knows_route=False)
+        self._policies = given_all(policy, limits, options, knows_route=False)
+        self._policy = self._policies[0]
         self._messages = (
             None
             if messages is None
@@ -151,7 +154,7 @@ class RateLimitMiddleware:
     # ---- HTTP ----
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
-        verdict = await adecide(self._limiter, self._policy, AsgiRequest(scope))
+        verdict = await adecide_all(self._limiter, self._policies, AsgiRequest(scope))
         if not verdict.allowed:
             await self._deny(verdict, scope, receive, send)
             return
@@ -175,8 +178,9 @@ class RateLimitMiddleware:
 
     async def _deny(self, verdict: Verdict, scope: Message, receive: Receive, send: Send) -> None:
         """The answer to a request that is not let in; `on_denied` returns another application."""
-        if self._policy.on_denied is not None:
-            other = self._policy.on_denied(scope, verdict)
+        policy = verdict.policy or self._policy
+        if policy.on_denied is not None:
+            other = policy.on_denied(scope, verdict)
             other = await other if inspect.isawaitable(other) else other
             await other(scope, receive, send)
             return
@@ -193,7 +197,7 @@ class RateLimitMiddleware:
     # ---- WebSockets ----
 
     async def _websocket(self, scope: Message, receive: Receive, send: Send) -> None:
-        verdict = await adecide(self._limiter, self._policy, AsgiRequest(scope))
+        verdict = await adecide_all(self._limiter, self._policies, AsgiRequest(scope))
         if not verdict.allowed:
             await _refuse_handshake(verdict, scope, receive, send)
             return

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flint._web.decision import decide, settle
+from flint._web.decision import settle
 from flint._web.opening import opened
-from flint._web.policy import Policy, given
+from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
+from flint._web.several import decide_all
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from flint._surface.protocol import AnyLimiter
@@ -59,7 +60,8 @@ class RateLimitMiddleware:
 
     `limiter` is a limiter, or a path or URL for `flint.connect`; what was opened here is closed by
     `close()`, or with the interpreter. `limits` and the other options are those of
-    `flint.wsgi.Policy`, or `policy` is one. A middleware does not know the route: `scope` and
+    `flint.wsgi.Policy`, or `policy` is one, or several that are decided together: a
+    request counts in all of them or in none. A middleware does not know the route: `scope` and
     `key` cannot be "route". `on_denied` is given the environment and the verdict and returns
     another WSGI application. Headers that the application has set itself are left. Any thread.
     Raises TypeError or ValueError for an option, with its name, ClosedError for a limiter that is
@@ -72,11 +74,12 @@ class RateLimitMiddleware:
         limiter: AnyLimiter | str | os.PathLike[str],
         limits: RateLike | None = None,
         *,
-        policy: Policy | None = None,
+        policy: Policy | Sequence[Policy] | None = None,
         **options: Any,
     ) -> None:
         self._app = app
-        self._policy = given(policy, limits, options, knows_route=False)
+        self._policies = given_all(policy, limits, options, knows_route=False)
+        self._policy = self._policies[0]
         self._limiter = opened(limiter)
         self._is_ours = self._limiter is not limiter
 
@@ -86,7 +89,7 @@ class RateLimitMiddleware:
             self._limiter.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        verdict = decide(self._limiter, self._policy, WsgiRequest(environ))
+        verdict = decide_all(self._limiter, self._policies, WsgiRequest(environ))
         if not verdict.allowed:
             return self._deny(verdict, environ, start_response)
         exchange = _Exchange(self, verdict, start_response)
@@ -97,8 +100,9 @@ class RateLimitMiddleware:
     def _deny(
         self, verdict: Verdict, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        if self._policy.on_denied is not None:
-            other: WSGIApplication = self._policy.on_denied(environ, verdict)
+        policy = verdict.policy or self._policy
+        if policy.on_denied is not None:
+            other: WSGIApplication = policy.on_denied(environ, verdict)
             return other(environ, start_response)
         reason = _REASONS.get(verdict.status, "Denied")
         start_response(f"{verdict.status} {reason}", verdict.headers)

@@ -52,7 +52,8 @@ class Verdict:
     `reason` is "allowed", "exempt", "denied", "cost" (more than the limit ever admits), "blocked"
     or "error". `result` is what the limiter said, None where it was not asked or could not decide.
     `shadow` is True for what would not have been allowed without the policy's `shadow`. `pending`
-    is what `settle` takes when the response is known, None where nothing is left to do.
+    is what `settle` takes when the response is known, None where nothing is left to do. `policy` is
+    whose verdict it is where there were several.
     """
 
     allowed: bool
@@ -63,6 +64,7 @@ class Verdict:
     shadow: bool = False
     reason: str = "allowed"
     pending: Ask | None = None
+    policy: Policy | None = None
 
 
 # ---- One request -------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ def _deny(
         return Verdict(True, 200, headers, result=result, shadow=True, reason=reason)
     more: dict[str, Any] = {}
     if reason in ("denied", "error"):
-        retry_s = _ERROR_RETRY_S if result is None else retry_after_s(result)
+        retry_s = _ERROR_RETRY_S if result is None else max(retry_after_s(result), 1)
         retry_s += random.randint(0, policy.jitter_s) if policy.jitter_s else 0
         headers = [*headers, ("Retry-After", str(retry_s))]
         more = {"retry_after": retry_s}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -157,6 +157,30 @@ def given(
             "the routes themselves"
         )
     return found
+
+
+def given_all(
+    policy: Policy | Sequence[Policy] | None,
+    limits: RateLike | None,
+    options: dict[str, Any],
+    *,
+    knows_route: bool = True,
+) -> tuple[Policy, ...]:
+    """The policies that a skin is given, at least one."""
+    if policy is None or isinstance(policy, Policy):
+        return (given(policy, limits, options, knows_route=knows_route),)
+    if not isinstance(policy, (list, tuple)) or not all(isinstance(one, Policy) for one in policy):
+        raise TypeError(refusal("policy", "a Policy, or a list or tuple of them", policy))
+    if not policy:
+        raise ValueError(refusal("policy", "a Policy, or a list or tuple of them", policy))
+    for one in policy:
+        given(one, limits, options, knows_route=knows_route)
+        if len(policy) > 1 and (one.when is not None or one.shadow):
+            raise ValueError(
+                "when and shadow are for a policy that is decided alone; give it a middleware of "
+                "its own"
+            )
+    return tuple(policy)
 
 
 def _fixed(limits: RateLike | None) -> Rate | Several | None:

@@ -105,3 +105,11 @@ def test_what_is_refused(limiter: flint.Limiter) -> None:
         setup(web.Application(), limiter, "1/s", policy=Policy("1/s"))
     with pytest.raises(ValueError, match="headers"):
         setup(web.Application(), limiter, "1/s", headers="all")
+
+
+def test_several_policies(limiter: flint.Limiter) -> None:
+    app = application()
+    policies = [Policy("2/day"), Policy("1/day", scope="route")]
+    setup(app, limiter, policy=policies)
+    paths = ("/items/1", "/items/2", "/login", "/stream")
+    assert [status for status, _, _ in ask(app, *paths)] == [200, 429, 401, 429]

@@ -53,7 +53,7 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     # However long it takes, no unit is back before the end.
     page = (ROOT / "docs" / "web.md").read_text("utf-8").replace("/minute", "/day")
-    anywhere, fastapi, flask, _, _, _, aiohttp, wsgi, asgi, proxies = re.findall(
+    anywhere, fastapi, flask, _, _, _, aiohttp, wsgi, asgi, several, proxies = re.findall(
         r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
     )
     of_all: dict[str, Any] = {"__name__": "of_all"}
@@ -82,9 +82,13 @@ def test_the_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert run(call(of_asgi["app"], "/")).header("X-RateLimit-Limit") == "100"
     assert run(call(of_asgi["app"], "/health")).header("X-RateLimit-Limit") is None
     run(of_asgi["app"]._limiter.aclose())
+    of_asgi["app"] = FastAPI()
+    exec(several, of_asgi)
+    assert run(call(of_asgi["app"])).header("X-RateLimit-Limit") == "100"
+    run(of_asgi["app"]._limiter.aclose())
     behind = eval(proxies, {"app": FastAPI(), "RateLimitMiddleware": RateLimitMiddleware})
     remaining = run(call(behind)).header("X-RateLimit-Remaining")
-    assert remaining == "98"  # the directory remembers the request before
+    assert remaining == "97"  # the directory remembers the requests before
     run(behind._limiter.aclose())
 
 

@@ -1,0 +1,162 @@
+"""Several policies in one middleware: a request counts in each of them or in none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgi_calls import Answer, call, run, statuses
+from test_asgi import replying
+
+import flint
+from flint._surface.decisions import observe
+from flint.asgi import Policy, RateLimitMiddleware
+from flint.testing import ManualClock
+from flint.wsgi import RateLimitMiddleware as WsgiMiddleware
+
+
+@pytest.fixture
+def limiter() -> Iterator[flint.Limiter]:
+    with flint.Limiter(":memory:", clock=ManualClock(1_700_000_000)) as opened:
+        yield opened
+
+
+OF_ADDRESS = Policy("4/day", name="address")
+OF_USER = Policy("2/day; 50/month", key="header:X-User", scope="users", name="user")
+OF_ALL = Policy("5/day", key=lambda _: "everyone", scope="everyone", name="everyone")
+ALL = [OF_ADDRESS, OF_USER, OF_ALL]
+
+
+def ask(app: Any, user: str, **options: Any) -> Answer:
+    return run(call(app, headers={"X-User": user}, **options))
+
+
+def used(limiter: flint.Limiter) -> list[int]:
+    """Of each of the counters."""
+    listed = limiter.list(counters=True)
+    return sorted(one["rate"] - one["remaining"] for one in listed if not one["template"])
+
+
+def test_all_or_nothing(limiter: flint.Limiter) -> None:
+    app = RateLimitMiddleware(replying(), limiter, policy=ALL)
+    assert [ask(app, "ann").status for _ in range(4)] == [200, 200, 429, 429]
+    # Nothing of the address and of everyone was taken for what the user's limit denied.
+    assert used(limiter) == [2, 2, 2, 2]
+    assert [ask(app, "bob").status for _ in range(3)] == [200, 200, 429]
+    denied = ask(app, "eve")
+    assert (denied.status, denied.header("X-RateLimit-Limit")) == (429, "4")
+    other = {"client": ("198.51.100.1", 1)}
+    assert [ask(app, user, **other).status for user in ("eve", "joe")] == [200, 429]
+
+
+def test_headers_are_those_of_the_nearest(limiter: flint.Limiter) -> None:
+    app = RateLimitMiddleware(replying(), limiter, policy=ALL)
+    first = ask(app, "ann")
+    assert (first.header("X-RateLimit-Limit"), first.header("X-RateLimit-Remaining")) == ("2", "1")
+    assert ask(app, "ann").header("X-RateLimit-Remaining") == "0"
+    denied = ask(app, "ann")
+    assert (denied.header("Retry-After"), denied.header("X-RateLimit-Limit")) == ("43200", "2")
+
+
+def test_equal_policies_count_once_and_others_share_their_counters(
+    limiter: flint.Limiter,
+) -> None:
+    alone = RateLimitMiddleware(replying(), limiter, policy=OF_ADDRESS)
+    app = RateLimitMiddleware(replying(), limiter, policy=[OF_ADDRESS, OF_ADDRESS, OF_ALL])
+    assert run(statuses(alone, 1)) == [200]
+    assert run(statuses(app, 4)) == [200, 200, 200, 429]
+    assert run(statuses(alone, 1)) == [429]
+
+
+def test_who_is_exempt_from_one_is_limited_by_the_others(limiter: flint.Limiter) -> None:
+    exempt = Policy("1/day", exempt=["/health"], scope="exempt")
+    app = RateLimitMiddleware(replying(), limiter, policy=[exempt, Policy("2/day")])
+    assert run(statuses(app, 3, "/health")) == [200, 200, 429]
+    blocked = Policy("9/day", blocklist=["203.0.113.0/24"])
+    app = RateLimitMiddleware(replying(), limiter, policy=[Policy("9/day", scope="b"), blocked])
+    assert run(statuses(app, 1)) == [403]
+    assert used(limiter) == [2]
+    only = [Policy("1/day", methods=["POST"]), Policy("1/hour", methods=["POST"])]
+    assert run(statuses(RateLimitMiddleware(replying(), limiter, policy=only), 3)) == [200] * 3
+
+
+def test_the_one_that_denies_answers(limiter: flint.Limiter) -> None:
+    loud = Policy("1/day", scope="loud", status_code=420, on_denied=lambda *_: replying(420))
+    app = RateLimitMiddleware(replying(), limiter, policy=[Policy("9/day"), loud])
+    answers = [run(call(app)) for _ in range(2)]
+    assert [(answer.status, answer.body) for answer in answers] == [
+        (200, b"one two"),
+        (420, b"one two"),
+    ]
+
+
+def test_a_cost_that_one_of_them_never_admits(limiter: flint.Limiter) -> None:
+    policies = [Policy("9/day", cost=3), Policy("2/day", cost=3, scope="small")]
+    app = RateLimitMiddleware(replying(), limiter, policy=policies)
+    denied = run(call(app))
+    assert (denied.status, denied.header("Retry-After")) == (429, None)
+    assert used(limiter) == []
+
+
+def test_limits_that_the_limiter_has(limiter: flint.Limiter) -> None:
+    limiter.limit("api:*", "2/day")
+    policies = [Policy(scope="api"), Policy("9/day")]
+    app = RateLimitMiddleware(replying(), limiter, policy=policies)
+    assert run(statuses(app, 3)) == [200, 200, 429]
+    app = RateLimitMiddleware(replying(), limiter, policy=[Policy(scope="none"), Policy("9/day")])
+    with pytest.raises(flint.NotConfiguredError):
+        run(call(app))
+
+
+def test_a_limiter_that_cannot_decide() -> None:
+    for on_error, status in (("allow", 200), ("deny", 503)):
+        limiter = flint.Limiter(":memory:", max_keys=1)
+        policies = [Policy("9/day", on_error=on_error), Policy("8/day", on_error=on_error)]
+        app = RateLimitMiddleware(replying(), limiter, policy=policies)
+        assert run(statuses(app, 1)) == [status]
+    app = RateLimitMiddleware(replying(), limiter, policy=[Policy("9/day"), Policy("8/day")])
+    with pytest.raises(flint.TableFullError):
+        run(call(app))
+
+
+def test_what_is_counted(limiter: flint.Limiter) -> None:
+    app = RateLimitMiddleware(replying(), limiter, policy=ALL)
+    decisions = observe(limiter)
+    for _ in range(3):
+        ask(app, "ann")
+    results = {name: numbers.results for name, numbers in decisions.snapshot().items()}
+    assert results == {
+        "address": {"allowed": 2},
+        "user": {"allowed": 2, "denied": 1},
+        "everyone": {"allowed": 2},
+    }
+
+
+def test_wsgi(limiter: flint.Limiter) -> None:
+    def hello(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"hello"]
+
+    app = WsgiMiddleware(hello, limiter, policy=ALL)
+    said: list[str] = []
+    for _ in range(3):
+        environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "203.0.113.7", "HTTP_X_USER": "ann"}
+        app(environ, lambda status, _: said.append(status))  # type: ignore[arg-type]
+    assert said == ["200 OK", "200 OK", "429 Too Many Requests"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "word"),
+    [
+        ([], ValueError, "policy must be"),
+        ("5/day", TypeError, "policy must be"),
+        ([Policy("1/day"), "5/day"], TypeError, "policy must be"),
+        ([Policy("1/day"), Policy("2/day", shadow=True)], ValueError, "shadow"),
+        ([Policy("1/day"), Policy("2/day", when="5xx")], ValueError, "when"),
+        ([Policy("1/day"), Policy("2/day", scope="route")], ValueError, "route"),
+    ],
+)
+def test_bad_policies(limiter: flint.Limiter, policy: Any, error: type, word: str) -> None:
+    with pytest.raises(error, match=word):
+        RateLimitMiddleware(replying(), limiter, policy=policy)
