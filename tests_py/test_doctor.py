@@ -130,6 +130,35 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("look", [Limiter, Limiter.open_readonly, flint.doctor])
+def test_a_file_is_no_directory(tmp_path: Path, look: Callable[[Path], object]) -> None:
+    """Whatever is asked for it, the error is the same."""
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(flint.FlintOSError) as caught:
+        look(file)
+    assert str(caught.value) == f"[Errno {errno.ENOTDIR}] cannot open {file}: Not a directory"
+
+
+@pytest.mark.parametrize("look", ["Limiter", "Limiter.open_readonly", "doctor"])
+def test_in_a_directory_that_was_removed(
+    run_python: Callable[..., str], tmp_path: Path, look: str
+) -> None:
+    script = f"""
+import os, sys
+import flint
+os.mkdir(sys.argv[1])
+os.chdir(sys.argv[1])
+os.rmdir(sys.argv[1])
+try:
+    flint.{look}("data")
+except flint.FlintOSError as error:
+    print(error, end="")
+"""
+    printed = run_python(script, tmp_path / "gone")
+    assert printed == f"[Errno {errno.ENOENT}] cannot open data: No such file or directory"
+
+
 @pytest.mark.parametrize("name", [None, "passwd", "flint.lock"])
 def test_a_directory_without_a_log(tmp_path: Path, name: str | None) -> None:
     """One that was never used, another program's, and one whose files are gone but for the lock."""

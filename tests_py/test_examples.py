@@ -157,7 +157,7 @@ def test_failure_is_said(example: Program, tmp_path: Path) -> None:
     file.touch()
     done = example(file)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"open: {file} is not a directory\n"
+    assert done.stderr == f"open: cannot open {file}: Not a directory\n"
     done = example()
     assert done.returncode != 0
     assert "usage: " in done.stderr
