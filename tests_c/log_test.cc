@@ -109,6 +109,37 @@ TEST(GroupCommit, AnIdleLogIsSealed) {
   EXPECT_EQ(InfoOf(machine.engine.get()).log.appended, info.log.durable);
 }
 
+// Who watches a limiter is answered while its disk hangs, and sees that it does.
+TEST(GroupCommit, AHangingSyncIsSeen) {
+  Machine machine(false);
+  machine.Open();
+  Engine* engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(5)).ok());
+  ASSERT_TRUE(engine->Flush().ok());
+  EXPECT_EQ(InfoOf(engine).log.unsynced_events, 0u);
+  Gate disk;
+  machine.env->SetHook([&disk](Op op, const std::string&) {
+    if (op == Op::kSyncData) disk.Pass();
+  });
+  disk.Close();
+  EXPECT_TRUE(Allowed(engine, "key"));
+  std::thread syncing([engine] { EXPECT_TRUE(engine->Flush().ok()); });
+  disk.AwaitSomebody();
+  const Log::Counts during = InfoOf(engine).log;
+  const Log::Counts later = InfoOf(engine).log;
+  disk.Open();
+  syncing.join();
+  machine.env->SetHook(nullptr);
+  EXPECT_EQ(during.unsynced_events, 1u);
+  EXPECT_EQ(later.syncs, during.syncs);
+  EXPECT_EQ(later.times.sync_time_ns, during.times.sync_time_ns);
+  EXPECT_GT(later.times.since_sync_ns, during.times.since_sync_ns);
+  const Log::Counts after = InfoOf(engine).log;
+  EXPECT_EQ(after.unsynced_events, 0u);
+  EXPECT_GT(after.syncs, during.syncs);
+  EXPECT_GT(after.times.sync_time_ns, during.times.sync_time_ns);
+}
+
 // ---- Full --------------------------------------------------------------------------------------
 
 TEST(Full, ARingMakesCallersWriteAndDenialsMerge) {
