@@ -361,6 +361,40 @@ CASES = {
         assert "flint.ring is missing" in str(raises(CorruptionError, lambda: Limiter(DATA)))
         """,
     ),
+    "ring_cut_without_guard": Case(
+        "the same after another handler for SIGBUS was installed, as `faulthandler.enable()` does",
+        "`faulthandler.enable()` after opening; a child cuts the ring",
+        "cut short now, the process dies of SIGBUS, as the child did. Enabled before opening, "
+        "the handler is kept and called for faults elsewhere, and the row above holds",
+        "nothing",
+        "`info()` has 8 in its `warnings`",
+        """
+        import faulthandler, signal
+        faulthandler.enable()
+        limiter = opened()
+        assert limiter.info()["warnings"] & 8 == 0
+        faulthandler.disable()
+        faulthandler.enable()
+        found = limiter.info()["warnings"]
+        assert found & 8
+        child = '''if True:
+            import faulthandler, os, sys, flint
+            limiter = flint.Limiter(sys.argv[1])
+            limiter.limit("api", rate=5, per="1h")
+            if sys.argv[2] == "after": faulthandler.enable(file=open(os.devnull, "w"))
+            os.truncate(sys.argv[1] + "/flint.ring", 4096)
+            try:
+                limiter.allow("api")
+            except flint.PoisonedError:
+                os._exit(7)
+        '''
+        for when, code in (("before", 7), ("after", -signal.SIGBUS)):
+            options = [] if when == "after" else ["-X", "faulthandler"]
+            done = subprocess.run([sys.executable, *options, "-c", child, str(TOP / when), when])
+            assert done.returncode == code, (when, done.returncode)
+        sees(f"`info()` has {found} in its `warnings`")
+        """,
+    ),
     "ring_cut_allow": Case(
         'the same with `on_error="allow"`, then `flush()`',
         "`truncate` to 4,096 bytes",
