@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flint._places import beside, connect
+from flint._places import beside, connect, is_served
 from flint._surface.rate import Rate, read_rates
 from flint.errors import ClosedError, ConfigError, FlintError
 from flint.limiter import Limiter
@@ -43,8 +43,8 @@ TEMPLATE = """\
 # [tool.flint] of ./pyproject.toml.
 
 [storage]
-# Where the limits live: a directory (one that is not absolute begins beside this file), or
-# ":memory:".
+# Where the limits live: a directory (one that is not absolute begins beside this file), ":memory:",
+# or a server, "http://host:7878", of which timeout and on_error are the options.
 url = ".flint"
 
 # "always": an admission is answered when it is on disk. "batch": when it survives the end of the
@@ -84,6 +84,7 @@ _STORAGE = {
     for name in inspect.signature(Limiter.__init__).parameters
     if name not in ("self", "data_dir", "clock")
 }
+_SERVED = {"timeout", "on_error"}  # of flint.SharedLimiter
 _LIMIT = {"rate", "per", "per_ns", "burst", "algorithm", "template", "name", "stack"}
 _RATE = {"rate", "per", "burst", "algorithm"}
 _SERVER = {"bind", "redis_bind", "token", "token_file"}
@@ -284,20 +285,30 @@ class _Reader:
         return [key for key in table if key in known]
 
     def _storage(self, table: dict[str, Any]) -> None:
-        keys = self._known(("storage",), table, {*_STORAGE, "url"})
         url = table.get("url", self.config.url)
+        served = isinstance(url, str) and is_served(url)
+        keys = self._known(("storage",), table, {*(_SERVED if served else _STORAGE), "url"})
         if isinstance(url, str) and url:
             self.config.url = url
         else:
             self._wrong(("storage", "url"), f"it must be a path or a URL, not {url!r}")
         options = {key: table[key] for key in keys if key != "url"}
         self.config.options = options
+        if served:
+            self._server_options(url, options)
+            return
         # The engine judges them, in memory, so that nothing is written.
         sync = {"sync": options["sync"]} if options.get("sync") in ("always", "batch") else {}
         for key, value in options.items():
             self._try(("storage", key), partial(_open, {**sync, key: value}))
         if not self._errors:
             self._try(("storage",), partial(_open, options))
+
+    def _server_options(self, url: str, options: dict[str, Any]) -> None:
+        """Nothing is asked yet."""
+        self._try(("storage", "url"), partial(_reach, url, {}))
+        for key, value in options.items() if not self._errors else ():
+            self._try(("storage", key), partial(_reach, url, {key: value}))
 
     def _try(self, where: tuple[str, ...], call: Callable[[], object]) -> None:
         try:
@@ -349,6 +360,10 @@ class _Reader:
 
 def _open(options: dict[str, Any]) -> None:
     Limiter(":memory:", **options).close()
+
+
+def _reach(url: str, options: dict[str, Any]) -> None:
+    connect(url, **options).close()
 
 
 def _in_memory(value: dict[str, Any], name: str) -> Rate:

@@ -283,6 +283,27 @@ def test_connect_opens_one(server: Reference) -> None:
         assert [limiter.allow("a"), limiter.allow("a")] == [True, False]
 
 
+def test_the_configuration_file(server: Reference, tmp_path: Path) -> None:
+    path = tmp_path / "flint.toml"
+    storage = f'[storage]\nurl = "{server.url}"\ntimeout = 3\non_error = "allow"\n'
+    path.write_text(storage + '[limits]\na = "2/h"\n"t:*" = "5/m; 9/h"\n')
+    with flint.from_config(path) as limiter:
+        assert isinstance(limiter, SharedLimiter)
+        assert limiter.timeout == 3
+        assert [one["key"] for one in server.limiter.list()] == ["a", "t:*", "t:*"]
+    for line, why in (
+        ("max_keys = 7", "no such key; known are on_error, timeout, url"),
+        ("timeout = 0", "timeout must be a number of seconds"),
+        ('on_error = "ignore"', "on_error must be 'raise'"),
+    ):
+        path.write_text(f'[storage]\nurl = "http://h"\n{line}\n')
+        with pytest.raises(flint.ConfigError, match=re.escape(why)):
+            flint.from_config(path)
+    path.write_text('[storage]\nurl = "http://user:hush@h"\n')
+    with pytest.raises(flint.ConfigError, match="without a user and password"):
+        flint.from_config(path)
+
+
 def test_the_example_of_the_page(limiter: Limiter, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).resolve().parent.parent / "docs" / "shared.md").read_text("utf-8")
     [example] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
