@@ -299,6 +299,7 @@ REFUSALS = {
     "500 Oops": (answer({"error": "a reason"}, "500 Oops"), FlintServerError, "a reason"),
     "503 text": (answer(b"<h1>busy</h1>\r\n", "503 Busy"), FlintServerError, "<h1>busy</h1>"),
     "502 none": (answer(b"", "502 Bad Gateway"), FlintServerError, "no reason is given"),
+    "404": (answer(b"", "404 No"), FlintServerError, "perhaps it is older than the client"),
     "401": (answer({"error": "unauthorized"}, "401 No"), FlintServerError, "unauthorized"),
     "500 full": (
         answer({"error": "no room"}, "500 Full", "Flint-Error: DISK_FULL\r\n"),
@@ -327,7 +328,7 @@ def test_refusals(caller: Caller, case: tuple[bytes, type[Exception], str]) -> N
         assert type(checked) is kind
         assert str(checked).endswith(text)
         assert server.counts == [1]
-    is_callers = kind is flint.NotConfiguredError or b" 401 " in sent[:20]
+    is_callers = kind is flint.NotConfiguredError or sent[9:12] in (b"401", b"404")
     with faulty(once(sent)) as server, SharedLimiter(server.url, on_error="deny") as limiter:
         [checked] = caller(limiter, ("check", "a"))
         if is_callers:

@@ -123,6 +123,8 @@ def _message(answer: Answer) -> str:
     """What the server says is wrong."""
     if 300 <= answer.status < 400:
         return "the server sends the client to another URL, which it does not follow"
+    if answer.status in (404, 405) and not answer.body:
+        return "the server does not have this call; perhaps it is older than the client"
     try:
         error = _json(answer)["error"]
     except (GarbageError, KeyError, TypeError, IndexError):
