@@ -108,6 +108,19 @@ def test_the_coroutines_of_an_observed_limiter(limiter: flint.Limiter) -> None:
     assert results(limiter) == {"mail": {"allowed": 2, "denied": 2, "error_raised": 1}}
 
 
+def test_waits_in_line_are_counted_and_not_timed(limiter: flint.Limiter) -> None:
+    async def wait(seen: flint.Limiter) -> bool:
+        return bool(await seen.aacquire("a", 1, 1))
+
+    seen = observed(limiter, "line")
+    assert [seen.acquire("a").allowed, asyncio.run(wait(seen))] == [True, True]
+    assert [seen.acquire("a", 1, 1).allowed, asyncio.run(wait(seen))] == [False, False]
+    with pytest.raises(flint.NotConfiguredError):
+        seen.acquire("unknown")
+    assert results(limiter) == {"line": {"allowed": 2, "denied": 2, "error_raised": 1}}
+    assert sum(observe(limiter).snapshot()["line"].buckets) == 0
+
+
 def test_the_decorator_of_an_observed_limiter(limiter: flint.Limiter) -> None:
     @observed(limiter, "send").rate_limit("send", "1/day")
     def send() -> str:
@@ -131,7 +144,6 @@ def test_an_observed_limiter_is_the_limiter_otherwise(limiter: flint.Limiter) ->
     with observed(limiter, "mail") as seen:
         assert seen.data_dir == ":memory:"
         assert seen.status("b") is None
-        assert seen.acquire("a").allowed
         assert repr(seen) == f"<{limiter!r} observed as 'mail'>"
         with pytest.raises(TypeError, match="pickle"):
             pickle.dumps(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import flint
 from flint._metrics import BOUNDS_S, LIMIT_METRICS, STORAGE_METRICS
 from flint._surface.decisions import BOUNDS_NS, observe
-from flint._web.decision import decide
+from flint._web.decision import adecide, decide
 from flint._web.policy import Policy
 from flint.opentelemetry import Instrumentation, instrument, observed
 from flint.testing import ManualClock
@@ -197,18 +198,25 @@ def test_a_denial_is_an_event_of_the_span(
     provider.add_span_processor(SimpleSpanProcessor(spans))
     tracer = provider.get_tracer("test")
     request: Any = Request()
+    policy = Policy("1/minute", name="search")
     for number in range(2):
         with tracer.start_as_current_span(f"request {number}"):
-            decide(limiter, Policy("1/minute", name="search"), request)
-    decide(limiter, Policy("1/minute", name="search"), request)  # in no span
-    first, second = spans.get_finished_spans()
+            decide(limiter, policy, request)
+
+    async def in_a_task() -> None:
+        with tracer.start_as_current_span("request in a task"):
+            await adecide(limiter, policy, request)
+
+    asyncio.run(in_a_task())
+    decide(limiter, policy, request)  # in no span
+    first, *others = spans.get_finished_spans()
     assert first.events == ()
-    assert [(event.name, dict(event.attributes or {})) for event in second.events] == [
-        (
-            "rate_limiting.denied",
-            {"rate_limiting.policy": "search", "rate_limiting.result": "denied"},
-        )
-    ] * span_events
+    event = {"rate_limiting.policy": "search", "rate_limiting.result": "denied"}
+    for span in others:
+        assert [(found.name, dict(found.attributes or {})) for found in span.events] == [
+            ("rate_limiting.denied", event)
+        ] * span_events
+    assert len(others) == 2
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ def observed(limiter: SomeLimiter, policy: str) -> SomeLimiter:
 
     Counted are `check`, `allow`, `check_all`, `allow_all`, their coroutines, and the functions that
     `rate_limit` decorates: one decision for each call, "allowed" or "denied", "error_allowed" or
-    "error_denied" where the limiter's `on_error` has answered, and "error_raised". Not counted are
-    `peek` and `acquire`. Skins of web frameworks count by themselves, under their policies' names:
-    give them the limiter itself. Any thread may use what is returned.
+    "error_denied" where the limiter's `on_error` has answered, and "error_raised". So are `acquire`
+    and `aacquire`, but not how long they waited. Skins of web frameworks count by themselves, under
+    their policies' names: give them the limiter itself. Any thread may use what is returned.
 
     Raises TypeError for a policy that is no str, and ValueError for one that is not 1 to 255
     characters that can be printed.
@@ -90,11 +90,17 @@ class _Observed:
     async def aallow_all(self, *args: Any, **options: Any) -> Any:
         return (await self.acheck_all(*args, **options))["allowed"]
 
+    def acquire(self, *args: Any, **options: Any) -> Any:
+        return self._call(self._limiter.acquire, args, options, timed=False)
+
+    async def aacquire(self, *args: Any, **options: Any) -> Any:
+        return await self._await(self._limiter.aacquire, args, options, timed=False)
+
     def rate_limit(self, *args: Any, **options: Any) -> Any:
         return Surface.rate_limit(cast("Any", self), *args, **options)
 
-    def _call(self, call: Callable[..., Any], args: Any, options: Any) -> Any:
-        begun_ns = perf_counter_ns()
+    def _call(self, call: Callable[..., Any], args: Any, options: Any, timed: bool = True) -> Any:
+        begun_ns = perf_counter_ns() if timed else None
         try:
             answer = call(*args, **options)
         except FlintError:
@@ -103,8 +109,10 @@ class _Observed:
         self._count(_result(answer), begun_ns)
         return answer
 
-    async def _await(self, call: Callable[..., Awaitable[Any]], args: Any, options: Any) -> Any:
-        begun_ns = perf_counter_ns()
+    async def _await(
+        self, call: Callable[..., Awaitable[Any]], args: Any, options: Any, timed: bool = True
+    ) -> Any:
+        begun_ns = perf_counter_ns() if timed else None
         try:
             answer = await call(*args, **options)
         except FlintError:
@@ -113,8 +121,9 @@ class _Observed:
         self._count(_result(answer), begun_ns)
         return answer
 
-    def _count(self, result: str, begun_ns: int) -> None:
-        self._numbers.add(self._policy, result, perf_counter_ns() - begun_ns)
+    def _count(self, result: str, begun_ns: int | None) -> None:
+        took_ns = None if begun_ns is None else perf_counter_ns() - begun_ns
+        self._numbers.add(self._policy, result, took_ns)
 
 
 def _result(answer: Any) -> str:
