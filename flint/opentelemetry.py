@@ -170,8 +170,9 @@ def instrument(
     summed in one whose attributes say "other". `span_events` adds the event `rate_limiting.denied`
     to the current span when a request is denied.
 
-    A limiter that is closed is no error: `rate_limiting.up` is 0 then, and what it counted is
-    missing. The limiter is read when the metrics are, in time in proportion to its limits.
+    A limiter that cannot be asked, since it is closed or its server is away, is no error:
+    `rate_limiting.up` is 0 then, and what it counted is missing. The limiter is read when the
+    metrics are, in time in proportion to its limits.
 
     Raises TypeError or ValueError for a bad argument.
     """

@@ -151,7 +151,8 @@ class FlintCollector(Collector):
     `max_series` series of limits; the limits that came later are summed in one whose labels say
     "other".
 
-    A limiter that is closed makes no scrape fail: `flint_up` is 0, and what it counted is missing.
+    A limiter that cannot be asked, since it is closed or its server is away, makes no scrape fail:
+    `flint_up` is 0, and what it counted is missing.
     Any thread may collect, also while another does. It takes time in proportion to the limits.
 
     Raises ImportError without prometheus_client, and TypeError or ValueError for a bad argument.

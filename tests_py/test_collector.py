@@ -170,6 +170,16 @@ def test_a_limiter_that_is_closed_fails_no_scrape() -> None:
     assert not [series for series in found if "limit" in series[0]]
 
 
+def test_a_server_that_is_away_fails_no_scrape() -> None:
+    with flint.SharedLimiter("http://127.0.0.1:1", token="t", timeout=1) as limiter:
+        registry = registered(limiter)
+        with pytest.raises(flint.FlintConnectionError):
+            observed(limiter, "mail").check("a")
+        found = read(registry)
+    assert found[("flint_up",)] == 0
+    assert found["flint_decisions_total", "mail", "error_raised"] == 1
+
+
 def test_several_limiters_in_one_registry(limiter: flint.Limiter) -> None:
     limiter.limit("a", "5/minute")
     registry = registered(limiter)
