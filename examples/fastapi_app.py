@@ -6,29 +6,17 @@ uvicorn fastapi_app:app
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.responses import StreamingResponse
 
-import flint
-from flint.fastapi import RateLimit
+from flint.fastapi import RateLimit, setup
 
-DATA_DIR = os.environ.get("FLINT_DATA_DIR", "data/limits")
-
-
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with flint.Limiter(DATA_DIR) as limiter:
-        app.state.limiter = limiter
-        yield
+app = FastAPI()
+setup(app, os.environ.get("FLINT_DATA_DIR", "data/limits"))
 
 
-app = FastAPI(lifespan=lifespan)
-search_limit = RateLimit("20/hour")
-
-
-@app.get("/search", dependencies=[Depends(search_limit)], responses=search_limit.responses)
+@app.get("/search", dependencies=[Depends(RateLimit("20/hour"))])
 async def search(q: str = "") -> dict[str, str]:
     return {"found": q}
 

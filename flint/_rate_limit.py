@@ -209,6 +209,9 @@ def _wrapped(limit: _Limit, function: Callable[..., Any]) -> Callable[..., Any]:
     )
     if signature is not None:
         wrapper.__signature__ = signature
+    # For the OpenAPI page of FastAPI.
+    codes = getattr(function, "flint_status_codes", ())
+    wrapper.flint_status_codes = (limit.policy.status_code, *codes)
     return wrapper  # type: ignore[no-any-return]
 
 

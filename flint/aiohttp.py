@@ -104,7 +104,7 @@ def setup(
         if verdict.pending is not None:
             sent = SentResponse(response.status, response.headers.items())
             await asettle(found, chosen, verdict, sent)
-        response.headers.extend(added(verdict, response.headers.items()))
+        response.headers.extend(added(verdict.headers, response.headers.items()))
 
     if _LIMITER not in app:
         app[_LIMITER] = found
@@ -151,7 +151,7 @@ class FoundRequest(Found):
 
     def allowed(self, verdict: Verdict, answer: Any) -> Any:
         if isinstance(answer, web.StreamResponse) and not answer.prepared:
-            answer.headers.extend(added(verdict, answer.headers.items()))
+            answer.headers.extend(added(verdict.headers, answer.headers.items()))
         return answer
 
 

@@ -166,7 +166,10 @@ class RateLimitMiddleware:
                 started = True
                 if verdict.pending is not None:
                     await asettle(self._limiter, self._policy, verdict, _response(message))
-                message = {**message, "headers": _with(verdict, message.get("headers", ()))}
+                message = {
+                    **message,
+                    "headers": with_headers(verdict.headers, message.get("headers", ())),
+                }
             await send(message)
 
         try:
@@ -216,7 +219,10 @@ class RateLimitMiddleware:
                     response = _response({**message, "status": status})
                     await asettle(self._limiter, self._policy, verdict, response)
                 if kind != "websocket.close":
-                    message = {**message, "headers": _with(verdict, message.get("headers", ()))}
+                    message = {
+                        **message,
+                        "headers": with_headers(verdict.headers, message.get("headers", ())),
+                    }
             await send(message)
 
         async def receive_on() -> Message:
@@ -266,7 +272,7 @@ def _decoded(headers: Any) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-def _with(verdict: Verdict, headers: Any) -> list[tuple[bytes, bytes]]:
-    """The headers of a response and those of the verdict that it does not have itself."""
+def with_headers(more: list[tuple[str, str]], headers: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a response and those of a verdict that it does not have itself."""
     there = list(headers)
-    return there + _encoded(added(verdict, _decoded(there)))
+    return there + _encoded(added(more, _decoded(there))) if more else there

@@ -143,7 +143,7 @@ def _response(verdict: Verdict) -> Any:
 
 
 def _with_headers(verdict: Verdict, response: Any) -> Any:
-    for name, value in added(verdict, response.headers.items()):
+    for name, value in added(verdict.headers, response.headers.items()):
         response.headers[name] = value
     return response
 

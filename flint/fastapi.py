@@ -1,10 +1,10 @@
 """Rate limits in FastAPI and Starlette.
 
     from fastapi import Depends, FastAPI
-    from flint.fastapi import RateLimit
+    from flint.fastapi import RateLimit, setup
 
     app = FastAPI()
-    app.state.limiter = flint.Limiter("data/limits")
+    setup(app, "data/limits")
 
     @app.get("/search", dependencies=[Depends(RateLimit("10/minute"))])
     async def search(q: str): ...
@@ -18,7 +18,7 @@ what this module needs.
 from typing import TYPE_CHECKING, Any
 
 try:
-    from fastapi import HTTPException, Response, WebSocket
+    from fastapi import FastAPI, HTTPException, Response, WebSocket, routing
     from starlette.requests import HTTPConnection
 except ImportError:
     raise ImportError(
@@ -31,7 +31,7 @@ from flint._web.answer import detail
 from flint._web.decision import adecide
 from flint._web.opening import opened
 from flint._web.policy import Policy
-from flint.asgi import AsgiRequest, RateLimitMiddleware
+from flint.asgi import AsgiRequest, RateLimitMiddleware, with_headers
 from flint.starlette import FlintRateLimitMiddleware, denial
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
     from flint._web.decision import Verdict
+    from flint.asgi import App, Message, Receive, Send
 
 __all__ = [
     "FlintRateLimitMiddleware",
@@ -49,7 +50,11 @@ __all__ = [
     "RateLimitMiddleware",
     "RateLimiter",
     "WebSocketRateLimiter",
+    "setup",
 ]
+
+
+_TOO_MANY = {"description": "Too Many Requests: " + detail("denied")}
 
 
 class RateLimit:
@@ -62,9 +67,9 @@ class RateLimit:
     after the other; write limits that belong together as one: "5/minute; 100/day".
 
     A denial is an HTTPException with status 429 and Retry-After, so exception handlers and CORS
-    apply; a WebSocket's handshake is closed with 1013. The headers of what is let in are added
-    unless the route returns a Response of its own. `responses` is what to give a route for the
-    OpenAPI page to show the 429.
+    apply; a WebSocket's handshake is closed with 1013. The headers of what is let in are added; to
+    a Response that the route itself returns they are in an application that `setup` knows. So is
+    the 429 on the OpenAPI page; elsewhere `responses` is what to give a route for it.
     """
 
     def __init__(
@@ -80,8 +85,8 @@ class RateLimit:
                 raise ValueError(f"{name} is an option of RateLimitMiddleware, not of a dependency")
         self._policy = Policy(limits, scope=scope, **options)
         self._limiter = None if limiter is None else opened(limiter)
-        description = {"description": "Too Many Requests: " + detail("denied")}
-        self.responses: dict[int | str, dict[str, Any]] = {self._policy.status_code: description}
+        self.status_code = self._policy.status_code
+        self.responses: dict[int | str, dict[str, Any]] = {self.status_code: dict(_TOO_MANY)}
 
     async def __call__(self, request: HTTPConnection, response: Response) -> None:
         await self._decide(request, response)
@@ -98,6 +103,8 @@ class RateLimit:
         self, request: HTTPConnection, response: Response | None, verdict: "Verdict"
     ) -> None:
         del response  # for those who raise something else
+        if hasattr(request.state, _HEADERS):
+            setattr(request.state, _HEADERS, [])  # the exception has those of what denied
         raise denial(request.scope["type"], verdict, HTTPException)
 
 
@@ -107,6 +114,9 @@ def _show(verdict: "Verdict", request: HTTPConnection, response: Response) -> No
     left = None if verdict.result is None else verdict.result.remaining
     if left is not None and (nearest is None or left < nearest):
         request.state.flint_nearest = left
+        if hasattr(request.state, _HEADERS):
+            setattr(request.state, _HEADERS, verdict.headers)
+            return
         for name, value in verdict.headers:
             response.headers[name] = value
 
@@ -114,8 +124,96 @@ def _show(verdict: "Verdict", request: HTTPConnection, response: Response) -> No
 def _of_application(request: HTTPConnection) -> "AnyLimiter":
     limiter: AnyLimiter | None = getattr(request.app.state, "limiter", None)
     if limiter is None:
-        raise RuntimeError("RateLimit needs a limiter: set app.state.limiter, or give it limiter=")
+        raise RuntimeError(
+            "RateLimit needs a limiter: call setup(app, ...), set app.state.limiter, or give it "
+            "limiter="
+        )
     return limiter
+
+
+# ---- The application ---------------------------------------------------------------------------
+
+# Of a request's state: what the middleware adds to the response.
+_HEADERS = "flint_headers"
+
+
+def setup(
+    app: FastAPI, limiter: "AnyLimiter | str | os.PathLike[str] | None" = None
+) -> "AnyLimiter | None":
+    """Let an application show its limits, and return its limiter.
+
+    `limiter` is put into `app.state.limiter`; it is a limiter, or a path or URL for
+    `flint.connect`, and what was opened here is closed with the application. Without it the
+    application puts one there itself. Rate limit headers are added to responses that routes return
+    themselves too, and the OpenAPI page shows the 429 of every route that a `RateLimit` or
+    `flint.rate_limit` limits. To be called once, before the first request. Raises what opening the
+    limiter raises.
+    """
+    found = None if limiter is None else opened(limiter)
+    if found is not None:
+        app.state.limiter = found
+    app.add_middleware(_HeadersMiddleware, closing=None if found is limiter else found)
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = described()
+        _add_denials(app, schema)
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return found
+
+
+class _HeadersMiddleware:
+    def __init__(self, app: "App", closing: "AnyLimiter | None") -> None:
+        self._app = app
+        self._closing = closing
+
+    async def __call__(self, scope: "Message", receive: "Receive", send: "Send") -> None:
+        kind = scope["type"]
+        if kind == "http":
+            state = scope.setdefault("state", {})
+            state[_HEADERS] = []
+        elif kind != "lifespan" or self._closing is None:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_on(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                headers = with_headers(state[_HEADERS], message.get("headers", ()))
+                message = {**message, "headers": headers}
+            elif message["type"].startswith("lifespan.shutdown.") and self._closing is not None:
+                await self._closing.aclose()
+            await send(message)
+
+        await self._app(scope, receive, send_on)
+
+
+def _add_denials(app: FastAPI, schema: dict[str, Any]) -> None:
+    # Newer versions keep the routes of a router together.
+    contexts: Any = getattr(routing, "iter_route_contexts", iter)
+    for route in contexts(app.routes):
+        codes = _denial_codes(getattr(route, "dependant", None))
+        codes.update(_codes_of(getattr(route, "endpoint", None)))
+        path = schema.get("paths", {}).get(getattr(route, "path_format", None), {})
+        for method in (getattr(route, "methods", None) or ()) if codes else ():
+            responses = path.get(method.lower(), {}).get("responses")
+            for code in codes if responses is not None else ():
+                responses.setdefault(str(code), dict(_TOO_MANY))
+
+
+def _denial_codes(dependant: Any) -> set[int]:
+    """The status codes of the limits among the dependencies."""
+    codes: set[int] = set()
+    for dependency in getattr(dependant, "dependencies", ()):
+        call = dependency.call
+        codes |= {call.status_code} if isinstance(call, RateLimit) else _denial_codes(dependency)
+    return codes
+
+
+def _codes_of(endpoint: Any) -> set[int]:
+    """The status codes of what `flint.rate_limit` limits."""
+    return set(getattr(endpoint, "flint_status_codes", ()))
 
 
 # ---- The call shapes of fastapi-limiter --------------------------------------------------------

@@ -164,7 +164,7 @@ class RateLimiter:
             if verdict.pending is not None:
                 sent = SentResponse(response.status_code, response.headers.items())
                 settle(self.limiter, policy, verdict, sent)
-            response.headers.extend(added(verdict, response.headers.items()))
+            response.headers.extend(added(verdict.headers, response.headers.items()))
         return response
 
 

@@ -125,7 +125,7 @@ class _Exchange:
 
     def start(self, status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
         self._middleware._settle(self._verdict, SentResponse(int(status[:3]), headers))
-        return self._start_response(status, headers + added(self._verdict, headers), *error)
+        return self._start_response(status, headers + added(self._verdict.headers, headers), *error)
 
     def failing(self) -> _Failing:
         return _Failing(self._middleware, self._verdict)

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flint._web.decision import Verdict
-
 
 class SentResponse:
     """What `when` is asked about."""
@@ -21,7 +19,7 @@ class SentResponse:
         return [value for key, value in self._headers if key.lower() == name.lower()]
 
 
-def added(verdict: Verdict, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def added(more: list[tuple[str, str]], headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers of a verdict that a response does not have itself."""
     there = {name.lower() for name, _ in headers}
-    return [(name, value) for name, value in verdict.headers if name.lower() not in there]
+    return [(name, value) for name, value in more if name.lower() not in there]
