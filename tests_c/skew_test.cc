@@ -173,16 +173,21 @@ TEST_F(Skew, ARemovalThatComesLateFindsItsCounter) {
 
 // ---- Many threads ------------------------------------------------------------------------------
 
-// Each reading is later than the one before, and now and then a thread is stopped after its own.
+// Each reading is later than the one before, or may be earlier than another thread's, as those of
+// the processor's counter are. Now and then a thread is stopped after its own.
 class TickingClock final : public Clock {
  public:
+  explicit TickingClock(int64_t most_back_ns = 0) : most_back_ns_(most_back_ns) {}
+
   int64_t BootNs() const override {
     const int64_t now_ns = stopped_ ? now_ns_.load() : now_ns_.fetch_add(kTickNs);
     static thread_local uint32_t readings = 0;
+    static thread_local std::minstd_rand random(static_cast<uint32_t>(now_ns));
     if (++readings % 61 == 0) {
       for (int i = 0; i < 20; ++i) std::this_thread::yield();
     }
-    return now_ns;
+    if (most_back_ns_ == 0 || stopped_) return now_ns;
+    return now_ns - static_cast<int64_t>(random()) % most_back_ns_;
   }
   int64_t WallNs() const override { return FakeClock::kStartWallNs + now_ns_; }
   BootId Boot() const override { return BootId{1}; }
@@ -191,6 +196,7 @@ class TickingClock final : public Clock {
 
  private:
   static constexpr int64_t kTickNs = 1000;
+  const int64_t most_back_ns_;
   mutable std::atomic<int64_t> now_ns_{FakeClock::kStartBootNs};
   std::atomic<bool> stopped_{false};
 };
@@ -199,6 +205,7 @@ struct Load {
   uint64_t segment_bytes;
   uint64_t checks;       // of each thread
   uint64_t duration_ns;  // at least
+  int64_t most_back_ns = 0;
 };
 
 void OpenToEvict(const std::string& directory, const Clock* clock, uint64_t segment_bytes,
@@ -242,7 +249,7 @@ void UseKeys(Engine* engine, uint64_t seed, const Load& load) {
 void EvictInManyThreads(const Load& load) {
   constexpr uint64_t kThreads = 8;
   const TemporaryDirectory directory;
-  TickingClock clock;
+  TickingClock clock(load.most_back_ns);
   std::unique_ptr<Engine> engine;
   ASSERT_NO_FATAL_FAILURE(OpenToEvict(directory.path(), &clock, load.segment_bytes, &engine));
   const LimitConfig config = Config(Algorithm::kFixedWindowCounter, 10, 3'000'000);
@@ -275,6 +282,11 @@ void EvictInManyThreads(const Load& load) {
 
 TEST(Skewed, EvictionsInManyThreadsLeaveALogThatOpens) {
   EvictInManyThreads({uint64_t{1} << 18, 6'000, 0});
+}
+
+// A counter becomes fresh again after 3 ms, so it matters what a floor says.
+TEST(Skewed, ThreadsWhoseClocksDifferLeaveALogThatOpens) {
+  EvictInManyThreads({uint64_t{1} << 18, 6'000, 0, 5'000'000});
 }
 
 TEST(Skewed, EvictionsForMinutesLeaveALogThatOpens) {

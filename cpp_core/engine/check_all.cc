@@ -155,10 +155,18 @@ void Engine::DescribeItem(std::span<const Claim> claims, const Flags& flags, int
   }
 }
 
+// One time for all of their shards.
+int64_t Engine::NowInAll(const ItemKeys& keys) {
+  int64_t now_ns = Keyspace::NowIn(*keys.all[0].shard, &clock_);
+  for (const ItemKeys::Key& key : keys.all) now_ns = std::max(now_ns, key.shard->last_ns);
+  for (const ItemKeys::Key& key : keys.all) key.shard->last_ns = now_ns;
+  return now_ns;
+}
+
 Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                               Arena* arena, Keyspace::Places* places, Decision* decisions,
                               size_t* denied, AppendOutcome* result) {
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = NowInAll(keys);
   *denied = items.size();
   for (const ItemKeys::Key& key : keys.all) keyspace_.SweepAsUsed(*key.shard, now_ns);
   FLINT_RETURN_IF_ERROR(TakePlacesForAll(items, keys, now_ns, places));

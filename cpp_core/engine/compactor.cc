@@ -319,7 +319,7 @@ Status Compactor::CheckAgainstLive(Keyspace* built, uint64_t covered_position) {
           !live->config->SameAs(*counter->config) || !SameTotals(live->totals, counter->totals)) {
         continue;
       }
-      if (!SameAnswers(*live, *counter, clock_->Now())) {
+      if (!SameAnswers(*live, *counter, Keyspace::NowIn(shard, clock_))) {
         return Status(Code::kCorruption, "the log tells another state of key " +
                                              Shown(counter->key()) +
                                              " than the limiter has; the log was not compacted");

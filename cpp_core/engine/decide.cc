@@ -128,7 +128,7 @@ Status Engine::CheckLocked(Shard& shard, uint64_t hash, const Item& item, const 
                            const LimitConfig* inline_config, Keyspace::Places* places,
                            Decision* decision, AppendOutcome* result) {
   // Read under the lock: what is decided later is not decided as of earlier.
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   keyspace_.SweepAsUsed(shard, now_ns);
   Counter* const counter = keyspace_.FindAny(shard, hash, item.key);
   if (counter == nullptr || !counter->plain) [[unlikely]] {
@@ -339,7 +339,7 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckReadable());
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   Keyspace::Applying applying;
   FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
   State fresh;

@@ -113,6 +113,7 @@ Status Engine::OpenDirectory() {
 
   // Time goes on from here, so nothing that comes is earlier.
   const ClockPair now = clock_.Pair();
+  keyspace_.StartTimeAt(now.engine_ns);
   ResumePoint resume;
   FLINT_RETURN_IF_ERROR(
       recovery.GoOn(options_.log, ClockPayload{now, clock_.Boot(), now.engine_ns}, &resume));

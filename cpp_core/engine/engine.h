@@ -328,6 +328,7 @@ class Engine final : private LogObserver {
   class ItemLocks;
   static Status CheckDifferent(std::span<const Item> items, const ItemKeys& keys);
   Status ReadItems(std::span<const Item> items, ItemKeys* keys);
+  int64_t NowInAll(const ItemKeys& keys);
   Status CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                         Arena* arena, Keyspace::Places* places, Decision* decisions, size_t* denied,
                         AppendOutcome* result);

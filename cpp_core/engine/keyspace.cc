@@ -210,9 +210,23 @@ void Keyspace::AwaitHolders() {
   }
 }
 
+int64_t Keyspace::NowInAll(EngineClock* clock) {
+  int64_t now_ns = clock->NowAnew();
+  for (const Shard& shard : shards_) now_ns = std::max(now_ns, shard.last_ns);
+  StartTimeAt(now_ns);
+  return now_ns;
+}
+
+void Keyspace::StartTimeAt(int64_t now_ns) {
+  for (Shard& shard : shards_) shard.last_ns = now_ns;
+}
+
 int64_t Keyspace::TimeFloor(EngineClock* clock) {
   const int64_t now_ns = clock->Now();
-  AwaitHolders();
+  for (Shard& shard : shards_) {
+    const std::lock_guard<Mutex> lock(shard.mutex);
+    shard.last_ns = std::max(shard.last_ns, now_ns);
+  }
   return now_ns;
 }
 

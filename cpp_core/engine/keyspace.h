@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -40,6 +41,7 @@ class Keyspace {
     }
 
     Mutex mutex;
+    int64_t last_ns = 0;  // the latest time that has been read for it
     CounterTable table;
     // Denials beyond the first few of a sync interval, to be recorded as one.
     std::unordered_map<Counter*, DenyPayload> merged;
@@ -107,8 +109,20 @@ class Keyspace {
   std::array<Shard, kShards>& shards() { return shards_; }
   // Returns when everybody who held a shard's lock at the call has left it.
   void AwaitHolders();
-  // A time that nothing decided or changed from now on is earlier than: times are read, and
-  // recorded, under a shard's lock.
+  // The time of what happens in a shard: read, and recorded, under its lock. It never goes back,
+  // although the clock may do so between threads by as much as it is inexact.
+  FLINT_CHECK_PATH static int64_t NowIn(Shard& shard, EngineClock* clock) {
+    int64_t now_ns = clock->Now();
+    if (now_ns <= shard.last_ns) [[unlikely]]
+      now_ns = clock->NowFrom(shard.last_ns);
+    shard.last_ns = now_ns;
+    return now_ns;
+  }
+  // With all shards locked.
+  int64_t NowInAll(EngineClock* clock);
+  // Engine time begins here, or has been set anew. With all shards locked, or before they are used.
+  void StartTimeAt(int64_t now_ns);
+  // A time that nothing decided or changed from now on is earlier than.
   int64_t TimeFloor(EngineClock* clock);
   const TemplateSet& templates() const { return templates_; }
 

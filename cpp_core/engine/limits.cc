@@ -34,7 +34,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   Counter* counter = keyspace_.Find(shard, hash, limit.key, limit.name);
   if (counter != nullptr && counter->kind == LimitKind::kExact &&
       (flags.if_absent || counter->config->SameAs(limit.config))) {
@@ -79,7 +79,7 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
     *result = recorder_.FlushMerged(shard, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = keyspace_.NowInAll(&clock_);
   *result = recorder_.RecordChange(
       RecordType::kLimitConfigured,
       EncodeConfigured(LimitPayload{now_ns, limit.config, limit.kind, limit.key, limit.name}),
@@ -135,7 +135,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
   const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   std::vector<Counter*> limits = LimitsToEnd(shard, hash, key, name, now_ns);
   if (limits.empty()) {
     FLINT_RETURN_IF_ERROR(CheckKey(key));  // a converted directory may hold one of blanks
@@ -190,7 +190,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::
     *result = recorder_.FlushMerged(shard, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = keyspace_.NowInAll(&clock_);
   for (Template* const subject : subjects) {
     LimitPayload payload;
     payload.time_ns = now_ns;

@@ -76,7 +76,7 @@ struct Listing::SortedRun {
     return behind_start && (to_end || ComesBefore(after, names.back().position()));
   }
   bool OlderThan(uint64_t age_ns, int64_t now_ns) const {
-    return static_cast<uint64_t>(now_ns - begun_ns) > age_ns;
+    return now_ns - begun_ns > static_cast<int64_t>(age_ns);  // begun a moment later elsewhere
   }
 
   // While it is made: names come in any order, and those that it has no room for go again.
@@ -169,7 +169,7 @@ Status Listing::StatusOfKey(std::string_view key, std::string_view name, LimitSt
   const uint64_t hash = keyspace_->Hash(key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   const std::lock_guard<Mutex> lock(shard.mutex);
-  const int64_t now_ns = clock_->Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, clock_);
   Counter* counter = keyspace_->Find(shard, hash, key, name);
   if (counter != nullptr && counter->Forgettable(now_ns)) counter = nullptr;
   CounterPointer imagined;
@@ -219,7 +219,7 @@ Status Listing::StatusOfTemplate(std::string_view prefix, std::string_view name,
 template <typename Visit>
 void Listing::WalkShard(Keyspace::Shard& shard, const Visit& visit) {
   const std::lock_guard<Mutex> lock(shard.mutex);
-  const int64_t now_ns = clock_->Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, clock_);
   for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
     Counter* const counter = shard.table.at(slot);
     if (counter != nullptr && keyspace_->templates().CatchUp(counter)) visit(*counter, now_ns);
@@ -240,7 +240,7 @@ void Listing::Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) 
 // And then what the templates have absorbed.
 void Listing::AddAbsorbed(TemplateSums* sums) {
   const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
-  const int64_t now_ns = clock_->Now();
+  const int64_t now_ns = Keyspace::NowIn(keyspace_->shards()[0], clock_);
   for (auto& [id, sum] : sums->of) {
     const Template* const subject = keyspace_->templates().Find(id.prefix, id.name);
     if (subject != nullptr) Merge(&sum.totals, WithWallTimes(subject->Absorbed(), now_ns));
@@ -422,7 +422,7 @@ bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* st
   const uint64_t hash = keyspace_->Hash(name.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   const std::lock_guard<Mutex> lock(shard.mutex);
-  const int64_t now_ns = clock_->Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, clock_);
   const Counter* const counter = keyspace_->Find(shard, hash, name.key, name.name);
   if (counter == nullptr || counter->Forgettable(now_ns)) return false;
   if (counter->kind == LimitKind::kCounter && !run.all_counters) return false;

@@ -61,7 +61,7 @@ FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, D
   if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
     return false;
   // Read under the lock: what is decided later is not decided as of earlier.
-  const int64_t now_ns = clock_.Now();
+  const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   keyspace_.SweepAsUsed(shard, now_ns);
   Counter* const counter = keyspace_.FindAny(shard, hash, item.key);
   if (counter == nullptr || !counter->plain || !CostFits(*counter->config, item.cost)) [[unlikely]]

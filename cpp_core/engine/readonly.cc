@@ -56,8 +56,10 @@ Status Engine::LoadAnew() {
 // With all shards locked, since whoever has one reads the clock.
 void Engine::FollowClock() {
   const Recovery::Report& report = reading_->report();
-  clock_.StartAt(report.fresh ? clock_.WallNs()
-                              : EngineTimeAtOpen(report.clock, reading_->last_time_ns()));
+  const int64_t engine_ns =
+      report.fresh ? clock_.WallNs() : EngineTimeAtOpen(report.clock, reading_->last_time_ns());
+  clock_.StartAt(engine_ns);
+  keyspace_.StartTimeAt(engine_ns);
 }
 
 Status Engine::GetReadOnlyInfo(Info* info) {

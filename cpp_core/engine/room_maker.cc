@@ -35,7 +35,8 @@ bool RoomMaker::ForgetOne(bool no_wait, Keyspace::Places* places, bool* missed) 
       continue;
     }
     const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
-    if (keyspace_->ForgetOne(shard, now_ns, &looks) && places->Take(places->held() + 1)) {
+    if (keyspace_->ForgetOne(shard, Keyspace::NowIn(shard, clock_), &looks) &&
+        places->Take(places->held() + 1)) {
       next_shard_to_clear_.store(i + 1, std::memory_order_relaxed);
       return true;
     }
@@ -72,7 +73,8 @@ bool RoomMaker::ChooseVictim(bool no_wait, Victim* victim, bool* missed) {
     }
     const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
     uint64_t left_ns = 0;
-    const Counter* const counter = keyspace_->LeastUsed(shard, clock_->Now(), &left_ns, &seen);
+    const Counter* const counter =
+        keyspace_->LeastUsed(shard, Keyspace::NowIn(shard, clock_), &left_ns, &seen);
     if (counter == nullptr || (found && left_ns >= least_ns)) continue;
     found = true;
     least_ns = left_ns;
@@ -93,7 +95,7 @@ Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, AppendOutcome* r
     if (unusable_->load(std::memory_order_relaxed)) return Status();  // the caller sees it too
     Counter* const counter = keyspace_->Find(shard, hash, victim.key, victim.name);
     if (counter == nullptr || !counter->ephemeral()) continue;
-    *result = recorder_->RecordEviction(shard, counter, clock_->Now(), no_wait);
+    *result = recorder_->RecordEviction(shard, counter, Keyspace::NowIn(shard, clock_), no_wait);
     if (*result != AppendOutcome::kOk) return Status();
     places->TakeOver();
     keyspace_->RemoveExact(shard, counter);

@@ -6,16 +6,21 @@
 
 #include "base/check_path.h"
 #include "base/clock.h"
+#include "base/counter_clock.h"
 #include "storage/record.h"
 
 namespace flint {
 
 // Engine time: starts at the wall clock when a directory is created, follows the boot clock while
-// a process runs, and never goes back, unless it is set anew. Any thread.
+// a process runs, and never goes back, unless it is set anew. Any thread. Told by the processor's
+// counter it may differ by microseconds from one thread to another: what has to be in order goes by
+// Keyspace::NowIn.
 class EngineClock {
  public:
   explicit EngineClock(const Clock* clock)
-      : clock_(clock), is_system_(clock == Clock::System()), monotonic_(clock->monotonic()) {}
+      : clock_(clock), is_system_(clock == Clock::System()), monotonic_(clock->monotonic()) {
+    if (is_system_ && Processor::HasSteadyCounter()) counter_.Start();
+  }
 
   // Makes engine time `engine_ns` at this moment; at most 2^62.
   void StartAt(int64_t engine_ns) {
@@ -25,10 +30,21 @@ class EngineClock {
   }
 
   FLINT_CHECK_PATH int64_t Now() {
-    const int64_t now_ns = Follow(is_system_ ? Clock::SystemBootNs() : clock_->BootNs());
+    int64_t boot_ns = 0;
+    if (counter_.Read(&boot_ns)) [[likely]]
+      return Follow(boot_ns);
+    return NowAnew();
+  }
+
+  // By the system's clock.
+  int64_t NowAnew() {
+    const int64_t now_ns = Follow(is_system_ ? counter_.ReadAnew() : clock_->BootNs());
     // The system's boot clock cannot go back, so the common case touches no shared memory.
     return monotonic_ ? now_ns : NotBefore(now_ns);
   }
+
+  // When what was read is no later than this: the system is asked, as the counter may stand still.
+  int64_t NowFrom(int64_t last_ns) { return is_system_ ? std::max(NowAnew(), last_ns) : last_ns; }
 
   int64_t WallNs() const { return clock_->WallNs(); }
 
@@ -38,7 +54,7 @@ class EngineClock {
     if (!monotonic_) return clock_->WallNs();
     const int64_t read_at_ns = wall_read_at_ns_.load(std::memory_order_relaxed);
     if (engine_ns - read_at_ns > kWallAgeNs || engine_ns < read_at_ns) [[unlikely]] {
-      wall_minus_engine_ns_.store(clock_->WallNs() - Now(), std::memory_order_relaxed);
+      wall_minus_engine_ns_.store(clock_->WallNs() - NowAnew(), std::memory_order_relaxed);
       wall_read_at_ns_.store(engine_ns, std::memory_order_relaxed);
     }
     return engine_ns + wall_minus_engine_ns_.load(std::memory_order_relaxed);
@@ -47,7 +63,7 @@ class EngineClock {
 
   ClockPair Pair() {
     const int64_t boot_ns = clock_->BootNs();
-    return ClockPair{Now(), boot_ns, clock_->WallNs()};
+    return ClockPair{NowAnew(), boot_ns, clock_->WallNs()};
   }
 
  private:
@@ -66,12 +82,13 @@ class EngineClock {
   }
 
   const Clock* const clock_;
-  const bool is_system_;  // the usual case, in which a check asks the system directly
+  const bool is_system_;  // the usual case
   const bool monotonic_;
   std::atomic<int64_t> offset_ns_{0};
   std::atomic<int64_t> floor_ns_{0};
   std::atomic<int64_t> wall_read_at_ns_{-2 * kWallAgeNs};
   std::atomic<int64_t> wall_minus_engine_ns_{0};
+  CounterClock<Processor> counter_;
 };
 
 }  // namespace flint
