@@ -33,7 +33,7 @@ from flint._web.answer import detail
 from flint._web.found import Found
 from flint._web.headers import limit_headers, retry_after_s
 from flint._web.policy import Policy
-from flint.asgi import TRY_AGAIN_LATER, AsgiRequest, RateLimitMiddleware
+from flint.asgi import TRY_AGAIN_LATER, AsgiRequest, RateLimitMiddleware, with_headers
 from flint.errors import NotConfiguredError
 
 if TYPE_CHECKING:
@@ -174,11 +174,11 @@ class FlintRateLimitMiddleware:
             denial = Response(body, 429, dict(added), "application/json")
             await denial(scope, receive, send)
             return
-        encoded = [(name.lower().encode(), value.encode()) for name, value in added]
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *encoded]}
+                headers = with_headers(added, message.get("headers", ()))
+                message = {**message, "headers": headers}
             await send(message)
 
         await self._app(scope, receive, send_on)
