@@ -39,6 +39,12 @@ def statuses(url: str, requests: int) -> list[int]:
 
 UVICORN = ("uvicorn", "--port", "0")
 GUNICORN = ("gunicorn", "--bind", "127.0.0.1:0")
+HYPERCORN = ("hypercorn", "--workers", "0", "--bind", "127.0.0.1:0")  # no processes of its own
+DAPHNE = ("daphne", "--bind", "127.0.0.1", "--port", "0")
+_LISTENING = re.compile(
+    r"(?:[Rr]unning on http://|Listening at: http://|Listening on TCP address )"
+    r"(127\.0\.0\.1:\d+)"
+)
 
 
 @contextmanager
@@ -67,25 +73,26 @@ def serving(
         said = ""
         for line in server.stdout:
             said += line
-            found = re.search(r"(?:[Rr]unning on|Listening at:) (http://127\.0\.0\.1:\d+)", line)
+            found = _LISTENING.search(line)
             if found:
                 break
         else:
             raise AssertionError(said)
-        yield found[1], server
+        yield f"http://{found[1]}", server
     finally:
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=DEADLINE_S)
 
 
-def test_fastapi_under_uvicorn(tmp_path: Path) -> None:
-    with serving("fastapi_app:app", tmp_path / "limits", *UVICORN) as (url, server):
+@pytest.mark.parametrize("asgi_server", [UVICORN, HYPERCORN], ids=lambda command: command[0])
+def test_fastapi(tmp_path: Path, asgi_server: tuple[str, ...]) -> None:
+    with serving("fastapi_app:app", tmp_path / "limits", *asgi_server) as (url, server):
         assert statuses(f"{url}/search?q=a", 12) == [200] * 12
         with urllib.request.urlopen(f"{url}/numbers", timeout=DEADLINE_S) as answer:
             assert answer.read().decode().splitlines() == [str(n) for n in range(1000)]
         server.kill()
         server.wait()
-    with serving("fastapi_app:app", tmp_path / "limits", *UVICORN) as (url, _):
+    with serving("fastapi_app:app", tmp_path / "limits", *asgi_server) as (url, _):
         assert statuses(f"{url}/search?q=b", CLIENTS) == [200] * 8 + [429] * 42
 
 
@@ -99,9 +106,10 @@ def test_flask_under_gunicorn(tmp_path: Path, worker: tuple[str, ...]) -> None:
         assert statuses(f"{url}/search", CLIENTS) == [200] * 8 + [429] * 42
 
 
-def test_django_under_uvicorn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asgi_server", [UVICORN, DAPHNE], ids=lambda command: command[0])
+def test_django(tmp_path: Path, asgi_server: tuple[str, ...]) -> None:
     for expected in ([200] * 12, [200] * 8 + [429] * 42):
-        with serving("django_app:app", tmp_path / "limits", *UVICORN) as (url, server):
+        with serving("django_app:app", tmp_path / "limits", *asgi_server) as (url, server):
             assert statuses(f"{url}/search?q=a", len(expected)) == expected
             server.kill()
 
