@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from flint._local.doctor import WORLD_WRITABLE, doctor, failing_compactions
+from flint._local.doctor import doctor, failing_compactions
 from flint._local.options import (
     MEMORY,
     MOST_FLUSH_EVENTS,
@@ -17,6 +17,7 @@ from flint._local.options import (
     optional_ns,
 )
 from flint._local.place import LocalPlace
+from flint._surface.findings import WORLD_WRITABLE
 from flint._surface.surface import Surface
 from flint.errors import FlintWarning, UnsupportedError
 

@@ -14,7 +14,7 @@ from flint.errors import FlintConnectionError, FlintServerError
 if TYPE_CHECKING:
     import ssl
     from datetime import datetime
-    from typing import Any, NoReturn, SupportsIndex
+    from typing import NoReturn, SupportsIndex
 
     from flint._remote.questions import Question
     from flint._surface.arguments import Seconds
@@ -116,15 +116,11 @@ class SharedLimiter(RemoteSurface):
 
     def doctor(self) -> DoctorDict:
         """Have the server verify its directory; see `flint.doctor`."""
-        found: Any = self._ask(questions.whole("/v1/doctor"))
-        report: DoctorDict = found
-        return report
+        return self._ask(questions.doctor())
 
     def info(self) -> InfoDict:
         """Figures of the server's limiter; see `flint.Limiter.info`."""
-        found: Any = self._ask(questions.whole("/v1/info"))
-        info: InfoDict = found
-        return info
+        return self._ask(questions.info())
 
     def compact(self) -> None:
         """Have the server replace its log by a snapshot; see `flint.Limiter.compact`. Takes as long
@@ -146,15 +142,11 @@ class SharedLimiter(RemoteSurface):
 
     async def adoctor(self) -> DoctorDict:
         """`doctor` as a coroutine."""
-        found: Any = await self._ask_in_loop(questions.whole("/v1/doctor"))
-        report: DoctorDict = found
-        return report
+        return await self._ask_in_loop(questions.doctor())
 
     async def ainfo(self) -> InfoDict:
         """`info` as a coroutine."""
-        found: Any = await self._ask_in_loop(questions.whole("/v1/info"))
-        info: InfoDict = found
-        return info
+        return await self._ask_in_loop(questions.info())
 
     async def acompact(self) -> None:
         """`compact` as a coroutine."""

@@ -97,7 +97,9 @@ class Handler(BaseHTTPRequestHandler):
             most = int(asked["limit"]) if "limit" in asked else None
             newest = "newest_first" in asked
             return limiter.history(asked.get("key"), newest_first=newest, limit=most)
-        return {"/v1/info": limiter.info, "/v1/doctor": limiter.doctor}[url.path]()
+        if url.path == "/v1/doctor":
+            return {**limiter.doctor(), "directory_mode": 0o700}
+        return {"/v1/info": limiter.info}[url.path]()
 
     def done(self, body: Any) -> Any:
         limiter = self.server.limiter

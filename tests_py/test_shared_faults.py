@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import types
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -413,3 +415,30 @@ def test_a_cancelled_call_ends_its_connection() -> None:
             await asyncio.to_thread(server.ended.acquire)
 
         asyncio.run(main())
+
+
+def test_a_signal_in_the_middle_of_an_answer() -> None:
+    """Ctrl-C ends a call, and the rest of its answer is nobody's."""
+    first = [True]
+
+    def behave(connection: Connection) -> None:
+        while connection.request():
+            if first.pop() if first else False:
+                connection.send(answer()[:40])
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+                connection.until_closed()
+                return
+            connection.send(answer())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with faulty(behave) as server, SharedLimiter(server.url) as limiter:
+            with pytest.raises(KeyboardInterrupt):
+                limiter.check("a")
+            assert limiter.check("a").remaining == 4
+            assert server.counts == [1, 1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)

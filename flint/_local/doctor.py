@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from flint import _native
 from flint._local.options import absolute_path
+from flint._surface.findings import findings
 
 if TYPE_CHECKING:
     import os
 
     from flint._surface.types import DoctorDict, InfoDict
-
-WORLD_WRITABLE = 0o002
 
 
 def failing_compactions(info: InfoDict) -> list[str]:
@@ -40,20 +39,12 @@ def doctor(data_dir: str | os.PathLike[str]) -> DoctorDict:
     """
     path = absolute_path(data_dir)
     found: Any = _native.examine(path)
-    findings: list[str] = []
-    damage: Any = None
     if found["damage"] is not None:
         names = ("message", "segment", "offset", "sequence")
-        damage = dict(zip(names, found["damage"], strict=True))
-        findings.append(damage["message"])
-    if found["torn_bytes"]:
-        findings.append(
-            f"{found['torn_bytes']} bytes at the end of the log were torn by a power loss; the "
-            "next opening cuts them and keeps them aside"
-        )
-    if found.pop("directory_mode") & WORLD_WRITABLE:
-        findings.append(f"everybody may write in {path!r}: chmod o-w")
+        found["damage"] = dict(zip(names, found["damage"], strict=True))
+    told = findings(found, repr(path))
+    del found["directory_mode"]
     found["aof_bytes"] = found.pop("log_bytes")
-    found.update(ok=damage is None, findings=findings, damage=damage)
+    found.update(ok=found["damage"] is None, findings=told)
     answer: DoctorDict = found
     return answer

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from flint._surface.arguments import Duration
     from flint._surface.protocol import Limits
     from flint._surface.rate import Rate, RateLike
-    from flint._surface.types import Algorithm, CheckAllDict, HistoryDict, Item, StatusDict, Total
+    from flint._surface.types import (
+        Algorithm,
+        CheckAllDict,
+        DoctorDict,
+        HistoryDict,
+        InfoDict,
+        Item,
+        StatusDict,
+        Total,
+    )
 
 Returned = TypeVar("Returned")
 
@@ -344,9 +353,12 @@ def history(
     return Question(request, shapes.events)
 
 
-def whole(path: str) -> Question[dict[str, Any]]:
-    """`info` and `doctor`."""
-    return Question(_get(path), dict)
+def doctor() -> Question[DoctorDict]:
+    return Question(_get("/v1/doctor", **_DETAILS), shapes.doctor)
+
+
+def info() -> Question[InfoDict]:
+    return Question(_get("/v1/info"), shapes.info)
 
 
 def log(verb: str, body: dict[str, Any]) -> Question[None]:

@@ -8,9 +8,10 @@ from calendar import timegm
 from typing import TYPE_CHECKING, Any
 
 from flint import _native
+from flint._surface.findings import findings
 
 if TYPE_CHECKING:
-    from flint._surface.types import CheckAllDict, HistoryDict, StatusDict
+    from flint._surface.types import CheckAllDict, DoctorDict, HistoryDict, InfoDict, StatusDict
 
 _NS_PER_SECOND = 1_000_000_000
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)", re.A)
@@ -112,6 +113,27 @@ def status(answer: dict[str, Any]) -> StatusDict:
 
 def statuses(answer: list[dict[str, Any]]) -> list[StatusDict]:
     return [status(one) for one in answer]
+
+
+def doctor(answer: dict[str, Any]) -> DoctorDict:
+    """What the server has found in its directory."""
+    # Servers of Flint 0.2 say less.
+    said = {"damage": None, "torn_bytes": 0, "directory_mode": 0, **answer}
+    told = findings(said, "the server's directory")
+    fields = ("limits", "history_events", "aof_bytes", "counters", "records", "ring_records")
+    more = ("segments", "history_segments", "snapshot_bytes", "seals", "torn_bytes")
+    found: Any = {name: int(said.get(name, 0)) for name in (*fields, *more)}
+    found |= {name: said[name] for name in ("ok", "snapshot_exists", "damage")}
+    found["findings"] = told
+    report: DoctorDict = found
+    return report
+
+
+def info(answer: dict[str, Any]) -> InfoDict:
+    """The figures of the server's limiter."""
+    found: Any = dict(answer)
+    figures: InfoDict = found
+    return figures
 
 
 def events(answer: list[HistoryDict]) -> list[HistoryDict]:
