@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import signal
 import threading
 import types
@@ -31,7 +33,18 @@ def plainly(limiter: SharedLimiter, *calls: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def as_coroutines(limiter: SharedLimiter, *calls: tuple[Any, ...]) -> list[Any]:
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+
+
+def as_coroutines(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    limiter: SharedLimiter,
+    *calls: tuple[Any, ...],
+) -> list[Any]:
     """The same in one event loop, and without its threads."""
 
     async def main() -> list[Any]:
@@ -47,14 +60,18 @@ def as_coroutines(limiter: SharedLimiter, *calls: tuple[Any, ...]) -> list[Any]:
         await limiter.aclose()
         return found
 
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     try:
         return loop.run_until_complete(main())
     finally:
         loop.close()
 
 
-both = pytest.mark.parametrize("caller", [plainly, as_coroutines])
+both = pytest.mark.parametrize(
+    "caller",
+    [plainly, *(functools.partial(as_coroutines, new_loop) for new_loop in LOOPS.values())],
+    ids=["plain", *LOOPS],
+)
 
 
 def once(data: bytes) -> Callable[[Connection], None]:

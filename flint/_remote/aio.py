@@ -7,7 +7,7 @@ import io
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flint._remote.connections import KEPT_S, UnreachableError, cause_of
 from flint._remote.http import (
@@ -45,8 +45,7 @@ class _Wire(asyncio.Protocol):
         self.was_sent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not of that class
 
     def data_received(self, data: bytes) -> None:
         self._received += data
