@@ -52,9 +52,8 @@ class SharedLimiter(RemoteSurface):
     refused before anything is sent. FlintServerError is raised for what only servers say (401: the
     token is wrong). Redirects are not followed, and no proxy of the environment is used.
 
-    Any thread and any event loop may use it; coroutines use no threads, except for `alimit` and
-    `alimit_many`. A forked child makes connections of its
-    own. It cannot be pickled.
+    Any thread and any event loop may use it; coroutines use no threads. A forked child makes
+    connections of its own. It cannot be pickled.
     """
 
     def __init__(

@@ -135,6 +135,35 @@ def test_many_coroutines_share_it(shared: SharedLimiter) -> None:
     assert sum(asyncio.run(main())) == 50
 
 
+def test_no_coroutine_uses_a_thread(shared: SharedLimiter) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor = None  # type: ignore[assignment, method-assign]
+        await shared.alimit("a", 5, per="1h")
+        await shared.alimit("a", "3/m; 5/h")
+        await shared.alimit("a", "7/h")
+        await shared.alimit("t:*", "5/h", if_absent=True)
+        await shared.alimit_many([("b", "5/m; 9/h"), ("c", 1, "1h")])
+        assert await shared.aallow_all(["a", "b"])
+        assert (await shared.apeek("x", limit="3/m; 5/h")).remaining == 3
+        assert (await shared.acheck("x", limit="3/m; 5/h")).remaining == 2
+        assert await shared.aacquire("c")
+        assert not await shared.aacquire("c", timeout=1)
+        names = {(one["key"], one["name"]) for one in await shared.alist()}
+        assert {("a", None), ("b", "per hour"), ("b", "per minute")} <= names
+        assert ("a", "per hour") not in names
+        assert await shared.atop("allowed", 1)
+        assert await shared.astatus("c") is not None
+        await shared.areset("c")
+        await shared.aremove("c")
+        await shared.aflush()
+        with pytest.raises(flint.RateError, match=r"limits\[0\]: "):
+            await shared.alimit_many([("b", "5/x")])
+        with pytest.raises(TypeError):
+            await shared.alimit("a", 5)
+
+    asyncio.run(main())
+
+
 def test_callers_stand_in_line(shared: SharedLimiter, clock: ManualClock) -> None:
     shared.limit("a", "1/h")
     assert shared.acquire("a", timeout=0)

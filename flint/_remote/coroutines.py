@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from flint._remote import questions
 from flint._remote.place import RemotePlace
+from flint._surface.arguments import check_limits
 from flint._surface.surface import Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from typing import SupportsIndex
 
     from flint._native import Result
     from flint._surface.arguments import Duration, Seconds
+    from flint._surface.protocol import Limits
     from flint._surface.rate import RateLike
+    from flint._surface.several import Step
     from flint._surface.sync import StatusList
     from flint._surface.types import Algorithm, CheckAllDict, Item, StatusDict, Total
 
@@ -79,6 +82,56 @@ class RemoteSurface(RemotePlace, Surface):
         from flint._remote.waiting import acquire
 
         return await acquire(self, self._lines, key, cost, timeout, limit)
+
+    async def alimit(
+        self,
+        key: str,
+        rate: SupportsIndex | RateLike,
+        *,
+        per: Duration | None = None,
+        per_ns: SupportsIndex | None = None,
+        algorithm: Algorithm = "token_bucket",
+        burst: SupportsIndex | None = None,
+        template: bool | None = None,
+        if_absent: bool = False,
+        name: str | None = None,
+        stack: bool = False,
+    ) -> None:
+        """`limit` as a coroutine."""
+        rest = (template, if_absent, name, stack)
+        await self._drive(self._limiting(key, rate, (per, per_ns), algorithm, burst, *rest))
+
+    async def alimit_many(self, limits: Limits, *, if_absent: bool = False) -> None:
+        """`limit_many` as a coroutine."""
+        check_limits(limits)
+        await self._drive(self._limiting_many(tuple(limits), if_absent))
+
+    async def _drive(self, steps: Generator[Step, Any, None]) -> None:
+        """Make the calls of a place that configuring takes."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await self._make(*step)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration:
+            pass
+
+    async def _make(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if call == "_limit":
+            return await self._ask_in_loop(questions.limit(*args))
+        if call == "_limit_many":
+            for question in questions.limit_many(*args):
+                await self._ask_in_loop(question)
+            return None
+        if call == "_remove":
+            return await self._ask_in_loop(questions.change("remove", *args, **kwargs))
+        if call == "_list":
+            return await self._ask_in_loop(questions.listing(*args))
+        return await self.apeek(*args)
 
     async def areset(
         self, key: str, template: bool | None = None, *, name: str | None = None

@@ -19,12 +19,16 @@ from flint._surface.rate import (
 from flint.errors import NotConfiguredError, RateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import SupportsIndex
+    from collections.abc import Generator, Mapping
+    from typing import SupportsIndex, TypeAlias, TypeVar
 
     from flint._surface.protocol import Place
     from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm
+
+    Returned = TypeVar("Returned")
+    # The name of a place's call, and its arguments.
+    Step: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 # ---- Checks that carry limits along ------------------------------------------------------------
 
@@ -103,11 +107,30 @@ def fresh(key: str, peeked: list[tuple[str, _native.Result]]) -> _native.Result:
 
 # ---- Configuring -------------------------------------------------------------------------------
 
+# To configure takes several calls of a place, and some places are asked by coroutines. So what
+# follows makes no call: it yields the name of one and its arguments, and is sent the answer.
 
-def _owned(place: Place) -> dict[tuple[str, bool], set[str | None]]:
+
+def driven(place: Place, steps: Generator[Step, Any, Returned]) -> Returned:
+    """Make the calls one after the other, and return what comes of them."""
+    try:
+        name, args, kwargs = next(steps)
+        while True:
+            try:
+                answer = getattr(place, name)(*args, **kwargs)
+            except Exception as error:
+                name, args, kwargs = steps.throw(error)
+            else:
+                name, args, kwargs = steps.send(answer)
+    except StopIteration as done:
+        returned: Returned = done.value
+        return returned
+
+
+def _owned() -> Generator[Step, Any, dict[tuple[str, bool], set[str | None]]]:
     """The names of the limits that keys and templates have, by the text that lists show of them."""
     owned: dict[tuple[str, bool], set[str | None]] = {}
-    for entry in place._list(None):
+    for entry in (yield "_list", (None,), {}):
         owned.setdefault((entry["key"], entry["template"]), set()).add(entry["name"])
     return owned
 
@@ -120,42 +143,45 @@ def _listed(key: object, template: object) -> tuple[str, bool]:
     return (key if not is_template or key.endswith("*") else key + "*"), is_template
 
 
-def _remove_leftover(place: Place, listed: tuple[str, bool], names: set[str | None]) -> None:
+def _remove_leftover(
+    listed: tuple[str, bool], names: set[str | None]
+) -> Generator[Step, Any, None]:
     """Remove limits that an earlier text has configured and the one that holds now has not."""
     for name in names:
         if name is None or names_a_period(name):
             with contextlib.suppress(NotConfiguredError):  # another thread was faster
-                place._remove(listed[0], listed[1], name=name or "")  # None would be all
+                yield "_remove", listed, {"name": name or ""}  # None would be all
 
 
 def configure(
-    place: Place,
     key: str,
     found: Rate | Several,
     template: bool | None,
     if_absent: bool,
     name: str | None,
     stack: bool,
-) -> None:
+) -> Generator[Step, Any, None]:
     """`limit` with a text. When the new limits are there, those are removed that the key had from
     another text and does not have from this one."""
     listed = _listed(key, template)
     if isinstance(found, Several) and name is not None:
         raise TypeError("several limits are named by their periods; name= goes with one")
-    if if_absent and name is None and _owned(place).get(listed):
+    if if_absent and name is None and (yield from _owned()).get(listed):
         return
     if isinstance(found, Several):
-        place._limit_many(found.configs(key, template, stack), if_absent)
+        yield "_limit_many", (found.configs(key, template, stack), if_absent), {}
         kept: set[str | None] = {*found.names}
     else:
-        rate, per_ns, burst, algorithm = found.values
-        place._limit(key, template, rate, per_ns, burst, algorithm, if_absent, name, stack)
+        yield "_limit", (key, template, *found.values, if_absent, name, stack), {}
         kept = {None}
     if name is not None or if_absent:
         return
-    if not listed[1] and not stack and {one.name for one in place.peek(key).results} <= kept:
-        return  # seen at once, as the limits of a key's own stand before every template
-    _remove_leftover(place, listed, _owned(place).get(listed, set()) - kept)
+    if not listed[1] and not stack:
+        peeked = yield "peek", (key,), {}
+        if {one.name for one in peeked.results} <= kept:
+            return  # seen at once, as the limits of a key's own stand before every template
+    owned = yield from _owned()
+    yield from _remove_leftover(listed, owned.get(listed, set()) - kept)
 
 
 _WORDS = {"key", "rate", "algorithm", "burst", "template", "name", "stack"}
@@ -190,8 +216,8 @@ def _configs(found: Rate | Several, limit: dict[str, Any]) -> list[LimitDict]:
 
 
 def configure_many(
-    place: Place, limits: tuple[Any, ...], named: Mapping[str, tuple[Rate, ...]], if_absent: bool
-) -> bool:
+    limits: tuple[Any, ...], named: Mapping[str, tuple[Rate, ...]], if_absent: bool
+) -> Generator[Step, Any, bool]:
     """`limit_many`, if some of the limits are in words; False if none is."""
     plain: list[Any] = []
     none_in_words = True
@@ -215,15 +241,16 @@ def configure_many(
             raise type(error)(f"limits[{index}]: {error}") from None
         listed = _listed(words["key"], words.get("template"))
         if words.get("name") is None:
-            owned = _owned(place) if owned is None else owned
+            if owned is None:
+                owned = yield from _owned()
             if if_absent and owned.get(listed):
                 continue
             kept.setdefault(listed, set()).update(config.get("name") for config in configs)
         plain += configs
     if none_in_words:
         return False
-    place._limit_many(plain, if_absent)
+    yield "_limit_many", (plain, if_absent), {}
     if not if_absent:
         for listed, names in kept.items():
-            _remove_leftover(place, listed, (owned or {}).get(listed, set()) - names)
+            yield from _remove_leftover(listed, (owned or {}).get(listed, set()) - names)
     return True

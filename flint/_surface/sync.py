@@ -9,10 +9,10 @@ from flint._surface.arguments import check_limits, period_ns
 from flint._surface.declared import Declared
 from flint._surface.line import Lines, acquire
 from flint._surface.rate import Rate, Several, is_rate_like, read_one_or_several
-from flint._surface.several import configure, configure_many, decide
+from flint._surface.several import configure, configure_many, decide, driven
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
     from types import TracebackType
     from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flint._surface.decisions import Decisions
     from flint._surface.protocol import Limits, Place
     from flint._surface.rate import RateLike
+    from flint._surface.several import Step
     from flint._surface.types import Algorithm, StatusDict
 
     Parameters = ParamSpec("Parameters")
@@ -105,14 +106,30 @@ class SyncSurface(Place):
         change takes effect now and keeps what was used. `if_absent=True` leaves a limit that
         exists as it is. With `sync="always"` it is on disk when this returns.
         """
-        if is_rate_like(rate) and per is None and per_ns is None:
+        period = (per, per_ns)
+        rest = (template, if_absent, name, stack)
+        driven(self, self._limiting(key, rate, period, algorithm, burst, *rest))
+
+    def _limiting(
+        self,
+        key: str,
+        rate: SupportsIndex | RateLike,
+        period: tuple[Duration | None, SupportsIndex | None],
+        algorithm: Algorithm,
+        burst: SupportsIndex | None,
+        template: bool | None,
+        if_absent: bool,
+        name: str | None,
+        stack: bool,
+    ) -> Generator[Step, Any, None]:
+        """The calls of the place of which `limit` is made."""
+        if is_rate_like(rate) and period == (None, None):
             found = self._read_words(rate, algorithm, burst)
-            configure(self, key, found, template, if_absent, name, stack)
+            yield from configure(key, found, template, if_absent, name, stack)
             values: Values | None = found.values if isinstance(found, Rate) else None
         else:
-            units, per_in_ns = cast("SupportsIndex", rate), period_ns(per, per_ns)
-            self._limit(key, template, units, per_in_ns, burst, algorithm, if_absent, name, stack)
-            values = (units, per_in_ns, burst, algorithm)
+            values = (cast("SupportsIndex", rate), period_ns(*period), burst, algorithm)
+            yield "_limit", (key, template, *values, if_absent, name, stack), {}
         is_template = template or (template is None and key.endswith("*"))
         if not is_template and not if_absent and name is None:
             self._declared.forget(key)
@@ -137,11 +154,16 @@ class SyncSurface(Place):
         are checked before the first takes effect.
         """
         check_limits(limits)
-        limits = tuple(limits)
+        driven(self, self._limiting_many(tuple(limits), if_absent))
+
+    def _limiting_many(
+        self, limits: tuple[Any, ...], if_absent: bool
+    ) -> Generator[Step, Any, None]:
+        """The calls of the place of which `limit_many` is made."""
         try:
-            self._limit_many(limits, if_absent)
+            yield "_limit_many", (limits, if_absent), {}
         except (TypeError, ValueError):
-            if not configure_many(self, limits, self._rates, if_absent):
+            if not (yield from configure_many(limits, self._rates, if_absent)):
                 raise
         self._lines.look_again()
 
