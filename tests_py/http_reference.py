@@ -105,6 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         limiter = self.server.limiter
         if self.path in ("/v1/check", "/v1/peek"):
             return decision(getattr(limiter, self.path.removeprefix("/v1/")), body)
+        if self.path == "/v1/status":
+            return limiter.status(**body)
         if self.path == "/v1/check-all":
             return limiter.check_all(body["items"])
         if self.path == "/v1/limits":

@@ -204,6 +204,15 @@ def test_more_limits_than_a_server_takes_at_once(shared: SharedLimiter) -> None:
     assert shared.status("new") is None
 
 
+def test_keys_that_no_url_can_hold(shared: SharedLimiter, server: Reference) -> None:
+    key = "é" * 10_000
+    shared.limit(key, "5/h")
+    assert shared.status(key) == server.limiter.status(key)
+    assert shared.status(key, name="none") is None
+    with pytest.raises(ValueError, match="is empty"):
+        shared.status("")
+
+
 def test_bad_arguments_are_refused_before_anything_is_sent() -> None:
     with SharedLimiter("http://127.0.0.1:1") as shared, Limiter(":memory:") as limiter:
         calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import signal
+import socket
 import threading
 import types
 from collections.abc import Callable, Coroutine
@@ -432,6 +433,22 @@ def test_a_cancelled_call_ends_its_connection() -> None:
             await asyncio.to_thread(server.ended.acquire)
 
         asyncio.run(main())
+
+
+def test_an_address_that_is_silent_leaves_time_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as silent,
+        socket.create_connection(silent.getsockname()),
+        faulty(once(answer())) as server,
+    ):
+        port = int(server.url.rpartition(":")[2])
+        found = [silent.getsockname(), ("127.0.0.1", port)]
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        with SharedLimiter("http://limits.example", timeout=0.4) as limiter:
+            assert limiter.check("a").remaining == 4
 
 
 def test_a_signal_in_the_middle_of_an_answer() -> None:

@@ -205,15 +205,16 @@ def _is_safe_to_repeat(request: Request, connection: _Connection, error: Excepti
 
 
 def _connect(server: Server, deadline: float) -> socket.socket:
-    """A connection to the first address that takes one."""
+    """A connection to the first address that takes one. Each has its share of the time, since one
+    of them may be silent."""
     if server.socket_path:
         found: list[tuple[Any, ...]] = [(socket.AF_UNIX, server.socket_path)]
     else:
         addresses = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
         found = [(family, address) for family, _, _, _, address in addresses]
     failure: OSError = TimeoutError()
-    for family, address in found:
-        left_s = deadline - time.monotonic()
+    for index, (family, address) in enumerate(found):
+        left_s = (deadline - time.monotonic()) / (len(found) - index)
         if left_s <= 0:
             break
         connected = socket.socket(family, socket.SOCK_STREAM)

@@ -45,6 +45,7 @@ MOST_LIMITS = 64
 _MOST_BYTES = 48 * 1024
 # Answers say more than those of Flint 0.2 where they are asked to.
 _DETAILS = {"details": True}
+_LONGEST_IN_URL = 2000
 
 
 class Question(NamedTuple, Generic[Returned]):
@@ -312,9 +313,14 @@ def _literal(template: bool | None) -> str | None:
 
 def status(key: str, template: bool | None, name: str | None) -> Question[StatusDict | None]:
     _refuse_bad("status", key, template, name=name)
-    request = _get(
-        f"/v1/limits/{quote(key, safe='')}", template=_literal(template), name=name, **_DETAILS
-    )
+    quoted = quote(key, safe="")
+    if 0 < len(quoted) <= _LONGEST_IN_URL:
+        # As Flint 0.2 asks.
+        path = f"/v1/limits/{quoted}"
+        request = _get(path, template=_literal(template), name=name, **_DETAILS)
+    else:
+        body = {"key": _exact(key), **_which(template, name)}
+        request = Request("POST", "/v1/status", body, True)
     return Question(request, lambda answer: None if answer is None else shapes.status(answer), key)
 
 
