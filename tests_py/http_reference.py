@@ -80,12 +80,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def looked(self) -> Any:
         limiter = self.server.limiter
+        self.server.looks.append(self.path)
         url = urlsplit(self.path)
         asked = {name: values[0] for name, values in parse_qs(url.query).items()}
         template = {"true": True, "false": False, None: None}[asked.get("template")]
         if url.path == "/v1/limits":
             if asked.get("inline") == "false":
-                return limiter._list(None)
+                key = asked.get("key")
+                return [one for one in limiter._list(None) if key in (None, one["key"])]
             return limiter.list(counters="counters" in asked)
         if url.path.startswith("/v1/limits/"):
             key = unquote(url.path.removeprefix("/v1/limits/"))
@@ -129,6 +131,7 @@ class Reference(ThreadingHTTPServer):
     def __init__(self, limiter: flint.Limiter, token: str | None, path: Path | None) -> None:
         self.limiter = limiter
         self.token = token
+        self.looks: list[str] = []  # what has been asked for by GET
         if path is not None:
             self.address_family = socket.AF_UNIX
         super().__init__(str(path) if path else ("127.0.0.1", 0), Handler)  # type: ignore[arg-type]

@@ -204,6 +204,20 @@ def test_more_limits_than_a_server_takes_at_once(shared: SharedLimiter) -> None:
     assert shared.status("new") is None
 
 
+def test_who_limits_a_key_need_not_list_all(shared: SharedLimiter, server: Reference) -> None:
+    for text in ("5/m; 9/h", "7/h"):
+        shared.limit("t:*", text)
+        asyncio.run(shared.alimit("u", text))
+        shared.limit_many([("v", text), ("w*", text)])
+    assert [one["name"] for one in shared.list()] == [None] * 4
+    *looks, last = server.looks
+    assert last == "/v1/limits?details=true"
+    assert looks
+    assert all("&key=" in look for look in looks)
+    shared.limit_many([(f"key:{number}", "5/m") for number in range(40)])
+    assert len(shared.list()) == 44
+
+
 def test_keys_that_no_url_can_hold(shared: SharedLimiter, server: Reference) -> None:
     key = "é" * 10_000
     shared.limit(key, "5/h")

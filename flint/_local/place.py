@@ -13,10 +13,11 @@ from flint._local.tickets import wait_durable
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from flint._local.options import Options
     from flint._local.watcher import Watcher
+    from flint._surface.types import StatusDict
 
 # Those that interpreter exit finds open. Keys are ids: a limiter need not be hashable.
 _open_places: weakref.WeakValueDictionary[int, LocalPlace] = weakref.WeakValueDictionary()
@@ -76,6 +77,9 @@ class LocalPlace(_native.LimiterBase):
                 watcher = reference()
                 if watcher is not None:
                     watcher.wake()
+
+    def _limits_of(self, keys: Collection[tuple[str, bool]], /) -> list[StatusDict]:
+        return [one for one in self._list(None) if (one["key"], one["template"]) in keys]
 
     def _wait_durable(self, ticket: int) -> None:
         wait_durable(self, ticket)

@@ -129,8 +129,9 @@ class RemoteSurface(RemotePlace, Surface):
             return None
         if call == "_remove":
             return await self._ask_in_loop(questions.change("remove", *args, **kwargs))
-        if call == "_list":
-            return await self._ask_in_loop(questions.listing(*args))
+        if call == "_limits_of":
+            answers = [await self._ask_in_loop(one) for one in questions.limits_of(*args)]
+            return [one for answer in answers for one in answer]
         return await self.apeek(*args)
 
     async def areset(

@@ -12,7 +12,7 @@ from flint._surface.several import decide
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import SupportsIndex
 
     from flint._native import Result
@@ -211,6 +211,9 @@ class RemotePlace:
 
     def _list(self, counters: bool | None, /) -> list[StatusDict]:
         return self._ask(questions.listing(counters))
+
+    def _limits_of(self, keys: Collection[tuple[str, bool]], /) -> list[StatusDict]:
+        return [one for question in questions.limits_of(keys) for one in self._ask(question)]
 
     def status(
         self, key: str, template: bool | None = None, *, name: str | None = None

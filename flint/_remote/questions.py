@@ -19,7 +19,7 @@ from flint._surface.rate import Several, read_one_or_several
 from flint.errors import ClosedError, FlintServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import SupportsIndex
 
     from flint._remote.http import Answer
@@ -46,6 +46,7 @@ _MOST_BYTES = 48 * 1024
 # Answers say more than those of Flint 0.2 where they are asked to.
 _DETAILS = {"details": True}
 _LONGEST_IN_URL = 2000
+_FEW_KEYS = 16
 
 
 class Question(NamedTuple, Generic[Returned]):
@@ -330,6 +331,21 @@ def listing(counters: bool | None) -> Question[list[StatusDict]]:
         "/v1/limits", counters=counters, inline="false" if counters is None else None, **_DETAILS
     )
     return Question(request, shapes.statuses)
+
+
+def limits_of(keys: Collection[tuple[str, bool]]) -> list[Question[list[StatusDict]]]:
+    """The limits of these keys: each asked for by itself where they are few, since a server may
+    have very many others."""
+
+    def read(answer: Any) -> list[StatusDict]:
+        return [s for s in shapes.statuses(answer) if (s["key"], s["template"]) in keys]
+
+    fit_in_url = all(len(quote(key, safe="")) <= _LONGEST_IN_URL for key, _ in keys)
+    asked = [key for key, _ in keys] if fit_in_url and len(keys) <= _FEW_KEYS else [None]
+    return [
+        Question(_get("/v1/limits", inline="false", key=key, **_DETAILS), read)
+        for key in dict.fromkeys(asked)
+    ]
 
 
 def top(by: Total, most: SupportsIndex) -> Question[list[StatusDict]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
     from typing import ParamSpec, Self, SupportsIndex, TypeAlias, TypeVar
 
@@ -122,6 +122,11 @@ class Place(Protocol):
     def _list(self, counters: bool | None, /) -> list[StatusDict]:
         """The status of every limit, in any order; None leaves out those that came with checks.
         May wait."""
+        ...
+
+    def _limits_of(self, keys: Collection[tuple[str, bool]], /) -> list[StatusDict]:
+        """The status of every limit of these keys, each as lists show it, and whether it is a
+        template. May wait."""
         ...
 
     def status(

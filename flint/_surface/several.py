@@ -127,10 +127,12 @@ def driven(place: Place, steps: Generator[Step, Any, Returned]) -> Returned:
         return returned
 
 
-def _owned() -> Generator[Step, Any, dict[tuple[str, bool], set[str | None]]]:
-    """The names of the limits that keys and templates have, by the text that lists show of them."""
+def _owned(
+    keys: set[tuple[str, bool]],
+) -> Generator[Step, Any, dict[tuple[str, bool], set[str | None]]]:
+    """The names of the limits that these keys and templates have. They are as lists show them."""
     owned: dict[tuple[str, bool], set[str | None]] = {}
-    for entry in (yield "_list", (None,), {}):
+    for entry in (yield "_limits_of", (keys,), {}):
         owned.setdefault((entry["key"], entry["template"]), set()).add(entry["name"])
     return owned
 
@@ -166,7 +168,7 @@ def configure(
     listed = _listed(key, template)
     if isinstance(found, Several) and name is not None:
         raise TypeError("several limits are named by their periods; name= goes with one")
-    if if_absent and name is None and (yield from _owned()).get(listed):
+    if if_absent and name is None and (yield from _owned({listed})):
         return
     if isinstance(found, Several):
         yield "_limit_many", (found.configs(key, template, stack), if_absent), {}
@@ -180,7 +182,7 @@ def configure(
         peeked = yield "peek", (key,), {}
         if {one.name for one in peeked.results} <= kept:
             return  # seen at once, as the limits of a key's own stand before every template
-    owned = yield from _owned()
+    owned = yield from _owned({listed})
     yield from _remove_leftover(listed, owned.get(listed, set()) - kept)
 
 
@@ -194,6 +196,12 @@ def _in_words(limit: Any) -> dict[str, Any] | None:
     if isinstance(limit, dict) and "key" in limit and limit.keys() <= _WORDS:
         return limit if is_rate_like(limit.get("rate")) else None
     return None
+
+
+def _keys_in_words(limits: tuple[Any, ...]) -> set[tuple[str, bool]]:
+    """The keys of all limits of `limit_many` that are in words."""
+    words = filter(None, map(_in_words, limits))
+    return {_listed(one["key"], one.get("template")) for one in words if type(one["key"]) is str}
 
 
 def _configs(found: Rate | Several, limit: dict[str, Any]) -> list[LimitDict]:
@@ -242,7 +250,7 @@ def configure_many(
         listed = _listed(words["key"], words.get("template"))
         if words.get("name") is None:
             if owned is None:
-                owned = yield from _owned()
+                owned = yield from _owned(_keys_in_words(limits))
             if if_absent and owned.get(listed):
                 continue
             kept.setdefault(listed, set()).update(config.get("name") for config in configs)
