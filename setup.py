@@ -2,7 +2,9 @@
 
 The CMake build goes to build/, or to the directory that FLINT_CMAKE_BUILD_DIR names. CMAKE_ARGS are
 options for it (-DFLINT_PORTABLE=ON, for example). If the directory has been configured before, its
-other settings stay as they are. FLINT_WERROR=1 makes warnings about the extension errors.
+other settings stay as they are. FLINT_WERROR=1 makes warnings about the extension errors. The
+server, flint/bin/flint-server, is built where FLINT_LLHTTP_DIR names the sources of llhttp and
+libuv is there.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ LIBRARY = "libflint_limiter.so.1"
 LINKER_NAME = "libflint_limiter.so"
 HEADER = "flint_limiter.h"
 PC_FILE = "flint_limiter.pc"
+SERVER = "flint-server"
 
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow"]
 if os.environ.get("FLINT_WERROR"):
@@ -66,8 +69,15 @@ def build_library() -> None:
         configure.append("-DBUILD_TESTING=OFF")
         if shutil.which("ninja"):
             configure.append("-GNinja")
+    if llhttp := os.environ.get("FLINT_LLHTTP_DIR"):
+        configure.append(f"-DFLINT_LLHTTP_DIR={Path(llhttp).resolve()}")
     run(*configure, *shlex.split(os.environ.get("CMAKE_ARGS", "")))
-    run("cmake", "--build", BUILD, "--target", "flint_limiter", "--parallel")
+    targets = ["flint_limiter", *([SERVER] if builds_server() else [])]
+    run("cmake", "--build", BUILD, "--parallel", "--target", *targets)
+
+
+def builds_server() -> bool:
+    return "FLINT_SERVER:INTERNAL=ON" in (BUILD / "CMakeCache.txt").read_text("utf-8")
 
 
 def link(target: Path, source: Path) -> None:
@@ -90,6 +100,8 @@ class BuildExtension(build_ext):
             link(package / "lib" / LINKER_NAME, BUILD / LIBRARY)
             link(package / "lib" / "pkgconfig" / PC_FILE, BUILD / PC_FILE)
             link(package / "include" / HEADER, ROOT / "capi" / HEADER)
+            if builds_server():
+                link(package / "bin" / SERVER, BUILD / SERVER)
         else:
             prefix = Path(self.build_lib, "flint").resolve()
             run("cmake", "--install", BUILD, "--strip", "--prefix", prefix)

@@ -422,7 +422,7 @@ VERBS = [
     *(f"limit {verb}" for verb in ("add", "remove", "reset", "list", "status", "check")),
     *(f"limit {verb}" for verb in ("check-all", "explain", "history", "top")),
     *(f"log {verb}" for verb in ("compact", "verify", "stat", "dump")),
-    *("config check", "config show", "init"),
+    *("config check", "config show", "init", "server start"),
     *("doctor", "top", "completion", "version"),
 ]
 

@@ -28,7 +28,8 @@ MAY_INCLUDE = {
     "cpp_core/engine": ENGINE,
     "capi": ["capi", *ENGINE],
     "flint/_ext": ["flint/_ext", "capi"],
-    "tests_c": ["tests_c", "capi", *ENGINE],
+    "server": ["server", "capi"],
+    "tests_c": ["tests_c", "capi", "server", *ENGINE],
     "tests_c/contract": ["tests_c/contract", "capi"],
     "tests_c/abi/1.0.0": ["tests_c/abi/1.0.0"],
     "examples": ["capi"],
@@ -107,7 +108,7 @@ def includes(path: Path) -> list[tuple[str, str]]:
 
 def home(including: Path, name: str) -> str:
     """The directory of the project in which the compiler finds a quoted name."""
-    for folder in (including.parent, ROOT / "cpp_core", ROOT / "capi"):
+    for folder in (including.parent, ROOT / "cpp_core", ROOT / "capi", ROOT / "server"):
         if (folder / name).is_file():
             return (folder / name).parent.relative_to(ROOT).as_posix()
     raise AssertionError(f"{including} includes {name}, which is nowhere")

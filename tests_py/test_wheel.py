@@ -21,9 +21,10 @@ from conftest import ROOT, succeed
 
 LIBRARY = "flint/lib/libflint_limiter.so.1"
 EXTENSION = "flint/_native.abi3.so"
+SERVER = "flint/bin/flint-server"
 # What every glibc system has: the wheel brings everything else along.
 ALWAYS_THERE = r"lib(c|gcc_s|m)\.so\.\d|ld-linux-[\w-]+\.so\.\d"
-BUNDLED = ["GCC", "OpenSSL", "nlohmann-json", "xxHash"]
+BUNDLED = ["GCC", "OpenSSL", "libuv", "llhttp", "nlohmann-json", "xxHash"]
 
 SMOKE = """
 import sys
@@ -73,6 +74,18 @@ def test_it_holds_the_package_and_no_more(wheel: Path, unpacked: Path) -> None:
     assert package == modules | typed | built
 
 
+def test_the_server_is_in_it(installed: Path, wheel: Path, unpacked: Path) -> None:
+    server = unpacked / SERVER
+    if not server.is_file() and "FLINT_LLHTTP_DIR" not in os.environ:
+        pytest.skip("it was built without llhttp")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.getinfo(SERVER).external_attr >> 16 & 0o777 == 0o755
+    script = "import flint, pathlib; print(pathlib.Path(flint.__file__).parent)"
+    package = Path(succeed(installed / "python", "-I", "-c", script).strip())
+    help_text = succeed(package / "bin" / "flint-server", "--help")
+    assert help_text.startswith("usage: flint-server")
+
+
 def test_the_name_for_linkers_leads_to_the_library(unpacked: Path) -> None:
     """It is text: links cannot be packed, and a copy could be loaded beside the library itself."""
     hint = unpacked / "flint/lib/libflint_limiter.so"
@@ -90,6 +103,10 @@ def test_nothing_else_is_exported(unpacked: Path) -> None:
     assert exported(EXTENSION) == {"PyInit__native"}
 
 
+def built(unpacked: Path) -> list[str]:
+    return [name for name in (LIBRARY, EXTENSION, SERVER) if (unpacked / name).is_file()]
+
+
 @pytest.fixture
 def glibc(wheel: Path) -> tuple[int, ...]:
     """The glibc that the wheel says it is for."""
@@ -100,7 +117,7 @@ def glibc(wheel: Path) -> tuple[int, ...]:
 
 
 def test_it_needs_no_more_than_its_name_says(glibc: tuple[int, ...], unpacked: Path) -> None:
-    for name in (LIBRARY, EXTENSION):
+    for name in built(unpacked):
         dynamic = succeed("readelf", "--dynamic", "--wide", unpacked / name)
         needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic)) - {"libflint_limiter.so.1"}
         assert "libc.so.6" in needed
@@ -117,7 +134,7 @@ def test_it_needs_no_more_than_its_name_says(glibc: tuple[int, ...], unpacked: P
 
 @pytest.mark.usefixtures("glibc")
 def test_it_does_not_tell_where_it_was_built(unpacked: Path) -> None:
-    for name in (LIBRARY, EXTENSION):
+    for name in built(unpacked):
         assert b"/cpp_core/" not in (unpacked / name).read_bytes()
 
 

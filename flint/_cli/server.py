@@ -1,0 +1,78 @@
+"""`flint server`: the limits of a directory, served to other programs by flint-server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flint._cli.failure import CommandError
+from flint._cli.opening import directory
+
+if TYPE_CHECKING:
+    from flint._cli.context import Context
+    from flint._cli.grammar import Verbs
+
+PROGRAM = Path(__file__).parent.parent / "bin" / "flint-server"
+
+
+def add_to(verbs: Verbs) -> None:
+    group = verbs.group("server", "serve limits to other programs")
+    parser = group.add(
+        "start",
+        start,
+        "serve the limits of the data directory over HTTP, until SIGTERM or Ctrl-C",
+        "flint server start",
+        "flint server start --bind unix:/run/flint/flint.sock --sync batch",
+    )
+    one = parser.add_argument
+    one("--bind", metavar="ADDRESS", action="append", help="IP:PORT or unix:PATH; may be repeated")
+    one("--token", metavar="TOKEN", help="what clients must send; better in FLINT_SERVER_TOKEN")
+    one(
+        "--token-file", metavar="FILE", help="a token to a line, and read, check or admin behind it"
+    )
+    one("--sync", metavar="MODE", help="always (default) or batch")
+    one("--flush-every-ms", metavar="N", help="batch: a sync starts after so long (default: 100)")
+    one("--flush-every-events", metavar="N", help="batch: and after so many events (default: 100)")
+    one("--max-blocking", metavar="N", help="calls at once that may take long (default: 128)")
+    one("--max-connections", metavar="N", help="default: 64 less than the limit of open files")
+    one("--open-timeout", metavar="TIME", help="how long to wait for a directory that is in use")
+    one("--header-timeout", metavar="TIME", help="for a request's head (default: 10s)")
+    one("--body-timeout", metavar="TIME", help="for a request's body (default: 10s)")
+    one("--idle-timeout", metavar="TIME", help="between requests (default: 75s)")
+    one("--write-timeout", metavar="TIME", help="for a client to read (default: 10s)")
+    one("--log", metavar="FORM", help="lines on standard error: text (default) or json")
+
+
+_OPTIONS = (
+    *("bind", "token_file", "sync", "flush_every_ms", "flush_every_events", "max_blocking"),
+    *("max_connections", "open_timeout", "header_timeout", "body_timeout", "idle_timeout"),
+    *("write_timeout", "log"),
+)
+
+
+def start(context: Context) -> int:
+    """Becomes the server: what it prints and its exit code are its own."""
+    if not PROGRAM.is_file():
+        raise CommandError(
+            "this installation has no flint-server: where flint-limiter is built from source, that "
+            "needs libuv and, in FLINT_LLHTTP_DIR, llhttp"
+        )
+    environment = dict(os.environ)
+    if context.args.token is not None:
+        environment["FLINT_SERVER_TOKEN"] = context.args.token  # which `ps` does not show
+    sys.stdout.flush()
+    words = [str(PROGRAM), "--data-dir", directory(context), *given(context)]
+    os.execve(PROGRAM, words, environment)
+
+
+def given(context: Context) -> list[str]:
+    """The options that are given, as flint-server reads them."""
+    words = []
+    for name in _OPTIONS:
+        value = getattr(context.args, name)
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                words.append(f"--{name.replace('_', '-')}={one}")
+    return words

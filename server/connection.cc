@@ -1,0 +1,273 @@
+#include "connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server.h"
+
+namespace flint::server {
+namespace {
+
+constexpr uint64_t kLingerMs = 2'000;
+constexpr uint64_t kLingerWhenLeavingMs = 100;
+constexpr size_t kMaxThrownAway = size_t{1} << 20U;
+constexpr size_t kLittleBytes = size_t{64} * 1024;
+
+Connection* Of(uv_stream_t* stream) { return static_cast<Connection*>(stream->data); }
+
+}  // namespace
+
+Connection::Connection(Server* server, bool unix_socket) : server_(server) {
+  if (unix_socket) {
+    uv_pipe_init(server->loop(), &handle_.pipe, 0);
+  } else {
+    uv_tcp_init(server->loop(), &handle_.tcp);
+  }
+  handle_.handle.data = this;
+}
+
+Connection::~Connection() = default;
+
+void Connection::Start(std::unique_ptr<Session> session) {
+  session_ = std::move(session);
+  if (handle_.handle.type == UV_TCP) uv_tcp_nodelay(&handle_.tcp, 1);
+  SetPhase(Phase::kIdle);
+  SetReading(true);
+}
+
+// ---- Reading ---------------------------------------------------------------------------------
+
+bool Connection::may_read() const {
+  return !closing_ && !closed_ && holds_ == 0 && places_.size() < kMaxPipelined &&
+         queued_bytes() < kMaxQueuedBytes;
+}
+
+void Connection::SetReading(bool wanted) {
+  if (wanted == reading_ || closed_) return;
+  reading_ = wanted;
+  if (!wanted) {
+    uv_read_stop(stream());
+    return;
+  }
+  uv_read_start(
+      stream(),
+      [](uv_handle_t* handle, size_t /*wanted*/, uv_buf_t* buffer) {
+        *buffer = static_cast<Connection*>(handle->data)->server_->read_buffer();
+      },
+      [](uv_stream_t* from, ssize_t bytes, const uv_buf_t* buffer) {
+        if (bytes > 0) Of(from)->OnRead({buffer->base, static_cast<size_t>(bytes)});
+        if (bytes < 0) Of(from)->OnEnd();
+      });
+}
+
+void Connection::OnRead(std::string_view bytes) {
+  if (closing_) {
+    thrown_away_ += bytes.size();
+    if (thrown_away_ > kMaxThrownAway) Close();
+    return;
+  }
+  size_t used = 0;
+  if (input_.empty()) used = session_->Read(bytes);
+  input_.append(bytes.substr(used));
+  if (!input_.empty()) SetReading(false);
+  Touch();
+}
+
+void Connection::OnEnd() {
+  ended_ = true;
+  SetReading(false);
+  if (shut_) {
+    Close();
+  } else {
+    Touch();
+  }
+}
+
+void Connection::Feed() {
+  if (!input_.empty() && may_read()) {
+    const std::string bytes = std::move(input_);
+    input_.clear();
+    const size_t used = session_->Read(bytes);
+    input_.assign(bytes, used);
+  }
+  if (closing_ || closed_) return;
+  // What has ended in the middle of a request will never be whole.
+  if (ended_ && input_.empty()) CloseBehindAnswers();
+  SetReading(input_.empty() && may_read() && !ended_);
+}
+
+size_t Connection::queued_bytes() const {
+  size_t bytes = output_.size() + writing_.size();
+  for (const Place& place : places_) bytes += place.bytes.size();
+  return bytes;
+}
+
+// ---- Answers ---------------------------------------------------------------------------------
+
+uint64_t Connection::Reserve() {
+  places_.emplace_back();
+  return first_place_ + places_.size() - 1;
+}
+
+void Connection::AnswerPart(uint64_t place, std::string_view bytes) {
+  if (closed_) return;
+  places_[place - first_place_].bytes.append(bytes);
+  Touch();
+}
+
+void Connection::Answer(uint64_t place, std::string_view bytes) {
+  if (closed_) return;
+  AnswerPart(place, bytes);
+  places_[place - first_place_].complete = true;
+}
+
+void Connection::Release() {
+  holds_--;
+  Touch();
+}
+
+void Connection::WhenWritten(std::function<void()> callback) {
+  when_written_ = std::move(callback);
+  Touch();
+}
+
+void Connection::CloseBehindAnswers() {
+  closing_ = true;
+  input_.clear();
+  Touch();
+}
+
+void Connection::Touch() {
+  if (touched_ || closed_) return;
+  touched_ = true;
+  server_->ProceedSoon(shared_from_this());
+}
+
+void Connection::Proceed() {
+  touched_ = false;
+  if (closed_) return;
+  TakeReady();
+  Write();
+  if (closed_) return;
+  Feed();
+  if (closing_ && places_.empty() && queued_bytes() == 0 && !shut_) Linger();
+  if (!closed_ && when_written_ && queued_bytes() < kLittleBytes) {
+    std::exchange(when_written_, nullptr)();
+  }
+}
+
+void Connection::TakeReady() {
+  while (!places_.empty()) {
+    Place& first = places_.front();
+    output_.append(first.bytes);
+    first.bytes.clear();
+    if (!first.complete) return;
+    places_.pop_front();
+    first_place_++;
+  }
+}
+
+void Connection::Write() {
+  if (output_.empty() || !writing_.empty()) return;
+  uv_buf_t buffer = uv_buf_init(output_.data(), static_cast<unsigned>(output_.size()));
+  const int written = uv_try_write(stream(), &buffer, 1);
+  if (written < 0 && written != UV_EAGAIN) {
+    Close();
+    return;
+  }
+  output_.erase(0, static_cast<size_t>(std::max(written, 0)));
+  if (output_.empty()) return;
+  writing_.swap(output_);
+  unwritten_ = writing_.size();
+  write_deadline_ms_ = server_->now_ms() + server_->options().write_timeout_ms;
+  buffer = uv_buf_init(writing_.data(), static_cast<unsigned>(writing_.size()));
+  const int failed = uv_write(&write_, stream(), &buffer, 1, [](uv_write_t* write, int status) {
+    Of(write->handle)->OnWritten(status);
+  });
+  if (failed != 0) Close();
+}
+
+void Connection::OnWritten(int status) {
+  writing_.clear();
+  write_deadline_ms_ = 0;
+  if (status != 0) Close();
+  Touch();
+}
+
+// ---- The end ---------------------------------------------------------------------------------
+
+// What the other side still sends would have the system reset the connection when it is closed, and
+// with that throw away answers that have not been read.
+void Connection::Linger() {
+  shut_ = true;
+  if (ended_) {
+    Close();
+    return;
+  }
+  SetPhase(Phase::kLinger);
+  SetReading(true);
+  const int failed = uv_shutdown(&shutdown_, stream(), [](uv_shutdown_t* shutdown, int status) {
+    if (status != 0) Of(shutdown->handle)->Close();
+  });
+  if (failed != 0) Close();
+}
+
+void Connection::Close() {
+  if (closed_) return;
+  closed_ = true;
+  places_.clear();
+  when_written_ = nullptr;
+  uv_close(&handle_.handle, [](uv_handle_t* handle) {
+    auto* const connection = static_cast<Connection*>(handle->data);
+    connection->server_->Forget(connection);
+  });
+}
+
+void Connection::Drain() {
+  if (phase_ == Phase::kIdle && places_.empty() && input_.empty() && queued_bytes() == 0) Close();
+}
+
+// ---- Deadlines -------------------------------------------------------------------------------
+
+uint64_t Connection::TimeoutOf(Phase phase) const {
+  switch (phase) {
+    case Phase::kIdle:
+      return server_->options().idle_timeout_ms;
+    case Phase::kHead:
+      return server_->options().head_timeout_ms;
+    case Phase::kBody:
+      return server_->options().body_timeout_ms;
+    case Phase::kLinger:
+      return server_->draining() ? kLingerWhenLeavingMs : kLingerMs;
+    case Phase::kAnswer:
+      break;
+  }
+  return 0;
+}
+
+void Connection::SetPhase(Phase phase) {
+  phase_ = phase;
+  const uint64_t timeout_ms = TimeoutOf(phase);
+  deadline_ms_ = timeout_ms == 0 ? 0 : server_->now_ms() + timeout_ms;
+}
+
+void Connection::CheckDeadlines(uint64_t now_ms) {
+  if (closed_) return;
+  if (write_deadline_ms_ != 0) {
+    const size_t unwritten = uv_stream_get_write_queue_size(stream());
+    if (unwritten < unwritten_) {
+      unwritten_ = unwritten;
+      write_deadline_ms_ = now_ms + server_->options().write_timeout_ms;
+    }
+    if (now_ms >= write_deadline_ms_) Close();
+    return;
+  }
+  // While answers are owed, the next request has time.
+  if (phase_ != Phase::kLinger && !places_.empty()) {
+    SetPhase(phase_);
+    return;
+  }
+  if (deadline_ms_ != 0 && now_ms >= deadline_ms_) Close();
+}
+
+}  // namespace flint::server

@@ -1,0 +1,143 @@
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "flint_limiter.h"
+#include "http_exchange.h"
+#include "http_handlers.h"
+#include "json_bodies.h"
+#include "text.h"
+
+namespace flint::server {
+namespace {
+
+uint32_t KindOf(const Target& target) {
+  return target.is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
+}
+
+Target Literal(const Target& target) {
+  Target literal = target;
+  literal.key.push_back('*');
+  literal.is_template = false;
+  literal.or_literal = false;
+  return literal;
+}
+
+using Change = decltype(&flint_limiter_reset_named);
+
+Outcome Make(Change change, flint_limiter* limiter, const Target& target, uint32_t flags) {
+  flint_limiter_error error = NoError();
+  uint64_t ticket = 0;
+  const char* const name = target.all_names ? nullptr : target.name.data();
+  const int32_t code = change(limiter, target.key.data(), target.key.size(), name,
+                              target.name.size(), KindOf(target), flags, &ticket, &error);
+  if (code == FLINT_LIMITER_NOT_CONFIGURED && target.or_literal) {
+    return Make(change, limiter, Literal(target), flags);
+  }
+  return OutcomeOf(code, error, ticket);
+}
+
+void AnswerChange(const Exchange& exchange, Change change) {
+  const auto target = std::make_shared<Target>();
+  HttpRefusal refusal;
+  if (!ReadTargetBody(exchange->request().body, target.get(), &refusal)) {
+    exchange->Refuse(refusal);
+    return;
+  }
+  const auto call = [target, change, limiter = exchange->limiter()](uint32_t flags) {
+    return Make(change, limiter, *target, flags);
+  };
+  // A template has as many counters as it has.
+  if (target->is_template) {
+    exchange->RunAside(call, exchange->Ok());
+  } else {
+    exchange->Run(call, exchange->Ok());
+  }
+}
+
+struct StatusWork {
+  Target target;
+  flint_limiter_status_info status{};
+
+  Outcome Read(flint_limiter* limiter) {
+    flint_limiter_error error = NoError();
+    status.struct_size = sizeof status;
+    const int32_t code = flint_limiter_status_named(limiter, target.key.data(), target.key.size(),
+                                                    target.name.data(), target.name.size(),
+                                                    KindOf(target), &status, &error);
+    if (code != FLINT_LIMITER_NOT_CONFIGURED || !target.or_literal) return OutcomeOf(code, error);
+    target = Literal(target);
+    return Read(limiter);
+  }
+};
+
+// The limit that a path and a query name.
+bool ReadTargetOf(const HttpRequest& request, Target* target, std::string* key) {
+  bool wrong = false;
+  const std::string_view segment = std::string_view(request.path).substr(kOneLimitPath.size());
+  const auto said = QueryValue(request.query, "template", &wrong);
+  std::optional<bool> is_template;
+  if (said) is_template = *said == "true";
+  if (said && *said != "true" && *said != "false") return false;
+  if (!PercentDecode(segment, key)) return false;
+  *target = ReadTarget(*key, is_template);
+  target->name = QueryValue(request.query, "name", &wrong).value_or("");
+  if (target->is_template && !key->ends_with('*')) key->push_back('*');
+  return !wrong;
+}
+
+}  // namespace
+
+void AnswerLimit(const Exchange& exchange) {
+  const auto body = std::make_shared<LimitBody>();
+  HttpRefusal refusal;
+  if (!ReadLimitBody(exchange->request().body, body.get(), &refusal)) {
+    exchange->Refuse(refusal);
+    return;
+  }
+  exchange->Run(
+      [body, limiter = exchange->limiter()](uint32_t flags) {
+        flint_limiter_error error = NoError();
+        uint64_t ticket = 0;
+        const flint_limiter_config config = body->config();
+        const uint32_t if_absent = body->if_absent ? FLINT_LIMITER_IF_ABSENT : 0;
+        const int32_t code =
+            flint_limiter_limit(limiter, &config, flags | if_absent, &ticket, &error);
+        return OutcomeOf(code, error, ticket);
+      },
+      exchange->Ok());
+}
+
+void AnswerReset(const Exchange& exchange) { AnswerChange(exchange, flint_limiter_reset_named); }
+
+void AnswerRemove(const Exchange& exchange) { AnswerChange(exchange, flint_limiter_remove_named); }
+
+void AnswerStatus(const Exchange& exchange) {
+  std::string key;
+  const auto work = std::make_shared<StatusWork>();
+  if (!ReadTargetOf(exchange->request(), &work->target, &key)) {
+    exchange->Error(400, "the key and the query must be percent-encoded UTF-8", "INVALID_ARGUMENT");
+    return;
+  }
+  const bool details = exchange->Asks("details");
+  const auto call = [work, limiter = exchange->limiter()](uint32_t) { return work->Read(limiter); };
+  const auto finish = [work, exchange, key, details](const Outcome& outcome) {
+    std::string body;
+    if (outcome.ok()) {
+      AppendStatus(key, work->target.name, work->status, details, &body);
+      exchange->Json(body);
+    } else if (outcome.code == FLINT_LIMITER_NOT_CONFIGURED) {
+      exchange->Json("null");
+    } else {
+      exchange->Fail(outcome);
+    }
+  };
+  if (work->target.is_template) {
+    exchange->RunAside(call, finish);
+  } else {
+    exchange->Run(call, finish);
+  }
+}
+
+}  // namespace flint::server

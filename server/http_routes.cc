@@ -1,0 +1,50 @@
+#include "http_routes.h"
+
+#include <array>
+
+#include "http_handlers.h"
+
+namespace flint::server {
+namespace {
+
+using Body = HttpRoute::Body;
+
+constexpr std::array kRoutes = {
+    HttpRoute{"GET", "/healthz", Rights::kRead, Body::kNone, AnswerHealth, true},
+    HttpRoute{"GET", "/readyz", Rights::kRead, Body::kNone, AnswerReady, true},
+    HttpRoute{"GET", "/v1/health", Rights::kRead, Body::kNone, AnswerHealth},
+    HttpRoute{"GET", "/v1/limits", Rights::kRead, Body::kNone, AnswerListing},
+    HttpRoute{"POST", "/v1/limits", Rights::kAdmin, Body::kJson, AnswerLimit},
+    HttpRoute{"GET", kOneLimitPath, Rights::kRead, Body::kNone, AnswerStatus},
+    HttpRoute{"POST", "/v1/check", Rights::kCheck, Body::kJson, AnswerCheck},
+    HttpRoute{"POST", "/v1/check-all", Rights::kCheck, Body::kJson, AnswerCheckAll},
+    HttpRoute{"POST", "/v1/peek", Rights::kRead, Body::kJson, AnswerPeek},
+    HttpRoute{"POST", "/v1/remove", Rights::kAdmin, Body::kJson, AnswerRemove},
+    HttpRoute{"POST", "/v1/reset", Rights::kAdmin, Body::kJson, AnswerReset},
+    HttpRoute{"POST", "/v1/log/flush", Rights::kAdmin, Body::kIgnored, AnswerFlush},
+    HttpRoute{"POST", "/v1/log/compact", Rights::kAdmin, Body::kIgnored, AnswerCompact},
+    HttpRoute{"GET", "/v1/doctor", Rights::kRead, Body::kNone, AnswerDoctor},
+};
+
+bool Matches(const HttpRoute& route, std::string_view path) {
+  if (!route.path.ends_with('/')) return path == route.path;
+  return path.size() > route.path.size() && path.starts_with(route.path) &&
+         path.find('/', route.path.size()) == std::string_view::npos;
+}
+
+}  // namespace
+
+const HttpRoute* FindRoute(const HttpRequest& request, std::string* allow) {
+  const bool head = request.method == "HEAD";
+  const std::string_view method = head ? std::string_view("GET") : request.method;
+  const HttpRoute* found = nullptr;
+  for (const HttpRoute& route : kRoutes) {
+    if (!Matches(route, request.path)) continue;
+    if (route.method == method) found = &route;
+    if (!allow->empty()) allow->push_back(',');
+    allow->append(route.method == "GET" ? "GET,HEAD" : route.method);
+  }
+  return found;
+}
+
+}  // namespace flint::server

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "flint_limiter.h"
+#include "http_reader.h"
+
+// What bodies say, and the JSON of answers: keys in alphabetical order, nothing between them. Pure.
+namespace flint::server {
+
+// A key, and what it is the key of: with a `*` at its end a template, if there is one. `literal`
+// says that it may also be meant as it is.
+struct Target {
+  std::string key;
+  std::string name;
+  bool all_names = true;
+  bool is_template = false;
+  bool or_literal = false;
+};
+
+// How a key that a client wrote is meant. `is_template` is what the client says of it.
+Target ReadTarget(std::string_view key, std::optional<bool> is_template);
+
+struct LimitBody {
+  std::string key;  // the prefix of a template, without its `*`
+  std::string name;
+  bool is_template = false;
+  bool stack = false;
+  bool if_absent = false;
+  uint64_t rate = 0;
+  uint64_t per_ns = 0;
+  uint64_t burst = 0;
+  uint32_t algorithm = FLINT_LIMITER_TOKEN_BUCKET;
+
+  flint_limiter_config config() const;
+};
+
+struct CheckBody {
+  std::string key;
+  uint64_t cost = 1;
+  bool details = false;            // whether the answer tells more than Flint 0.2's did
+  std::optional<LimitBody> limit;  // of a key that has none
+};
+
+struct ItemsBody {
+  struct Item {
+    std::string key;
+    uint64_t cost = 1;
+  };
+  std::vector<Item> items;
+};
+
+// Each reads a body, or says why it cannot.
+bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal);
+bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusal);
+bool ReadItemsBody(const std::string& text, ItemsBody* body, HttpRefusal* refusal);
+bool ReadTargetBody(const std::string& text, Target* body, HttpRefusal* refusal);
+
+// Appends a decision as Flint 0.2 told it.
+void AppendResult(std::string_view key, const flint_limiter_result& result, std::string* to);
+// Appends all that is known of it: also what each limit of the key says, if they have names.
+void AppendDetails(std::string_view key, const flint_limiter_result& result,
+                   const std::vector<flint_limiter_limit_result>& limits, std::string* to);
+// Appends a limit. `key` as people write it, a template with its `*`.
+void AppendStatus(std::string_view key, std::string_view name,
+                  const flint_limiter_status_info& status, bool details, std::string* to);
+
+}  // namespace flint::server

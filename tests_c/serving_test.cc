@@ -1,0 +1,159 @@
+// The parts of the server that know no network.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "http_reader.h"
+#include "options.h"
+#include "text.h"
+#include "tokens.h"
+
+namespace flint::server {
+namespace {
+
+TEST(Text, Periods) {
+  uint64_t ns = 0;
+  for (const auto& [text, expected] : std::vector<std::pair<std::string_view, uint64_t>>{
+           {"1", 1'000'000'000},
+           {" 20ms\n", 20'000'000},
+           {"2m", 120'000'000'000},
+           {"1h", 3'600'000'000'000},
+           {"53375d", 53375ULL * 86'400'000'000'000},
+       }) {
+    EXPECT_TRUE(ReadPeriod(text, &ns)) << text;
+    EXPECT_EQ(ns, expected) << text;
+  }
+  for (const std::string_view text :
+       {"", "ms", "0", "1x", "-1", "+1", "1 s", "53376d", "99999999999999999999"}) {
+    EXPECT_FALSE(ReadPeriod(text, &ns)) << text;
+  }
+}
+
+TEST(Text, Times) {
+  EXPECT_EQ(TimeText(0), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(TimeText(1'700'000'000'500'000'000), "2023-11-14T22:13:20.500Z");
+  EXPECT_EQ(TimeText(1'700'000'000'000'500'000), "2023-11-14T22:13:20.000500Z");
+  EXPECT_EQ(TimeText(1), "1970-01-01T00:00:00.000000001Z");
+  EXPECT_EQ(HttpDate(784111777), "Sun, 06 Nov 1994 08:49:37 GMT");
+}
+
+TEST(Text, Quoting) {
+  EXPECT_EQ(Quoted("a\"\\\n\x01\x0b\x7f\xC3\xA4"), "\"a\\\"\\\\\\n\\u0001\\u000b\x7f\xC3\xA4\"");
+  EXPECT_EQ(Quoted("\xFF\xED\xA0\x80x"), "\"\uFFFD\uFFFD\uFFFD\uFFFDx\"");
+}
+
+TEST(Text, PercentDecoding) {
+  std::string decoded;
+  EXPECT_TRUE(PercentDecode("a%2Fb%c3%A4+", &decoded));
+  EXPECT_EQ(decoded, "a/b\xC3\xA4+");
+  for (const std::string_view text : {"%", "%2", "%zz", "%ff", "%C3", "%ED%A0%80"}) {
+    EXPECT_FALSE(PercentDecode(text, &decoded)) << text;
+  }
+  bool wrong = false;
+  EXPECT_EQ(QueryValue("a=1&b=%20&c", "b", &wrong), " ");
+  EXPECT_EQ(QueryValue("a=1&b=%20&c", "c", &wrong), "");
+  EXPECT_EQ(QueryValue("a=1&b=%20&c", "d", &wrong), std::nullopt);
+  EXPECT_FALSE(wrong);
+  EXPECT_EQ(QueryValue("a=%x", "a", &wrong), std::nullopt);
+  EXPECT_TRUE(wrong);
+}
+
+TEST(Options, Endpoints) {
+  Endpoint endpoint;
+  EXPECT_TRUE(ReadEndpoint("127.0.0.1:7878", Protocol::kHttp, &endpoint));
+  EXPECT_TRUE(endpoint.loopback());
+  EXPECT_TRUE(ReadEndpoint("[::1]:0", Protocol::kHttp, &endpoint));
+  EXPECT_TRUE(endpoint.loopback());
+  EXPECT_TRUE(ReadEndpoint("[::]:1", Protocol::kHttp, &endpoint));
+  EXPECT_FALSE(endpoint.loopback());
+  EXPECT_TRUE(ReadEndpoint("0.0.0.0:65535", Protocol::kHttp, &endpoint));
+  EXPECT_FALSE(endpoint.loopback());
+  for (const std::string_view text : {"", ":1", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536",
+                                      "::1:1", "[127.0.0.1]:1", "localhost:1", "unix:"}) {
+    EXPECT_FALSE(ReadEndpoint(text, Protocol::kHttp, &endpoint)) << text;
+  }
+}
+
+TEST(Options, Tokens) {
+  std::vector<Token> tokens;
+  std::string error;
+  EXPECT_TRUE(ReadTokens("# all\n\n a read\r\nb\tcheck\nc admin\nd", &tokens, &error));
+  const Tokens all(tokens);
+  EXPECT_EQ(all.Find("a"), Rights::kRead);
+  EXPECT_EQ(all.Find("b"), Rights::kCheck);
+  EXPECT_EQ(all.Find("c"), Rights::kAdmin);
+  EXPECT_EQ(all.Find("d"), Rights::kAdmin);
+  for (const std::string_view text : {"", "aa", "e", "read"}) {
+    EXPECT_EQ(all.Find(text), std::nullopt) << text;
+  }
+  EXPECT_FALSE(ReadTokens("a write", &tokens, &error));
+  EXPECT_EQ(error, "line 1: a token may read, check or admin, not \"write\"");
+  tokens.clear();
+  EXPECT_FALSE(ReadTokens("# nothing", &tokens, &error));
+}
+
+class NoCheck : public HttpReader::HeadCheck {
+ public:
+  void CheckHead(const HttpRequest& /*request*/, HttpRefusal* /*refusal*/) override {}
+};
+
+// What the reader makes of bytes that come `step` at a time: "method path body", or the refusal.
+std::vector<std::string> Read(std::string_view bytes, size_t step) {
+  NoCheck check;
+  HttpReader reader(&check);
+  std::vector<std::string> found;
+  while (!bytes.empty()) {
+    size_t used = 0;
+    switch (reader.Read(bytes.substr(0, step), &used)) {
+      case HttpReader::Event::kMore:
+        break;
+      case HttpReader::Event::kRequest: {
+        const HttpRequest& request = reader.request();
+        found.push_back(request.method + " " + request.path + " " + request.body);
+        break;
+      }
+      case HttpReader::Event::kRefused:
+        found.push_back(std::to_string(reader.refusal().status));
+        return found;
+    }
+    bytes.remove_prefix(used);
+  }
+  return found;
+}
+
+TEST(HttpReader, ReadsTheSameHoweverItComes) {
+  const std::string_view bytes =
+      "\r\nPOST /a?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+      "GET http://h/b HTTP/1.0\r\nEmpty:\r\nConnection: keep-alive\r\n\r\n"
+      "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+      "2;x=y\r\nde\r\n1\r\nf\r\n0\r\nTrailer: z\r\n\r\n"
+      "GET /d HTTP/1.1\r\n\r\n";
+  const std::vector<std::string> expected = {"POST /a abc", "GET /b ", "POST /c def", "400"};
+  for (size_t step = 1; step <= bytes.size(); step++) EXPECT_EQ(Read(bytes, step), expected);
+}
+
+TEST(HttpReader, LoopbackHosts) {
+  for (const std::string_view host :
+       {"localhost", "LOCALHOST:1", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:80"}) {
+    EXPECT_TRUE(IsLoopbackHost(host)) << host;
+  }
+  for (const std::string_view host :
+       {"", "localhost.a", "127.a", "128.0.0.1", "[::2]", "[::1", "[::1]a", "a:127.0.0.1"}) {
+    EXPECT_FALSE(IsLoopbackHost(host)) << host;
+  }
+}
+
+TEST(HttpReader, Json) {
+  for (const std::string_view type :
+       {"application/json", "Application/JSON; charset=utf-8", "application/problem+json"}) {
+    EXPECT_TRUE(IsJson(type)) << type;
+  }
+  for (const std::string_view type : {"", "text/plain", "application/jsonp", "application/+json"}) {
+    EXPECT_FALSE(IsJson(type)) << type;
+  }
+}
+
+}  // namespace
+}  // namespace flint::server
