@@ -191,7 +191,7 @@ class RateLimitMiddleware:
             {
                 "type": "http.response.start",
                 "status": verdict.status,
-                "headers": _encoded(verdict.headers),
+                "headers": encoded(verdict.headers),
             }
         )
         body = b"" if scope.get("method") == "HEAD" else verdict.body
@@ -258,13 +258,14 @@ async def _refuse_handshake(verdict: Verdict, scope: Message, receive: Receive, 
     if _HTTP_RESPONSE not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
         return
-    headers = _encoded(verdict.headers)
+    headers = encoded(verdict.headers)
     start = {"type": f"{_HTTP_RESPONSE}.start", "status": verdict.status, "headers": headers}
     await send(start)
     await send({"type": f"{_HTTP_RESPONSE}.body", "body": verdict.body})
 
 
-def _encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI has them."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
@@ -275,4 +276,4 @@ def _decoded(headers: Any) -> list[tuple[str, str]]:
 def with_headers(more: list[tuple[str, str]], headers: Any) -> list[tuple[bytes, bytes]]:
     """The headers of a response and those of a verdict that it does not have itself."""
     there = list(headers)
-    return there + _encoded(added(more, _decoded(there))) if more else there
+    return there + encoded(added(more, _decoded(there))) if more else there

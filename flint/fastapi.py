@@ -31,7 +31,7 @@ from flint._web.answer import detail
 from flint._web.decision import adecide
 from flint._web.opening import opened
 from flint._web.policy import Policy
-from flint.asgi import AsgiRequest, RateLimitMiddleware, with_headers
+from flint.asgi import AsgiRequest, RateLimitMiddleware, encoded, with_headers
 from flint.starlette import FlintRateLimitMiddleware, denial
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ __all__ = [
 ]
 
 
+# Of a request's state: what the nearest limit has left, and what the middleware adds.
+_NEAREST, _HEADERS = "flint_nearest", "flint_headers"
 _TOO_MANY = {"description": "Too Many Requests: " + detail("denied")}
 
 
@@ -110,13 +112,17 @@ class RateLimit:
 
 def _show(verdict: "Verdict", request: HTTPConnection, response: Response) -> None:
     """The headers of what was let in; of several limits those of the nearest to denying."""
-    nearest = getattr(request.state, "flint_nearest", None)
+    state = request.scope.setdefault("state", {})
+    nearest = state.get(_NEAREST)
     left = None if verdict.result is None else verdict.result.remaining
-    if left is not None and (nearest is None or left < nearest):
-        request.state.flint_nearest = left
-        if hasattr(request.state, _HEADERS):
-            setattr(request.state, _HEADERS, verdict.headers)
-            return
+    if left is None or (nearest is not None and left >= nearest):
+        return
+    state[_NEAREST] = left
+    if _HEADERS in state:
+        state[_HEADERS] = verdict.headers
+    elif nearest is None:
+        response.headers.raw.extend(encoded(verdict.headers))
+    else:
         for name, value in verdict.headers:
             response.headers[name] = value
 
@@ -132,9 +138,6 @@ def _of_application(request: HTTPConnection) -> "AnyLimiter":
 
 
 # ---- The application ---------------------------------------------------------------------------
-
-# Of a request's state: what the middleware adds to the response.
-_HEADERS = "flint_headers"
 
 
 def setup(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
@@ -24,6 +25,8 @@ FORWARDED_HEADERS = ("x-forwarded-for", "forwarded")
 _PARAMETER = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,\s"]*)', re.ASCII)
 _FOR = re.compile(r'(?:^|[;,\s])for=("(?:[^"\\]|\\.)*"|[^;,\s]*)', re.ASCII | re.IGNORECASE)
 _MOST_HOPS = 64
+_LONGEST = 256  # characters of an address with all that may stand around it
+_REMEMBERED = 4096  # addresses, so that a client's next request need not read its own again
 _CHECKED_REQUESTS = 100
 _log = logging.getLogger("flint.web")
 _MAPPED = IPv6Network("::ffff:0:0/96")
@@ -32,6 +35,11 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 def parse(text: str) -> Address | None:
     """An address without brackets, port and scope; IPv4 that is mapped into IPv6 is IPv4. None for
     what is no address: a name, `unknown`, an obfuscated one."""
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _parsed(text: str) -> Address | None:
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -42,6 +50,18 @@ def parse(text: str) -> Address | None:
     except ValueError:
         return None
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _exact(peer: str) -> str | None:
+    address = parse(peer)
+    return None if address is None else str(address)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _grouped(exact: str, prefix: int) -> str:
+    """The network that an IPv6 address is in."""
+    return str(ip_network(f"{exact}/{prefix}", strict=False).network_address)
 
 
 def network(name: str, text: object) -> Network:
@@ -87,8 +107,10 @@ class ClientAddress:
 
     def exact(self, request: Request) -> str | None:
         """The address; None where there is none."""
+        if not self._trusted:
+            return None if request.peer is None else _exact(request.peer)
         address = None if request.peer is None else parse(request.peer)
-        if self._trusted and (request.peer is None or self._trusts(address)):
+        if request.peer is None or self._trusts(address):
             for hop in self._hops(request):
                 found = parse(hop)
                 if found is None:
@@ -105,7 +127,7 @@ class ClientAddress:
             self._check_set_up(request, exact)
         if exact is None or ":" not in exact:
             return exact
-        return str(ip_network(f"{exact}/{self._prefix}", strict=False).network_address)
+        return _grouped(exact, self._prefix)
 
     def _check_set_up(self, request: Request, exact: str | None) -> None:
         """One warning, in the first requests, where all clients seem to share a counter."""

@@ -86,6 +86,8 @@ def counter_key(
         return f"{scope}:{whose}"
     scope = scope if policy.scope == "route" else plain(scope)
     rest = f"web {scope} {whose}"
+    if limit is policy.fixed:
+        return policy.prefix + rest
     return f"{limit} @ {rest}" if isinstance(limit, Rate) else rest
 
 

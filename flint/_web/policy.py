@@ -99,12 +99,14 @@ class Policy:
     blocked_networks: tuple[Network, ...] = field(init=False, repr=False, compare=False)
     address: ClientAddress = field(init=False, repr=False, compare=False)
     is_called: bool = field(init=False, repr=False, compare=False)
+    prefix: str = field(init=False, repr=False, compare=False)  # of the counter's key
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
         put("fixed", _fixed(self.limits))
+        put("prefix", f"{self.fixed} @ " if isinstance(self.fixed, Rate) else "")
         put("parts", _parts(self.key))
         _check_cost(self.cost)
         _text("scope", self.scope)
