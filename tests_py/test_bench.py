@@ -191,3 +191,39 @@ def test_the_chart_is_svg_that_stays_within_its_frame(bench: Any) -> None:
             assert chart.LEFT <= float(line.attrib[side]) <= chart.RIGHT
     kinds = [box.attrib["class"] for box in drawn.iter(f"{space}rect")]
     assert kinds == ["back", "faster", "slower", "faster"]
+
+
+# ---- Web applications ----
+
+
+@pytest.mark.parametrize(
+    ("target", "side", "place"),
+    [
+        ("Fast", "dependency", "memory"),
+        ("Fast", "middleware", "batch"),
+        ("Held", "dependency", "always"),
+        ("OfFlask", "decorator", "memory"),
+    ],
+)
+def test_a_web_application(bench: Any, tmp_path: Path, target: str, side: str, place: str) -> None:
+    make = getattr(bench("targets_web"), target)
+    with make("bare", 10) as bare:
+        found = bare.run(50)
+        assert (found["allowed"], found["denied"]) == (50, 0)
+    with make(side, 10, place, str(tmp_path / "data")) as limited:
+        found = limited.run(50)
+        assert (found["allowed"], found["denied"]) == (10, 40)
+        assert found["ns"] > found.get("held_ns", 1) > 0
+
+
+def test_what_flint_set_out_to_add(bench: Any) -> None:
+    def sides(ours: int, theirs: int) -> dict[str, Any]:
+        added = {"bare": 0, "Flint, a, batch": 90, "Flint, b, batch": ours, "x": theirs, "y": 99}
+        return {"sides": [{"what": what, "added_ns": ns} for what, ns in added.items()]}
+
+    verdict = bench("web").verdict
+    assert verdict(sides(20, 40)).startswith("Flint, b, batch adds 0.50 of what x adds")
+    assert verdict(sides(20, 40)).endswith("met")
+    assert verdict(sides(21, 40)).endswith("missed")
+    assert verdict(sides(20, -1)) == "x adds nothing that could be measured"
+    assert verdict({"not_run": "no network"}) is None
