@@ -142,6 +142,9 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   }
   FLINT_RETURN_IF_ERROR(ReadFailureOptions(options, to));
   FLINT_RETURN_IF_ERROR(ReadFileOptions(options, to));
+  FLINT_RETURN_IF_ERROR(
+      ReadChoice("options.clock_source", options.clock_source, 1, "0 (counter) or 1 (system)"));
+  if (options.clock_source == FLINT_LIMITER_CLOCK_SYSTEM) to->clock = Clock::SystemWithoutCounter();
   if (options.clock != nullptr) {
     to->owned_clock = std::make_unique<CallbackClock>(options.clock, options.clock_argument);
     to->clock = to->owned_clock.get();

@@ -100,6 +100,12 @@ extern "C" {
 #define FLINT_LIMITER_MAPPED_AUTO 0  /* the ring is mapped, with a guard against SIGBUS */
 #define FLINT_LIMITER_MAPPED_NEVER 1 /* it is written by system calls; no signal is handled */
 
+/* How a check reads the time, where no clock is given. Since 1.1. */
+#define FLINT_LIMITER_CLOCK_COUNTER                                 \
+  0 /* from the processor's counter, if that is steady: never ahead \
+       of the system's clock, and microseconds behind */
+#define FLINT_LIMITER_CLOCK_SYSTEM 1 /* from the system, each time */
+
 #define FLINT_LIMITER_KIND_EXACT 0    /* one key */
 #define FLINT_LIMITER_KIND_TEMPLATE 1 /* every key that starts with a prefix */
 #define FLINT_LIMITER_KIND_COUNTER 2  /* in listings: a key's own counter under a template */
@@ -221,6 +227,8 @@ typedef struct flint_limiter_options {
    * answered as ever. When it cannot be compacted they fail as the compaction did, with
    * DISK_FULL, IO or NO_MEMORY; nothing has changed then. */
   uint64_t max_replay_bytes;
+  uint32_t clock_source; /* FLINT_LIMITER_CLOCK_...; nothing to a `clock` that is given */
+  uint32_t reserved;
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,

@@ -82,7 +82,7 @@ sync = "always"
 _STORAGE = {
     name
     for name in inspect.signature(Limiter.__init__).parameters
-    if name not in ("self", "data_dir", "clock")
+    if name not in ("self", "data_dir")
 }
 _SERVED = {"timeout", "on_error"}  # of flint.SharedLimiter
 _LIMIT = {"rate", "per", "per_ns", "burst", "algorithm", "template", "name", "stack"}

@@ -14,6 +14,7 @@ from flint._local.options import (
     absolute_path,
     flush_bound,
     group_plus_1,
+    manual,
     optional_ns,
 )
 from flint._local.place import LocalPlace
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 
     from flint._native import Clock
     from flint._surface.arguments import Duration, Seconds
-    from flint._surface.types import DoctorDict, HistoryDict, Mapped, OnError, Sync, WhenFull
+    from flint._surface.types import (
+        DoctorDict,
+        HistoryDict,
+        Mapped,
+        OnError,
+        Sync,
+        SystemClock,
+        WhenFull,
+    )
 
 __all__ = ["Limiter", "doctor"]
 
@@ -92,7 +101,8 @@ class Limiter(LocalPlace, Surface):
     not at all). Files are for their user alone; `file_mode` (such as 0o660) and `group`, a name or
     an id, are given to every file that is made, whatever the umask, and a directory that is made
     may be entered by whoever may read its files. `clock`, a `flint.testing.ManualClock`,
-    replaces the system's clocks in tests.
+    replaces the system's clocks in tests; with `"system"` each check asks the system for the time,
+    where it otherwise reads the processor's counter (docs/time.md).
 
     All methods may be called from any thread. A limiter cannot be used in a forked child
     (`ForkedError`) and cannot be pickled. Losing the last reference closes it, as does the end of
@@ -112,7 +122,7 @@ class Limiter(LocalPlace, Surface):
         flush_every_events: SupportsIndex = 100,
         segment_bytes: SupportsIndex | None = None,
         ring_bytes: SupportsIndex | None = None,
-        clock: Clock | None = None,
+        clock: Clock | SystemClock | None = None,
         max_unsynced_events: SupportsIndex | None = None,
         max_downtime: Duration | None = None,
         history_max_bytes: SupportsIndex | None = None,
@@ -150,7 +160,7 @@ class Limiter(LocalPlace, Surface):
             "group_plus_1": group_plus_1(group),
         }
         self._open_directory(path, False, options)
-        self._begin(clock)
+        self._begin(manual(clock))
         info = self.info()
         if info["directory_mode"] & WORLD_WRITABLE:
             self._warn(
@@ -167,7 +177,7 @@ class Limiter(LocalPlace, Surface):
         cls,
         data_dir: str | os.PathLike[str],
         *,
-        clock: Clock | None = None,
+        clock: Clock | SystemClock | None = None,
         max_downtime: Duration | None = None,
     ) -> Self:
         """Open a directory that another process may be writing, to look at it: without a lock, and
@@ -189,7 +199,7 @@ class Limiter(LocalPlace, Surface):
         }
         limiter = cls.__new__(cls)
         limiter._open_directory(path, True, options)
-        limiter._begin(clock)
+        limiter._begin(manual(clock))
         if limiter.info()["damaged_history"]:
             limiter._warn(_DAMAGED_HISTORY.format(path=path))
         return limiter

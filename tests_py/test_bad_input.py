@@ -613,6 +613,7 @@ OPEN_CASES: dict[str, tuple[type[Exception], tuple[str, ...], dict[str, Any]]] =
     "sync_none": (TypeError, ("sync must be 'always' or 'batch'", "None"), {"sync": None}),
     "sync_bool": (TypeError, ("sync must be 'always' or 'batch'", "True"), {"sync": True}),
     "clock": (TypeError, ("clock must be a flint.testing.ManualClock", "5"), {"clock": 5}),
+    "clock_word": (ValueError, ("clock must be 'system'", "'tsc'"), {"clock": "tsc"}),
     "ring_power": (ValueError, ("ring_bytes", "power of two", "600000"), {"ring_bytes": 600_000}),
     "unknown": (TypeError, ("max_key",), {"max_key": 1}),
 }

@@ -14,6 +14,7 @@ FILE = """\
 [storage]
 url = "data"
 sync = "batch"
+clock = "system"
 history_max_age = "30d"
 
 [rates]

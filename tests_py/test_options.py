@@ -326,6 +326,17 @@ def test_history_max_age(data_dir: Path, clock: ManualClock) -> None:
         assert keys_in_history(limiter) == {"k:1", "k:2"}
 
 
+# ---- The clock ---------------------------------------------------------------------------------
+
+
+def test_the_systems_clock_goes_on_where_the_counters_was(data_dir: Path) -> None:
+    for number, clock in enumerate(("system", None, "system")):
+        with Limiter(data_dir, clock=clock) as limiter:
+            limiter.limit("k", rate=3, per="30d")
+            assert limiter.acquire("k").remaining == 2 - number
+    assert Limiter.open_readonly(data_dir, clock="system").peek("k").remaining == 0
+
+
 # ---- The mapped ring ---------------------------------------------------------------------------
 
 LOOK = """

@@ -102,6 +102,11 @@ const Clock* Clock::System() {
   return clock;
 }
 
+const Clock* Clock::SystemWithoutCounter() {
+  static const SystemClock* const clock = new SystemClock;
+  return clock;
+}
+
 BootId CallbackClock::Boot() const {
   BootId id = Clock::System()->Boot();
   id[0] ^= 0xFF;

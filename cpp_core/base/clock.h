@@ -35,6 +35,8 @@ class Clock {
   virtual bool monotonic() const = 0;
 
   static const Clock* System();
+  // The same, of which an EngineClock asks each time.
+  static const Clock* SystemWithoutCounter();
   // What its BootNs tells.
   FLINT_CHECK_PATH static int64_t SystemBootNs() {
     timespec now{};

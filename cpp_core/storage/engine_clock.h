@@ -63,13 +63,14 @@ class EngineClock {
 
   ClockPair Pair() {
     const int64_t boot_ns = clock_->BootNs();
-    return ClockPair{NowAnew(), boot_ns, clock_->WallNs()};
+    const int64_t now_ns = Follow(boot_ns);
+    return ClockPair{monotonic_ ? now_ns : NotBefore(now_ns), boot_ns, clock_->WallNs()};
   }
 
  private:
   static constexpr int64_t kWallAgeNs = 1'000'000;
 
-  int64_t Follow(int64_t boot_ns) const {
+  FLINT_CHECK_PATH int64_t Follow(int64_t boot_ns) const {
     return std::min(boot_ns + offset_ns_.load(std::memory_order_relaxed), Clock::kMaxNs);
   }
 

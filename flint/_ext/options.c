@@ -5,6 +5,7 @@ const char* const sync_names[] = {"always", "batch", NULL};
 static const char* const full_names[] = {"refuse", "evict", NULL};
 static const char* const error_names[] = {"raise", "allow", "deny", NULL};
 static const char* const mapped_names[] = {"auto", "never", NULL};
+static const char* const clock_names[] = {"system", NULL};
 
 /* How the value of an option is read: a power is one of two. None leaves any but a word and a flag
  * to the engine. */
@@ -95,16 +96,24 @@ static bool read_option(const Option* option, PyObject* value, flint_limiter_opt
   return true;
 }
 
-/* The clock, NULL if there is none; a new reference. */
+/* The clock that replaces the system's, NULL if there is none; a new reference. */
 static bool read_clock(ModuleState* state, PyObject* given, flint_limiter_options* options,
                        PyObject** clock) {
   PyObject* value = args_item(given, state->names[NAME_clock]);
   if (value == NULL && PyErr_Occurred()) return false;
+  if (value != NULL && PyUnicode_Check(value)) {
+    uint32_t word = 0;
+    bool known = args_word("clock", value, clock_names, &word);
+    Py_DECREF(value);
+    options->clock_source = FLINT_LIMITER_CLOCK_SYSTEM;
+    return known;
+  }
   if (value == Py_None) Py_CLEAR(value);
   *clock = value;
   if (value == NULL) return true;
   if (!PyObject_TypeCheck(value, state->clock_type)) {
-    error_argument(PyExc_TypeError, "clock", "a flint.testing.ManualClock or None", value);
+    error_argument(PyExc_TypeError, "clock", "a flint.testing.ManualClock, 'system' or None",
+                   value);
     return false;
   }
   options->clock = clock_read;

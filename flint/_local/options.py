@@ -14,7 +14,7 @@ from flint.errors import FlintOSError
 if TYPE_CHECKING:
     from flint._native import Clock
     from flint._surface.arguments import Duration
-    from flint._surface.types import Mapped, OnError, Sync, WhenFull
+    from flint._surface.types import Mapped, OnError, Sync, SystemClock, WhenFull
 
 MEMORY = ":memory:"
 MOST_FLUSH_MS = 3_600_000
@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     flush_every_events: SupportsIndex
     segment_bytes: SupportsIndex | None
     ring_bytes: SupportsIndex | None
-    clock: Clock | None
+    clock: Clock | SystemClock | None
     max_unsynced_events: SupportsIndex | None
     max_downtime: SupportsIndex | None
     history_max_bytes: SupportsIndex | None
@@ -50,6 +50,11 @@ class Options(TypedDict, total=False):
 def optional_ns(name: str, length: Duration | None) -> int | None:
     """A length of time, if one is given, in nanoseconds."""
     return None if length is None else duration_ns(name, length)
+
+
+def manual(clock: Clock | SystemClock | None) -> Clock | None:
+    """The clock that replaces the system's, if one does."""
+    return None if isinstance(clock, str) else clock
 
 
 def flush_bound(sync: Sync, value: SupportsIndex, most: int) -> SupportsIndex:

@@ -16,6 +16,7 @@ Sync: TypeAlias = Literal["always", "batch"]
 OnError: TypeAlias = Literal["raise", "allow", "deny"]
 WhenFull: TypeAlias = Literal["refuse", "evict"]
 Mapped: TypeAlias = Literal["auto", "never"]
+SystemClock: TypeAlias = Literal["system"]
 Total: TypeAlias = Literal["denied", "allowed", "denied_cost", "allowed_cost"]
 
 

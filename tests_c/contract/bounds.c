@@ -19,6 +19,7 @@ static void OptionChoices(void) {
       {offsetof(flint_limiter_options, sync_denials), "options.sync_denials is ", 1},
       {offsetof(flint_limiter_options, tell_busy), "options.tell_busy is ", 1},
       {offsetof(flint_limiter_options, single_denials), "options.single_denials is ", 1},
+      {offsetof(flint_limiter_options, clock_source), "options.clock_source is ", 1},
   };
   for (size_t i = 0; i < sizeof(choices) / sizeof(*choices); ++i) {
     flint_limiter* limiter = NULL;
