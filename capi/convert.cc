@@ -210,6 +210,7 @@ Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
   to->if_absent = (flags & FLINT_LIMITER_IF_ABSENT) != 0;
   to->all_counters = (flags & FLINT_LIMITER_ALL_COUNTERS) != 0;
   to->refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
+  to->update = (flags & FLINT_LIMITER_UPDATE) != 0;
   return Status();
 }
 

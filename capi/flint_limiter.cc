@@ -98,6 +98,10 @@ int32_t WithEngine(flint_limiter* limiter, flint_limiter_error* error, const Bod
   });
 }
 
+uint32_t WithUpdate(uint32_t allowed_flags, const flint_limiter_config* inline_config) {
+  return inline_config == nullptr ? allowed_flags : allowed_flags | FLINT_LIMITER_UPDATE;
+}
+
 Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
   flint_limiter_config config;
   FLINT_RETURN_IF_ERROR(flint::ReadStruct(from, "inline_config", &config));
@@ -119,7 +123,7 @@ template <Decide decide>
       return flint::CheckStruct(result, "result");
     }
     Engine::Flags read;
-    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, allowed_flags, &read));
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, WithUpdate(allowed_flags, inline_config), &read));
     Engine::Item item;
     item.cost = cost;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));
@@ -433,7 +437,7 @@ int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint
     }
     Engine::Flags read;
     const uint32_t allowed_flags = peek == 1 ? kCheckFlags : kCheckFlags | FLINT_LIMITER_REFUSE;
-    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, allowed_flags, &read));
+    FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, WithUpdate(allowed_flags, inline_config), &read));
     Engine::Item item;
     item.cost = cost;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));

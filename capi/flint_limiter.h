@@ -123,6 +123,11 @@ extern "C" {
 /* Deny, and record that, whatever the limit says: for a caller who waited in a line of your own and
  * gives up. flint_limiter_check only. */
 #define FLINT_LIMITER_REFUSE 32
+/* An inline limit that has other values than those that come with the call takes these, and what
+ * has been used counts on. That is recorded, so places that ask for one key with different values
+ * make the log grow. Without it an inline limit keeps its values until it is forgotten. Only with
+ * an `inline_config`; a peek tells what would be, and changes nothing. Since 1.1. */
+#define FLINT_LIMITER_UPDATE 64
 
 /* Of flint_limiter_config.flags: to the keys of this limit or template those of shorter templates
  * apply too, each by its name. Since 1.1. */
@@ -528,10 +533,10 @@ FLINT_LIMITER_API int32_t flint_limiter_reset_named(flint_limiter* limiter, cons
  * an admission is answered when it is on disk; threads that arrive together share a sync. A denial
  * uses up nothing and is answered at once. `inline_config` may be NULL; otherwise it is the limit
  * of a key that has none, forgotten again when fresh (it must be valid even if it is not used).
- * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY, REFUSE. Errors: INVALID_ARGUMENT, NOT_CONFIGURED,
- * DISK_FULL, POISONED, TABLE_FULL, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result` is left alone
- * then. With on_error some of these are answered instead. After POISONED from an admission in
- * always mode it is unknown whether a later open will count it. */
+ * `flags`: NO_WAIT, NO_SYNC, DECISION_ONLY, REFUSE, UPDATE. Errors: INVALID_ARGUMENT,
+ * NOT_CONFIGURED, DISK_FULL, POISONED, TABLE_FULL, CLOSED, FORKED, WOULD_BLOCK, NO_MEMORY; `result`
+ * is left alone then. With on_error some of these are answered instead. After POISONED from an
+ * admission in always mode it is unknown whether a later open will count it. */
 FLINT_LIMITER_API int32_t flint_limiter_check(flint_limiter* limiter, const char* key,
                                               uint64_t key_bytes, uint64_t cost, uint32_t flags,
                                               const flint_limiter_config* inline_config,

@@ -312,6 +312,47 @@ TEST_F(EngineTest, TotalsThatAreFullStayFull) {
   }
 }
 
+TEST_F(EngineTest, AnInlineLimitTakesOtherValuesAndKeepsItsUse) {
+  Engine::Flags update;
+  update.update = true;
+  const auto check = [&](const LimitConfig& config, uint64_t cost, Engine::Decision* decision) {
+    return engine()->Check({"login:1", cost}, update, &config, decision);
+  };
+  Engine::Decision decision;
+  ASSERT_TRUE(check(Hourly(5), 4, &decision).ok());
+  const uint64_t before = Events();
+  ASSERT_TRUE(check(Hourly(5), 1, &decision).ok());
+  EXPECT_TRUE(decision.allowed);
+  EXPECT_EQ(Events(), before + 1);  // the values are the same: nothing to record
+  const LimitConfig larger = Hourly(20);
+  ASSERT_TRUE(engine()->Peek({"login:1", 1}, update, &larger, &decision).ok());
+  EXPECT_EQ(decision.remaining, 15u);
+  EXPECT_EQ(Remaining("login:1"), 0u);  // a peek changes nothing
+  ASSERT_TRUE(check(larger, 3, &decision).ok());
+  EXPECT_TRUE(decision.allowed);
+  EXPECT_EQ(decision.remaining, 12u);
+  // What is wrong with the call is said before anything is changed.
+  EXPECT_EQ(check(Hourly(2), 3, &decision).code(), Code::kInvalidArgument);
+  EXPECT_EQ(Remaining("login:1"), 12u);
+  for (const bool compacted : {false, true}) {
+    if (compacted) ASSERT_TRUE(engine()->Compact({}).ok());
+    Reopen();
+    const Engine::LimitStatus limit = StatusOf(engine(), "login:1");
+    EXPECT_EQ(limit.kind, LimitKind::kInline);
+    EXPECT_EQ(limit.config.rate, 20u);
+    EXPECT_EQ(limit.remaining, 12u);
+    EXPECT_EQ(limit.totals.allowed_cost, 8u);
+  }
+  ASSERT_TRUE(check(Hourly(10), 1, &decision).ok());
+  EXPECT_TRUE(decision.allowed);
+  EXPECT_EQ(decision.remaining, 1u);
+  EXPECT_FALSE(Allow("login:1", 2));
+  clock().AdvanceNs(static_cast<int64_t>(kHourNs));  // fresh, and so forgotten
+  EXPECT_EQ(CheckCode("login:1"), Code::kNotConfigured);
+  Reopen();
+  EXPECT_EQ(CheckCode("login:1"), Code::kNotConfigured);
+}
+
 TEST_F(EngineTest, InlineLimitsLastUntilTheyAreFresh) {
   const LimitConfig config = Config(Algorithm::kTokenBucket, 2, kSecondNs);
   EXPECT_TRUE(AllowInline("login:1", config, 2));

@@ -493,7 +493,7 @@ Status FakeEnv::CreateDirectories(const std::string& path) {
   std::string existing = clean;
   while (Find(existing) == nullptr) existing = Parent(existing);
   if (!Find(existing)->is_directory) {
-    return Status::FromErrno(ENOTDIR, "cannot open " + existing);
+    return Status::FromErrno(Code::kInvalidArgument, ENOTDIR, "cannot open " + existing);
   }
   MakeDirectory(clean);
   return Status();

@@ -182,6 +182,11 @@ const std::vector<Case>& Cases() {
          f->Add(RecordType::kLimitConfigured, 0, Changed(Future::Configured(), 33, 4));
        }),
        kNo, kNo, "limit kind 4"},
+      // Nothing is configured for a counter under a template.
+      {"limit-kind-of-a-counter", InLog([](Future* f) {
+         f->Add(RecordType::kLimitConfigured, 0, Changed(Future::Configured(), 33, 2));
+       }),
+       kNo, kNo, "limit kind 2"},
       {"key-algorithm",
        InLog([](Future* f) { f->Add(RecordType::kKey, 2, Changed(Future::Key(), 24, 7)); }), kNo,
        kNo, "algorithm 7"},

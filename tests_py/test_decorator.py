@@ -82,6 +82,38 @@ def test_the_next_deployment_changes_the_limit(data_dir: Path, clock: ManualCloc
     assert deploy(7) == [0]
 
 
+def test_the_next_deployment_changes_the_limit_of_each_caller(
+    data_dir: Path, clock: ManualClock
+) -> None:
+    """Of limits that checks carry with them, too, and what was used counts on."""
+
+    def deploy(rate: int) -> tuple[list[int], int]:
+        with Limiter(data_dir, clock=clock) as limiter:
+
+            @limiter.rate_limit(lambda user: f"user:{user}", rate=rate, per="1h")
+            def job(user: str) -> int:
+                return limiter.peek(f"user:{user}").remaining
+
+            left = []
+            with contextlib.suppress(RateLimitExceeded):
+                for _ in range(3):
+                    left.append(job("ada"))
+            by_text = limiter.check("text", limit=f"{rate}/hour").remaining
+            return left, by_text
+
+    assert deploy(5) == ([4, 3, 2], 4)
+    assert deploy(10) == ([6, 5, 4], 8)
+    assert deploy(7) == ([0], 4)
+    with Limiter(data_dir, clock=clock) as limiter:
+        changes = [e["config"] for e in limiter.history() if e["type"] == "LIMIT_CONFIGURED"]
+        assert [(c["key"], c["rate"], c["inline"]) for c in changes] == [
+            ("user:ada", 10, True),
+            ("text", 10, True),
+            ("user:ada", 7, True),
+            ("text", 7, True),
+        ]
+
+
 def test_places_that_disagree_are_warned_of(limiter: Limiter) -> None:
     limiter.limit("a", rate=1, per="1m")
     with pytest.warns(flint.FlintWarning, match="'a' to 50 per 3600 s .*; elsewhere .* 1 per 60 s"):

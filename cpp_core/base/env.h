@@ -113,7 +113,8 @@ class Env {
   // Names (not paths) in a directory, sorted, without "." and "..".
   virtual Status List(const std::string& directory, std::vector<std::string>* names) = 0;
   // Creates a directory and its parents; it is fine if it exists. What it creates is synced into
-  // its parent. Fails with ENOTDIR when something on the way is not a directory.
+  // its parent. Fails with kInvalidArgument and ENOTDIR when something on the way is not a
+  // directory.
   virtual Status CreateDirectories(const std::string& path) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;

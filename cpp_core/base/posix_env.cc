@@ -205,7 +205,7 @@ class PosixEnv : public Env {
     struct stat info;
     if (Examine(path, &info) != 0) return Failure("cannot examine ", path);
     if (S_ISDIR(info.st_mode)) return Status();
-    return Status::FromErrno(ENOTDIR, "cannot open " + path);
+    return Status::FromErrno(Code::kInvalidArgument, ENOTDIR, "cannot open " + path);
   }
 
   // The parent is synced, so that what is later synced inside is not lost with the directory.

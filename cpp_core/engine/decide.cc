@@ -1,6 +1,8 @@
+#include <memory>
 #include <new>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
@@ -27,7 +29,7 @@ Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item, const
     keyspace_.Erase(shard, standing);
   }
   Keyspace::Applying applying;
-  FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
+  FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, flags, inline_config, now_ns, &applying));
   size_t missing = 0;
   for (const Keyspace::Applying::One& limit : applying.limits) {
     if (limit.counter == nullptr) ++missing;
@@ -47,8 +49,9 @@ Status Engine::ResolveOther(Shard& shard, uint64_t hash, const Item& item, const
   return Status();
 }
 
-// Says what is wrong with the call, which takes nobody's place.
-Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item,
+// Says what is wrong with the call, which takes nobody's place. The values that an inline limit is
+// to have are those of the call.
+Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                             const LimitConfig* inline_config, int64_t now_ns,
                             Keyspace::Applying* applying) {
   keyspace_.FindApplying(shard, hash, item.key, now_ns, applying);
@@ -65,6 +68,9 @@ Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item,
     return Status(Code::kInvalidArgument,
                   "more than 16 limits apply to key " + Shown(item.key) + "; at most 16 may");
   }
+  Keyspace::Applying::One& first = applying->limits[0];
+  const bool has_inline = first.counter != nullptr && first.counter->kind == LimitKind::kInline;
+  if (flags.update && inline_config != nullptr && has_inline) first.config = inline_config;
   for (const Keyspace::Applying::One& limit : applying->limits) {
     if (!CostFits(*limit.config, item.cost)) return WrongCost(*limit.config, limit.name, item);
   }
@@ -148,7 +154,30 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
   if (claims.size() > 1 || claims[0].counter->name_bytes > 0) {
     return CheckTogether(claims, flags, now_ns, decision, result);
   }
+  Counter* const counter = claims[0].counter;
+  if (flags.update && inline_config != nullptr && counter->kind == LimitKind::kInline &&
+      !counter->config->SameAs(*inline_config)) {
+    FLINT_RETURN_IF_ERROR(ChangeInline(shard, counter, *inline_config, flags, now_ns, result));
+    if (*result != AppendOutcome::kOk) return Status();
+  }
   return CheckCounter(shard, claims[0].counter, item.cost, flags, now_ns, decision, result);
+}
+
+// The program has been changed, or asks in two places with different values.
+Status Engine::ChangeInline(Shard& shard, Counter* counter, const LimitConfig& config,
+                            const Flags& flags, int64_t now_ns, AppendOutcome* result) {
+  if (WouldWaitForDisk(flags)) return Status::WouldBlock();
+  auto changed = std::make_unique<LimitConfig>(config);
+  *result = recorder_.FlushMerged(shard, counter, flags.no_wait);
+  if (*result != AppendOutcome::kOk) return Status();
+  uint64_t ticket = 0;
+  const LimitPayload limit{now_ns, config, LimitKind::kInline, counter->key(), {}};
+  *result = recorder_.RecordChange(RecordType::kLimitConfigured, EncodeConfigured(limit),
+                                   flags.no_wait, &ticket);
+  if (*result != AppendOutcome::kOk) return Status();
+  keyspace_.NoteConfigured(ticket);
+  keyspace_.ConfigureInline(shard, counter, std::move(changed), now_ns);
+  return Status();
 }
 
 // ---- Several limits of one key -----------------------------------------------------------------
@@ -341,13 +370,16 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   Keyspace::Applying applying;
-  FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, inline_config, now_ns, &applying));
+  FLINT_RETURN_IF_ERROR(FindApplying(shard, hash, item, flags, inline_config, now_ns, &applying));
   State fresh;
   BoundedArray<Standing, kMaxLimitsOfKey> limits;
   decision->allowed = true;
   decision->ticket = 0;
   for (const Keyspace::Applying::One& limit : applying.limits) {
-    State& state = limit.counter == nullptr ? fresh : limit.counter->state;
+    Counter* const counter = limit.counter;
+    const bool changes = counter != nullptr && !counter->config->SameAs(*limit.config);
+    if (changes) fresh = Migrate(*counter->config, counter->state, *limit.config, now_ns);
+    State& state = counter == nullptr || changes ? fresh : counter->state;
     const bool allows = Allows(*limit.config, state, now_ns, item.cost);
     limits.push_back({limit.name, limit.config, &state, allows});
     decision->allowed = decision->allowed && allows;

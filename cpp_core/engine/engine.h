@@ -71,6 +71,7 @@ class Engine final : private LogObserver {
     bool if_absent = false;
     bool all_counters = false;
     bool refuse = false;
+    bool update = false;  // an inline limit takes the values of the call
   };
 
   struct Limit {
@@ -274,9 +275,11 @@ class Engine final : private LogObserver {
   Status ResolveOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                       const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
                       ClaimsOfKey* claims);
-  Status FindApplying(Shard& shard, uint64_t hash, const Item& item,
+  Status FindApplying(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                       const LimitConfig* inline_config, int64_t now_ns,
                       Keyspace::Applying* applying);
+  Status ChangeInline(Shard& shard, Counter* counter, const LimitConfig& config, const Flags& flags,
+                      int64_t now_ns, AppendOutcome* result);
   bool GoesOn(const Status& status, AppendOutcome result, uint64_t ticket,
               const Flags& flags) const;
   void NoteRunning(std::optional<Running>* running);

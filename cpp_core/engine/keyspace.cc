@@ -370,6 +370,17 @@ void Keyspace::ConfigureExact(Shard& shard, uint64_t hash, std::string_view key,
   NoteOthers(shard, hash, key);
 }
 
+void Keyspace::ConfigureInline(Shard& shard, Counter* counter, std::unique_ptr<LimitConfig> config,
+                               int64_t at_ns) {
+  FLINT_ASSERT(counter->kind == LimitKind::kInline);
+  if (counter->Forgettable(at_ns)) Forget(counter);
+  counter->state = Migrate(*counter->config, counter->state, *config, at_ns);
+  delete counter->config;
+  counter->config = config.release();
+  counter->binding = KeyBinding{};
+  SearchAnew(shard);  // it may be fresh earlier now
+}
+
 void Keyspace::RemoveExact(Shard& shard, Counter* counter) {
   if (counter->parent() != nullptr) Forget(counter);
   Erase(shard, counter);

@@ -209,6 +209,9 @@ class Keyspace {
   void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, std::string_view name,
                       const LimitConfig& config, int64_t at_ns);
   void RemoveExact(Shard& shard, Counter* counter);
+  // Other values for an inline limit; what has been used counts on.
+  void ConfigureInline(Shard& shard, Counter* counter, std::unique_ptr<LimitConfig> config,
+                       int64_t at_ns);
   // Ends the counters of a key to which its exact limits leave nothing to decide; `ending` hears of
   // each while it is there.
   template <typename Ending>

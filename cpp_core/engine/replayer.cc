@@ -1,6 +1,7 @@
 #include "engine/replayer.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace flint {
@@ -121,8 +122,19 @@ Status Replayer::ApplyConfigured(const Record& record) {
   if (limit.key.empty() || limit.key.size() > UINT16_MAX) return Nonsense("a limit without key");
   const uint64_t hash = keyspace_->Hash(limit.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  if (limit.kind == LimitKind::kInline) return ChangeInline(shard, hash, limit);
   keyspace_->ConfigureExact(shard, hash, limit.key, limit.name, limit.config, limit.time_ns);
   EndUncovered(shard, hash, limit.key);
+  return Status();
+}
+
+// One that is fresh may have been forgotten before; the KEY that follows has its values.
+Status Replayer::ChangeInline(Keyspace::Shard& shard, uint64_t hash, const LimitPayload& limit) {
+  Counter* const counter = keyspace_->Find(shard, hash, limit.key);
+  if (counter == nullptr) return Status();
+  if (counter->kind != LimitKind::kInline) return Nonsense("an inline limit of another kind");
+  keyspace_->ConfigureInline(shard, counter, std::make_unique<LimitConfig>(limit.config),
+                             limit.time_ns);
   return Status();
 }
 

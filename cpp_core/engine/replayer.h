@@ -40,6 +40,7 @@ class Replayer final : public RecordSink {
   Status ApplyClock(const Record& record);
   Status ApplyKey(const Record& record);
   Status ApplyConfigured(const Record& record);
+  Status ChangeInline(Keyspace::Shard& shard, uint64_t hash, const LimitPayload& limit);
   Status ApplyKeyed(const Record& record);
   Status ApplyAllow(const Record& record);
   Status ApplyAllowAll(const Record& record);

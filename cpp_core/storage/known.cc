@@ -46,9 +46,14 @@ Status CheckBits(std::string_view payload, size_t offset) {
   return CheckByte(payload, offset, kKnownBits, "limit bits");
 }
 
+// Nothing is ever configured for a counter under a template.
 Status CheckConfigured(std::string_view payload) {
   FLINT_RETURN_IF_ERROR(CheckAlgorithm(payload, 32));
   FLINT_RETURN_IF_ERROR(CheckKind(payload, 33));
+  constexpr auto kCounter = static_cast<uint8_t>(LimitKind::kCounter);
+  if (payload.size() > 33 && static_cast<uint8_t>(payload[33]) == kCounter) {
+    return Met("limit kind", kCounter);
+  }
   return CheckBits(payload, 35);
 }
 

@@ -99,7 +99,8 @@ static PyObject* exception_arguments(int32_t code, const flint_limiter_error* er
                            (unsigned long long)error->sequence);
     }
     bool is_os_error = code == FLINT_LIMITER_PERMISSION || code == FLINT_LIMITER_IO ||
-                       code == FLINT_LIMITER_DISK_FULL || code == FLINT_LIMITER_POISONED;
+                       code == FLINT_LIMITER_DISK_FULL || code == FLINT_LIMITER_POISONED ||
+                       code == FLINT_LIMITER_INVALID_ARGUMENT;
     if (is_os_error && error->system_errno != 0) {
       return Py_BuildValue("(iN)", (int)error->system_errno, text);
     }
@@ -116,7 +117,9 @@ void error_raise(ModuleState* state, int32_t code, const flint_limiter_error* er
   }
   PyObject* type = state->errors[FLINT_LIMITER_INTERNAL];
   if (code == FLINT_LIMITER_INVALID_ARGUMENT) {
-    type = PyExc_ValueError;
+    /* A path that leads to a file where a directory is meant is an error of the system's too. */
+    bool is_os_error = error->code == code && error->system_errno != 0;
+    type = is_os_error ? state->errors[FLINT_LIMITER_IO] : PyExc_ValueError;
   } else if (code > 0 && code < FLINT_ERROR_CODES && state->errors[code] != NULL) {
     type = state->errors[code];
   }

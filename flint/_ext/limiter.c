@@ -236,8 +236,14 @@ static PyObject* finished(ModuleState* state, ResultObject* result, const LimitR
   return NULL;
 }
 
+/* The limit of a program that was changed takes effect at its first check. */
+static uint32_t request_flags(const Request* request) {
+  return request->config == NULL ? 0 : FLINT_LIMITER_UPDATE;
+}
+
 static int32_t ask(LimiterObject* self, const Request* request, uint32_t flags,
                    flint_limiter_result* result, LimitResults* limits, flint_limiter_error* error) {
+  flags |= request_flags(request);
   const uint64_t size = (uint64_t)request->size;
   int32_t code;
   if (limits == NULL) {
@@ -313,6 +319,7 @@ static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t 
   error_init(&error);
   int32_t code;
   limits.all[0].struct_size = sizeof *limits.all;
+  flags |= request_flags(&request);
   LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check_limits, request.key,
                        (uint64_t)request.size, request.cost, flags, request.config, 0,
                        &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
@@ -352,7 +359,7 @@ static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t gi
   if (result == NULL) return NULL;
   flint_limiter_error error;
   error_init(&error);
-  uint32_t flags = 0;
+  uint32_t flags = request_flags(&request);
   int32_t code;
   limits.all[0].struct_size = sizeof *limits.all;
   LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request.key,

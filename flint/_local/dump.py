@@ -105,7 +105,8 @@ class _Dump:
         name = history.TYPES[number]
         self.last_at = at = at if at > _START_OF_TIME[:4] else _START_OF_TIME
         if name == "LIMIT_CONFIGURED":
-            yield self._configure(at, key, kind, tuple(config))
+            if kind != history.INLINE:  # those of inline limits are on the lines of their uses
+                yield self._configure(at, key, kind, tuple(config))
         elif name in ("LIMIT_REMOVED", "RESET"):
             yield self._end(name, at, key, kind)
         else:

@@ -24,7 +24,7 @@ TYPES = {
     10: "DENY",
     11: "RESET",
 }
-_TEMPLATE = 1
+_TEMPLATE, INLINE = 1, 3
 
 
 def _shown(key: str, kind: int) -> str:
@@ -51,6 +51,8 @@ def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
             "algorithm": algorithm,
             **named,
         }
+        if kind == INLINE:
+            config["inline"] = True
         if burst != rate:
             config["burst"] = burst
         if per_ns % 1_000_000:

@@ -144,7 +144,8 @@ class DoctorDict(TypedDict):
 
 class HistoryConfigDict(TypedDict):
     """The limit of a `LIMIT_CONFIGURED`; `name` where it has one, `burst` where it is not the
-    rate, `per_ns` where the period is not whole milliseconds."""
+    rate, `per_ns` where the period is not whole milliseconds, `inline` where checks carried the
+    limit with them and it took other values."""
 
     key: str
     rate: int
@@ -153,6 +154,7 @@ class HistoryConfigDict(TypedDict):
     name: NotRequired[str]
     burst: NotRequired[int]
     per_ns: NotRequired[int]
+    inline: NotRequired[bool]
 
 
 class HistoryItemDict(TypedDict):

@@ -181,6 +181,15 @@ static void InlineLimits(void) {
   CHECK(result.allowed && result.remaining == 0 && result.limit == 2);
   CHECK(!Decide(limiter, "key", 1).allowed);
   CHECK(Info(limiter).limits == 1);
+  /* With UPDATE it takes the values of the call. */
+  CHECK_OK(
+      flint_limiter_peek(limiter, "key", 3, 1, FLINT_LIMITER_UPDATE, &larger, &result, NewError()));
+  CHECK(result.allowed && result.remaining == 7 && result.limit == 9);
+  CHECK(!Decide(limiter, "key", 1).allowed);
+  CHECK_OK(flint_limiter_check(limiter, "key", 3, 1, FLINT_LIMITER_UPDATE, &larger, &result,
+                               NewError()));
+  CHECK(result.allowed && result.remaining == 6 && result.limit == 9);
+  CHECK(Decide(limiter, "key", 1).allowed);
   Advance(&clock, MINUTE); /* fresh, and so forgotten */
   CHECK_FAILS(NOT_CONFIGURED, "key", TryStatus(limiter, "key", FLINT_LIMITER_KIND_EXACT));
   CHECK_FAILS(NOT_CONFIGURED, "key", TryCheck(limiter, "key", 1, 0));
