@@ -20,7 +20,8 @@
   "when it is on disk; a denial uses up nothing and is answered at once.\n"                       \
   "\n"                                                                                            \
   "rate and per (with burst and algorithm if wanted) carry a limit along: it is configured if\n"  \
-  "key has none and forgotten when nothing is used any more. They are as for Limiter.limit.\n"    \
+  "key has none and forgotten when nothing is used any more; other values than the last time\n"   \
+  "take effect, and what is used counts on. They are as for Limiter.limit.\n"                     \
   "limit says the same in words, '10/minute', or several limits, '5/minute; 100/hour', which\n"   \
   "are decided together: all count or none (flint.rates).\n"                                      \
   "\n"                                                                                            \
