@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_process import flint_server, needs_server
+from server.flint_server import needs_server, running
 
 SCRIPT = """
 import dataclasses, json, sys
@@ -75,8 +75,8 @@ def test_the_client_of_flint_0_2_1(tmp_path: Path) -> None:
     python = tmp_path / "old" / "bin" / "python"
     install = [str(python), "-m", "pip", "install", "--quiet", "flint-limiter==0.2.1"]
     subprocess.run(install, check=True, timeout=1800)
-    with flint_server(tmp_path / "data", token="hush-hush") as url:
-        said = said_by(python, url)
+    with running(tmp_path / "data", FLINT_SERVER_TOKEN="hush-hush") as server:
+        said = said_by(python, server.urls[0])
     key = "a/b \u00e9*?"
     none, _, checked, denied, several, together, status, nothing, keys, *rest = said
     assert (none, checked["allowed"], checked["remaining"]) == (None, True, 1)

@@ -136,15 +136,28 @@ def info(answer: dict[str, Any]) -> InfoDict:
     return figures
 
 
-def events(answer: list[HistoryDict]) -> list[HistoryDict]:
-    """History, with the fields of each event in the order in which they are told."""
+# The fields of events, of their limits and of their items, in the order in which they are told.
+_EVENT = ("type", "config", "items", "key", "name", "at", "cost", "count", "first_at")
+_CONFIG = ("key", "rate", "per_millis", "algorithm", "name", "burst", "per_ns")
+_ITEM = ("key", "cost", "name")
+
+
+def events(answer: list[dict[str, Any]]) -> list[HistoryDict]:
+    """History."""
     return [_event(one) for one in answer]
 
 
-def _event(answer: Any) -> HistoryDict:
-    order = ("type", "config", "items", "key", "name", "at", "cost", "count", "first_at")
-    event: Any = {name: answer[name] for name in order if name in answer}
+def _event(answer: dict[str, Any]) -> HistoryDict:
+    event: Any = _in_order(answer, _EVENT)
     if not isinstance(event["type"], str):
         raise TypeError("an event without a type")
+    if "config" in event:
+        event["config"] = _in_order(event["config"], _CONFIG)
+    if "items" in event:
+        event["items"] = [_in_order(item, _ITEM) for item in event["items"]]
     found: HistoryDict = event
     return found
+
+
+def _in_order(values: dict[str, Any], order: tuple[str, ...]) -> dict[str, Any]:
+    return {name: values[name] for name in order if name in values}
