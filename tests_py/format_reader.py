@@ -122,21 +122,30 @@ def read_config(cursor: Cursor) -> None:
     cursor.number("algorithm", 1)
 
 
+def read_name(cursor: Cursor, size: int) -> None:
+    if size > 0:
+        cursor.text("name", size)
+
+
 def read_keyed(cursor: Cursor) -> None:
     cursor.number("kind", 1)
-    cursor.zeros(2)
+    name_size = cursor.number("name length", 1)
+    cursor.number("bits", 1)
     size = cursor.number("key length", 4)
     cursor.text("key", size)
+    read_name(cursor, name_size)
 
 
 def read_key(cursor: Cursor) -> None:
     read_config(cursor)
     cursor.number("kind", 1)
-    cursor.zeros(2)
+    name_size = cursor.number("name length", 1)
+    cursor.number("bits", 1)
     size = cursor.number("key length", 4)
     cursor.number("template prefix length", 4)
     cursor.zeros(4)
     cursor.text("key", size)
+    read_name(cursor, name_size)
 
 
 def read_seal(cursor: Cursor) -> None:
@@ -178,6 +187,8 @@ def read_payload(kind: str, cursor: Cursor) -> None:
     elif kind == "CLOCK":
         read_clock_pair(cursor)
         cursor.hexadecimal("boot id", 16)
+        if cursor.at < len(cursor.data):  # Flint 1.0.0 wrote none
+            cursor.number("floor", 8)
     elif kind == "LIMIT_CONFIGURED":
         cursor.number("time", 8)
         read_config(cursor)
@@ -288,6 +299,16 @@ class Ring:
         return self.data[at:] + self.data[:at]
 
 
+def read_ring_owner(cursor: Cursor) -> None:
+    for name in ("owner's number", "owner's generation", "owner's position"):
+        cursor.number(name, 8)
+    computed = crc32c(cursor.data[: cursor.at])
+    require(
+        cursor.number("CRC32C with the owner", 4) == computed,
+        "the CRC of the ring's owner is wrong",
+    )
+
+
 def read_ring(path: Path) -> Ring:
     data = path.read_bytes()
     cursor = Cursor(data)
@@ -298,6 +319,9 @@ def read_ring(path: Path) -> Ring:
     size = cursor.number("data bytes", 8)
     computed = crc32c(data[: cursor.at])
     require(cursor.number("CRC32C", 4) == computed, "the CRC of the ring's header is wrong")
+    cursor.zeros(4)
+    if any(data[cursor.at : HEADER_BYTES]):
+        read_ring_owner(cursor)
     cursor.zeros(HEADER_BYTES - cursor.at)
     require(len(data) == HEADER_BYTES + size, "a ring of another size")
     return Ring(cursor.fields, cursor.values(), data[HEADER_BYTES:])
