@@ -369,6 +369,50 @@ def test_the_example_of_the_page(limiter: Limiter, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "welcome\n"
 
 
+def test_web_applications_take_its_url(server: Reference) -> None:
+    from wsgiref.util import setup_testing_defaults
+
+    from flint.asgi import RateLimitMiddleware as Asgi
+    from flint.wsgi import RateLimitMiddleware as Wsgi
+
+    def application(_: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"welcome"]
+
+    async def async_application(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"welcome"})
+
+    statuses: list[int] = []
+    limited = Wsgi(application, server.url, "2/h")
+    asynchronous = Asgi(async_application, server.url, "2/h")
+    environ: dict[str, Any] = {"REMOTE_ADDR": "192.0.2.1"}
+    setup_testing_defaults(environ)
+
+    def start(status: str, *_: Any) -> None:
+        statuses.append(int(status[:3]))
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+        "client": ("192.0.2.1", 1),
+    }
+    for _ in range(2):
+        list(limited(dict(environ), start))
+        asyncio.run(asynchronous(scope, receive, send))
+    assert statuses == [200, 200, 429, 429]  # both have used up the one limit of the address
+
+
 def test_a_unix_socket(limiter: Limiter, tmp_path: Path) -> None:
     with serving(limiter, path=tmp_path / "s") as server, flint.connect(server.url) as shared:
         shared.limit("a", "1/m")
