@@ -18,8 +18,11 @@ from harness import (
     case,
     faster,
     no_worse,
+    ns_per_call,
     opened,
+    outcome,
     python_side,
+    tally,
 )
 from rows_latency import while_compacting
 
@@ -76,6 +79,17 @@ def compact(bench: Bench) -> Outcome:
     return faster(ours, theirs, ("Flint", OLD))
 
 
+def what_if(bench: Bench) -> Sequence[Outcome]:
+    events, place = bench.size(EVENTS), bench.place("what-if")
+    name = f"what_if, {events:,} events"
+    with opened(
+        lambda: python_side(name, "targets_log.WhatIf", directory=place, events=events)
+    ) as (one,):
+        rounds = [one.round(1) for _ in range(bench.long_rounds)]
+    seconds = [ns_per_call(each) / 1e9 for each in rounds]
+    return [outcome(seconds, [tally(name, rounds)])]
+
+
 def limits(bench: Bench) -> Sequence[Outcome]:
     count = bench.size(LIMITS)
     place = bench.place("limit")
@@ -130,6 +144,18 @@ CASES = [
             ),
         ),
         while_compacting,
+    ),
+    Case(
+        (
+            Spec(
+                "what-if",
+                "`what_if` of 1,000,000 recorded decisions and one limit",
+                "",
+                at_most(5, "s"),
+                "s",
+            ),
+        ),
+        what_if,
     ),
     Case(
         (

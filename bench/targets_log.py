@@ -94,6 +94,37 @@ class Compact(Reopen):
         return limiter, opening_ns + ns if is_ours() else ns
 
 
+class WhatIf(Target):
+    """Replays a history of so many decisions, 50 a second about 1,000 keys, against one limit."""
+
+    def __init__(self, directory: str, events: int) -> None:
+        from flint.testing import ManualClock  # which Flint 0.2.1 has not
+
+        super().__init__()
+        self.versions = named()
+        self.directory = directory
+        clock = ManualClock(1_700_000_000)
+        kept: dict[str, Any] = {"history_max_bytes": 1 << 30}
+        with flint.Limiter(directory, sync="batch", clock=clock, **kept) as limiter:
+            limiter.limit("user:*", rate=100, per="1h")
+            for number in range(events):
+                clock.advance_ns(20_000_000)
+                limiter.allow(KEYS[number % len(KEYS)])
+
+    def run(self, calls: int) -> dict[str, Any]:  # noqa: ARG002
+        started = time.perf_counter_ns()
+        answer = flint.what_if(self.directory, "user:*", "50/hour")
+        ns = time.perf_counter_ns() - started
+        found = answer["candidates"][0]
+        return {
+            "ns": ns,
+            "calls": 1,
+            "allowed": found["allowed"],
+            "denied": found["denied"],
+            "unsynced": None,
+        }
+
+
 class Limits(Target):
     """Configures so many new limits in always mode, in a new directory each time."""
 

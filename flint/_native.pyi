@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, Final, Literal, NoReturn, Self, SupportsIndex, final
@@ -117,6 +118,23 @@ class LimiterBase:
         capacity: SupportsIndex,
         /,
     ) -> tuple[list[tuple[Any, ...]], int]: ...
+    def _decided(
+        self,
+        pattern: str,
+        cursor: SupportsIndex,
+        capacity: SupportsIndex,
+        numbers: dict[str, int],
+        /,
+    ) -> tuple[bytes, int]: ...
+    def _replay(
+        self,
+        clock: Clock,
+        keys: list[str],
+        rows: bytes,
+        last_admitted: array[int],
+        most: SupportsIndex,
+        /,
+    ) -> bytes: ...
     def _check_now(
         self,
         key: str,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections import defaultdict
+from array import array
+from collections import Counter, defaultdict
 from contextlib import closing, suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flint._local.history import TYPES, recorded
+from flint._local.history import recorded
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, canonical, read_rates
 from flint.errors import NotConfiguredError, UnsupportedError
@@ -17,149 +17,152 @@ from flint.testing import ManualClock
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from flint._surface.rate import RateLike
 
-_SECOND_NS = 1_000_000_000
 _MOST_CANDIDATES = 64
 MAX_BUCKETS = 100_000
 _FIRST_EVENT = 3  # its number in a log that has its beginning: a CLOCK and a KEY come before it
-_TEMPLATE = 1  # the kind of an event's key
+_PAGE = 1 << 17  # items: each page looks for its beginning in a segment of the log, so few are read
+_AT_ONCE = 1 << 14  # rows that are replayed without looking at other threads and at signals
+
+# As flint/_ext/replay.c has them: the columns of a row, its kinds, and the bits of an answer.
+_COLUMNS = 8
+_ROW_BYTES = 8 * _COLUMNS
+_KEY, _KIND, _AT, _FIRST_AT, _COST, _COUNT = 0, 1, 2, 3, 6, 7
+_RESET, _RESET_PREFIX = 2, 3
+_ALLOWED, _UNKNOWN, _WAS_ALLOWED = 1, 2, 4
+_NAMES = ("was_allowed", "was_denied", "unknown", "allowed", "denied")
 
 
-class _Event(NamedTuple):
-    """A decision about one key, or with `times` 0 a reset of all keys that begin so (`first_ns` 0)
-    or of one. Of merged denials `at_ns` is the last's time."""
+class _Reset(NamedTuple):
+    """Of one key, or of all keys that begin so."""
 
     key: str
-    at_ns: int
-    first_ns: int
-    cost: int
-    times: int  # how many denials; 1 for an admission
-    allowed: bool
+    is_prefix: bool
 
 
-class _Moments:
-    """Times as history writes them, read; most have the second of the one before."""
+class _Recorded:
+    """What was decided about the keys of a pattern. `keys` are by their numbers; of the decisions
+    there are a column of key numbers, of times and of counts. A count is more than 1 for denials
+    that were merged, which `merged` lists. `steps` are rows of decisions, with resets between."""
 
-    def __init__(self) -> None:
-        self._text = ""
-        self._ns = 0
+    def __init__(self, limiter: Limiter, pattern: str) -> None:
+        self.steps: list[bytes | _Reset] = []
+        self._columns = {name: array("q") for name in (_KEY, _AT, _FIRST_AT, _COST, _COUNT)}
+        numbers: dict[str, int] = {}
+        self.keys: list[str] = []
+        cursor = 0
+        while True:
+            rows, cursor = limiter._decided(pattern, cursor, _PAGE, numbers)
+            self.keys += list(numbers)[len(self.keys) :]
+            self._add(rows)
+            if cursor == 0:
+                break
+        self.key_column, self.at_column = self._columns[_KEY], self._columns[_AT]
+        self.counts = self._columns[_COUNT]
+        self.start_ns = min(self._columns[_FIRST_AT], default=0)
+        self.span_ns = max(self.at_column, default=0) - self.start_ns + 1
+        self.events = sum(self.counts)
+        self.cost = sum(self._columns[_COST])
+        self.merged = [place for place, count in enumerate(self.counts) if count > 1]
 
-    def ns(self, text: str) -> int:
-        second, _, decimals = text.rstrip("Z").partition(".")
-        if second != self._text:
-            self._text = second
-            moment = datetime.fromisoformat(second + "+00:00")
-            self._ns = int(moment.timestamp()) * _SECOND_NS
-        return self._ns + int(decimals.ljust(9, "0") if decimals else 0)
+    def _add(self, rows: bytes) -> None:
+        """A page of rows. Those of decisions stay together, as far as there is no reset."""
+        table = array("q", rows)
+        first = 0
+        resets = [place for place, kind in enumerate(table[_KIND::_COLUMNS]) if kind >= _RESET]
+        for place in (*resets, len(rows) // _ROW_BYTES):
+            decisions = rows[first * _ROW_BYTES : place * _ROW_BYTES]
+            if decisions:
+                self.steps.append(decisions)
+                part = table[first * _COLUMNS : place * _COLUMNS]
+                for name, column in self._columns.items():
+                    column += part[name::_COLUMNS]
+            first = place + 1
+            if place < len(rows) // _ROW_BYTES:
+                key, kind = table[place * _COLUMNS : place * _COLUMNS + 2]
+                self.steps.append(_Reset(self.keys[key], kind == _RESET_PREFIX))
 
-
-def _events(limiter: Limiter, pattern: str, notes: list[str]) -> Iterator[_Event]:
-    prefix = pattern[:-1] if pattern.endswith("*") else None
-    moments = _Moments()
-    first = True
-    for items in recorded(limiter, None, None, False, 0, 0):
-        if first and items[0][0] > _FIRST_EVENT:
-            notes.append(
-                f"the history that is kept begins at {items[0][2]}; what came before is not in "
-                "these numbers, nor is what it had used up"
-            )
-        first = False
-        kind = TYPES[items[0][1]]
-        if kind == "RESET":
-            key, is_template = items[0][6], items[0][7] == _TEMPLATE
-            yield _Event(key, moments.ns(items[0][2]), 0 if is_template else 1, 0, 0, False)
-        if kind not in ("ALLOW", "ALLOW_ALL", "DENY"):
-            continue
-        seen = set()  # several limits of one key are items of one event
-        for _, _, at, first_at, count, cost, key, *_ in items:
-            if key in seen or not (key == pattern if prefix is None else key.startswith(prefix)):
-                continue
-            seen.add(key)
-            at_ns = moments.ns(at)
-            first_ns = at_ns if first_at == at else moments.ns(first_at)
-            yield _Event(key, at_ns, first_ns, cost, count, kind != "DENY")
-
-
-def _reset(engine: Limiter, event: _Event, seen: Collection[str]) -> None:
-    keys = [event.key] if event.first_ns else [key for key in seen if key.startswith(event.key)]
-    for key in keys:
-        with suppress(NotConfiguredError):  # nothing of it is in use
-            engine.reset(key, False)
-
-
-def _replay(events: Sequence[_Event], rates: tuple[Rate, ...]) -> list[bool | None]:
-    """For each decision whether it would have been an admission; None where that cannot be
-    known."""
-    answers: list[bool | None] = []
-    clock = ManualClock(0)
-    last_admitted: dict[str, int] = {}
-    with closing(Limiter(":memory:", clock=clock)) as engine:
-        engine.limit("*", rates)
+    def replay(self, rates: tuple[Rate, ...]) -> bytes:
+        """What these would have answered, a byte for each decision."""
+        clock = ManualClock(0)
+        last_admitted = array("q", [-1]) * len(self.keys)
         most = min(rate.burst or rate.rate for rate in rates)
-        for event in events:
-            key, at_ns, first_ns, cost, times, _ = event
-            clock.set_ns(at_ns)
-            if times == 1:
-                admitted = cost <= most and engine.allow(key, cost)
-                if admitted:
-                    last_admitted[key] = at_ns
-                answers.append(admitted)
-            elif times == 0:
-                _reset(engine, event, last_admitted)
-            elif (
-                cost == times
-                and last_admitted.get(key, 0) <= first_ns
-                and not engine.peek(key).allowed
-            ):
-                # Without an admission in between, who came earlier found no more than the last.
-                answers.append(False)
-            else:
-                answers.append(None)
-    return answers
+        answers = bytearray()
+        with closing(Limiter(":memory:", clock=clock)) as engine:
+            engine.limit("*", rates)
+            for step in self.steps:
+                if isinstance(step, _Reset):
+                    self._reset(engine, step, last_admitted)
+                    continue
+                for first in range(0, len(step), _AT_ONCE * _ROW_BYTES):
+                    rows = step[first : first + _AT_ONCE * _ROW_BYTES]
+                    answers += engine._replay(clock, self.keys, rows, last_admitted, most)
+        return bytes(answers)
+
+    def _reset(self, engine: Limiter, what: _Reset, last_admitted: Sequence[int]) -> None:
+        keys = [what.key]
+        if what.is_prefix:
+            used = zip(self.keys, last_admitted, strict=True)
+            keys = [key for key, at in used if at >= 0 and key.startswith(what.key)]
+        for key in keys:
+            with suppress(NotConfiguredError):  # nothing of it is in use
+                engine.reset(key, False)
+
+    def places(self, buckets: int) -> list[int]:
+        """For each decision the part of the time that it is in."""
+        start, span = self.start_ns, self.span_ns
+        return [(at - start) * buckets // span for at in self.at_column]
+
+    def counted(self, groups: Sequence[int], answers: bytes) -> Mapping[int, list[int]]:
+        """For each group of decisions how many are of what `_NAMES` says."""
+        found = Counter(zip(groups, answers, strict=True))
+        for place in self.merged:
+            found[groups[place], answers[place]] += self.counts[place] - 1
+        rows: dict[int, list[int]] = defaultdict(lambda: [0] * len(_NAMES))
+        for (group, answer), count in found.items():
+            rows[group][0 if answer & _WAS_ALLOWED else 1] += count
+            rows[group][2 if answer & _UNKNOWN else 3 if answer & _ALLOWED else 4] += count
+        return rows
 
 
 def _summary(
-    decisions: Sequence[_Event], answers: list[bool | None], buckets: int
+    recorded: _Recorded, answers: bytes, places: Sequence[int], buckets: int
 ) -> dict[str, Any]:
-    start = min((event.first_ns for event in decisions), default=0)
-    span = max((event.at_ns for event in decisions), default=0) - start + 1
-    keys: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
-    over_time = [[0] * 5 for _ in range(buckets)]
-    for event, answer in zip(decisions, answers, strict=True):
-        place = 3 + (answer is False) if answer is not None else 2
-        for row in (keys[event.key], over_time[(event.at_ns - start) * buckets // span]):
-            row[0 if event.allowed else 1] += event.times
-            row[place] += event.times
-    names = ("was_allowed", "was_denied", "unknown", "allowed", "denied")
-    totals = [sum(row[i] for row in keys.values()) for i in range(5)]
+    by_key = recorded.counted(recorded.key_column, answers)
+    over_time = recorded.counted(places, answers)
+    totals = [sum(row[i] for row in by_key.values()) for i in range(len(_NAMES))]
     known = totals[3] + totals[4]
-    rows = sorted(keys.items(), key=lambda item: (-item[1][4], -item[1][2], item[0]))
+    named = ((recorded.keys[number], row) for number, row in by_key.items())
+    rows = sorted(named, key=lambda item: (-item[1][4], -item[1][2], item[0]))
+    nothing = [0] * len(_NAMES)
     return {
-        **dict(zip(names, totals, strict=True)),
+        **dict(zip(_NAMES, totals, strict=True)),
         "denied_share": totals[4] / known if known else 0.0,
-        "keys": [{"key": key, **dict(zip(names, row, strict=True))} for key, row in rows],
+        "keys": [{"key": key, **dict(zip(_NAMES, row, strict=True))} for key, row in rows],
         "buckets": [
-            {"at_ns": start + span * i // buckets, **dict(zip(names, row, strict=True))}
-            for i, row in enumerate(over_time)
+            {
+                "at_ns": recorded.start_ns + recorded.span_ns * i // buckets,
+                **dict(zip(_NAMES, over_time.get(i, nothing), strict=True)),
+            }
+            for i in range(buckets)
         ],
     }
 
 
-def _smallest(events: Sequence[_Event], rate: Rate, most_denied: float) -> Rate:
+def _smallest(recorded: _Recorded, rate: Rate, most_denied: float) -> Rate:
     """The smallest rate of this period and algorithm that denies no larger share."""
+    together = bytes(len(recorded.counts))  # one group
 
     def share(number: int) -> float:
-        answers = _replay(events, (Rate(number, rate.per_ns, None, rate.algorithm),))
-        decisions = [event for event in events if event.times]
-        denied = sum(e.times for e, a in zip(decisions, answers, strict=True) if a is False)
-        known = sum(e.times for e, a in zip(decisions, answers, strict=True) if a is not None)
-        return denied / known if known else 0.0
+        answers = recorded.replay((Rate(number, rate.per_ns, None, rate.algorithm),))
+        *_, allowed, denied = recorded.counted(together, answers)[0]
+        return denied / (allowed + denied) if allowed + denied else 0.0
 
     high = 1
-    most = sum(event.cost for event in events) or 1
+    most = recorded.cost or 1
     while high < most and share(high) > most_denied:
         high = min(2 * high, most)
     low = high // 2
@@ -167,6 +170,17 @@ def _smallest(events: Sequence[_Event], rate: Rate, most_denied: float) -> Rate:
         middle = (low + high) // 2
         low, high = (low, middle) if share(middle) <= most_denied else (middle, high)
     return Rate(high, rate.per_ns, None, rate.algorithm)
+
+
+def _begins_later(limiter: Limiter) -> list[str]:
+    """A note, if the history that is kept has no beginning."""
+    first = next(recorded(limiter, None, None, False, 0, 0), None)
+    if first is None or first[0][0] <= _FIRST_EVENT:
+        return []
+    return [
+        f"the history that is kept begins at {first[0][2]}; what came before is not in these "
+        "numbers, nor is what it had used up"
+    ]
 
 
 def what_if(
@@ -192,8 +206,9 @@ def what_if(
     denied first) and `buckets` (the same for equal parts of the time, with `at_ns`).
 
     Denials that came faster than they were written were merged, and their single times are gone.
-    They count as denied where nothing else is possible, and as `unknown` elsewhere. Times are those
-    of the wall clock. Raises UnsupportedError for `":memory:"`, RateError, TypeError, ValueError.
+    They count as denied where nothing else is possible, and as `unknown` elsewhere. The limits see
+    the times by which was decided, whatever the wall clock did meanwhile; `at_ns` is the wall
+    clock's. Raises UnsupportedError for `":memory:"`, RateError, TypeError, ValueError.
     """
     if not isinstance(pattern, str):
         raise TypeError(refusal("pattern", "a str", pattern))
@@ -205,26 +220,27 @@ def what_if(
         raise ValueError(f"at most {_MOST_CANDIDATES} limits are compared at a time")
     named = source._rates if isinstance(source, Limiter) else {}
     tried = [read_rates(one, named) for one in (rates, *candidates)]
-    notes: list[str] = []
     if isinstance(source, Limiter):
         if source.data_dir == ":memory:":
             raise UnsupportedError("in memory no history is kept")
-        events = list(_events(source, pattern, notes))
+        notes, found = _begins_later(source), _Recorded(source, pattern)
     else:
         with closing(Limiter.open_readonly(source)) as limiter:
-            events = list(_events(limiter, pattern, notes))
-    decisions = [event for event in events if event.times]
-    merged = sum(event.times for event in events if event.times > 1)
-    if merged:
+            notes, found = _begins_later(limiter), _Recorded(limiter, pattern)
+    if found.merged:
+        merged = sum(found.counts[place] for place in found.merged)
         notes.append(f"{merged} denials were merged; their single times are not recorded")
     if target_denied is not None:
-        tried += [(_smallest(events, one[0], target_denied),) for one in tried if len(one) == 1]
+        singles = [one[0] for one in tried if len(one) == 1]
+        tried += [(_smallest(found, one, target_denied),) for one in singles]
+        tried = list(dict.fromkeys(tried))
+    places = found.places(buckets)
     return {
         "pattern": pattern,
-        "events": sum(event.times for event in events),
+        "events": found.events,
         "notes": notes,
         "candidates": [
-            {"rate": canonical(one), **_summary(decisions, _replay(events, one), buckets)}
+            {"rate": canonical(one), **_summary(found, found.replay(one), places, buckets)}
             for one in tried
         ],
     }

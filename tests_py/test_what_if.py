@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import runpy
+from array import array
 from pathlib import Path
 
 import pytest
 
 import flint
-from flint import Limiter
+from flint import Limiter, _what_if
 from flint.testing import ManualClock
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -50,6 +51,55 @@ def test_the_counts_of_a_public_log(directory: Path) -> None:
     assert sum(row["denied"] for row in same["buckets"]) == same["denied"] == 10_000 - 8681
     denied = [row["denied"] for row in same["keys"]]
     assert denied == sorted(denied, reverse=True)
+
+
+def test_no_count_depends_on_how_much_is_read_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = ("10/minute", "5/minute; 100/day using sliding_window_log")
+    whole = flint.what_if(directory, "ip:*", *rates)
+    monkeypatch.setattr(_what_if, "_PAGE", 500)
+    monkeypatch.setattr(_what_if, "_AT_ONCE", 7)
+    assert flint.what_if(directory, "ip:*", *rates) == whole
+
+
+def test_several_limits_of_a_key_are_one_decision(tmp_path: Path) -> None:
+    with Limiter(tmp_path, sync="batch", clock=ManualClock(1_700_000_000)) as limiter:
+        limiter.limit("t:*", "2/minute; 3/day")
+        limiter.limit("other", "9/day")
+        for _ in range(3):
+            limiter.check_all(["other", ("t:1", 1), ("t:2", 2)])
+        limiter.flush()
+        found = flint.what_if(limiter, "t:*", "2/minute; 3/day")["candidates"][0]
+        assert (found["was_allowed"], found["was_denied"]) == (2, 2)
+        assert {one["key"]: one["was_allowed"] for one in found["keys"]} == {"t:1": 1, "t:2": 1}
+        exact = flint.what_if(limiter, "t:1", "1/day")
+        assert [one["key"] for one in exact["candidates"][0]["keys"]] == ["t:1"]
+
+
+def test_a_rate_that_was_asked_for_is_not_added_again(directory: Path) -> None:
+    found = flint.what_if(directory, "ip:*", "1/day", target_denied=0.01)["candidates"][1]["rate"]
+    answer = flint.what_if(directory, "ip:*", found, "2/day", target_denied=0.01)
+    assert [one["rate"] for one in answer["candidates"]] == [found, "2/day"]
+
+
+def test_rows_are_of_keys_that_are_there() -> None:
+    clock = ManualClock(0)
+    with Limiter(":memory:", clock=clock) as limiter:
+        limiter.limit("*", "1/day")
+        row = array("q", [0, 1, 5, 5, 5, 5, 1, 1])
+        last = array("q", [-1])
+        assert limiter._replay(clock, ["k"], row.tobytes(), last, 1) == b"\5"
+        assert last[0] == 5
+        for wrong in (b"short", array("q", [1, 1, 5, 5, 5, 5, 1, 1]).tobytes()):
+            with pytest.raises(ValueError, match="rows must be"):
+                limiter._replay(clock, ["k"], wrong, last, 1)
+        with pytest.raises(TypeError):
+            limiter._replay("clock", ["k"], row.tobytes(), last, 1)  # type: ignore[arg-type]
+        with pytest.raises(IndexError):
+            limiter._replay(clock, [], row.tobytes(), last, 1)
+        with pytest.raises(TypeError):
+            limiter._decided("k", 0, 10)  # type: ignore[call-arg]
 
 
 def test_the_smallest_rate_that_denies_no_more(directory: Path) -> None:

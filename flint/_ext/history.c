@@ -37,15 +37,7 @@ static PyObject* event_list(ModuleState* state, const flint_limiter_event* event
   return list;
 }
 
-/* The arguments of one page. */
-typedef struct {
-  const char* key; /* NULL for all */
-  uint64_t key_bytes;
-  flint_limiter_history_query query;
-  uint64_t capacity;
-} Request;
-
-static bool request_read(PyObject* const* args, Request* request) {
+static bool request_read(PyObject* const* args, HistoryRequest* request) {
   flint_limiter_history_query* query = &request->query;
   bool newest_first;
   uint64_t cursor;
@@ -67,24 +59,32 @@ static bool request_read(PyObject* const* args, Request* request) {
   return true;
 }
 
-static PyObject* read_page(LimiterObject* self, const Request* request, flint_limiter_event* events,
-                           char* text, uint64_t text_bytes) {
+bool history_read(LimiterObject* self, const HistoryRequest* request, HistoryPage* page) {
+  const uint64_t text_bytes = FLINT_LIMITER_MIN_TEXT_BYTES + 128 * request->capacity;
+  memset(page, 0, sizeof *page);
+  page->events = PyMem_Calloc(request->capacity, sizeof *page->events);
+  page->text = PyMem_Malloc(text_bytes);
+  if (page->events == NULL || page->text == NULL) {
+    PyErr_NoMemory();
+    return false;
+  }
   flint_limiter_error error;
   error_init(&error);
-  uint64_t count = 0;
-  uint64_t next_cursor = 0;
   int32_t code;
-  for (uint64_t i = 0; i < request->capacity; i++) events[i].struct_size = sizeof *events;
-  LIMITER_CALL_RELEASED(self, code, flint_limiter_history, request->key, request->key_bytes,
-                        &request->query, events, request->capacity, sizeof *events, text,
-                        text_bytes, &count, &next_cursor, &error);
-  if (code != FLINT_LIMITER_OK) {
-    error_raise(self->state, code, &error, NULL);
-    return NULL;
+  for (uint64_t i = 0; i < request->capacity; i++) {
+    page->events[i].struct_size = sizeof *page->events;
   }
-  PyObject* list = event_list(self->state, events, count);
-  if (list == NULL) return NULL;
-  return Py_BuildValue("(NK)", list, (unsigned long long)next_cursor);
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_history, request->key, request->key_bytes,
+                        &request->query, page->events, request->capacity, sizeof *page->events,
+                        page->text, text_bytes, &page->count, &page->next_cursor, &error);
+  if (code == FLINT_LIMITER_OK) return true;
+  error_raise(self->state, code, &error, NULL);
+  return false;
+}
+
+void history_free(HistoryPage* page) {
+  PyMem_Free(page->events);
+  PyMem_Free(page->text);
 }
 
 /* _history(key, template, newest_first, since_ns, until_ns, cursor, capacity) */
@@ -94,18 +94,12 @@ PyObject* limiter_history(PyObject* op, PyObject* const* args, Py_ssize_t given)
     PyErr_Format(PyExc_TypeError, "_history() takes %d arguments, not %zd", HISTORY_VALUES, given);
     return NULL;
   }
-  Request request;
+  HistoryRequest request;
+  HistoryPage page;
   if (!request_read(args, &request)) return NULL;
-  uint64_t text_bytes = FLINT_LIMITER_MIN_TEXT_BYTES + 128 * request.capacity;
-  flint_limiter_event* events = PyMem_Calloc(request.capacity, sizeof *events);
-  char* text = PyMem_Malloc(text_bytes);
-  PyObject* page = NULL;
-  if (events == NULL || text == NULL) {
-    PyErr_NoMemory();
-  } else {
-    page = read_page(self, &request, events, text, text_bytes);
-  }
-  PyMem_Free(events);
-  PyMem_Free(text);
-  return page;
+  PyObject* list = NULL;
+  if (history_read(self, &request, &page)) list = event_list(self->state, page.events, page.count);
+  history_free(&page);
+  if (list == NULL) return NULL;
+  return Py_BuildValue("(NK)", list, (unsigned long long)page.next_cursor);
 }

@@ -534,6 +534,8 @@ static PyMethodDef limiter_methods[] = {
     PLAIN_METHOD("_limit_many", limiter_set_limits, LIMIT_MANY_DOC),
     {"_list", limiter_list, METH_O, LIST_DOC},
     PLAIN_METHOD("_history", limiter_history, HISTORY_DOC),
+    PLAIN_METHOD("_decided", limiter_decided, DECIDED_DOC),
+    PLAIN_METHOD("_replay", limiter_replay, REPLAY_DOC),
     KEYWORD_METHOD("_check_now", limiter_check_now, CHECK_NOW_DOC),
     KEYWORD_METHOD("_refuse_now", limiter_refuse_now, REFUSE_NOW_DOC),
     {"_check_all_now", limiter_check_all_now, METH_O, CHECK_ALL_NOW_DOC},

@@ -143,6 +143,19 @@
   "A page of history: a list of tuples, one for each item, and the next cursor. key may be\n"   \
   "None; until_ns 0 is without end."
 
+#define DECIDED_DOC                                                                             \
+  "_decided($self, pattern, cursor, capacity, numbers, /)\n--\n\n"                              \
+  "A page of what was decided about keys of the pattern, and of resets: bytes of rows, each\n"  \
+  "eight int64 (key's number, kind, at, first at, engine time, first engine time, cost,\n"      \
+  "count; kind 0 denied, 1 allowed, 2 reset, 3 reset of a prefix), and the next cursor, 0 at\n" \
+  "the end. Keys get their numbers in the dict numbers, which begin at 0."
+
+#define REPLAY_DOC                                                                               \
+  "_replay($self, clock, keys, rows, last_admitted, most, /)\n--\n\n"                            \
+  "Decide about rows of _decided as this limiter would at their engine times, to which clock\n"  \
+  "is moved. keys are by number, last_admitted an int64 of each; a cost above most is denied.\n" \
+  "Returns a byte for each row: 0 denied, 1 allowed, 2 not known, and 4 more if it was allowed."
+
 #define LIST_DOC                      \
   "_list($self, counters, /)\n--\n\n" \
   "Status dicts of all limits, with the counters under templates if counters is True."

@@ -272,7 +272,29 @@ bool target_read(LimiterObject* self, const char* function, PyObject* const* arg
  */
 bool target_take_literally(LimiterObject* self, Target* target);
 
-/* ---- Methods of LimiterBase outside limiter.c: items.c, limits.c, status.c ------------------ */
+/* ---- history.c ----------------------------------------------------------------------------- */
+
+/* What a page of history is asked for with; `key` NULL for all. */
+typedef struct {
+  const char* key;
+  uint64_t key_bytes;
+  flint_limiter_history_query query;
+  uint64_t capacity;
+} HistoryRequest;
+
+typedef struct {
+  flint_limiter_event* events;
+  char* text; /* theirs */
+  uint64_t count;
+  uint64_t next_cursor;
+} HistoryPage;
+
+/* False with an exception set. The page is to be freed in either case. */
+bool history_read(LimiterObject* self, const HistoryRequest* request, HistoryPage* page);
+void history_free(HistoryPage* page);
+
+/* ---- Methods of LimiterBase outside limiter.c: items.c, limits.c, replay.c, status.c ----------
+ */
 
 PyObject* limiter_allow_all(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
 PyObject* limiter_check_all(PyObject* op, PyObject* const* args, Py_ssize_t given, PyObject* kw);
@@ -285,6 +307,8 @@ PyObject* limiter_set_limit(PyObject* op, PyObject* const* args, Py_ssize_t give
 PyObject* limiter_set_limits(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_list(PyObject* op, PyObject* counters);
 PyObject* limiter_history(PyObject* op, PyObject* const* args, Py_ssize_t given);
+PyObject* limiter_decided(PyObject* op, PyObject* const* args, Py_ssize_t given);
+PyObject* limiter_replay(PyObject* op, PyObject* const* args, Py_ssize_t given);
 PyObject* limiter_info(PyObject* op, PyObject* ignored);
 
 /* ---- limiter.c ----------------------------------------------------------------------------- */
