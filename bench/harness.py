@@ -306,6 +306,19 @@ def faster(
     return outcome(ratios, both, note)
 
 
+def slower(
+    ours: Sequence[Round],
+    theirs: Sequence[Round],
+    names: tuple[str, str],
+    metric: Callable[[Round], float] = ns_per_call,
+    details: Sequence[str] = (),
+    note: str = "",
+) -> Outcome:
+    """How many times as long ours take, from neighbouring rounds."""
+    ratios = [metric(our) / metric(their) for our, their in zip(ours, theirs, strict=True)]
+    return outcome(ratios, faster(ours, theirs, names, metric, details).sides, note)
+
+
 def compare(
     bench: Bench,
     ours: Callable[[], Side],

@@ -1,6 +1,7 @@
 /* latency.c DIRECTORY SCENARIO EVENTS - how long single checks take, in batch mode, one every two
- * microseconds (the next waits when one takes longer).
+ * microseconds, or hundred if they are `steady` (the next waits when one takes longer).
  *
+ *   steady   one key, as a service writes that others look at
  *   quiet    one key, segments so large that none ends
  *   rotate   one key, segments of 8 MiB
  *   still    one key, after EVENTS events have been written and compacted, each round in a new
@@ -18,11 +19,13 @@
 
 #define ONE_KEY "one:00000000042"
 #define PACE_NS 2000
+#define STEADY_PACE_NS 100000
 #define MOST_SAMPLES (UINT64_C(1) << 24)
 #define LOOK_EVERY 1024 /* checks between two looks at what is not on disk */
 #define MIB (UINT64_C(1) << 20)
 
 static uint32_t samples_ns[MOST_SAMPLES];
+static int64_t pace_ns = PACE_NS;
 
 typedef struct counted {
   uint64_t calls;
@@ -73,7 +76,7 @@ static counted time_checks(flint_limiter* limiter, uint64_t calls, bool many, at
       const uint64_t behind = unsynced_bytes(limiter, result.ticket);
       if (behind > all.unsynced) all.unsynced = behind;
     }
-    next_ns = next_ns + PACE_NS < ended_ns ? ended_ns : next_ns + PACE_NS;
+    next_ns = next_ns + pace_ns < ended_ns ? ended_ns : next_ns + pace_ns;
   }
   all.ns = now_ns() - begun_ns;
   return all;
@@ -172,8 +175,10 @@ static void run_round(flint_limiter* limiter, const char* scenario, uint64_t cal
 int main(int argc, char** argv) {
   if (argc != 4) return 2;
   const char* scenario = argv[2];
-  if (strcmp(scenario, "quiet") == 0 || strcmp(scenario, "rotate") == 0) {
-    run_in_one_directory(argv[1], strcmp(scenario, "quiet") == 0 ? 1024 * MIB : 8 * MIB);
+  const bool steady = strcmp(scenario, "steady") == 0;
+  if (steady) pace_ns = STEADY_PACE_NS;
+  if (steady || strcmp(scenario, "quiet") == 0 || strcmp(scenario, "rotate") == 0) {
+    run_in_one_directory(argv[1], strcmp(scenario, "rotate") == 0 ? 8 * MIB : 1024 * MIB);
     return 0;
   }
   ready("flint", flint_limiter_version());

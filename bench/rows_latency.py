@@ -21,21 +21,20 @@ from harness import (
     Spec,
     figure,
     opened,
-    outcome,
-    tally,
+    slower,
 )
 
 EVENTS, CHECKS = 1_000_000, 1_000_000
 PERCENTILES = ("p50_ns", "p99_ns", "p999_ns", "p9999_ns", "max_ns")
 
 
-def side(bench: Bench, what: str, scenario: str) -> Callable[[], Side]:
-    program, place = peers.c_program("latency"), bench.place(scenario)
+def side(bench: Bench, what: str, scenario: str, place: Path | None = None) -> Callable[[], Side]:
+    program, place = peers.c_program("latency"), place or bench.place(scenario)
     events = str(bench.size(EVENTS))
     return lambda: Side(what, [program, place, scenario, events])
 
 
-def slower(
+def longer(
     disturbed: Sequence[Round],
     quiet: Sequence[Round],
     names: tuple[str, str],
@@ -43,14 +42,8 @@ def slower(
     note: str = "",
 ) -> Outcome:
     """How many times as long the percentile is when disturbed."""
-    metric = figure(percentile)
-    ratios = [metric(one) / metric(other) for one, other in zip(disturbed, quiet, strict=True)]
     details = [name for name in PERCENTILES if name != percentile]
-    both = [
-        tally(name, rounds, metric, details=details)
-        for name, rounds in zip(names, (disturbed, quiet), strict=True)
-    ]
-    return outcome(ratios, both, note)
+    return slower(disturbed, quiet, names, figure(percentile), details, note)
 
 
 def while_compacting(bench: Bench) -> Sequence[Outcome]:
@@ -60,7 +53,7 @@ def while_compacting(bench: Bench) -> Sequence[Outcome]:
         for _ in range(bench.long_rounds):
             disturbed.append(one.round(1))
             quiet.append(other.round(disturbed[-1]["calls"]))
-    return [slower(disturbed, quiet, names, "p999_ns")]
+    return [longer(disturbed, quiet, names, "p999_ns")]
 
 
 @contextlib.contextmanager
@@ -95,7 +88,7 @@ def worst(scenario: str, quiet_scenario: str) -> Callable[[Bench], Sequence[Outc
 def two_rows(
     disturbed: Sequence[Round], quiet: Sequence[Round], names: tuple[str, str], note: str = ""
 ) -> list[Outcome]:
-    return [slower(disturbed, quiet, names, name, note) for name in ("p9999_ns", "max_ns")]
+    return [longer(disturbed, quiet, names, name, note) for name in ("p9999_ns", "max_ns")]
 
 
 def on_a_busy_disk(bench: Bench) -> Sequence[Outcome]:

@@ -25,6 +25,7 @@ import rows_always
 import rows_async
 import rows_batch
 import rows_c
+import rows_command
 import rows_latency
 import rows_log
 import rows_memory
@@ -38,6 +39,7 @@ CASES: list[Case] = [
     *rows_memory.CASES,
     *rows_async.CASES,
     *rows_latency.CASES,
+    *rows_command.CASES,
 ]
 
 

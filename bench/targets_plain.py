@@ -1,10 +1,13 @@
-"""The floors that are written in Python: a dict, and a file."""
+"""The floors that are written in Python: a dict, a file, and a process."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import time
+from typing import Any
 
-from loops import Loop, MemoryLoop
+from loops import Loop, MemoryLoop, Target
 from targets_flint import RATE, drawn, made_keys
 
 
@@ -59,3 +62,18 @@ class PlainFile(Loop):
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+
+class Processes(Target):
+    """Runs a command, again and again."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__()
+        self.command = command
+
+    def run(self, calls: int) -> dict[str, Any]:
+        started = time.perf_counter_ns()
+        for _ in range(calls):
+            subprocess.run(self.command, stdout=subprocess.DEVNULL, check=True)
+        ns = time.perf_counter_ns() - started
+        return {"ns": ns, "calls": calls, "allowed": 0, "denied": 0, "unsynced": None}
