@@ -328,9 +328,9 @@ class OfDjango(Wsgi):
         self.serve(lambda view: view)
 
     def decorator(self) -> None:
-        self.serve(self.limited, FLINT={"URL": ":memory:"})
-        skin: Any = module("flint.django")
-        skin._open = self.open()  # the settings have no word for the mode
+        said = {"URL": self.directory, "OPTIONS": {"sync": self.place}}
+        self.serve(self.limited, FLINT={"URL": ":memory:"} if self.place == "memory" else said)
+        self.limiter = module("flint.django").limiter()
 
     def limited(self, view: Callable[[Any], Any]) -> Any:
         return module("flint.django").ratelimit(f"{self.rate}/day")(view)

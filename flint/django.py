@@ -10,7 +10,8 @@
     @ratelimit("10/minute; 100/day", key="user")
     def search(request): ...
 
-`URL` is a path or URL for `flint.connect`. `DEFAULT`, in words, is what the middleware limits each
+`URL` is a path or URL for `flint.connect`, `OPTIONS` a dict of options for it, such as
+`{"sync": "batch"}`. `DEFAULT`, in words, is what the middleware limits each
 client to. Other entries, in capitals, are options of `Policy` for all limits: `TRUSTED_PROXIES`,
 `HEADERS`, `ON_ERROR` and so on. `manage.py check` says what is wrong with them (flint.E001). Each
 process opens the limiter at its first request. The extra `flint-limiter[django]` brings Django.
@@ -62,8 +63,13 @@ def limiter() -> AnyLimiter:
     if _open is None or _open.closed:
         with _opening:
             if _open is None or _open.closed:
-                _open = opened(_settings()["URL"])
+                said = _settings()
+                _open = opened(said["URL"], **said.get("OPTIONS", {}))
     return _open
+
+
+# Entries of the settings that are no options of a policy.
+_NO_POLICY = ("url", "options", "default")
 
 
 def _settings() -> dict[str, Any]:
@@ -76,7 +82,7 @@ def _settings() -> dict[str, Any]:
 def policy_of(limits: RateLike | None, options: dict[str, Any]) -> Policy:
     """A policy with the options of the settings where others are not given."""
     said = {name.lower(): value for name, value in _settings().items()}
-    common = {name: value for name, value in said.items() if name not in ("url", "default")}
+    common = {name: value for name, value in said.items() if name not in _NO_POLICY}
     return Policy(limits, **{**common, **options})
 
 
@@ -84,6 +90,8 @@ def check_settings(**_: Any) -> list[Any]:
     """What `manage.py check` says about settings.FLINT."""
     try:
         policy_of(_settings().get("DEFAULT"), {})
+        if not isinstance(_settings().get("OPTIONS", {}), dict):
+            raise TypeError("OPTIONS must be a dict of options for flint.connect")
     except (TypeError, ValueError) as error:
         return [Error(f"settings.FLINT: {error}", id="flint.E001")]
     return []

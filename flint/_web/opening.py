@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flint._places import connect
 from flint.errors import ClosedError, LockedError
@@ -19,12 +19,12 @@ _HELD = (
 )
 
 
-def opened(limiter: AnyLimiter | str | os.PathLike[str]) -> AnyLimiter:
-    """The limiter, or the one that `flint.connect` opens at a URL or path. Raises ClosedError for
-    one that is closed, and what opening raises."""
+def opened(limiter: AnyLimiter | str | os.PathLike[str], **options: Any) -> AnyLimiter:
+    """The limiter, or the one that `flint.connect` opens at a URL or path, with options. Raises
+    ClosedError for one that is closed, and what opening raises."""
     if isinstance(limiter, str) or hasattr(limiter, "__fspath__"):
         try:
-            return connect(cast("str", limiter))
+            return connect(cast("str", limiter), **options)
         except LockedError as error:
             raise LockedError(f"{error}. {_HELD}") from None
     if not hasattr(limiter, "acheck"):

@@ -103,6 +103,12 @@ def test_options_of_the_settings(options: dict[str, Any]) -> None:
     assert statuses(middleware, 5, get("/health")) == [200] * 5
 
 
+def test_options_of_the_limiter(options: dict[str, Any]) -> None:
+    options["OPTIONS"] = {"sync": "batch"}
+    assert flint.django.limiter().info()["sync"] == "batch"
+    assert statuses(RateLimitMiddleware(reply), 3) == [200, 200, 429]
+
+
 def test_failures_and_exceptions(options: dict[str, Any]) -> None:
     options["WHEN"] = "failed"
     good = RateLimitMiddleware(reply)
@@ -281,7 +287,12 @@ def test_a_throttle_of_ones_own() -> None:
 
 def test_the_check(options: dict[str, Any]) -> None:
     assert check_settings() == []
-    for name, value in (("HEADERS", "all"), ("DEFAULT", "5/fortnight"), ("COLOUR", "red")):
+    for name, value in (
+        ("HEADERS", "all"),
+        ("DEFAULT", "5/fortnight"),
+        ("COLOUR", "red"),
+        ("OPTIONS", 3),
+    ):
         with override_settings(FLINT={**options, name: value}):
             [error] = check_settings()
             assert error.id == "flint.E001"
