@@ -17,18 +17,25 @@ void AnswerPeek(const Exchange& exchange);
 void AnswerCheckAll(const Exchange& exchange);
 
 // http_limits.cc
+void AnswerLimits(const Exchange& exchange);
 void AnswerLimit(const Exchange& exchange);
 void AnswerRemove(const Exchange& exchange);
 void AnswerReset(const Exchange& exchange);
+void AnswerStatusByBody(const Exchange& exchange);
 void AnswerStatus(const Exchange& exchange);
 
 // http_listing.cc
 void AnswerListing(const Exchange& exchange);
+void AnswerTop(const Exchange& exchange);
+
+// http_history.cc
+void AnswerHistory(const Exchange& exchange);
 
 // http_log.cc
 void AnswerFlush(const Exchange& exchange);
 void AnswerCompact(const Exchange& exchange);
 void AnswerDoctor(const Exchange& exchange);
+void AnswerInfo(const Exchange& exchange);
 void AnswerHealth(const Exchange& exchange);
 void AnswerReady(const Exchange& exchange);
 

@@ -2,6 +2,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "flint_limiter.h"
 #include "http_exchange.h"
@@ -58,6 +59,8 @@ void AnswerChange(const Exchange& exchange, Change change) {
 
 struct StatusWork {
   Target target;
+  std::string key;  // as it is shown
+  bool details = false;
   flint_limiter_status_info status{};
 
   Outcome Read(flint_limiter* limiter) {
@@ -87,6 +90,26 @@ bool ReadTargetOf(const HttpRequest& request, Target* target, std::string* key) 
   return !wrong;
 }
 
+void AnswerStatusOf(const Exchange& exchange, const std::shared_ptr<StatusWork>& work) {
+  const auto call = [work, limiter = exchange->limiter()](uint32_t) { return work->Read(limiter); };
+  const auto finish = [work, exchange](const Outcome& outcome) {
+    std::string body;
+    if (outcome.ok()) {
+      AppendStatus(work->key, work->target.name, work->status, work->details, &body);
+      exchange->Json(body);
+    } else if (outcome.code == FLINT_LIMITER_NOT_CONFIGURED) {
+      exchange->Json("null");
+    } else {
+      exchange->Fail(outcome);
+    }
+  };
+  if (work->target.is_template) {
+    exchange->RunAside(call, finish);
+  } else {
+    exchange->Run(call, finish);
+  }
+}
+
 }  // namespace
 
 void AnswerLimit(const Exchange& exchange) {
@@ -109,35 +132,51 @@ void AnswerLimit(const Exchange& exchange) {
       exchange->Ok());
 }
 
+void AnswerLimits(const Exchange& exchange) {
+  const auto limits = std::make_shared<std::vector<LimitBody>>();
+  HttpRefusal refusal;
+  if (!ReadLimitsBody(exchange->request().body, limits.get(), &refusal)) {
+    exchange->Refuse(refusal);
+    return;
+  }
+  exchange->Run(
+      [limits, limiter = exchange->limiter()](uint32_t flags) {
+        std::vector<flint_limiter_config> configs;
+        for (const LimitBody& one : *limits) configs.push_back(one.config());
+        if (limits->front().if_absent) flags |= FLINT_LIMITER_IF_ABSENT;
+        flint_limiter_error error = NoError();
+        uint64_t ticket = 0;
+        const int32_t code = flint_limiter_limit_many(limiter, configs.data(), configs.size(),
+                                                      sizeof configs[0], flags, &ticket, &error);
+        return OutcomeOf(code, error, ticket);
+      },
+      exchange->Ok());
+}
+
 void AnswerReset(const Exchange& exchange) { AnswerChange(exchange, flint_limiter_reset_named); }
 
 void AnswerRemove(const Exchange& exchange) { AnswerChange(exchange, flint_limiter_remove_named); }
 
 void AnswerStatus(const Exchange& exchange) {
-  std::string key;
   const auto work = std::make_shared<StatusWork>();
-  if (!ReadTargetOf(exchange->request(), &work->target, &key)) {
+  if (!ReadTargetOf(exchange->request(), &work->target, &work->key)) {
     exchange->Error(400, "the key and the query must be percent-encoded UTF-8", "INVALID_ARGUMENT");
     return;
   }
-  const bool details = exchange->Asks("details");
-  const auto call = [work, limiter = exchange->limiter()](uint32_t) { return work->Read(limiter); };
-  const auto finish = [work, exchange, key, details](const Outcome& outcome) {
-    std::string body;
-    if (outcome.ok()) {
-      AppendStatus(key, work->target.name, work->status, details, &body);
-      exchange->Json(body);
-    } else if (outcome.code == FLINT_LIMITER_NOT_CONFIGURED) {
-      exchange->Json("null");
-    } else {
-      exchange->Fail(outcome);
-    }
-  };
-  if (work->target.is_template) {
-    exchange->RunAside(call, finish);
-  } else {
-    exchange->Run(call, finish);
+  work->details = exchange->Asks("details");
+  AnswerStatusOf(exchange, work);
+}
+
+void AnswerStatusByBody(const Exchange& exchange) {
+  const auto work = std::make_shared<StatusWork>();
+  HttpRefusal refusal;
+  if (!ReadTargetBody(exchange->request().body, &work->target, &refusal)) {
+    exchange->Refuse(refusal);
+    return;
   }
+  work->key = work->target.key + (work->target.is_template ? "*" : "");
+  work->details = true;
+  AnswerStatusOf(exchange, work);
 }
 
 }  // namespace flint::server

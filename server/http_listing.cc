@@ -1,96 +1,147 @@
+#include <algorithm>
+#include <array>
 #include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "flint_limiter.h"
 #include "http_exchange.h"
 #include "http_handlers.h"
+#include "http_pages.h"
 #include "json_bodies.h"
+#include "text.h"
 
 namespace flint::server {
 namespace {
 
 constexpr size_t kEntries = 256;
+constexpr uint64_t kMostOfTop = 1'000;
 
-class Listing : public std::enable_shared_from_this<Listing> {
+std::vector<flint_limiter_status_info> Entries(size_t count) {
+  flint_limiter_status_info none{};
+  none.struct_size = sizeof none;
+  return std::vector<flint_limiter_status_info>(count, none);
+}
+
+std::string ShownKey(const flint_limiter_status_info& one) {
+  std::string key(one.key, one.key_bytes);
+  if (one.kind == FLINT_LIMITER_KIND_TEMPLATE) key.push_back('*');
+  return key;
+}
+
+class Listing : public HttpPages {
  public:
-  explicit Listing(std::shared_ptr<HttpExchange> exchange)
-      : exchange_(std::move(exchange)),
+  Listing(const Exchange& asked, std::optional<std::string> key)
+      : HttpPages(asked),
         cursor_(FLINT_LIMITER_MAX_CURSOR_BYTES, '\0'),
-        counters_(exchange_->Asks("counters")),
-        inline_(!exchange_->Asks("inline", "false")),
-        details_(exchange_->Asks("details")) {}
-
-  void ReadPage() {
-    const auto self = shared_from_this();
-    exchange_->RunAside([self](uint32_t) { return self->Read(); },
-                        [self](const Outcome& outcome) { self->OnPage(outcome); });
-  }
+        key_(std::move(key)),
+        counters_(asked->Asks("counters")),
+        inline_(!asked->Asks("inline", "false")),
+        details_(asked->Asks("details")) {}
 
  private:
-  // On another thread, while the loop waits for it.
-  Outcome Read() {
-    std::vector<flint_limiter_status_info> entries(kEntries);
-    for (auto& entry : entries) entry.struct_size = sizeof entry;
+  Outcome Read(bool* last) override {
+    auto entries = Entries(kEntries);
     std::string text(FLINT_LIMITER_MIN_TEXT_BYTES, '\0');
     flint_limiter_error error = NoError();
-    count_ = 0;
+    uint64_t count = 0;
     const uint32_t flags = counters_ ? FLINT_LIMITER_ALL_COUNTERS : 0;
     const int32_t code =
-        flint_limiter_list_page(exchange_->limiter(), cursor_.data(), cursor_bytes_, flags,
+        flint_limiter_list_page(exchange()->limiter(), cursor_.data(), cursor_bytes_, flags,
                                 entries.data(), entries.size(), sizeof entries[0], text.data(),
-                                text.size(), &count_, cursor_.data(), &cursor_bytes_, &error);
-    page_.clear();
-    for (uint64_t i = 0; i < count_; i++) {
+                                text.size(), &count, cursor_.data(), &cursor_bytes_, &error);
+    *last = count == 0;
+    for (uint64_t i = 0; i < count; i++) {
       const flint_limiter_status_info& one = entries[i];
       if (!inline_ && one.kind == FLINT_LIMITER_KIND_INLINE) continue;
-      std::string key(one.key, one.key_bytes);
-      if (one.kind == FLINT_LIMITER_KIND_TEMPLATE) key.push_back('*');
-      if (any_) page_.push_back(',');
-      any_ = true;
-      AppendStatus(key, {one.name, one.name_bytes}, one, details_, &page_);
+      const std::string key = ShownKey(one);
+      if (key_ && *key_ != key) continue;
+      AppendStatus(key, {one.name, one.name_bytes}, one, details_, Add());
     }
     return OutcomeOf(code, error);
   }
 
-  void OnPage(const Outcome& outcome) {
-    if (!outcome.ok()) {
-      if (begun_) {
-        exchange_->Break();
-      } else {
-        exchange_->Fail(outcome);
-      }
-      return;
-    }
-    if (!begun_) exchange_->Begin(HttpExchange::kJson);
-    const auto self = shared_from_this();
-    const std::string part = (begun_ ? "" : "[") + page_ + (count_ == 0 ? "]" : "");
-    begun_ = true;
-    if (count_ == 0) {
-      exchange_->Part(part, [self] { self->exchange_->End(); });
-    } else {
-      exchange_->Part(part, [self] { self->ReadPage(); });
-    }
-  }
-
-  const std::shared_ptr<HttpExchange> exchange_;
   std::string cursor_;
   uint64_t cursor_bytes_ = 0;
-  std::string page_;
-  uint64_t count_ = 0;
+  const std::optional<std::string> key_;  // only its limits
   const bool counters_;
   const bool inline_;
   const bool details_;
-  bool any_ = false;
-  bool begun_ = false;
 };
+
+struct Top {
+  uint32_t by = FLINT_LIMITER_BY_DENIED;
+  uint64_t limit = 20;
+  bool details = false;
+  std::string answer;
+
+  Outcome Read(flint_limiter* limiter) {
+    auto entries = Entries(limit);
+    // Room for each key, however long.
+    std::string text(FLINT_LIMITER_MIN_TEXT_BYTES * (limit + 1), '\0');
+    flint_limiter_error error = NoError();
+    uint64_t count = 0;
+    const int32_t code =
+        flint_limiter_top(limiter, by, FLINT_LIMITER_ALL_COUNTERS, entries.data(), entries.size(),
+                          sizeof entries[0], text.data(), text.size(), &count, &error);
+    answer.assign(1, '[');
+    for (uint64_t i = 0; i < count; i++) {
+      if (i > 0) answer.push_back(',');
+      const flint_limiter_status_info& one = entries[i];
+      AppendStatus(ShownKey(one), {one.name, one.name_bytes}, one, details, &answer);
+    }
+    answer.push_back(']');
+    return OutcomeOf(code, error);
+  }
+};
+
+bool ReadTop(const HttpRequest& request, Top* top) {
+  bool wrong = false;
+  const std::string by = QueryValue(request.query, "by", &wrong).value_or("denied");
+  constexpr std::array kTotals = {"denied", "allowed", "denied_cost", "allowed_cost"};
+  const auto* const found = std::find(kTotals.begin(), kTotals.end(), by);
+  top->by = static_cast<uint32_t>(found - kTotals.begin());
+  const std::string limit = QueryValue(request.query, "limit", &wrong).value_or("20");
+  return !wrong && found != kTotals.end() && ReadWhole(limit, &top->limit) &&
+         top->limit <= kMostOfTop;
+}
 
 }  // namespace
 
-// Answers with all limits, page by page: a page is read by another thread when the client has taken
-// most of the one before, so a listing of any length takes little memory.
-void AnswerListing(const std::shared_ptr<HttpExchange>& exchange) {
-  std::make_shared<Listing>(exchange)->ReadPage();
+void AnswerListing(const Exchange& exchange) {
+  bool wrong = false;
+  auto key = QueryValue(exchange->request().query, "key", &wrong);
+  if (wrong) {
+    exchange->Error(400, "the query must be percent-encoded UTF-8", "INVALID_ARGUMENT");
+    return;
+  }
+  std::make_shared<Listing>(exchange, std::move(key))->ReadPage();
+}
+
+void AnswerTop(const Exchange& exchange) {
+  const auto top = std::make_shared<Top>();
+  if (!ReadTop(exchange->request(), top.get())) {
+    exchange->Error(400,
+                    "by must be denied, allowed, denied_cost or allowed_cost, and limit a whole "
+                    "number up to 1000",
+                    "INVALID_ARGUMENT");
+    return;
+  }
+  top->details = exchange->Asks("details");
+  if (top->limit == 0) {
+    exchange->Json("[]");
+    return;
+  }
+  exchange->RunAside([top, limiter = exchange->limiter()](uint32_t) { return top->Read(limiter); },
+                     [top, exchange](const Outcome& outcome) {
+                       if (outcome.ok()) {
+                         exchange->Json(top->answer);
+                       } else {
+                         exchange->Fail(outcome);
+                       }
+                     });
 }
 
 }  // namespace flint::server

@@ -139,50 +139,21 @@ void ReadQuantities(Fields* fields, LimitBody* body) {
   }
 }
 
-void AppendField(std::string_view name, uint64_t value, std::string* to) {
-  to->append(",\"").append(name).append("\":").append(std::to_string(value));
-}
-
-void AppendField(std::string_view name, bool value, std::string* to) {
-  to->append(",\"").append(name).append(value ? "\":true" : "\":false");
-}
-
-void AppendText(std::string_view name, std::string_view value, std::string* to) {
-  to->append(",\"").append(name).append("\":");
-  AppendQuoted(value, to);
-}
-
-void AppendStamp(std::string_view name, int64_t at_ns, std::string* to) {
-  to->append(",\"").append(name).append("\":");
-  to->append(at_ns == 0 ? "null" : '"' + TimeText(at_ns) + '"');
-}
-
-// A name, or null for none.
-void AppendName(std::string_view name, std::string* to) {
-  if (name.empty()) {
-    to->append(",\"name\":null");
-  } else {
-    AppendText("name", name, to);
-  }
-}
-
-std::string_view NameOf(const flint_limiter_limit_result& limit) {
-  return {limit.name, limit.name_bytes};
-}
-
-// What one limit says, without the brace at its end.
-void AppendPart(std::string_view key, std::string_view name, const flint_limiter_result& result,
-                const flint_limiter_limit_result& part, std::string* to) {
-  to->append("{\"algorithm\":\"").append(AlgorithmName(part.algorithm)).append("\"");
-  AppendField("allowed", part.allowed != 0, to);
-  AppendField("cost", result.cost, to);
-  AppendText("key", key, to);
-  AppendField("limit", part.limit, to);
-  AppendName(name, to);
-  AppendField("remaining", part.remaining, to);
-  AppendField("reset_after_ns", part.reset_after_ns, to);
-  to->append(",\"reset_at\":\"").append(TimeText(part.reset_at_ns)).append("\"");
-  AppendField("retry_after_ns", part.retry_after_ns, to);
+bool ReadLimit(const Json& object, LimitBody* body, HttpRefusal* refusal) {
+  Fields fields(object, refusal);
+  std::string key;
+  std::optional<bool> is_template;
+  fields.Text("key", true, &key);
+  ReadQuantities(&fields, body);
+  fields.Text("name", false, &body->name);
+  fields.Truth("stack", &body->stack);
+  fields.Truth("if_absent", &body->if_absent);
+  fields.Truth("template", &is_template);
+  if (!fields.ok()) return false;
+  Target target = ReadTarget(key, is_template);
+  body->key = std::move(target.key);
+  body->is_template = target.is_template;
+  return true;
 }
 
 }  // namespace
@@ -212,23 +183,30 @@ flint_limiter_config LimitBody::config() const {
   return config;
 }
 
-bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal) {
+bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, HttpRefusal* refusal) {
   Json object;
   if (!Parse(text, &object, refusal)) return false;
   Fields fields(object, refusal);
-  std::string key;
-  std::optional<bool> is_template;
-  fields.Text("key", true, &key);
-  ReadQuantities(&fields, body);
-  fields.Text("name", false, &body->name);
-  fields.Truth("stack", &body->stack);
-  fields.Truth("if_absent", &body->if_absent);
-  fields.Truth("template", &is_template);
+  bool if_absent = false;
+  fields.Truth("if_absent", &if_absent);
   if (!fields.ok()) return false;
-  Target target = ReadTarget(key, is_template);
-  body->key = std::move(target.key);
-  body->is_template = target.is_template;
+  if (!fields.has("limits")) return RefuseType("missing field `limits`", refusal);
+  const Json& list = object["limits"];
+  if (!list.is_array()) return RefuseType("`limits` must be a list", refusal);
+  if (list.empty() || list.size() > kMaxItems) {
+    return RefuseValue("limits must be 1 to 64, not " + std::to_string(list.size()), refusal);
+  }
+  for (const Json& one : list) {
+    if (!one.is_object()) return RefuseType("a limit must be an object", refusal);
+    if (!ReadLimit(one, &limits->emplace_back(), refusal)) return false;
+    limits->back().if_absent = if_absent;
+  }
   return true;
+}
+
+bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal) {
+  Json object;
+  return Parse(text, &object, refusal) && ReadLimit(object, body, refusal);
 }
 
 bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusal) {
@@ -281,62 +259,6 @@ bool ReadTargetBody(const std::string& text, Target* body, HttpRefusal* refusal)
   body->all_names = !fields.has("name");
   body->name = std::move(name);
   return true;
-}
-
-void AppendResult(std::string_view key, const flint_limiter_result& result, std::string* to) {
-  to->append("{\"algorithm\":\"").append(AlgorithmName(result.algorithm)).append("\"");
-  AppendField("allowed", result.allowed != 0, to);
-  AppendField("cost", result.cost, to);
-  AppendText("key", key, to);
-  AppendField("remaining", result.remaining, to);
-  to->append(",\"reset_at\":\"").append(TimeText(result.reset_at_ns)).append("\"}");
-}
-
-void AppendDetails(std::string_view key, const flint_limiter_result& result,
-                   const std::vector<flint_limiter_limit_result>& limits, std::string* to) {
-  flint_limiter_limit_result whole{};
-  whole.allowed = result.allowed;
-  whole.algorithm = result.algorithm;
-  whole.limit = result.limit;
-  whole.remaining = result.remaining;
-  whole.reset_at_ns = result.reset_at_ns;
-  whole.reset_after_ns = result.reset_after_ns;
-  whole.retry_after_ns = result.retry_after_ns;
-  const std::string_view name =
-      result.limit_index < limits.size() ? NameOf(limits[result.limit_index]) : "";
-  AppendPart(key, name, result, whole, to);
-  to->append(",\"results\":[");
-  for (size_t i = 0; i < limits.size(); i++) {
-    if (i > 0) to->push_back(',');
-    AppendPart(key, NameOf(limits[i]), result, limits[i], to);
-    to->push_back('}');
-  }
-  to->append("]}");
-}
-
-void AppendStatus(std::string_view key, std::string_view name,
-                  const flint_limiter_status_info& status, bool details, std::string* to) {
-  to->append("{\"algorithm\":\"").append(AlgorithmName(status.algorithm)).append("\"");
-  if (details) AppendField("burst", status.burst, to);
-  AppendText("key", key, to);
-  AppendStamp("last_allowed_at", status.last_allowed_at_ns, to);
-  AppendStamp("last_denied_at", status.last_denied_at_ns, to);
-  AppendStamp("last_reset_at", status.last_reset_at_ns, to);
-  if (details) AppendName(name, to);
-  AppendField("per_millis", status.per_ns / 1'000'000, to);
-  if (details) AppendField("per_ns", status.per_ns, to);
-  AppendField("rate", status.rate, to);
-  AppendField("remaining", status.remaining, to);
-  to->append(",\"reset_at\":\"").append(TimeText(status.reset_at_ns)).append("\"");
-  if (details) {
-    AppendField("stack", (status.flags & FLINT_LIMITER_STACK) != 0, to);
-    AppendField("template", status.kind == FLINT_LIMITER_KIND_TEMPLATE, to);
-  }
-  AppendField("total_allowed", status.total_allowed, to);
-  AppendField("total_allowed_cost", status.total_allowed_cost, to);
-  AppendField("total_denied", status.total_denied, to);
-  AppendField("total_denied_cost", status.total_denied_cost, to);
-  to->push_back('}');
 }
 
 }  // namespace flint::server

@@ -58,6 +58,7 @@ struct ItemsBody {
 bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal);
 bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusal);
 bool ReadItemsBody(const std::string& text, ItemsBody* body, HttpRefusal* refusal);
+bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, HttpRefusal* refusal);
 bool ReadTargetBody(const std::string& text, Target* body, HttpRefusal* refusal);
 
 // Appends a decision as Flint 0.2 told it.
@@ -68,5 +69,8 @@ void AppendDetails(std::string_view key, const flint_limiter_result& result,
 // Appends a limit. `key` as people write it, a template with its `*`.
 void AppendStatus(std::string_view key, std::string_view name,
                   const flint_limiter_status_info& status, bool details, std::string* to);
+
+// Appends an event, which has all its items behind it.
+void AppendEvent(const flint_limiter_event* items, std::string* to);
 
 }  // namespace flint::server

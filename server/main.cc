@@ -13,8 +13,9 @@
 //   http_session   HTTP on a connection: what is refused, and who answers the rest
 //   http_exchange  a request and its answer
 //   http_routes    the table of endpoints
-//   http_decisions, http_limits, http_listing, http_log   their handlers
-//   json_bodies    what bodies say, and the JSON of answers
+//   http_decisions, http_limits, http_listing, http_history, http_log   their handlers
+//   http_pages     a list of any length, page by page
+//   json_bodies    what bodies say; json_answers has the JSON of answers
 //
 // Nothing here knows of the engine but flint_limiter.h.
 #include <unistd.h>
