@@ -3,9 +3,11 @@
     python bench/instructions.py            compares with bench/instructions.json
     python bench/instructions.py --update   writes what is counted there
 
-callgrind counts the same for the same program however busy the machine is. A compiler's version and
-a kind of processor have a count of their own. The C library picks the forms of memcpy and its like
-by processor, so it is told to pick the plain ones.
+callgrind counts the same for the same program however busy the machine is, but for the anchors of
+the clock, one in a millisecond. The time comes from the processor's counter, as valgrind passes it
+on; where there is none, what clock_gettime does in the system is not counted. A compiler's version
+and a kind of processor have a count of their own. The C library picks the forms of memcpy and its
+like by processor, so it is told to pick the plain ones.
 """
 
 from __future__ import annotations

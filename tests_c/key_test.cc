@@ -4,6 +4,9 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "engine/key_hash.h"
 
 namespace flint {
 namespace {
@@ -82,6 +85,17 @@ TEST(Key, IsShownInOneLineOfText) {
   EXPECT_EQ(Shown("\xC2\x9B"), "\"\\xc2\\x9b\"");           // begins a terminal's command
   EXPECT_EQ(Shown(std::string(64, 'x')), "\"" + std::string(64, 'x') + "\"");
   EXPECT_EQ(Shown(std::string(65, 'x')), "\"" + std::string(64, 'x') + "\"...");
+}
+
+TEST(Key, HashIsXxh3OfEveryLength) {
+  std::vector<unsigned char> secret(kHashSecretBytes);
+  for (size_t i = 0; i < secret.size(); ++i) secret[i] = static_cast<unsigned char>(i * 37 + 1);
+  std::string key;
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_EQ(HashOf(key, secret),
+              XXH3_64bits_withSecret(key.data(), key.size(), secret.data(), secret.size()));
+    key.push_back(static_cast<char>(i));
+  }
 }
 
 TEST(Key, IsNamedInOneLineOfText) {

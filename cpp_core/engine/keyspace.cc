@@ -1,13 +1,11 @@
 #include "engine/keyspace.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <stdexcept>
 #include <utility>
 
 #include "base/env.h"
+#include "engine/key_hash.h"
 
 namespace flint {
 namespace {
@@ -19,15 +17,12 @@ constexpr size_t kSlotsToChooseFrom = 16;
 
 }  // namespace
 
-// The secret keeps clients from choosing keys that collide.
-Keyspace::Keyspace() : hash_secret_(XXH3_SECRET_SIZE_MIN) {
+Keyspace::Keyspace() : hash_secret_(kHashSecretBytes) {
   const Status status = Env::Posix()->Random(hash_secret_.data(), hash_secret_.size());
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
-uint64_t Keyspace::Hash(std::string_view key) const {
-  return XXH3_64bits_withSecret(key.data(), key.size(), hash_secret_.data(), hash_secret_.size());
-}
+uint64_t Keyspace::Hash(std::string_view key) const { return HashOf(key, hash_secret_); }
 
 void Keyspace::CountAdded(const Counter& counter) {
   if (counter.parent() != nullptr) {

@@ -105,6 +105,7 @@ class Keyspace {
   explicit Keyspace(const Keyspace* other) : hash_secret_(other->hash_secret_) {}
 
   uint64_t Hash(std::string_view key) const;
+  const std::vector<unsigned char>& hash_secret() const { return hash_secret_; }
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 56]; }
   std::array<Shard, kShards>& shards() { return shards_; }
   // Returns when everybody who held a shard's lock at the call has left it.

@@ -5,6 +5,7 @@
 
 #include "base/check_path.h"
 #include "engine/engine.h"
+#include "engine/key_hash.h"
 
 // The way of most checks, without a call that could be left out: whoever includes this has all of
 // it in its own function, and a decision that it only reads needs no memory. What is rare is
@@ -50,7 +51,7 @@ FLINT_CHECK_PATH AppendOutcome Engine::CheckAs(Shard& shard, Counter* counter, u
 }
 
 FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, Decision* decision) {
-  const uint64_t hash = keyspace_.Hash(item.key);
+  const uint64_t hash = HashOf(item.key, keyspace_.hash_secret());
   Shard& shard = keyspace_.ShardOf(hash);
   // In a forked child the lock may be held for ever.
   if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
