@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flint import CorruptionError, Limiter
+from flint import CorruptionError, Limiter, UnsupportedError
 from flint._local.dump import dump
 from flint.testing import ManualClock
 
@@ -256,7 +256,10 @@ def test_lines_are_written_as_pages_are_read(data_dir: Path, clock: ManualClock)
         pass
 
     class Small(io.StringIO):
+        pages_before = 0
+
         def write(self, text: str) -> int:
+            self.pages_before = self.pages_before or kept.pages
             if len(self.getvalue()) > 2000:
                 raise FullError
             return super().write(text)
@@ -266,9 +269,25 @@ def test_lines_are_written_as_pages_are_read(data_dir: Path, clock: ManualClock)
         for _ in range(500):
             limiter.check("k")
         kept = Kept(limiter, 0)
+        small = Small()
         with pytest.raises(FullError):
-            dump(kept, Small())  # type: ignore[arg-type]
-        assert kept.pages <= 2
+            dump(kept, small)  # type: ignore[arg-type]
+        assert kept.pages <= small.pages_before + 1
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_limits_with_names_are_told_of_before_the_first_line(data_dir: Path, removed: bool) -> None:
+    """Also those that are only in the history any more: there, lines had been written before."""
+    with Limiter(data_dir, sync="batch") as limiter:
+        limiter.limit("before", rate=5, per="1h")
+        limiter.limit("login", rate=5, per="1h", name="hour")
+        limiter.check("login")
+        if removed:
+            limiter.remove("login", name="hour")
+        file = io.StringIO()
+        with pytest.raises(UnsupportedError, match=r"stack: 'login'"):
+            dump(limiter, file)
+        assert file.getvalue() == ""
 
 
 def test_in_an_empty_directory_there_is_nothing(data_dir: Path) -> None:

@@ -42,7 +42,7 @@ _SUBSTITUTES = {
     "leaky_bucket": "token_bucket",
     "sliding_window_counter": "fixed_window_counter",
 }
-_NO_NAMES = "the lines of Flint 0.2 have no words for limits with a name, or for those that stack"
+_NO_NAMES = "the lines of Flint 0.2 have no words for limits with a name, or for those that stack: "
 _START_OF_TIME = "1970-01-01T00:00:00Z"
 
 # rate, per_ns, burst, algorithm
@@ -175,20 +175,35 @@ class _Dump:
         return {"kind": "inline", **config}
 
 
+def _worded(limiter: LimiterBase) -> Iterator[list[tuple[Any, ...]]]:
+    """The history, if there are words for all of it."""
+    for items in history.recorded(limiter, None, None, False, 0, 0):
+        for item in items:
+            if item[14]:
+                raise UnsupportedError(f"{_NO_NAMES}{item[6]!r}, in the history")
+        yield items
+
+
+def _check_words(limiter: LimiterBase, limits: list[StatusDict]) -> None:
+    """Before the first line, although it reads the history once more."""
+    for limit in limits:
+        if limit["name"] is not None or limit["stack"]:
+            raise UnsupportedError(_NO_NAMES + repr(limit["key"]))
+    for _ in _worded(limiter):
+        pass
+
+
 def dump(limiter: LimiterBase, file: TextIO) -> int:
     """Write what history is kept to `file`, oldest first, and return the number of lines. `file` is
     open for text in UTF-8. The lines are a `flint.aof` of Flint 0.2: a directory that has nothing
     but that opens, and is converted, with the same limits, history and totals. Raises
-    UnsupportedError where a limit has a name."""
+    UnsupportedError before it writes anything where a limit stacks, has a name, or had one in the
+    history."""
     limits = limiter._list(False)
-    if any(limit["name"] is not None or limit["stack"] for limit in limits):
-        raise UnsupportedError(_NO_NAMES)
+    _check_words(limiter, limits)
     state = _Dump(limits)
     count = 0
-    events = history.recorded(limiter, None, None, False, 0, 0)
-    for items in events:
-        if any(item[14] for item in items):
-            raise UnsupportedError(_NO_NAMES)
+    for items in _worded(limiter):
         for line in state.lines(items):
             file.write(line)
             count += 1
