@@ -280,6 +280,27 @@ def test_what_if(run: Run) -> None:
     assert [one["rate"] for one in found["candidates"]] == ["1/day", "4/day"]
 
 
+def test_what_if_of_a_rate_that_has_a_name(run: Run) -> None:
+    run("limit", "add", "a", "--rate", "3", *DAY)
+    for _ in range(5):
+        run("limit", "check", "a")
+    code, _, said = run("what-if", "a", "strict")
+    assert (code, "no rate is named 'strict'" in said) == (1, True)
+    text = '[rates]\nstrict = "2/day"\nboth = ["4/day", "9/hour"]\n'
+    Path("flint.toml").write_text(text, "utf-8")
+    found = json.loads(answered(run("what-if", "a", "strict", "both", "3/day")))["candidates"]
+    assert [(one["rate"], one["allowed"]) for one in found] == [
+        ("2/day", 2),
+        ("9/hour; 4/day", 4),
+        ("3/day", 3),
+    ]
+    code, _, said = run("what-if", "a", "strikt")
+    assert (code, 'did you mean "strict"?' in said) == (1, True)
+    Path("flint.toml").write_text("[rates\n", "utf-8")
+    answered(run("what-if", "a", "1/day", "--data-dir", ".flint"))  # needs no file
+    assert run("what-if", "a", "strict", "--data-dir", ".flint")[0] == 1
+
+
 def test_dump_and_history_since(run: Run) -> None:
     run("limit", "add", "a", "--rate", "3", *DAY)
     run("limit", "check", "a")

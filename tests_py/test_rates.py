@@ -55,9 +55,26 @@ DJANGO_RATELIMIT = [
     ("100/300s", [(100, 5 * MINUTE)]),
     ("100/300", [(100, 5 * MINUTE)]),
 ]
+PYRATE_LIMITER = [  # the rates of its documentation, which are numbers there, in its own names
+    ("5/2 second", [(5, 2 * SECOND)]),  # Rate(5, Duration.SECOND * 2)
+    ("500/HOUR; 1000/DAY; 10000/4 WEEK", [(500, HOUR), (1000, DAY), (10_000, 28 * DAY)]),
+    ("500/hour, 1000/day, 10000/month", [(500, HOUR), (1000, DAY), (10_000, 30 * DAY)]),
+    ("5/2 MINUTE", [(5, 2 * MINUTE)]),
+    ("100 / hour", [(100, HOUR)]),
+    ("3/1000ms; 4/1500ms", [(3, SECOND), (4, 1_500_000_000)]),  # Rate(3, 1000), Rate(4, 1500)
+]
+PYRATE_DURATIONS_MS = {  # the values of its Duration; its intervals are milliseconds
+    "SECOND": 1000,
+    "MINUTE": 60_000,
+    "HOUR": 3_600_000,
+    "DAY": 86_400_000,
+    "WEEK": 604_800_000,
+}
 
 
-@pytest.mark.parametrize(("text", "meaning"), [*WRITTEN, *LIMITS, *DJANGO_RATELIMIT])
+@pytest.mark.parametrize(
+    ("text", "meaning"), [*WRITTEN, *LIMITS, *DJANGO_RATELIMIT, *PYRATE_LIMITER]
+)
 def test_what_is_written_has_its_meaning(text: str, meaning: list[tuple[int, int]]) -> None:
     assert [(rate.rate, rate.per_ns) for rate in parse_many(text)] == meaning
 
@@ -99,6 +116,23 @@ def any_rate(draw: st.DrawFn) -> Rate:
 def test_what_is_printed_is_read_as_the_same(rate: Rate) -> None:
     assert parse(str(rate)) == rate
     assert pickle.loads(pickle.dumps(rate)) == rate
+
+
+@given(
+    st.integers(1, 10**6),
+    st.sampled_from(sorted(PYRATE_DURATIONS_MS)),
+    st.integers(1, 10),
+    st.none() | st.integers(1, 700),
+)
+def test_rates_of_pyrate_limiter_are_read_as_they_mean(
+    limit: int, name: str, times: int, burst: int | None
+) -> None:
+    """Rate(limit, Duration.NAME * times, burst), in its names and in its milliseconds."""
+    more = "" if burst is None else f" burst {burst}"
+    interval_ms = PYRATE_DURATIONS_MS[name] * times
+    meant = Rate(limit, interval_ms * 10**6, burst)
+    for period in (f"{times} {name}", f"{times}{name.lower()}s", f"{interval_ms}ms"):
+        assert parse(f"{limit}/{period}{more}") == meant
 
 
 @given(st.lists(any_rate(), min_size=1, max_size=16, unique=True))

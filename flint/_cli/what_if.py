@@ -13,6 +13,7 @@ from flint._cli.text import shown
 if TYPE_CHECKING:
     from flint._cli.context import Context
     from flint._cli.grammar import Verbs
+    from flint._surface.rate import Rate
 
 SPARK_CELLS = 30
 KEYS_SHOWN = 5
@@ -30,7 +31,10 @@ def add_to(verbs: Verbs) -> None:
         "pattern", metavar="PATTERN", help="a key; with * at its end, all keys that begin so"
     )
     parser.add_argument(
-        "rates", nargs="+", metavar="RATE", help='a limit in words, or several: "5/minute; 100/h"'
+        "rates",
+        nargs="+",
+        metavar="RATE",
+        help='a limit in words, or several: "5/minute; 100/h"; or the name of one in [rates]',
     )
     parser.add_argument(
         "--target-denied",
@@ -61,6 +65,15 @@ def share(text: str | None) -> float | None:
     return value
 
 
+def named_rates(texts: list[str]) -> dict[str, tuple[Rate, ...]]:
+    """The rates of the configuration file, which is read if one of the texts may be a name."""
+    from flint import config
+
+    if all(text[:1].isdigit() for text in texts) or config.find() is None:
+        return {}
+    return config.load().rates
+
+
 def what_if(context: Context) -> int:
     from flint import _what_if
 
@@ -72,7 +85,9 @@ def what_if(context: Context) -> int:
             f"--buckets must be from 1 to {_what_if.MAX_BUCKETS:,}, not {args.buckets}"
         )
     target = share(args.target_denied)
+    named = named_rates(args.rates)
     with reading_files(context) as limiter, waiting("replaying the history"):
+        limiter._rates = named
         answer = _what_if.what_if(
             limiter, args.pattern, *args.rates, target_denied=target, buckets=args.buckets
         )
