@@ -6,6 +6,7 @@ which needs this machine's libraries: what those are is not looked at.
 
 from __future__ import annotations
 
+import configparser
 import email
 import os
 import re
@@ -155,6 +156,19 @@ def test_it_works_in_an_empty_environment(installed: Path, tmp_path: Path) -> No
     succeed(*python, "-c", SMOKE, cwd=tmp_path)
     found = "from importlib.metadata import distributions as d; print(*(x.name for x in d()))"
     assert succeed(*python, "-c", found).split() == ["flint-limiter"]
+
+
+def test_the_command_is_in_it_and_runs(
+    installed: Path, unpacked: Path, metadata: email.message.Message
+) -> None:
+    [entries] = unpacked.glob("*.dist-info/entry_points.txt")
+    commands = configparser.ConfigParser()
+    commands.read_string(entries.read_text("utf-8"))
+    assert commands["console_scripts"]["flint"] == "flint._cli.main:main"
+    assert succeed(installed / "flint", "version") == f"{metadata['Version']}\n"
+    said = succeed(installed / "flint", "--help")
+    assert "usage: flint" in said
+    assert "what-if" in said
 
 
 def test_flint_config(installed: Path, metadata: email.message.Message) -> None:
