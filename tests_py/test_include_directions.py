@@ -114,6 +114,30 @@ def home(including: Path, name: str) -> str:
     raise AssertionError(f"{including} includes {name}, which is nowhere")
 
 
+def forbidden(including: Path, directory: str) -> list[str]:
+    """What a file of a directory includes in quotes although its rule does not allow it."""
+    names = [name for bracket, name in includes(including) if bracket == '"']
+    return [name for name in names if home(including, name) not in MAY_INCLUDE[directory]]
+
+
+def circle(needs: dict[str, set[str]]) -> set[str]:
+    """What includes itself, by way of others or not, and what needs it; of nothing else."""
+    left = {name: needed & needs.keys() for name, needed in needs.items()}
+    while ready := [name for name, needed in left.items() if not needed & left.keys()]:
+        for name in ready:
+            del left[name]
+    return set(left)
+
+
+def included_files(root: Path) -> dict[str, set[str]]:
+    """For each file below a directory what it includes in quotes, by its path from there."""
+    files = sorted(path for suffix in ("h", "cc") for path in root.rglob(f"*.{suffix}"))
+    return {
+        path.relative_to(root).as_posix(): {name for mark, name in includes(path) if mark == '"'}
+        for path in files
+    }
+
+
 def imported(path: Path) -> set[str]:
     """The modules that a Python file imports, at its top or inside functions."""
     names: set[str] = set()
@@ -167,9 +191,38 @@ def test_every_directory_has_a_rule() -> None:
 @pytest.mark.parametrize("directory", MAY_INCLUDE)
 def test_includes_point_down(directory: str) -> None:
     for path in sources(directory):
-        for bracket, name in includes(path):
-            if bracket == '"':
-                assert home(path, name) in MAY_INCLUDE[directory], f"{path} includes {name}"
+        assert forbidden(path, directory) == [], path
+
+
+def test_an_include_that_points_up_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "upward.h"
+    path.write_text('#include "base/env.h"\n#include <map>\n#  include "storage/log.h"\n')
+    assert forbidden(path, "cpp_core/storage") == []
+    assert forbidden(path, "cpp_core/base") == ["storage/log.h"]
+
+
+def test_no_header_includes_itself_through_others() -> None:
+    needs = included_files(ROOT / "cpp_core")
+    assert "base/mutex.h" in needs["engine/keyspace.h"]
+    assert circle(needs) == set()
+
+
+def test_a_circle_of_includes_is_found(tmp_path: Path) -> None:
+    made = {
+        "base/one.h": '#include "base/two.h"\n',
+        "base/two.h": '#include <map>\n#include "engine/three.h"\n',
+        "engine/three.h": '#include "base/one.h"\n',
+        "engine/three.cc": '#include "base/plain.h"\n',
+        "base/plain.h": "",
+    }
+    for name, text in made.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, "utf-8")
+    assert circle(included_files(tmp_path)) == {"base/one.h", "base/two.h", "engine/three.h"}
+
+
+def test_a_header_that_includes_itself_is_a_circle() -> None:
+    assert circle({"one.h": {"one.h"}, "two.h": set()}) == {"one.h"}
 
 
 def test_the_public_header_stands_alone() -> None:
@@ -216,12 +269,8 @@ def test_imports_point_down() -> None:
 
 def test_no_module_imports_itself_through_others() -> None:
     modules = package_modules()
-    left = {name: imported_modules(path, modules) for name, path in modules.items()}
-    left["flint._native"] = set()
-    while ready := [name for name, needs in left.items() if not needs & left.keys()]:
-        for name in ready:
-            del left[name]
-    assert not left, "these import each other"
+    needs = {name: imported_modules(path, modules) for name, path in modules.items()}
+    assert circle(needs) == set(), "these import each other"
 
 
 def test_the_package_needs_only_the_standard_library() -> None:
