@@ -109,7 +109,8 @@ def table(found: Results) -> str:
     named = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return "\n".join(
         [
-            f"{where(found)} ({about['system']}, {about['file_system']}); {named}.",
+            f"{where(found)} ({about['system']}, {about['file_system']}, load before "
+            f"{about['load_before']:.1f}); {named}.",
             "",
             "| row | work | against | at least | measured (quartiles) | each side | allowed "
             "| unsynced at most |",
