@@ -151,7 +151,7 @@ inline std::string Describe(const Engine::LimitStatus& limit) {
   add("last", limit.totals.last_allowed_ns);
   add("last_reset", limit.totals.last_reset_ns);
   add("counters", limit.counters);
-  return text;
+  return config.stack ? text + " stack" : text;
 }
 
 inline std::string DescribeDenials(const Engine::LimitStatus& limit) {

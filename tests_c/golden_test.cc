@@ -1,5 +1,6 @@
 // Directories that earlier versions have written must open for ever, exactly as they were. They
-// are kept under golden/v<format version>/, each with what it must open as in expected.txt.
+// are kept under golden/v<format version>/, each with what it must open as in expected.txt; those
+// of what later releases have added, under the release.
 //
 // FLINT_GOLDEN_WRITE=1 writes those of the current format version anew: once, when it is new.
 
@@ -8,10 +9,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine_testing.h"
@@ -107,6 +111,36 @@ std::unique_ptr<FakeEnv> LoadDirectory(const fs::path& directory) {
   return env;
 }
 
+void Store(const FakeEnv& env, const fs::path& directory) {
+  fs::remove_all(directory);
+  fs::create_directories(directory);
+  for (const std::string& path : env.Files()) {
+    if (!path.ends_with(kLockName)) {
+      WriteFile(directory / fs::path(path).filename(), env.Contents(path));
+    }
+  }
+}
+
+// Every record behind the snapshot.
+void ReadAll(FakeEnv* env, const std::function<void(const Record&)>& visit) {
+  bool exists = false;
+  SnapshotHead head;
+  uint64_t bytes = 0;
+  const auto skip = [](const SnapshotLimit&, const State&) { return Status(); };
+  ASSERT_TRUE(ReadSnapshot(env, kDirectory, &exists, &head, skip, &bytes).ok());
+  LogPath path;
+  ASSERT_TRUE(FindLogPath(env, kDirectory, head.covered, UINT64_MAX, &path).ok());
+  RingImage ring;
+  ASSERT_TRUE(RingImage::Read(env, kDirectory, path.directory_id, &ring).ok());
+  LogStream stream(&path, &ring, head.covered);
+  Record record;
+  for (bool end = false;;) {
+    ASSERT_TRUE(stream.Next(&record, &end).ok());
+    if (end) return;
+    visit(record);
+  }
+}
+
 class Golden : public ::testing::TestWithParam<Case> {
  protected:
   static std::unique_ptr<FakeEnv> Write(const Case& golden) {
@@ -131,16 +165,6 @@ class Golden : public ::testing::TestWithParam<Case> {
     const Status status = Engine::Open(kDirectory, OptionsFor(env, &clock, golden.always), &engine);
     EXPECT_TRUE(status.ok()) << status.message();
     return status.ok() ? DescribeAll(engine.get(), true) : status.message();
-  }
-
-  static void Store(const FakeEnv& env, const fs::path& directory) {
-    fs::remove_all(directory);
-    fs::create_directories(directory);
-    for (const std::string& path : env.Files()) {
-      if (!path.ends_with(kLockName)) {
-        WriteFile(directory / fs::path(path).filename(), env.Contents(path));
-      }
-    }
   }
 };
 
@@ -178,6 +202,123 @@ TEST(GoldenSkewed, OpensAsItWas) {
   EXPECT_EQ(DescribeAll(engine.get(), true), ReadFile(directory / "expected.txt"));
   const Status compacted = engine->Compact({});
   EXPECT_TRUE(compacted.ok()) << compacted.message();
+}
+
+// ---- What 1.1 has added ------------------------------------------------------------------------
+
+// Limits with names, templates that stack, an inline limit that takes other values, and many
+// denials between two syncs.
+void UseNamed(Engine* engine, FakeClock* clock) {
+  uint64_t ticket = 0;
+  size_t denied = 0;
+  Engine::Decision decision;
+  const auto limit = [&](LimitKind kind, std::string_view key, std::string_view name, uint64_t rate,
+                         bool stack) {
+    LimitConfig config = Config(Algorithm::kTokenBucket, rate, 24 * kHourNs);
+    config.stack = stack;
+    ASSERT_TRUE(engine->Configure({kind, key, config, name}, {}, &ticket).ok());
+  };
+  Engine::Flags update;
+  update.update = true;
+  for (int round = 0; round < 4; ++round) {
+    const auto more = static_cast<uint64_t>(round);
+    limit(LimitKind::kTemplate, "u", "all", 500 + more, false);
+    limit(LimitKind::kTemplate, "user:", "day", 90, true);
+    limit(LimitKind::kTemplate, "user:", "hour", 40 - more, true);
+    limit(LimitKind::kExact, "user:ada", "", 20 + more, true);
+    limit(LimitKind::kExact, "login", "h\xC3\xA9", 5, false);
+    limit(LimitKind::kExact, "login", "day", 50, false);
+    for (const char* key : {"user:ada", "user:bob", "login"}) Allowed(engine, key, 2);
+    for (int i = 0; i < 30; ++i) Allowed(engine, "login", 4);
+    Engine::Decision decisions[2];
+    ASSERT_TRUE(engine->CheckAll({{{"user:bob", 1}, {"unknown", 2}}}, {}, decisions, &denied).ok());
+    const LimitConfig inline_config = Config(Algorithm::kGcra, 5 + more, 50 * kHourNs);
+    ASSERT_TRUE(engine->Check({"inline", 2}, update, &inline_config, &decision).ok());
+    const std::string_view gone = "passing";
+    limit(LimitKind::kExact, "passing", gone, 3, false);
+    Allowed(engine, "passing");
+    ASSERT_TRUE(engine->Reset(LimitKind::kExact, "passing", &gone, {}, &ticket).ok());
+    ASSERT_TRUE(engine->Remove(LimitKind::kExact, "passing", &gone, {}, &ticket).ok());
+    clock->AdvanceNs(61 * kSecondNs + 7);
+    ASSERT_TRUE(engine->Flush().ok());
+  }
+}
+
+// Killed in batch mode, so that the ring has some of it. Denials are merged at first, and then
+// recorded singly.
+std::unique_ptr<FakeEnv> WriteNamed() {
+  Machine machine(false);
+  machine.segment_bytes = 12'000;
+  machine.ring_bytes = 1 << 13;
+  machine.Open();
+  UseNamed(machine.engine.get(), machine.clock.get());
+  EXPECT_TRUE(machine.engine->Compact({}).ok());
+  UseNamed(machine.engine.get(), machine.clock.get());
+  machine.Close();
+  Engine::Options options = machine.Options();
+  options.merge_denials = false;
+  EXPECT_TRUE(Engine::Open(kDirectory, std::move(options), &machine.engine).ok());
+  UseNamed(machine.engine.get(), machine.clock.get());
+  Allowed(machine.engine.get(), "user:last");
+  return machine.env->ProcessDeath();
+}
+
+std::string OpenNamed(FakeEnv* env) {
+  FakeClock clock;
+  clock.AdvanceNs(2400 * kSecondNs);
+  std::unique_ptr<Engine> engine;
+  const Status status = Engine::Open(kDirectory, OptionsFor(env, &clock, false), &engine);
+  EXPECT_TRUE(status.ok()) << status.message();
+  return status.ok() ? DescribeAll(engine.get(), true) : status.message();
+}
+
+fs::path NamedRoot() { return GoldenRoot() / "v1.1" / "named-limits"; }
+
+TEST(GoldenNamed, IsWhatThisVersionWrites) {
+  const std::unique_ptr<FakeEnv> env = WriteNamed();
+  if (std::getenv("FLINT_GOLDEN_WRITE") != nullptr) {
+    Store(*env, NamedRoot());
+    WriteFile(NamedRoot() / "expected.txt", OpenNamed(env.get()));
+    return;
+  }
+  EXPECT_EQ(OpenNamed(env.get()), ReadFile(NamedRoot() / "expected.txt"));
+}
+
+TEST(GoldenNamed, OpensAsItWas) {
+  const std::unique_ptr<FakeEnv> env = LoadDirectory(NamedRoot());
+  const std::string expected = ReadFile(NamedRoot() / "expected.txt");
+  EXPECT_EQ(OpenNamed(env.get()), expected);
+  EXPECT_EQ(OpenNamed(env.get()), expected);
+}
+
+// Otherwise the directory would prove less than it seems to.
+TEST(GoldenNamed, HasWhatItIsFor) {
+  const std::unique_ptr<FakeEnv> env = LoadDirectory(NamedRoot());
+  std::set<std::string> seen;
+  int denials = 0;
+  ReadAll(env.get(), [&](const Record& record) {
+    LimitPayload limit;
+    KeyPayload key;
+    DenyPayload deny;
+    if (record.type == RecordType::kLimitConfigured && DecodeConfigured(record.payload, &limit)) {
+      if (limit.kind == LimitKind::kInline) seen.insert("inline");
+      if (!limit.name.empty()) seen.insert("configured");
+      if (limit.config.stack) seen.insert("stack");
+    } else if (record.type == RecordType::kLimitRemoved && DecodeKeyed(record.payload, &limit)) {
+      if (!limit.name.empty()) seen.insert("removed");
+    } else if (record.type == RecordType::kKey && Decode(record.payload, &key)) {
+      if (key.kind == LimitKind::kCounter && !key.name.empty()) seen.insert("counter");
+    } else if (record.type == RecordType::kAllowAll && (record.flags & kFlagOneKey) != 0) {
+      seen.insert("one key");
+    } else if (record.type == RecordType::kDeny && Decode(record.payload, &deny)) {
+      if (deny.count > 1) seen.insert("merged");
+      denials = deny.count > 1 ? 0 : denials + 1;
+      if (denials > 25) seen.insert("single");
+    }
+  });
+  const std::set<std::string> all = {"configured", "counter", "inline", "merged",
+                                     "one key",    "removed", "single", "stack"};
+  EXPECT_EQ(seen, all);
 }
 
 // Otherwise the directories would prove less than they seem to.
