@@ -398,6 +398,31 @@ def test_a_server_that_fails_again_and_again_is_left_alone(
         assert error_of(one).endswith("ended the connection; it is asked again each second")
 
 
+@both
+def test_a_refusal_is_an_answer_too(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(breaker, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+
+    def behave(connection: Connection) -> None:
+        connection.request()
+        connection.send(answer({"error": "limit is not configured"}, "400 Bad"))
+        connection.request()
+        connection.send(answer({"error": "cost 9 is above the burst"}, "400 Bad"))
+        connection.request()
+        connection.send(answer())
+        connection.until_closed()
+
+    with faulty(behave) as server, SharedLimiter(server.url) as limiter:
+        for wanted in (flint.NotConfiguredError, ValueError):
+            limiter._breaker.failed("it was away", is_away=True)
+            now[0] += 1
+            with pytest.raises(wanted):
+                limiter.check("a")
+            limiter._breaker.enter()
+            limiter._breaker.enter()
+        assert caller(limiter, ("check", "a"))[0].remaining == 4
+
+
 def test_the_breaker_lets_one_ask_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(breaker, "time", types.SimpleNamespace(monotonic=lambda: now[0]))

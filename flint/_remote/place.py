@@ -67,6 +67,9 @@ class RemotePlace:
                 answer = question.answered(self._connections.ask(question.request))
             except (UnreachableError, GarbageError) as error:
                 raise self._unreachable(question.request, error) from None
+            except Exception:
+                self._breaker.worked()  # a refusal is an answer too
+                raise
         except FlintError as error:
             return self._instead(question, error)
         self._breaker.worked()
@@ -88,6 +91,9 @@ class RemotePlace:
                 answer = question.answered(await connections.ask(question.request))
             except (UnreachableError, GarbageError) as error:
                 raise self._unreachable(question.request, error) from None
+            except Exception:
+                self._breaker.worked()  # a refusal is an answer too
+                raise
         except FlintError as error:
             return self._instead(question, error)
         self._breaker.worked()
@@ -105,8 +111,6 @@ class RemotePlace:
 
     def _instead(self, question: Question[Returned], error: FlintError) -> Returned:
         """What `on_error` answers, else the error."""
-        if not isinstance(error, FlintConnectionError):
-            self._breaker.worked()
         is_trouble = isinstance(error, FlintConnectionError) or is_servers_trouble(error)
         if self._is_closed or self._on_error == "raise" or not is_trouble:
             raise error
