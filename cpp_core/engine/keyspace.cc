@@ -65,7 +65,10 @@ void Keyspace::Places::TakeOver() {
 
 Counter* Keyspace::Add(Shard& shard, uint64_t hash, CounterPointer counter) {
   counter->template_epoch = templates_.epoch();
-  if (counter->ephemeral()) shard.slots_due += kSlotsPerCounter;
+  if (counter->ephemeral()) {
+    shard.slots_due += kSlotsPerCounter;
+    shard.uses_to_sweep = 0;
+  }
   const bool named = any_names();
   counter->plain = !named && counter->kind != LimitKind::kInline;
   FLINT_ASSERT(named || counter->name_bytes == 0);
@@ -235,6 +238,8 @@ void Keyspace::NoteConfigured(uint64_t ticket) {
 // ---- Forgetting --------------------------------------------------------------------------------
 
 void Keyspace::Sweep(Shard& shard, int64_t now_ns) {
+  shard.uses_to_sweep = kUsesPerSlot - 1;
+  shard.slots_due = std::max(shard.slots_due, uint32_t{1});
   for (; shard.slots_due > 0; --shard.slots_due) {
     if (shard.sweep_slot >= shard.table.slots()) shard.sweep_slot = 0;
     if (shard.table.slots() == 0) continue;

@@ -47,7 +47,7 @@ class Keyspace {
     std::unordered_map<Counter*, DenyPayload> merged;
     std::atomic<bool> has_merged{false};
     // The sweep that forgets fresh counters, a few slots at a time.
-    uint32_t uses = 0;
+    int32_t uses_to_sweep = 0;  // so many until a slot is due at the latest
     uint32_t slots_due = 0;
     size_t sweep_slot = 0;
     // The search for fresh counters while no place is left: how far it has come since a key last
@@ -158,8 +158,7 @@ class Keyspace {
   // Looks at a few slots for fresh counters to forget, more when counters have been added, so
   // that memory follows the live ones. Called as checks go by, with no counter in hand.
   void SweepAsUsed(Shard& shard, int64_t now_ns) {
-    if (++shard.uses % kUsesPerSlot == 0) ++shard.slots_due;
-    if (shard.slots_due > 0) [[unlikely]]
+    if (--shard.uses_to_sweep < 0) [[unlikely]]
       Sweep(shard, now_ns);
   }
 
@@ -247,7 +246,7 @@ class Keyspace {
   void Swap(Keyspace* other);
 
  private:
-  static constexpr uint32_t kUsesPerSlot = 16;
+  static constexpr int32_t kUsesPerSlot = 16;
 
   Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
   void Sweep(Shard& shard, int64_t now_ns);

@@ -52,7 +52,10 @@ FLINT_CHECK_PATH AppendOutcome Engine::CheckAs(Shard& shard, Counter* counter, u
 
 FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, Decision* decision) {
   const uint64_t hash = HashOf(item.key, keyspace_.hash_secret());
-  Shard& shard = keyspace_.ShardOf(hash);
+  Shard* shard_of_hash = &keyspace_.ShardOf(hash);
+  // Otherwise the compiler works it out anew each time rather than keep it.
+  __asm__("" : "+r"(shard_of_hash));
+  Shard& shard = *shard_of_hash;
   // In a forked child the lock may be held for ever.
   if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
     return false;

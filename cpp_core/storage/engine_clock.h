@@ -53,7 +53,8 @@ class EngineClock {
   FLINT_CHECK_PATH int64_t WallAt(int64_t engine_ns) {
     if (!monotonic_) return clock_->WallNs();
     const int64_t read_at_ns = wall_read_at_ns_.load(std::memory_order_relaxed);
-    if (engine_ns - read_at_ns > kWallAgeNs || engine_ns < read_at_ns) [[unlikely]] {
+    // What is earlier is another thread's, or time has been set anew.
+    if (static_cast<uint64_t>(engine_ns - read_at_ns) > kWallAgeNs) [[unlikely]] {
       wall_minus_engine_ns_.store(clock_->WallNs() - NowAnew(), std::memory_order_relaxed);
       wall_read_at_ns_.store(engine_ns, std::memory_order_relaxed);
     }
