@@ -403,14 +403,12 @@ def test_a_refusal_is_an_answer_too(caller: Caller, monkeypatch: pytest.MonkeyPa
     now = [1000.0]
     monkeypatch.setattr(breaker, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
 
+    reasons = ["limit is not configured", "cost 9 is above the burst"]
+    answers = iter([*(answer({"error": one}, "400 Bad") for one in reasons), answer()])
+
     def behave(connection: Connection) -> None:
-        connection.request()
-        connection.send(answer({"error": "limit is not configured"}, "400 Bad"))
-        connection.request()
-        connection.send(answer({"error": "cost 9 is above the burst"}, "400 Bad"))
-        connection.request()
-        connection.send(answer())
-        connection.until_closed()
+        while connection.request():
+            connection.send(next(answers))
 
     with faulty(behave) as server, SharedLimiter(server.url) as limiter:
         for wanted in (flint.NotConfiguredError, ValueError):
