@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flint import CorruptionError, Limiter, UnsupportedError
-from flint._local.dump import dump
+from flint._local.dump import _line, dump
 from flint.testing import ManualClock
 
 EPOCH_S = 1_700_000_000
@@ -120,6 +120,8 @@ def use(limiter: Limiter, clock: ManualClock) -> None:
     limiter.remove("ip:10.*")
     limiter.check("ip:10.1")
     limiter.check("inline", rate=1, per="1d")
+    limiter.check("inline", rate=3, per="1d", burst=5)  # what was used counts on
+    limiter.check("inline", limit="9/hour", algorithm="gcra")
     clock.advance(2 * 86400)
     limiter.check("inline", rate=1, per="1d")
     limiter.check("ip:2")
@@ -205,6 +207,14 @@ def test_changed_addition_is_corruption(data_dir: Path, clock: ManualClock, tmp_
         convert(lines, tmp_path / "back", clock)
 
 
+def test_a_counter_has_no_values_of_its_own(clock: ManualClock, tmp_path: Path) -> None:
+    config = {"key": "a", "rate": 1, "per_millis": 1000, "algorithm": "token_bucket"}
+    event = {"type": "LIMIT_CONFIGURED", "config": config}
+    line = _line("2026-11-26T00:00:00Z", event, {"kind": "counter", "prefix": 1})
+    with pytest.raises(CorruptionError, match="a limit of a counter"):
+        convert([line], tmp_path / "back", clock)
+
+
 # ---- History of which the beginning is gone ----------------------------------------------------
 
 
@@ -249,6 +259,23 @@ def test_limits_from_before_the_history_are_introduced(
         for name in ("used", "unused", "inline", "ip:1"):
             assert after[name] == before[name]
         assert set(after) == set(before)
+
+
+def test_other_values_of_an_inline_limit_whose_uses_are_gone(
+    data_dir: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    with Limiter(data_dir, clock=clock) as limiter:
+        limiter.check("inline", 2, rate=5, per="1d")
+        first = limiter.info()["sequence"]
+        limiter.check("inline", rate=9, per="1d")
+        lines = dumped(Kept(limiter, first + 1))  # type: ignore[arg-type]
+    assert [json.loads(line)["event"]["type"] for line in lines] == ["LIMIT_CONFIGURED", "ALLOW"]
+    with convert(lines, tmp_path / "back", clock) as limiter:
+        status = limiter.status("inline")
+        assert status is not None
+        assert (status["rate"], status["remaining"]) == (9, 8)
+        clock.advance(2 * 86400)  # it is an inline limit still, and forgotten when fresh
+        assert limiter.status("inline") is None
 
 
 def test_lines_are_written_as_pages_are_read(data_dir: Path, clock: ManualClock) -> None:

@@ -70,6 +70,7 @@ class Writer {
   Status Keyed(const LegacyEvent& event);
   void EndTemplate(RecordType type, const std::string& prefix);
   bool Stands(const LegacyItem& item) const;
+  bool HasInline(const std::string& key) const;
   Status Find(const LegacyEvent& event, const LegacyItem& item, Limit** limit);
   Status Prepare(const LegacyEvent& event, LegacyFindings* findings, std::vector<Use>* uses);
   Status AddDeny(const LegacyEvent& event, LegacyFindings* findings);
@@ -191,11 +192,14 @@ Status Writer::Configure(const LegacyEvent& event) {
   if (item.kind == LimitKind::kTemplate) {
     ConfigureTemplate(item);
   } else {
+    // Other values for an inline limit whose uses are not known change nothing: the next use has
+    // them too.
+    if (item.kind == LimitKind::kInline && !HasInline(item.key)) return Status();
     const auto [found, added] = limits_.try_emplace(item.key);
     Limit& limit = found->second;
     if (!added) limit.state = Migrate(limit.config, limit.state, item.config, engine_ns_);
     limit.config = item.config;
-    limit.kind = LimitKind::kExact;
+    limit.kind = item.kind;
     limit.changed_ns = engine_ns_;
     limit.id = 0;
   }
@@ -222,6 +226,11 @@ void Writer::ConfigureTemplate(const LegacyItem& item) {
 bool Writer::Stands(const LegacyItem& item) const {
   return item.kind == LimitKind::kTemplate ? templates_.contains(item.key)
                                            : limits_.contains(item.key);
+}
+
+bool Writer::HasInline(const std::string& key) const {
+  const auto found = limits_.find(key);
+  return found != limits_.end() && found->second.kind == LimitKind::kInline;
 }
 
 // RESET and LIMIT_REMOVED. What has no limit has nothing to lose: its record is left out.

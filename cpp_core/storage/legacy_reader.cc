@@ -220,6 +220,7 @@ void ReadExactItem(const Json& exact, bool configured, LegacyItem* item) {
     if (!item->key.ends_with('*')) Refuse("a template without its asterisk");
     item->key.pop_back();
   } else if (kind == "counter") {
+    if (configured) Refuse("a limit of a counter under a template");
     item->kind = LimitKind::kCounter;
     const uint64_t bytes = ReadNumber(exact.at("prefix"));
     if (bytes > item->key.size()) Refuse("a template's prefix longer than the key");

@@ -9,7 +9,8 @@ reads them when it converts the lines. What Flint 0.2 makes of what it did not k
 - gcra and leaky_bucket are its token_bucket, sliding_window_counter is its fixed_window_counter;
   a burst is the rate; a period is rounded up to whole milliseconds.
 - A template is a limit of its own, named with its asterisk. The uses of keys under it, and of keys
-  with an inline limit, are in the history, but limit nothing.
+  with an inline limit, are in the history, but limit nothing. An inline limit that took other
+  values is a limit from then on.
 - The removal of a limit is its reset.
 - Merged denials are one denial of all of their cost.
 
@@ -73,6 +74,8 @@ def _configured(at: str, key: str, kind: int, config: _Config) -> str:
     if kind == _TEMPLATE:
         exact["kind"] = "template"
         key += "*"
+    elif kind == history.INLINE:
+        exact["kind"] = "inline"
     if known != algorithm:
         exact["algorithm"] = algorithm
     if per_ns % _NS_PER_MS or per_ns // _NS_PER_MS > _MOST_MS:
@@ -105,8 +108,7 @@ class _Dump:
         name = history.TYPES[number]
         self.last_at = at = at if at > _START_OF_TIME[:4] else _START_OF_TIME
         if name == "LIMIT_CONFIGURED":
-            if kind != history.INLINE:  # those of inline limits are on the lines of their uses
-                yield self._configure(at, key, kind, tuple(config))
+            yield self._configure(at, key, kind, tuple(config))
         elif name in ("LIMIT_REMOVED", "RESET"):
             yield self._end(name, at, key, kind)
         else:
@@ -131,7 +133,7 @@ class _Dump:
         if kind == _TEMPLATE:
             self.templates[key] = config
             self._index_lengths()
-        else:
+        elif kind == _EXACT:
             self.limits.add(key)
         return _configured(at, key, kind, config)
 
