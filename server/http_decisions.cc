@@ -28,6 +28,7 @@ struct Check {
     flint_limiter_error error = NoError();
     if (peek) flags &= ~uint32_t{FLINT_LIMITER_NO_SYNC};  // it changes nothing
     const flint_limiter_config* const carried = body.limit ? &config : nullptr;
+    if (carried != nullptr) flags |= FLINT_LIMITER_UPDATE;
     int32_t code = FLINT_LIMITER_OK;
     if (body.details || peek) {
       limits.resize(FLINT_LIMITER_MAX_LIMITS_OF_KEY);

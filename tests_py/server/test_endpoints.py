@@ -204,6 +204,13 @@ def test_peek_takes_nothing(server: FlintServer) -> None:
         assert server.json("POST", "/v1/peek", {"key": "p"})["allowed"] is True
 
 
+def test_a_carried_limit_takes_other_values(server: FlintServer) -> None:
+    """What was used counts on."""
+    for ask, rate, remaining in (("check", 5, 4), ("peek", 9, 8), ("check", 9, 7), ("check", 3, 0)):
+        body = {"key": "login:ada", "rate": rate, "per": "1d", "algorithm": "fixed_window_counter"}
+        assert server.json("POST", f"/v1/{ask}", body)["remaining"] == remaining
+
+
 def test_templates_and_limits_carried_along(server: FlintServer) -> None:
     limit(server, "t:*", rate=3)
     assert server.json("POST", "/v1/check", {"key": "t:1"})["remaining"] == 2
