@@ -704,7 +704,7 @@ def test_a_path_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("precious")
     for data_dir in [path, path / "below"]:
-        with pytest.raises(ValueError, match="director") as caught:
+        with pytest.raises(flint.FlintOSError, match="Not a directory") as caught:
             Limiter(data_dir)
         assert str(path) in str(caught.value)
     assert path.read_text() == "precious"
