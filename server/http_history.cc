@@ -62,7 +62,7 @@ class History : public HttpPages {
     flint_limiter_event none{};
     none.struct_size = sizeof none;
     std::vector<flint_limiter_event> events(kEvents, none);
-    std::string text(FLINT_LIMITER_MIN_TEXT_BYTES * 4, '\0');
+    std::string text(size_t{4} * FLINT_LIMITER_MIN_TEXT_BYTES, '\0');
     flint_limiter_error error = NoError();
     uint64_t count = 0;
     flint_limiter_history_query& query = asked_.query;

@@ -179,6 +179,7 @@ void Server::Drain() {
              {{"connections", std::to_string(connections_.size())}});
   for (const auto& listener : listeners_) listener->Close();
   std::vector<std::shared_ptr<Connection>> all;
+  all.reserve(connections_.size());
   for (const auto& [connection, owned] : connections_) all.push_back(owned);
   for (const auto& connection : all) connection->Drain();
   LeaveIfDone();
