@@ -100,11 +100,11 @@ extern "C" {
 #define FLINT_LIMITER_MAPPED_AUTO 0  /* the ring is mapped, with a guard against SIGBUS */
 #define FLINT_LIMITER_MAPPED_NEVER 1 /* it is written by system calls; no signal is handled */
 
-/* How a check reads the time, where no clock is given. Since 1.1. */
-#define FLINT_LIMITER_CLOCK_COUNTER                                 \
-  0 /* from the processor's counter, if that is steady: never ahead \
-       of the system's clock, and microseconds behind */
-#define FLINT_LIMITER_CLOCK_SYSTEM 1 /* from the system, each time */
+/* How a check reads the time, where no clock is given: from the processor's counter, if that is
+ * steady, never ahead of the system's clock and microseconds behind; or from the system, each time.
+ * Since 1.1. */
+#define FLINT_LIMITER_CLOCK_COUNTER 0
+#define FLINT_LIMITER_CLOCK_SYSTEM 1
 
 #define FLINT_LIMITER_KIND_EXACT 0    /* one key */
 #define FLINT_LIMITER_KIND_TEMPLATE 1 /* every key that starts with a prefix */
