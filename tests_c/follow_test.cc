@@ -261,7 +261,7 @@ class Busy {
           EXPECT_TRUE(Check(writer(), key, 1, &allowed).ok());
           EXPECT_TRUE(Check(writer(), "exact", 1, &allowed).ok());
           // A sanitizer may slow compaction more than checks: without rests it would fall behind.
-          if (round % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          if (round % 4 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
       });
     }
