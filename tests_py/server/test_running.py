@@ -74,7 +74,7 @@ def test_the_command_becomes_the_server(data: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("FLINT_SERVER_TOKEN", raising=False)
     words = ["--data-dir", str(data), "--bind", "127.0.0.1:0", "--token", "hush", "--sync", "batch"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flint", "server", "start", *words],
+        [sys.executable, "-P", "-m", "flint", "server", "start", *words],
         env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
