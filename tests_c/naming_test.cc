@@ -29,6 +29,7 @@ class Naming : public ::testing::Test {
     machine_.segment_bytes = 10'000;
     machine_.env->SetHook([this](Op op, const std::string&) {
       if (op != Op::kSyncDirectory || !taking_) return;
+      const std::lock_guard<std::mutex> lock(killed_mutex_);
       const uint64_t answered = answered_;
       killed_.push_back(
           {machine_.env->ProcessDeath(), answered, "killed " + std::to_string(killed_.size())});
@@ -85,12 +86,17 @@ class Naming : public ::testing::Test {
     EXPECT_GE(StatusOf(engine.get(), "key").totals.allowed, image.answered) << image.what;
   }
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  static constexpr uint64_t kOutcomes = 1;  // opening takes many times as long
+#else
   static constexpr uint64_t kOutcomes = 4;
+#endif
 
   Machine machine_;
   std::atomic<uint64_t> answered_ = 0;
   std::atomic<bool> taking_ = true;
-  std::vector<Image> killed_;
+  std::mutex killed_mutex_;
+  std::vector<Image> killed_;  // with killed_mutex_, while the engine runs
 };
 
 TEST_F(Naming, WhatAKilledProgramNamedIsOnDiskBeforeAnOpeningGoesOn) {
@@ -109,7 +115,7 @@ TEST_F(Naming, WhatAKilledProgramNamedIsOnDiskBeforeAnOpeningGoesOn) {
       ++checked;
     }
   }
-  EXPECT_GT(checked, 300u);
+  EXPECT_GT(checked, 75 * kOutcomes);
 }
 
 }  // namespace
