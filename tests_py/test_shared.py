@@ -7,7 +7,6 @@ import asyncio
 import gc
 import pickle
 import re
-import shutil
 import ssl
 import subprocess
 import threading
@@ -433,7 +432,6 @@ def test_loops_end_what_they_opened() -> None:
         gc.collect()  # what is left open warns
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_tls(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
