@@ -2,6 +2,7 @@
 
 tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage,
 algorithms -> base
+server -> capi/flint_limiter.h
 
 Within flint/: limiter -> _local and shared -> _remote (places) -> _surface (what every place has in
 common) -> errors -> flint/_ext.
