@@ -838,8 +838,8 @@ CASES = {
         "the log's last record was torn by a power loss",
         "SIGKILL under a boot id that is mounted over the kernel's; the last bytes and the ring "
         "wiped; opened under the kernel's",
-        "what is left of it is cut and kept as `flint.torn.<n>`, and all before it is there. With "
-        "the boot id that it was written under, the same is damage: CorruptionError",
+        "what is left of it is cut and kept as `flint.torn.<position>`, and all before it is "
+        "there. With the boot id that it was written under, the same is damage: CorruptionError",
         "nothing",
         "torn_bytes",
         """

@@ -65,8 +65,8 @@ class Compactor {
   // be waited for after a failure.
   void StartIfWorth();
   // The same at opening; Stop waits for that one, or a program that is always over soon would never
-  // have its log compacted. One that is overdue has ended, well or not, when this returns: such a
-  // program may be killed at any time as well.
+  // have its log compacted. Such a program may be killed at any time as well: so what is overdue,
+  // and little is at an opening, has ended, well or not, when this returns.
   void StartIfOwed();
   // One that covers all that is in the log; its number is for Await.
   uint64_t Start();
