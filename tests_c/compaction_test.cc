@@ -143,7 +143,7 @@ TEST(Compaction, StartsByItselfWhenTheLogHasOutgrownTheSnapshot) {
   machine.Open();
   ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(100'000'000)).ok());
   for (int round = 0; round < 100 && InfoOf(machine.engine.get()).compactions == 0; ++round) {
-    FillSegments(machine.engine.get(), "k", 30'000);
+    FillSegments(machine.engine.get(), "k", 40'000);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   EXPECT_GE(InfoOf(machine.engine.get()).compactions, 1u);
@@ -313,6 +313,22 @@ TEST(Compaction, ThatIsOverdueIsPartOfTheOpening) {
   machine.Open();
   EXPECT_EQ(InfoOf(machine.engine.get()).compactions, 1u);
   machine.Close();
+}
+
+// It is overdue from a megabyte on: less than a running program would compact for.
+TEST(Compaction, OfAMegabyteIsPartOfTheOpening) {
+  for (const int checks : {10'000, 40'000}) {
+    Machine machine(false);
+    machine.Open();
+    ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(1'000'000)).ok());
+    FillSegments(machine.engine.get(), "k", checks);
+    EXPECT_EQ(InfoOf(machine.engine.get()).compactions, 0u);
+    machine.Kill();
+    machine.Open();
+    EXPECT_EQ(InfoOf(machine.engine.get()).compactions, checks == 40'000 ? 1u : 0u);
+    EXPECT_EQ(StatusOf(machine.engine.get(), "k").totals.allowed, static_cast<uint64_t>(checks));
+    machine.Close();
+  }
 }
 
 // A program that is always over soon.
