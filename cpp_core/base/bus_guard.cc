@@ -8,7 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <mutex>
+
+#include "base/mutex.h"
 
 namespace flint {
 namespace {
@@ -23,8 +24,8 @@ struct Mapping {
 };
 
 std::array<Mapping, kMostMappings> mappings;
-std::mutex table_mutex;  // of those who change the table
-bool installed = false;
+SystemMutex table_mutex;  // of those who change the table
+bool installed FLINT_GUARDED_BY(table_mutex) = false;
 struct sigaction previous;
 uintptr_t page_bytes = 4096;
 
@@ -62,18 +63,18 @@ void OnBusError(int number, siginfo_t* info, void* context) {
   PassOn(number, info, context);
 }
 
-void BeforeFork() { table_mutex.lock(); }
+void BeforeFork() FLINT_ACQUIRE(table_mutex) { table_mutex.lock(); }
 
-void InParent() { table_mutex.unlock(); }
+void InParent() FLINT_RELEASE(table_mutex) { table_mutex.unlock(); }
 
 // Mappings are not inherited: what a child maps at their addresses is its own.
-void InChild() {
+void InChild() FLINT_RELEASE(table_mutex) {
   for (Mapping& mapping : mappings) mapping.base.store(0);
   table_mutex.unlock();
 }
 
 // The handler that stands there is known before ours can be called.
-bool Install() {
+bool Install() FLINT_REQUIRES(table_mutex) {
   if (installed) return true;
   page_bytes = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   if (sigaction(SIGBUS, nullptr, &previous) != 0) return false;
@@ -90,7 +91,7 @@ bool Install() {
 }  // namespace
 
 bool BusGuard::Watch(char* base, size_t size, std::atomic<bool>* failed) {
-  const std::lock_guard<std::mutex> lock(table_mutex);
+  const MutexLock lock(table_mutex);
   if (!Install()) return false;
   for (Mapping& mapping : mappings) {
     if (mapping.base.load() != 0) continue;
@@ -103,7 +104,7 @@ bool BusGuard::Watch(char* base, size_t size, std::atomic<bool>* failed) {
 }
 
 bool BusGuard::Replaced() {
-  const std::lock_guard<std::mutex> lock(table_mutex);
+  const MutexLock lock(table_mutex);
   const bool watching = std::any_of(mappings.begin(), mappings.end(), [](const Mapping& mapping) {
     return mapping.base.load() != 0;
   });
@@ -113,7 +114,7 @@ bool BusGuard::Replaced() {
 }
 
 void BusGuard::Unwatch(const char* base) {
-  const std::lock_guard<std::mutex> lock(table_mutex);
+  const MutexLock lock(table_mutex);
   for (Mapping& mapping : mappings) {
     if (mapping.base.load() == reinterpret_cast<uintptr_t>(base)) mapping.base.store(0);
   }

@@ -11,12 +11,11 @@
 #include <chrono>
 #include <cstdio>
 #include <map>
-#include <mutex>
 #include <thread>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/posix_file.h"
-#include "base/thread_annotations.h"
 
 namespace flint {
 namespace {
@@ -39,7 +38,7 @@ class LockDescriptors {
   }
 
   int Open(const Place& place, int flags, const Access& access, Status* status) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     Descriptor descriptor;
     if ((flags & O_DIRECTORY) != 0) {
       descriptor = Descriptor(OpenDescriptor(place, flags));
@@ -59,27 +58,27 @@ class LockDescriptors {
 
   // In a child nothing is known, and nothing happens.
   void Unlock(int fd) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = open_.find(fd);
     if (found != open_.end() && found->second.IsOwn()) flock(fd, LOCK_UN);
   }
   void Close(int fd) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     open_.erase(fd);
   }
 
  private:
   LockDescriptors() { pthread_atfork(BeforeFork, InParent, InChild); }
 
-  static void BeforeFork() { All().mutex_.lock(); }
-  static void InParent() { All().mutex_.unlock(); }
-  static void InChild() {
+  static void BeforeFork() FLINT_ACQUIRE(All().mutex_) { All().mutex_.lock(); }
+  static void InParent() FLINT_RELEASE(All().mutex_) { All().mutex_.unlock(); }
+  static void InChild() FLINT_RELEASE(All().mutex_) {
     All().open_.clear();
     All().mutex_.unlock();
   }
 
-  std::mutex mutex_;
-  std::map<int, Descriptor> open_;
+  SystemMutex mutex_;
+  std::map<int, Descriptor> open_ FLINT_GUARDED_BY(mutex_);
 };
 
 class LockDescriptor {

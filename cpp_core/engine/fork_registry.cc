@@ -2,17 +2,17 @@
 
 #include <pthread.h>
 
-#include <mutex>
 #include <set>
 
+#include "base/mutex.h"
 #include "engine/engine.h"
 
 namespace flint {
 namespace {
 
 struct Registry {
-  std::mutex mutex;
-  std::set<Engine*> engines;
+  SystemMutex mutex;
+  std::set<Engine*> engines FLINT_GUARDED_BY(mutex);
 };
 
 // Never destroyed: a fork may come while the process is exiting.
@@ -21,11 +21,11 @@ Registry& TheRegistry() {
   return *registry;
 }
 
-void BeforeFork() { TheRegistry().mutex.lock(); }
+void BeforeFork() FLINT_ACQUIRE(TheRegistry().mutex) { TheRegistry().mutex.lock(); }
 
-void InParent() { TheRegistry().mutex.unlock(); }
+void InParent() FLINT_RELEASE(TheRegistry().mutex) { TheRegistry().mutex.unlock(); }
 
-void InChild() {
+void InChild() FLINT_RELEASE(TheRegistry().mutex) {
   for (Engine* engine : TheRegistry().engines) engine->AbandonInChild();
   TheRegistry().engines.clear();
   TheRegistry().mutex.unlock();
@@ -36,12 +36,12 @@ void InChild() {
 void RegisterForFork(Engine* engine) {
   static const int installed = pthread_atfork(BeforeFork, InParent, InChild);
   static_cast<void>(installed);
-  const std::lock_guard<std::mutex> lock(TheRegistry().mutex);
+  const MutexLock lock(TheRegistry().mutex);
   TheRegistry().engines.insert(engine);
 }
 
 void UnregisterForFork(Engine* engine) {
-  const std::lock_guard<std::mutex> lock(TheRegistry().mutex);
+  const MutexLock lock(TheRegistry().mutex);
   TheRegistry().engines.erase(engine);
 }
 

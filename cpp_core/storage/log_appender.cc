@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <mutex>
 #include <utility>
 
 #include "base/check_path.h"
@@ -16,27 +15,6 @@ constexpr uint64_t kRingReserveBytes = 2048;
 constexpr uint64_t kSegmentReserveBytes = 1024;
 constexpr size_t kMaxPendingSeals = 4;
 constexpr int64_t kWallStepNs = 1'000'000'000;
-
-// Holds the mutex if it can be had.
-class TimedHold {
- public:
-  TimedHold(Mutex* mutex, bool no_wait) : mutex_(mutex) {
-    if (!no_wait) {
-      mutex->lock();
-    } else if (!mutex->TryLockForAMoment()) {
-      mutex_ = nullptr;
-    }
-  }
-  ~TimedHold() {
-    if (mutex_ != nullptr) mutex_->unlock();
-  }
-  TimedHold(const TimedHold&) = delete;
-  TimedHold& operator=(const TimedHold&) = delete;
-  bool held() const { return mutex_ != nullptr; }
-
- private:
-  Mutex* mutex_;
-};
 
 }  // namespace
 
@@ -227,8 +205,8 @@ AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding,
                                      uint64_t cost, bool no_wait, uint64_t* ticket) {
   bool wake = false;
   {
-    const TimedHold lock(&mutex_, no_wait);
-    if (!lock.held()) return AppendOutcome::kBusy;
+    if (!Lock(no_wait)) return AppendOutcome::kBusy;
+    const MutexLock lock(mutex_, std::adopt_lock);
     const AppendOutcome result =
         type == RecordType::kAllow ? ReserveBounded(kAllowBytes) : Reserve(kAllowBytes);
     if (result != AppendOutcome::kOk) [[unlikely]]
@@ -248,8 +226,8 @@ AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const DenyPaylo
   const std::string payload = Encode(deny);
   bool wake = false;
   {
-    const TimedHold lock(&mutex_, no_wait);
-    if (!lock.held()) return AppendOutcome::kBusy;
+    if (!Lock(no_wait)) return AppendOutcome::kBusy;
+    const MutexLock lock(mutex_, std::adopt_lock);
     const AppendOutcome result = Reserve(RecordBytes(payload.size()));
     if (result != AppendOutcome::kOk) return result;
     if (binding.segment != active_segment()) return AppendOutcome::kNeedKey;
@@ -267,8 +245,8 @@ AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int6
   const uint32_t length = RecordBytes(payload_bytes);
   bool wake = false;
   {
-    const TimedHold lock(&mutex_, no_wait);
-    if (!lock.held()) return AppendOutcome::kBusy;
+    if (!Lock(no_wait)) return AppendOutcome::kBusy;
+    const MutexLock lock(mutex_, std::adopt_lock);
     const AppendOutcome result = ReserveBounded(length);
     if (result != AppendOutcome::kOk) return result;
     char* const record = scratch_.data();
@@ -292,8 +270,8 @@ AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int6
 
 AppendOutcome LogAppender::AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding) {
   const std::string payload = Encode(key);
-  const TimedHold lock(&mutex_, no_wait);
-  if (!lock.held()) return AppendOutcome::kBusy;
+  if (!Lock(no_wait)) return AppendOutcome::kBusy;
+  const MutexLock lock(mutex_, std::adopt_lock);
   const AppendOutcome result = Reserve(RecordBytes(payload.size()));
   if (result != AppendOutcome::kOk) return result;
   Emit(RecordType::kKey, 0, next_id_, payload);
@@ -306,8 +284,8 @@ AppendOutcome LogAppender::Append(RecordType type, std::string_view payload, boo
                                   uint64_t* ticket) {
   bool wake = false;
   {
-    const TimedHold lock(&mutex_, no_wait);
-    if (!lock.held()) return AppendOutcome::kBusy;
+    if (!Lock(no_wait)) return AppendOutcome::kBusy;
+    const MutexLock lock(mutex_, std::adopt_lock);
     const AppendOutcome result = ReserveBounded(RecordBytes(payload.size()));
     if (result != AppendOutcome::kOk) return result;
     Emit(type, 0, 0, payload);
@@ -327,27 +305,27 @@ void LogAppender::SyncSoon() {
 
 void LogAppender::Close() {
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     closed_ = true;
     plain_until_.store(0);
   }
-  segment_changed_.notify_all();
+  segment_changed_.NotifyAll();
 }
 
 void LogAppender::Fail() {
   RefuseAppends();
   // Whoever waits has looked at it before, or will look again.
-  { const std::lock_guard<Mutex> lock(mutex_); }
-  segment_changed_.notify_all();
+  { const MutexLock lock(mutex_); }
+  segment_changed_.NotifyAll();
 }
 
 uint64_t LogAppender::head() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   return head_;
 }
 
 void LogAppender::Count(uint64_t* sequence, uint64_t* head, uint64_t* unsynced_events) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   *sequence = sequence_;
   *head = head_;
   *unsynced_events = events_ - events_synced_;
@@ -363,7 +341,7 @@ void LogAppender::FinishFront() {
 // Ranges never cross a segment's end: a segment is synced to its end before the next one is
 // written, so that a later segment on disk proves the earlier one.
 DrainRange LogAppender::NextRange() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   EmitPendingSeals(0);
   EmitClockIfStepped();
   DrainRange range;
@@ -378,7 +356,7 @@ DrainRange LogAppender::NextRange() {
 }
 
 bool LogAppender::Synced(const DrainRange& range, const SealPayload* seal) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   synced_ = range.end;
   events_synced_ = range.events;
   // What an idle seal's own sync made durable is that seal alone: sealing it would never end.
@@ -394,7 +372,7 @@ bool LogAppender::Synced(const DrainRange& range, const SealPayload* seal) {
 // ---- Segments ----------------------------------------------------------------------------------
 
 bool LogAppender::WantsSegment(SegmentHeader* last) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!prepare_wanted_ || prepared_ != nullptr || closed_) return false;
   if (active_->name == kNextName) return false;  // just switched to: it must be named first
   *last = active_->header;
@@ -403,49 +381,49 @@ bool LogAppender::WantsSegment(SegmentHeader* last) {
 
 void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     unsynced_.reserve(unsynced_.size() + 1);
     rotated_.reserve(rotated_.size() + unsynced_.size() + 1);
     supply_failed_ = false;
     prepared_ = std::move(next);
     prepare_wanted_ = false;
   }
-  segment_changed_.notify_all();
+  segment_changed_.NotifyAll();
 }
 
 void LogAppender::SupplyFailed(const Status& status) {
   {
     // Before any append learns of it.
-    const std::lock_guard<std::mutex> lock(supply_mutex_);
+    const MutexLock lock(supply_mutex_);
     supply_status_ = status;
   }
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     supply_failed_ = true;
   }
-  segment_changed_.notify_all();
+  segment_changed_.NotifyAll();
 }
 
 Status LogAppender::no_segment() {
-  const std::lock_guard<std::mutex> lock(supply_mutex_);
+  const MutexLock lock(supply_mutex_);
   return supply_status_;
 }
 
 std::shared_ptr<LogSegment> LogAppender::DropPrepared() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   plain_until_.store(0);
   return std::exchange(prepared_, nullptr);
 }
 
 void LogAppender::TakeRotated(std::vector<std::shared_ptr<LogSegment>>* rotated) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   rotated->insert(rotated->end(), rotated_.begin(), rotated_.end());
   rotated_.clear();
 }
 
 bool LogAppender::MustName(std::shared_ptr<LogSegment>* active,
                            std::shared_ptr<LogSegment>* previous) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (active_->name != kNextName) return false;
   *active = active_;
   *previous = previous_;
@@ -454,38 +432,38 @@ bool LogAppender::MustName(std::shared_ptr<LogSegment>* active,
 
 void LogAppender::Named(LogSegment* active, LogSegment* previous, std::string previous_name) {
   {
-    const std::lock_guard<Mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     previous->name = std::move(previous_name);
     active->name = kLogName;
   }
-  segment_changed_.notify_all();
+  segment_changed_.NotifyAll();
 }
 
 void LogAppender::AwaitSegment() {
-  std::unique_lock<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   const std::shared_ptr<LogSegment> full = active_;
   while (active_ == full && prepared_ == nullptr && !supply_failed_ && !closed_ && !failed()) {
     prepare_wanted_ = true;
     background_->Wake();
-    segment_changed_.wait(lock);
+    segment_changed_.Wait(mutex_);
   }
 }
 
 Status LogAppender::AwaitPrepared() {
-  std::unique_lock<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   supply_failed_ = false;
   while (prepared_ == nullptr && !failed()) {
     if (closed_) return Status::Closed();
     if (supply_failed_) return no_segment();
     prepare_wanted_ = true;
     background_->Wake();
-    segment_changed_.wait(lock);
+    segment_changed_.Wait(mutex_);
   }
   return Status();
 }
 
 AppendOutcome LogAppender::Switch(std::shared_ptr<LogSegment>* old) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (closed_) return AppendOutcome::kClosed;
   if (failed()) return AppendOutcome::kPoisoned;
   // Without a prepared one, an append has switched meanwhile.
@@ -499,20 +477,20 @@ AppendOutcome LogAppender::Switch(std::shared_ptr<LogSegment>* old) {
 }
 
 void LogAppender::set_covered(uint64_t position) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   covered_ = position;
 }
 
 EndedSegments LogAppender::ended() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   const LogSegment& next = *(active_->name == kNextName ? previous_ : active_);
   return {next.header.number - 1, next.start, next.floor_ns};
 }
 
 Status LogAppender::AwaitNamed(const LogSegment& old) {
-  std::unique_lock<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto named = [&] { return old.name != kLogName && old.name != kNextName; };
-  segment_changed_.wait(lock, [&] { return named() || supply_failed_ || closed_ || failed(); });
+  while (!named() && !supply_failed_ && !closed_ && !failed()) segment_changed_.Wait(mutex_);
   if (closed_) return Status::Closed();
   return named() || failed() ? Status() : no_segment();
 }
@@ -520,7 +498,7 @@ Status LogAppender::AwaitNamed(const LogSegment& old) {
 // ---- The background thread ---------------------------------------------------------------------
 
 LogAppender::Backlog LogAppender::TakeBacklog() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (event_expected_.exchange(false)) {
     ++events_;
     plain_until_.store(0);
@@ -539,19 +517,19 @@ LogAppender::Backlog LogAppender::TakeBacklog() {
 }
 
 void LogAppender::ForgetExpected() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (head_ <= synced_) events_synced_ = events_;
 }
 
 void LogAppender::EmitIdleSeal() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   EmitPendingSeals(0);
   EmitClockIfStepped();
   events_at_idle_seal_ = events_;
 }
 
 void LogAppender::EmitCleanClose() {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (pending_seals_.empty()) {
     SealPayload nothing;
     nothing.generation = active_->header.generation;
@@ -564,7 +542,7 @@ void LogAppender::EmitCleanClose() {
 }
 
 std::shared_ptr<LogSegment> LogAppender::LastSegment(uint64_t* used) {
-  const std::lock_guard<Mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   *used = kSegmentHeaderBytes + head_ - active_->start;
   return active_;
 }

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -152,8 +150,8 @@ class LogAppender {
   // Has the background thread sync what has been appended now.
   void SyncSoon();
   // Appends fail from now on, and those that wait for a segment return.
-  void Close();
-  void Fail();
+  void Close() FLINT_EXCLUDES(mutex_);
+  void Fail() FLINT_EXCLUDES(mutex_);
   // The first part of it, which takes no lock.
   void RefuseAppends() {
     failed_.store(true);
@@ -162,13 +160,13 @@ class LogAppender {
   bool failed() const { return failed_.load(std::memory_order_relaxed); }
   bool ring_failed() const { return ring_->failed(); }
 
-  uint64_t head();
-  void Count(uint64_t* sequence, uint64_t* head, uint64_t* unsynced_events);
+  uint64_t head() FLINT_EXCLUDES(mutex_);
+  void Count(uint64_t* sequence, uint64_t* head, uint64_t* unsynced_events) FLINT_EXCLUDES(mutex_);
   uint32_t active_segment() const { return segment_.load(std::memory_order_relaxed); }
 
   // ---- Draining, in the drain role.
   // What comes next, up to the head or the end of a segment.
-  DrainRange NextRange();
+  DrainRange NextRange() FLINT_EXCLUDES(mutex_);
   // The bytes in the ring from `position` on, as far as they stand in one piece.
   std::string_view RingBytes(uint64_t position, uint64_t size) const {
     return ring_->Bytes(position, size);
@@ -177,57 +175,65 @@ class LogAppender {
   void SetWritten(uint64_t position) { written_.store(position, std::memory_order_release); }
   // ---- Syncing, in the sync role. `seal` may be null. True when that ended a segment, which is
   // now to be finished.
-  bool Synced(const DrainRange& range, const SealPayload* seal);
+  bool Synced(const DrainRange& range, const SealPayload* seal) FLINT_EXCLUDES(mutex_);
 
   // ---- Segments, for SegmentSupply.
   // Whether the next segment is to be made; `*last` is the header of the active one.
-  bool WantsSegment(SegmentHeader* last);
-  void TakePrepared(std::shared_ptr<LogSegment> next);
+  bool WantsSegment(SegmentHeader* last) FLINT_EXCLUDES(mutex_);
+  void TakePrepared(std::shared_ptr<LogSegment> next) FLINT_EXCLUDES(mutex_);
   // For a reason that may pass. Until there is a next segment, appends that need it fail.
-  void SupplyFailed(const Status& status);
-  Status no_segment();
+  void SupplyFailed(const Status& status) FLINT_EXCLUDES(mutex_, supply_mutex_);
+  Status no_segment() FLINT_EXCLUDES(supply_mutex_);
   // Takes the prepared one back, when it is not needed any more; null if there is none.
-  std::shared_ptr<LogSegment> DropPrepared();
+  std::shared_ptr<LogSegment> DropPrepared() FLINT_EXCLUDES(mutex_);
   // Adds the segments that have been synced to their end, to be finished; each is told once.
-  void TakeRotated(std::vector<std::shared_ptr<LogSegment>>* rotated);
+  void TakeRotated(std::vector<std::shared_ptr<LogSegment>>* rotated) FLINT_EXCLUDES(mutex_);
   // Whether the active segment must still get its name, and the one before it its own.
-  bool MustName(std::shared_ptr<LogSegment>* active, std::shared_ptr<LogSegment>* previous);
-  void Named(LogSegment* active, LogSegment* previous, std::string previous_name);
+  bool MustName(std::shared_ptr<LogSegment>* active, std::shared_ptr<LogSegment>* previous)
+      FLINT_EXCLUDES(mutex_);
+  void Named(LogSegment* active, LogSegment* previous, std::string previous_name)
+      FLINT_EXCLUDES(mutex_);
 
   // ---- Rotating and waiting.
   // Waits until an append that found the segment full is worth trying again.
-  void AwaitSegment();
+  void AwaitSegment() FLINT_EXCLUDES(mutex_);
   // Waits for the next segment to be prepared.
-  Status AwaitPrepared();
+  Status AwaitPrepared() FLINT_EXCLUDES(mutex_);
   // Goes on in the next segment; kRingFull if that has to wait. `*old` is the one that has ended.
-  AppendOutcome Switch(std::shared_ptr<LogSegment>* old);
+  AppendOutcome Switch(std::shared_ptr<LogSegment>* old) FLINT_EXCLUDES(mutex_);
   // Up to where a snapshot has it all.
-  void set_covered(uint64_t position);
-  EndedSegments ended();
+  void set_covered(uint64_t position) FLINT_EXCLUDES(mutex_);
+  EndedSegments ended() FLINT_EXCLUDES(mutex_);
   // Waits until that one has its final name, or that fails for a reason that may pass.
-  Status AwaitNamed(const LogSegment& old);
+  Status AwaitNamed(const LogSegment& old) FLINT_EXCLUDES(mutex_);
 
   // ---- The background thread.
   // Marks the background thread as idle when there is nothing to sync: the next event wakes it.
-  Backlog TakeBacklog();
+  Backlog TakeBacklog() FLINT_EXCLUDES(mutex_);
   // Events that were expected and for which there was no room are not waited for any longer.
-  void ForgetExpected();
+  void ForgetExpected() FLINT_EXCLUDES(mutex_);
   // A seal is normally written along with the next events; when none come it is written alone.
-  void EmitIdleSeal();
+  void EmitIdleSeal() FLINT_EXCLUDES(mutex_);
 
   // ---- Whoever closes, alone.
   // The last seal.
-  void EmitCleanClose();
+  void EmitCleanClose() FLINT_EXCLUDES(mutex_);
   // The active segment, to be cut to its final size when all of it has been synced.
-  std::shared_ptr<LogSegment> LastSegment(uint64_t* used);
+  std::shared_ptr<LogSegment> LastSegment(uint64_t* used) FLINT_EXCLUDES(mutex_);
 
  private:
+  // With `no_wait` within a moment or not at all.
+  bool Lock(bool no_wait) FLINT_TRY_ACQUIRE(true, mutex_) {
+    if (no_wait) return mutex_.TryLockForAMoment();
+    mutex_.lock();
+    return true;
+  }
   AppendOutcome AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
                           uint64_t cost, bool no_wait, uint64_t* ticket);
-  AppendOutcome NoteRingFailed();
-  // Under mutex_.
+  AppendOutcome NoteRingFailed() FLINT_EXCLUDES(mutex_);
   // An ALLOW or a DENY of one key, for which there is room; returns its ticket.
-  FLINT_CHECK_PATH uint64_t PutEvent(RecordType type, uint32_t id, int64_t time_ns, uint64_t cost) {
+  FLINT_CHECK_PATH uint64_t PutEvent(RecordType type, uint32_t id, int64_t time_ns, uint64_t cost)
+      FLINT_REQUIRES(mutex_) {
     FLINT_ASSERT(!closed_ && id != 0 && id < next_id_);
     FLINT_ASSERT(head_ + kAllowBytes <= std::min(SegmentEnd(), RingEnd()));
     const EventRecord record =
@@ -236,30 +242,33 @@ class LogAppender {
     Advance(kAllowBytes, record.crc);
     return head_;
   }
-  FLINT_CHECK_PATH void Advance(uint32_t length, uint32_t crc) {
+  FLINT_CHECK_PATH void Advance(uint32_t length, uint32_t crc) FLINT_REQUIRES(mutex_) {
     head_ += length;
     ++sequence_;
     crc_ = crc;
   }
-  void LookAhead();
-  AppendOutcome Reserve(uint32_t length);
-  AppendOutcome ReserveBounded(uint32_t length);
+  void LookAhead() FLINT_REQUIRES(mutex_);
+  AppendOutcome Reserve(uint32_t length) FLINT_REQUIRES(mutex_);
+  AppendOutcome ReserveBounded(uint32_t length) FLINT_REQUIRES(mutex_);
   // Up to where events may go: the log keeps some room for its own records.
-  uint64_t SegmentEnd() const;
+  uint64_t SegmentEnd() const FLINT_REQUIRES(mutex_);
   uint64_t RingEnd() const;
   // Behind it the next segment is prepared.
-  uint64_t QuarterEnd() const { return active_->start + active_->header.capacity / 4; }
-  void GoOnIn(const SegmentHeader& header);
-  void SwitchNow();
-  void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload);
-  void EmitPendingSeals(uint8_t flags);
-  bool HasReserve(uint32_t length) const;
-  bool ClockStepped() const;
-  void EmitClockIfStepped();
-  void EmitClock();
-  void CountEvent(bool* wake);
-  AppendOutcome Appended(bool wake);
-  void FinishFront();
+  uint64_t QuarterEnd() const FLINT_REQUIRES(mutex_) {
+    return active_->start + active_->header.capacity / 4;
+  }
+  void GoOnIn(const SegmentHeader& header) FLINT_REQUIRES(mutex_);
+  void SwitchNow() FLINT_REQUIRES(mutex_);
+  void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload)
+      FLINT_REQUIRES(mutex_);
+  void EmitPendingSeals(uint8_t flags) FLINT_REQUIRES(mutex_);
+  bool HasReserve(uint32_t length) const FLINT_REQUIRES(mutex_);
+  bool ClockStepped() const FLINT_REQUIRES(mutex_);
+  void EmitClockIfStepped() FLINT_REQUIRES(mutex_);
+  void EmitClock() FLINT_REQUIRES(mutex_);
+  void CountEvent(bool* wake) FLINT_REQUIRES(mutex_);
+  AppendOutcome Appended(bool wake) FLINT_EXCLUDES(mutex_);
+  void FinishFront() FLINT_REQUIRES(mutex_);
 
   const LogOptions options_;
   EngineClock* const clock_;
@@ -269,42 +278,43 @@ class LogAppender {
   // What every append changes stands together, so that threads on several processors hand on one
   // cache line.
   alignas(64) Mutex mutex_;
-  uint32_t next_id_;
-  uint64_t head_;
-  uint64_t sequence_;
-  uint64_t events_ = 0;  // records that are not the log's own
+  uint32_t next_id_ FLINT_GUARDED_BY(mutex_);
+  uint64_t head_ FLINT_GUARDED_BY(mutex_);
+  uint64_t sequence_ FLINT_GUARDED_BY(mutex_);
+  uint64_t events_ FLINT_GUARDED_BY(mutex_) = 0;  // records that are not the log's own
   // An admission that ends here or before needs nothing looked at: the ring and the segment have
   // room, nobody has to be woken, nothing is closed and nothing has failed. Without the mutex it is
   // only set to 0.
   std::atomic<uint64_t> plain_until_{0};
-  uint32_t crc_;
+  uint32_t crc_ FLINT_GUARDED_BY(mutex_);
   // Of the active segment: what a binding and the crc have of its header.
   std::atomic<uint32_t> segment_{0};
-  uint32_t generation_ = 0;
+  uint32_t generation_ FLINT_GUARDED_BY(mutex_) = 0;
 
-  alignas(64) std::shared_ptr<LogSegment> active_;
-  bool background_idle_ = false;
-  bool closed_ = false;
-  uint64_t events_synced_ = 0;  // in the last sync that took all there was
-  uint64_t events_at_wake_ = 0;
-  std::shared_ptr<LogSegment> previous_;  // the one before active_, if it was rotated
-  // Oldest first; the last is active_. Both have room for one more: going on in the next segment
-  // and syncing need no memory.
-  std::vector<std::shared_ptr<LogSegment>> unsynced_;
-  std::vector<std::shared_ptr<LogSegment>> rotated_;  // synced to their end, to be finished
-  std::shared_ptr<LogSegment> prepared_;
-  bool prepare_wanted_ = false;
-  bool supply_failed_ = false;
-  // With supply_mutex_, which is never held for longer than a copy takes.
-  std::mutex supply_mutex_;
-  Status supply_status_;
-  uint64_t synced_;  // everything before it has been synced
-  uint64_t covered_ = 0;
-  uint64_t events_at_idle_seal_ = UINT64_MAX;
-  int64_t wall_minus_boot_ns_;  // as of the last clock pair in the log
-  std::vector<SealPayload> pending_seals_;
-  std::vector<char> scratch_;
-  std::condition_variable_any segment_changed_;
+  alignas(64) std::shared_ptr<LogSegment> active_ FLINT_GUARDED_BY(mutex_);
+  bool background_idle_ FLINT_GUARDED_BY(mutex_) = false;
+  bool closed_ FLINT_GUARDED_BY(mutex_) = false;
+  uint64_t events_synced_ FLINT_GUARDED_BY(mutex_) = 0;  // in the last sync that took all there was
+  uint64_t events_at_wake_ FLINT_GUARDED_BY(mutex_) = 0;
+  // The one before active_, if it was rotated.
+  std::shared_ptr<LogSegment> previous_ FLINT_GUARDED_BY(mutex_);
+  // Oldest first; the last is active_. This and rotated_ have room for one more: going on in the
+  // next segment and syncing need no memory.
+  std::vector<std::shared_ptr<LogSegment>> unsynced_ FLINT_GUARDED_BY(mutex_);
+  // Synced to their end, to be finished.
+  std::vector<std::shared_ptr<LogSegment>> rotated_ FLINT_GUARDED_BY(mutex_);
+  std::shared_ptr<LogSegment> prepared_ FLINT_GUARDED_BY(mutex_);
+  bool prepare_wanted_ FLINT_GUARDED_BY(mutex_) = false;
+  bool supply_failed_ FLINT_GUARDED_BY(mutex_) = false;
+  SystemMutex supply_mutex_;  // never held for longer than a copy takes
+  Status supply_status_ FLINT_GUARDED_BY(supply_mutex_);
+  uint64_t synced_ FLINT_GUARDED_BY(mutex_);  // everything before it has been synced
+  uint64_t covered_ FLINT_GUARDED_BY(mutex_) = 0;
+  uint64_t events_at_idle_seal_ FLINT_GUARDED_BY(mutex_) = UINT64_MAX;
+  int64_t wall_minus_boot_ns_ FLINT_GUARDED_BY(mutex_);  // as of the last clock pair in the log
+  std::vector<SealPayload> pending_seals_ FLINT_GUARDED_BY(mutex_);
+  std::vector<char> scratch_ FLINT_GUARDED_BY(mutex_);
+  Condition<Mutex> segment_changed_;
 
   // Everything before it is in its segment, not necessarily synced.
   alignas(64) std::atomic<uint64_t> written_;

@@ -42,10 +42,10 @@ Status LogSyncer::RingFailed() const {
 // ---- Draining ----------------------------------------------------------------------------------
 
 // Leaves the role, which has been taken, also when there is no memory for what is done in it.
-class LogSyncer::DrainRole {
+class FLINT_SCOPED_CAPABILITY LogSyncer::DrainRole {
  public:
-  explicit DrainRole(LogSyncer* syncer) : syncer_(syncer) {}
-  ~DrainRole() { syncer_->LeaveDrainRole(); }
+  explicit DrainRole(LogSyncer* syncer) FLINT_REQUIRES(syncer->drain_role_) : syncer_(syncer) {}
+  ~DrainRole() FLINT_RELEASE() { syncer_->LeaveDrainRole(); }
   DrainRole(const DrainRole&) = delete;
   DrainRole& operator=(const DrainRole&) = delete;
 
@@ -54,17 +54,19 @@ class LogSyncer::DrainRole {
 };
 
 void LogSyncer::TakeDrainRole() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  drain_changed_.wait(lock, [this] { return !draining_; });
+  const MutexLock lock(mutex_);
+  while (draining_) drain_changed_.Wait(mutex_);
   draining_ = true;
+  drain_role_.Take();
 }
 
 void LogSyncer::LeaveDrainRole() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     draining_ = false;
+    drain_role_.Leave();
   }
-  drain_changed_.notify_all();
+  drain_changed_.NotifyAll();
 }
 
 Status LogSyncer::WriteRange(const DrainRange& range) {
@@ -95,13 +97,14 @@ bool LogSyncer::TakeSeal(const DrainRange& range, SealPayload* seal) {
 
 Status LogSyncer::WaitForRing() {
   {
-    std::unique_lock<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!poison_.ok()) return poison_;
     if (draining_) {
-      drain_changed_.wait(lock, [this] { return !draining_; });
+      while (draining_) drain_changed_.Wait(mutex_);
       return poison_;
     }
     draining_ = true;
+    drain_role_.Take();
   }
   DrainRange range;
   Status status;
@@ -125,30 +128,34 @@ Status LogSyncer::WaitDurable(uint64_t ticket, uint64_t timeout_ns) {
   const bool endless = timeout_ns > uint64_t{1} << 62;
   const auto deadline = std::chrono::steady_clock::now() +
                         std::chrono::nanoseconds(endless ? 0 : static_cast<int64_t>(timeout_ns));
-  std::unique_lock<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   while (durable_.load(std::memory_order_relaxed) < ticket) {
     if (!poison_.ok()) return poison_;
     if (timeout_ns == 0) break;
     if (!endless) {
       // Who has no time without end cannot do the syncing, which may take as long as it likes.
-      lock.unlock();
-      appender_->SyncSoon();
-      lock.lock();
+      {
+        const MutexUnlock unlock(mutex_);
+        appender_->SyncSoon();
+      }
       if (durable_.load(std::memory_order_relaxed) >= ticket || !poison_.ok()) continue;
-      if (durable_changed_.wait_until(lock, deadline) == std::cv_status::timeout) timeout_ns = 0;
+      if (!durable_changed_.WaitUntil(mutex_, deadline)) timeout_ns = 0;
     } else if (syncing_) {
-      durable_changed_.wait(lock);
+      durable_changed_.Wait(mutex_);
     } else {
       syncing_ = true;
-      lock.unlock();
-      SyncOnce();
-      lock.lock();
+      sync_role_.Take();
+      {
+        const MutexUnlock unlock(mutex_);
+        SyncOnce();
+      }
+      sync_role_.Leave();
       syncing_ = false;
-      durable_changed_.notify_all();
+      durable_changed_.NotifyAll();
     }
   }
   if (durable_.load(std::memory_order_relaxed) >= ticket) return Status();
-  lock.unlock();
+  const MutexUnlock unlock(mutex_);
   appender_->SyncSoon();
   return Status(Code::kTimeout, CodeSentence(Code::kTimeout));
 }
@@ -192,14 +199,14 @@ Status LogSyncer::SyncRange() {
 Status LogSyncer::SyncFile(const DrainRange& range) {
   const auto begin = std::chrono::steady_clock::now();
   FLINT_RETURN_IF_ERROR(range.segment->file->SyncData());
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   synced_at_ = std::chrono::steady_clock::now();
   sync_time_ += synced_at_ - begin;
   return Status();
 }
 
 LogSyncer::Times LogSyncer::times() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   const std::chrono::nanoseconds since_sync = std::chrono::steady_clock::now() - synced_at_;
   return {static_cast<uint64_t>(since_sync.count()), static_cast<uint64_t>(sync_time_.count())};
 }
@@ -207,12 +214,12 @@ LogSyncer::Times LogSyncer::times() {
 void LogSyncer::FinishSync(const DrainRange& range, const SealPayload* seal) {
   const bool rotated = appender_->Synced(range, seal);
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     durable_.store(range.end, std::memory_order_release);
     sync_count_.fetch_add(1, std::memory_order_relaxed);
     SignalWatchersLocked();
   }
-  durable_changed_.notify_all();
+  durable_changed_.NotifyAll();
   if (rotated) background_->Wake();
 }
 
@@ -227,25 +234,25 @@ Status LogSyncer::PoisonOf(const Status& status) const {
 
 void LogSyncer::Poison(const Status& status) {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (poison_.ok()) poison_ = PoisonOf(status);
     // At once: who learns of the failure and asks again must not be admitted in memory.
     appender_->RefuseAppends();
     SignalWatchersLocked();
   }
-  durable_changed_.notify_all();
-  drain_changed_.notify_all();
+  durable_changed_.NotifyAll();
+  drain_changed_.NotifyAll();
   appender_->Fail();
 }
 
 Status LogSyncer::poison() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!poison_.ok() || !appender_->failed()) return poison_;
   }
   // An append has found the ring failed and has told nobody why.
   Poison(RingFailed());
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   return poison_;
 }
 
@@ -254,13 +261,13 @@ Status LogSyncer::poison() {
 Status LogSyncer::Watch(int* fd) {
   *fd = AboveStandard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (*fd < 0) return Status::FromErrno(errno, "cannot make an eventfd");
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   watchers_.push_back(*fd);
   return Status();
 }
 
 Status LogSyncer::Unwatch(int fd) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (std::erase(watchers_, fd) == 0) {
     return Status(Code::kInvalidArgument, "fd " + std::to_string(fd) + " is not being watched");
   }
@@ -269,7 +276,7 @@ Status LogSyncer::Unwatch(int fd) {
 }
 
 void LogSyncer::SignalWatchers() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   SignalWatchersLocked();
 }
 
