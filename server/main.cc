@@ -7,7 +7,7 @@
 //   connection     a stream: reading, the line of answers, deadlines, the end
 //   calls          calls of the limiter for a loop that must not wait, and what waits for the disk
 //   tokens         who may do what
-//   log_lines      lines on standard error
+//   log_lines      lines on standard error, by a thread that nobody waits for
 //   text           numbers, times and words
 //   http_reader    requests out of bytes, by llhttp, with bounds
 //   http_session   HTTP on a connection: what is refused, and who answers the rest
@@ -39,7 +39,6 @@ namespace flint::server {
 namespace {
 
 constexpr uint64_t kMostThreads = 8;
-constexpr unsigned kLeaveWithinS = 10;
 
 int Complain(const std::string& message, int code) {
   fprintf(stderr, "flint: %s\n", message.c_str());

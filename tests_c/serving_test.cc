@@ -1,11 +1,17 @@
 // The parts of the server that know no network.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "http_reader.h"
+#include "log_lines.h"
 #include "options.h"
 #include "text.h"
 #include "tokens.h"
@@ -153,6 +159,59 @@ TEST(HttpReader, Json) {
   for (const std::string_view type : {"", "text/plain", "application/jsonp", "application/+json"}) {
     EXPECT_FALSE(IsJson(type)) << type;
   }
+}
+
+// A pipe that nobody can write to before somebody reads.
+std::array<int, 2> FullPipe() {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(pipe(ends.data()), 0);
+  const int bytes = fcntl(ends[1], F_SETPIPE_SZ, 4096);
+  const std::string filler(static_cast<size_t>(bytes), '.');
+  EXPECT_EQ(write(ends[1], filler.data(), filler.size()), bytes);
+  return ends;
+}
+
+// Reads on until `text` has so many lines, or one that says `last`.
+void ReadLines(int fd, size_t lines, std::string_view last, std::string* text) {
+  std::array<char, 4096> buffer{};
+  for (size_t found = 0; found < lines;) {
+    const ssize_t bytes = read(fd, buffer.data(), buffer.size());
+    ASSERT_GT(bytes, 0);
+    const std::string_view part(buffer.data(), static_cast<size_t>(bytes));
+    found += static_cast<size_t>(std::count(part.begin(), part.end(), '\n'));
+    text->append(part);
+    const size_t tail = std::min<size_t>(text->size(), 200);
+    if (text->ends_with('\n') && text->find(last, text->size() - tail) != std::string::npos) return;
+  }
+}
+
+size_t Count(std::string_view text, std::string_view part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1)) {
+    count++;
+  }
+  return count;
+}
+
+TEST(Log, NobodyWaitsForAReader) {
+  constexpr size_t kLogged = 3 * Log::kMaxLines;
+  const auto [in, out] = FullPipe();
+  {
+    Log log(true, out);
+    for (size_t i = 0; i < kLogged; i++) log.Info("a line", {{"value", std::string(2000, 'x')}});
+    const uint64_t dropped = log.dropped();
+    EXPECT_GE(dropped, kLogged - Log::kMaxLines - 1);  // one may have been on its way
+    std::string text;
+    ReadLines(in, 3, "the end", &text);
+    log.Info("the end");  // for which there is room now
+    ReadLines(in, SIZE_MAX, "the end", &text);
+    EXPECT_EQ(log.dropped(), dropped);
+    EXPECT_EQ(Count(text, "\"a line\""), kLogged - dropped);
+    EXPECT_EQ(Count(text, std::string(Log::kMaxValueBytes, 'x') + "...\""), kLogged - dropped);
+    EXPECT_GE(Count(text, "lines were dropped"), 1U);
+  }
+  close(in);
+  close(out);
 }
 
 }  // namespace

@@ -229,6 +229,28 @@ def test_a_second_signal_ends_it_at_once(data: Path) -> None:
         server.left(128 + signal.SIGINT)
 
 
+def test_nobody_reads_its_log(data: Path) -> None:
+    """A line that cannot be written holds nobody up, at the end neither."""
+    reading, writing = os.pipe()
+    try:
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"." * 4096)
+        os.set_blocking(writing, True)
+        command = [PROGRAM, "--data-dir", data, "--bind=127.0.0.1:0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writing, text=True)
+        assert process.stdout
+        server = FlintServer(process, process.stdout.readline().split()[-1:])
+        assert server.json("POST", "/v1/check", CHECK)["remaining"] == 999
+        process.send_signal(signal.SIGTERM)  # which it says
+        assert process.wait(DEADLINE_S) == 0
+        process.stdout.close()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 @pytest.mark.parametrize("sync", ["always", "batch"])
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_no_answered_admission_is_lost(data: Path, sync: str, end: signal.Signals) -> None:
