@@ -55,9 +55,9 @@ Status Compactor::StartThread() {
   return thread_.Start(
       "flint-compactor", [this] { Run(); },
       [this](const Status&) {
-        const std::lock_guard<std::mutex> lock(mutex_);
+        const MutexLock lock(mutex_);
         stop_.store(true);
-        changed_.notify_all();
+        changed_.NotifyAll();
       });
 }
 
@@ -76,12 +76,12 @@ void Compactor::OnRotated() {
 
 void Compactor::StartIfWorth() {
   if (!HasOutgrown(kWorth, kLeastBytes)) return;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (wanted_ <= ended_ && !Resting()) StartLocked();
 }
 
 void Compactor::StartSoon() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (wanted_ <= ended_ && !Resting()) StartLocked();
 }
 
@@ -91,7 +91,7 @@ bool Compactor::Resting() const { return clock_->Now() < retry_at_ns_; }
 Status Compactor::WaitForRoom() {
   uint64_t wanted = 0;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (wanted_ <= ended_) {
       if (Resting()) return NoRoom(last_failure_);
       StartLocked();
@@ -117,7 +117,7 @@ void Compactor::StartIfOwed() {
   if (!overdue && !HasOutgrown(kWorth, kLeastBytes)) return;
   uint64_t owed = 0;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     owed = owed_ = StartLocked();
   }
   if (!overdue) return;
@@ -127,7 +127,7 @@ void Compactor::StartIfOwed() {
 }
 
 uint64_t Compactor::Start() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   return whole_ = StartLocked();
 }
 
@@ -135,38 +135,46 @@ uint64_t Compactor::StartLocked() {
   if (stop_.load()) return wanted_;
   // One that is running may have begun before what the caller wants covered was written.
   wanted_ = begun_ + 1;
-  changed_.notify_all();
+  changed_.NotifyAll();
   return wanted_;
 }
 
 Status Compactor::Await(uint64_t wanted) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return ended_ >= wanted || stop_.load(); });
+  const MutexLock lock(mutex_);
+  while (ended_ < wanted && !stop_.load()) changed_.Wait(mutex_);
   return ended_ >= wanted ? last_status_ : Status::Closed();
 }
 
 void Compactor::Run() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return wanted_ > ended_ || stop_.load(); });
+    while (wanted_ <= ended_ && !stop_.load()) changed_.Wait(mutex_);
     if (stop_.load()) return;
     const bool whole = ++begun_ <= whole_;
-    lock.unlock();
     Status status;
-    try {
-      status = CompactOnce(whole);
-    } catch (const std::bad_alloc&) {
-      status = Status(Code::kNoMemory, CodeSentence(Code::kNoMemory));
-    } catch (const std::exception& error) {
-      status = Status(Code::kInternal, error.what());
+    {
+      const MutexUnlock unlock(mutex_);
+      status = TryToCompact(whole);
     }
-    done_bytes_.store(0);
-    total_bytes_.store(0);
-    lock.lock();
     ended_ = begun_;
     NoteEnd(status);
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
+}
+
+// Nothing escapes it.
+Status Compactor::TryToCompact(bool whole) {
+  Status status;
+  try {
+    status = CompactOnce(whole);
+  } catch (const std::bad_alloc&) {
+    status = Status(Code::kNoMemory, CodeSentence(Code::kNoMemory));
+  } catch (const std::exception& error) {
+    status = Status(Code::kInternal, error.what());
+  }
+  done_bytes_.store(0);
+  total_bytes_.store(0);
+  return status;
 }
 
 void Compactor::NoteEnd(const Status& status) {
@@ -186,16 +194,16 @@ void Compactor::NoteEnd(const Status& status) {
 
 void Compactor::Stop() {
   {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return ended_ >= owed_ || stop_.load(); });
+    const MutexLock lock(mutex_);
+    while (ended_ < owed_ && !stop_.load()) changed_.Wait(mutex_);
     stop_.store(true);
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   thread_.Join();
 }
 
 Compactor::Counts Compactor::counts() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   return {compactions_.load(), failures_.load(), done_bytes_.load(),
           total_bytes_.load(), last_failure_,    retry_at_ns_};
 }
@@ -291,6 +299,7 @@ Status Compactor::WriteSnapshot(SnapshotWriter* writer, int64_t floor_ns, Built*
   SnapshotHead& head = built->head;
   head.last_ns = std::max(head.last_ns, floor_ns);
   FLINT_RETURN_IF_ERROR(writer->Begin(head));
+  built->keyspace.AssumeAlone();
   FLINT_RETURN_IF_ERROR(built->keyspace.Save(writer, floor_ns));
   FLINT_RETURN_IF_ERROR(writer->Finish());
   snapshot_bytes_.store(writer->bytes());
@@ -307,12 +316,13 @@ Status Compactor::WriteSnapshot(SnapshotWriter* writer, int64_t floor_ns, Built*
 // its limit has been changed does not show when it has been changed back.
 Status Compactor::CheckAgainstLive(Keyspace* built, uint64_t covered_position) {
   for (Keyspace::Shard& built_shard : built->shards()) {
+    built_shard.AssumeHeld();
     for (size_t slot = 0; slot < built_shard.table.slots(); ++slot) {
       Counter* counter = built_shard.table.at(slot);
       if (counter == nullptr || !built->templates().CatchUp(counter)) continue;
       const uint64_t hash = live_->Hash(counter->key());
       Keyspace::Shard& shard = live_->ShardOf(hash);
-      const std::lock_guard<Mutex> lock(shard.mutex);
+      const MutexLock lock(shard.mutex);
       if (live_->configured_at() > covered_position) return Status();
       const Counter* live = live_->Find(shard, hash, counter->key(), counter->name());
       if (live == nullptr || live->kind != counter->kind ||

@@ -1,12 +1,11 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <string>
 
 #include "base/env.h"
+#include "base/mutex.h"
 #include "base/thread.h"
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
@@ -60,37 +59,38 @@ class Compactor {
   Status StartThread();
 
   // A segment has been rotated.
-  void OnRotated();
+  void OnRotated() FLINT_EXCLUDES(mutex_);
   // Starts a compaction if the log has outgrown the snapshot and none is running or wanted, or to
   // be waited for after a failure.
-  void StartIfWorth();
+  void StartIfWorth() FLINT_EXCLUDES(mutex_);
   // The same at opening; Stop waits for that one, or a program that is always over soon would never
   // have its log compacted. Such a program may be killed at any time as well: so what is overdue,
   // and little is at an opening, has ended, well or not, when this returns.
-  void StartIfOwed();
+  void StartIfOwed() FLINT_EXCLUDES(mutex_);
   // One that covers all that is in the log; its number is for Await.
-  uint64_t Start();
+  uint64_t Start() FLINT_EXCLUDES(mutex_);
   // What that compaction, or a later one, has come to; kClosed when it was stopped before.
-  Status Await(uint64_t wanted);
+  Status Await(uint64_t wanted) FLINT_EXCLUDES(mutex_);
   // For an append that found too much to be replayed: waits for a compaction, or says why there is
   // none. StartSoon only sees to it.
-  Status WaitForRoom();
-  void StartSoon();
+  Status WaitForRoom() FLINT_EXCLUDES(mutex_);
+  void StartSoon() FLINT_EXCLUDES(mutex_);
   // Aborts the one that is running, unless it was owed at opening, and ends the thread.
-  void Stop();
+  void Stop() FLINT_EXCLUDES(mutex_);
 
-  Counts counts();
+  Counts counts() FLINT_EXCLUDES(mutex_);
 
  private:
   // What a compaction has read so far.
   struct Built;
 
   bool HasOutgrown(uint64_t times, uint64_t least_bytes) const;
-  uint64_t StartLocked();
-  bool Resting() const;
+  uint64_t StartLocked() FLINT_REQUIRES(mutex_);
+  bool Resting() const FLINT_REQUIRES(mutex_);
   Status NoRoom(const Status& why) const;
-  void Run();
-  void NoteEnd(const Status& status);
+  void Run() FLINT_EXCLUDES(mutex_);
+  void NoteEnd(const Status& status) FLINT_REQUIRES(mutex_);
+  Status TryToCompact(bool whole);
   Status CompactOnce(bool whole);
   Status RotateAndReplay(Built* built, EndedSegments* end);
   Status ReplayThrough(const EndedSegments& end, Built* built);
@@ -107,18 +107,19 @@ class Compactor {
   const uint64_t max_replay_bytes_;
 
   // Compactions are numbered as they begin.
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  SystemMutex mutex_;
+  Condition<SystemMutex> changed_;
   Thread thread_;
-  uint64_t wanted_ = 0;
-  uint64_t begun_ = 0;
-  uint64_t ended_ = 0;
-  uint64_t whole_ = 0;   // up to this one they cover all that is in the log when they begin
-  uint64_t owed_ = 0;    // Stop waits for this one
-  Status last_status_;   // of the last that ended
-  Status last_failure_;  // since the last that succeeded
-  uint32_t failures_in_row_ = 0;
-  int64_t retry_at_ns_ = 0;  // engine time
+  uint64_t wanted_ FLINT_GUARDED_BY(mutex_) = 0;
+  uint64_t begun_ FLINT_GUARDED_BY(mutex_) = 0;
+  uint64_t ended_ FLINT_GUARDED_BY(mutex_) = 0;
+  // Up to this one they cover all that is in the log when they begin.
+  uint64_t whole_ FLINT_GUARDED_BY(mutex_) = 0;
+  uint64_t owed_ FLINT_GUARDED_BY(mutex_) = 0;    // Stop waits for this one
+  Status last_status_ FLINT_GUARDED_BY(mutex_);   // of the last that ended
+  Status last_failure_ FLINT_GUARDED_BY(mutex_);  // since the last that succeeded
+  uint32_t failures_in_row_ FLINT_GUARDED_BY(mutex_) = 0;
+  int64_t retry_at_ns_ FLINT_GUARDED_BY(mutex_) = 0;  // engine time
   std::atomic<bool> stop_{false};
 
   std::atomic<uint64_t> compactions_{0};

@@ -107,6 +107,7 @@ Status Engine::CheckInFull(const Item& item, const Flags& flags, const LimitConf
 AppendOutcome Engine::CheckAnyAlgorithm(Shard& shard, Counter* counter, uint64_t cost,
                                         const Flags& flags, int64_t now_ns, Decision* decision) {
   return VisitAlgorithm(counter->config->algorithm, [&](auto algorithm) {
+    shard.mutex.AssertHeld();
     return CheckAs<decltype(algorithm)>(shard, counter, cost, flags, now_ns, decision);
   });
 }
@@ -254,6 +255,7 @@ Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, 
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
   const Claim& denying = claims[allowed ? 0 : DecisiveOf(limits, now_ns, cost)];
+  denying.shard->mutex.AssertHeld();
   if (!allowed) {
     *result =
         recorder_.RecordDeny(*denying.shard, denying.counter, now_ns, cost, flags.no_wait, &ticket);
@@ -343,7 +345,7 @@ Status Engine::Decide(const Item& item, const Flags& flags, const LimitConfig* i
       return WhyUnusable();
     {
       if (!shard.Lock(flags.no_wait)) return Status::Busy();
-      const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+      const MutexLock lock(shard.mutex, std::adopt_lock);
       if (unusable_.load(std::memory_order_relaxed)) [[unlikely]]
         return WhyUnusable();
       status = CheckLocked(shard, hash, item, flags, inline_config, &places, decision, &result);
@@ -366,7 +368,7 @@ Status Engine::Peek(const Item& item, const Flags& flags, const LimitConfig* inl
   const uint64_t hash = keyspace_.Hash(item.key);
   Shard& shard = keyspace_.ShardOf(hash);
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
-  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+  const MutexLock lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckReadable());
   const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   Keyspace::Applying applying;

@@ -113,6 +113,7 @@ Status Engine::OpenDirectory() {
 
   // Time goes on from here, so nothing that comes is earlier.
   const ClockPair now = clock_.Pair();
+  keyspace_.AssumeAlone();
   keyspace_.StartTimeAt(now.engine_ns);
   ResumePoint resume;
   FLINT_RETURN_IF_ERROR(
@@ -216,8 +217,8 @@ Status Engine::Shutdown() {
     const Status closed = log_->Close();
     if (status.ok()) status = closed;
   }
-  std::unique_lock<std::mutex> lock(running_mutex_);
-  running_changed_.wait(lock, [this] { return running_ == 0; });
+  const MutexLock lock(running_mutex_);
+  while (running_ != 0) running_changed_.Wait(running_mutex_);
   lock_.reset();
   return status;
 }
@@ -333,7 +334,7 @@ Status Engine::GetInfo(Info* info) {
   info->limits = keyspace_.limits();
   {
     Shard& any = keyspace_.shards().front();
-    const std::lock_guard<Mutex> lock(any.mutex);
+    const MutexLock lock(any.mutex);
     info->counters = keyspace_.counters();
   }
   info->undecided = undecided_.load(std::memory_order_relaxed);

@@ -1,12 +1,10 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <memory_resource>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,6 +14,7 @@
 #include "base/bounded_array.h"
 #include "base/clock.h"
 #include "base/env.h"
+#include "base/mutex.h"
 #include "engine/compactor.h"
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
@@ -239,8 +238,6 @@ class Engine final : private LogObserver {
   using Arena = std::pmr::monotonic_buffer_resource;
   // Keeps Shutdown waiting while a call runs outside of the shard locks.
   class Running;
-  // All shards' locks, for changing templates.
-  class AllShards;
 
   Engine(std::string directory, Options options);
 
@@ -260,8 +257,8 @@ class Engine final : private LogObserver {
   }
   Status WhyUnusable() const;
   Status CheckReadable() const;  // for reading
-  Status LoadAnew();
-  void FollowClock();
+  Status LoadAnew() FLINT_REQUIRES(refresh_mutex_);
+  void FollowClock() FLINT_REQUIRES(refresh_mutex_, keyspace_.all_shards());
 
   // Under the shard's lock.
   using ClaimsOfKey = BoundedArray<Claim, kMaxLimitsOfKey>;
@@ -274,12 +271,12 @@ class Engine final : private LogObserver {
   };
   Status ResolveOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                       const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
-                      ClaimsOfKey* claims);
+                      ClaimsOfKey* claims) FLINT_REQUIRES(shard.mutex);
   Status FindApplying(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                       const LimitConfig* inline_config, int64_t now_ns,
-                      Keyspace::Applying* applying);
+                      Keyspace::Applying* applying) FLINT_REQUIRES(shard.mutex);
   Status ChangeInline(Shard& shard, Counter* counter, const LimitConfig& config, const Flags& flags,
-                      int64_t now_ns, AppendOutcome* result);
+                      int64_t now_ns, AppendOutcome* result) FLINT_REQUIRES(shard.mutex);
   bool GoesOn(const Status& status, AppendOutcome result, uint64_t ticket,
               const Flags& flags) const;
   void NoteRunning(std::optional<Running>* running);
@@ -302,17 +299,18 @@ class Engine final : private LogObserver {
   static Status WrongCost(const LimitConfig& config, std::string_view name, const Item& item);
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                      const LimitConfig* inline_config, Keyspace::Places* places, Decision* decision,
-                     AppendOutcome* result);
+                     AppendOutcome* result) FLINT_REQUIRES(shard.mutex);
   Status CheckCounter(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
-                      int64_t now_ns, Decision* decision, AppendOutcome* result);
+                      int64_t now_ns, Decision* decision, AppendOutcome* result)
+      FLINT_REQUIRES(shard.mutex);
   template <typename A>
   AppendOutcome CheckAs(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
-                        int64_t now_ns, Decision* decision);
+                        int64_t now_ns, Decision* decision) FLINT_REQUIRES(shard.mutex);
   AppendOutcome CheckAnyAlgorithm(Shard& shard, Counter* counter, uint64_t cost, const Flags& flags,
-                                  int64_t now_ns, Decision* decision);
+                                  int64_t now_ns, Decision* decision) FLINT_REQUIRES(shard.mutex);
   Status CheckOther(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,
                     const LimitConfig* inline_config, int64_t now_ns, Keyspace::Places* places,
-                    Decision* decision, AppendOutcome* result);
+                    Decision* decision, AppendOutcome* result) FLINT_REQUIRES(shard.mutex);
   static Status CheckFits(std::span<const Claim> claims);
   static size_t DecisiveOf(std::span<const Standing> limits, int64_t now_ns, uint64_t cost);
   void DescribeTogether(std::span<const Standing> limits, size_t decisive, const Flags& flags,
@@ -357,7 +355,8 @@ class Engine final : private LogObserver {
   Status EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
                      const Flags& flags, uint64_t* ticket, AppendOutcome* result);
   std::vector<Counter*> LimitsToEnd(Shard& shard, uint64_t hash, std::string_view key,
-                                    const std::string_view* name, int64_t now_ns);
+                                    const std::string_view* name, int64_t now_ns)
+      FLINT_REQUIRES(shard.mutex);
   static Status TooMany(const Limit& limit);
   // In a running call: this waits, unless it must not.
   Status AfterAppend(AppendOutcome result, const Flags& flags);
@@ -389,8 +388,8 @@ class Engine final : private LogObserver {
   std::unique_ptr<Log> log_;
   Info opened_;  // what opening found
   bool read_only_ = false;
-  std::mutex refresh_mutex_;
-  std::unique_ptr<Reading> reading_;  // with refresh_mutex_, and to change it all shards' locks
+  SystemMutex refresh_mutex_;
+  std::unique_ptr<Reading> reading_ FLINT_GUARDED_BY(refresh_mutex_);
 
   std::atomic<bool> closed_{false};
   std::atomic<bool> forked_{false};
@@ -399,9 +398,9 @@ class Engine final : private LogObserver {
   std::atomic<bool> answers_at_once_{false};
   std::atomic<uint64_t> undecided_{0};
 
-  std::mutex running_mutex_;
-  std::condition_variable running_changed_;
-  uint64_t running_ = 0;
+  SystemMutex running_mutex_;
+  Condition<SystemMutex> running_changed_;
+  uint64_t running_ FLINT_GUARDED_BY(running_mutex_) = 0;
 };
 
 }  // namespace flint

@@ -18,14 +18,14 @@ class Engine::Running {
   explicit Running(Engine* engine) : engine_(engine) {
     // In a child the lock may be held for ever, and nobody waits.
     if (engine_->forked_.load(std::memory_order_relaxed)) return;
-    const std::lock_guard<std::mutex> lock(engine_->running_mutex_);
+    const MutexLock lock(engine_->running_mutex_);
     ++engine_->running_;
     counted_ = true;
   }
   ~Running() {
     if (!counted_) return;
-    const std::lock_guard<std::mutex> lock(engine_->running_mutex_);
-    if (--engine_->running_ == 0) engine_->running_changed_.notify_all();
+    const MutexLock lock(engine_->running_mutex_);
+    if (--engine_->running_ == 0) engine_->running_changed_.NotifyAll();
   }
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
@@ -40,30 +40,5 @@ class Engine::Running {
 inline void Engine::NoteRunning(std::optional<Running>* running) {
   if (!running->has_value()) running->emplace(this);
 }
-
-class Engine::AllShards {
- public:
-  // With `no_wait` it gives up at the first lock that another thread holds.
-  AllShards(Keyspace* keyspace, bool no_wait) : keyspace_(keyspace) {
-    for (Shard& shard : keyspace_->shards()) {
-      if (!no_wait) {
-        shard.mutex.lock();
-      } else if (!shard.mutex.try_lock()) {
-        return;
-      }
-      ++locked_;
-    }
-  }
-  ~AllShards() {
-    for (size_t i = 0; i < locked_; ++i) keyspace_->shards()[i].mutex.unlock();
-  }
-  bool held() const { return locked_ == Keyspace::kShards; }
-  AllShards(const AllShards&) = delete;
-  AllShards& operator=(const AllShards&) = delete;
-
- private:
-  Keyspace* const keyspace_;
-  size_t locked_ = 0;
-};
 
 }  // namespace flint

@@ -5,18 +5,18 @@
 namespace flint {
 
 void KeptSegments::Add(const std::vector<HistorySegment>& segments) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   segments_.insert(segments_.end(), segments.begin(), segments.end());
   for (const HistorySegment& segment : segments) bytes_ += segment.bytes;
 }
 
 bool KeptSegments::DropOldest() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   return !segments_.empty() && DropFront();
 }
 
 Status KeptSegments::Trim() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   while (OutOfBounds() && DropFront()) {
   }
   return SyncRemovals();

@@ -3,11 +3,11 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/env.h"
+#include "base/mutex.h"
 #include "storage/engine_clock.h"
 #include "storage/recovery.h"
 
@@ -33,29 +33,29 @@ class KeptSegments {
   KeptSegments& operator=(const KeptSegments&) = delete;
 
   // Newer than all that are kept.
-  void Add(const std::vector<HistorySegment>& segments);
+  void Add(const std::vector<HistorySegment>& segments) FLINT_EXCLUDES(mutex_);
   // Removes the oldest, within bounds or not; true if that has made room on the disk. One that
   // cannot be removed stays the oldest, is counted and tried again.
-  bool DropOldest();
+  bool DropOldest() FLINT_EXCLUDES(mutex_);
   // Removes what is out of bounds. Each removal is on disk before the next, or a power loss could
   // leave a gap in the history, which would look like damage.
-  Status Trim();
+  Status Trim() FLINT_EXCLUDES(mutex_);
   uint64_t bytes() const { return bytes_.load(); }
   uint64_t failures() const { return failures_.load(); }  // to remove one
 
  private:
-  bool DropFront();
-  Status SyncRemovals();
-  bool OutOfBounds() const;
+  bool DropFront() FLINT_REQUIRES(mutex_);
+  Status SyncRemovals() FLINT_REQUIRES(mutex_);
+  bool OutOfBounds() const FLINT_REQUIRES(mutex_);
 
   Env* const env_;
   const std::string directory_;
   EngineClock* const clock_;
   const Bounds bounds_;
-  std::mutex mutex_;
-  std::deque<HistorySegment> segments_;  // oldest first
+  SystemMutex mutex_;
+  std::deque<HistorySegment> segments_ FLINT_GUARDED_BY(mutex_);  // oldest first
   std::atomic<uint64_t> bytes_{0};
-  bool unsynced_ = false;  // the last removal
+  bool unsynced_ FLINT_GUARDED_BY(mutex_) = false;  // the last removal
   std::atomic<uint64_t> failures_{0};
 };
 

@@ -22,6 +22,20 @@ Keyspace::Keyspace() : hash_secret_(kHashSecretBytes) {
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
+// Clang does not follow locks in an array.
+bool Keyspace::AllShards::Lock(bool no_wait) {
+  for (size_t i = 0; i < kShards; ++i) {
+    if (shards_[i].Lock(no_wait)) continue;
+    Unlock(i);
+    return false;
+  }
+  return true;
+}
+
+void Keyspace::AllShards::Unlock(size_t count) {
+  for (size_t i = 0; i < count; ++i) shards_[i].mutex.unlock();
+}
+
 uint64_t Keyspace::Hash(std::string_view key) const { return HashOf(key, hash_secret_); }
 
 void Keyspace::CountAdded(const Counter& counter) {
@@ -144,6 +158,7 @@ void Keyspace::FindApplying(Shard& shard, uint64_t hash, std::string_view key, i
     if (std::any_of(limits.begin(), limits.begin() + own, same_name)) return;
     applying->too_many = limits.full();
     if (applying->too_many) return;
+    shard.mutex.AssertHeld();
     Counter* const counter = Find(shard, hash, key, subject->name);
     FLINT_ASSERT(counter == nullptr || counter->kind != LimitKind::kCounter ||
                  counter->parent() == subject);
@@ -204,25 +219,31 @@ uint64_t Keyspace::counters() const {
 
 void Keyspace::AwaitHolders() {
   for (Shard& shard : shards_) {
-    const std::lock_guard<Mutex> lock(shard.mutex);
+    const MutexLock lock(shard.mutex);
   }
 }
 
 int64_t Keyspace::NowInAll(EngineClock* clock) {
   int64_t now_ns = clock->NowAnew();
-  for (const Shard& shard : shards_) now_ns = std::max(now_ns, shard.last_ns);
+  for (const Shard& shard : shards_) {
+    shard.AssumeHeld();
+    now_ns = std::max(now_ns, shard.last_ns);
+  }
   StartTimeAt(now_ns);
   return now_ns;
 }
 
 void Keyspace::StartTimeAt(int64_t now_ns) {
-  for (Shard& shard : shards_) shard.last_ns = now_ns;
+  for (Shard& shard : shards_) {
+    shard.AssumeHeld();
+    shard.last_ns = now_ns;
+  }
 }
 
 int64_t Keyspace::TimeFloor(EngineClock* clock) {
   const int64_t now_ns = clock->Now();
   for (Shard& shard : shards_) {
-    const std::lock_guard<Mutex> lock(shard.mutex);
+    const MutexLock lock(shard.mutex);
     shard.last_ns = std::max(shard.last_ns, now_ns);
   }
   return now_ns;
@@ -269,6 +290,7 @@ bool Keyspace::ForgetIfFresh(Shard& shard, Counter* counter, int64_t now_ns, int
 
 void Keyspace::SweepAll(int64_t now_ns) {
   for (Shard& shard : shards_) {
+    shard.AssumeHeld();
     for (size_t slot = 0; slot < shard.table.slots();) {
       const uint32_t layout = shard.table.layouts();
       shard.sweep_slot = slot;
@@ -318,7 +340,10 @@ void Keyspace::SearchAnew(Shard& shard) {
 
 void Keyspace::SearchAllAnew() {
   if (max_keys_ == 0) return;
-  for (Shard& shard : shards_) SearchAnew(shard);
+  for (Shard& shard : shards_) {
+    shard.AssumeHeld();
+    SearchAnew(shard);
+  }
 }
 
 Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen) {
@@ -427,6 +452,7 @@ void Keyspace::ResetTemplate(Template* reset, int64_t at_ns) {
 void Keyspace::BoundTemplateJournal() {
   if (templates_.journal_size() < kMaxTemplateJournal) return;
   for (Shard& shard : shards_) {
+    shard.AssumeHeld();
     for (size_t slot = 0; slot < shard.table.slots();) {
       Counter* counter = shard.table.at(slot);
       if (counter == nullptr || templates_.CatchUp(counter)) {
@@ -455,6 +481,7 @@ Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
   }
   const uint64_t hash = Hash(limit.key);
   Shard& shard = ShardOf(hash);
+  shard.AssumeHeld();
   if (limit.key.empty() || limit.key.size() > UINT16_MAX ||
       Find(shard, hash, limit.key, limit.name) != nullptr) {
     return Status(Code::kCorruption, "a key that is empty, too long or appears twice");
@@ -492,6 +519,7 @@ Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
     FLINT_RETURN_IF_ERROR(writer->Add(line));
   }
   for (const Shard& shard : shards_) {
+    shard.AssumeHeld();
     for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
       const Counter* counter = shard.table.at(slot);
       if (counter == nullptr) continue;
@@ -513,8 +541,12 @@ Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
 
 void Keyspace::Swap(Keyspace* other) {
   for (size_t i = 0; i < kShards; ++i) {
-    shards_[i].table.Swap(&other->shards_[i].table);
-    shards_[i].merged.swap(other->shards_[i].merged);
+    Shard& own = shards_[i];
+    Shard& others = other->shards_[i];
+    own.AssumeHeld();
+    others.AssumeHeld();
+    own.table.Swap(&others.table);
+    own.merged.swap(others.merged);
   }
   templates_.Swap(&other->templates_);
   const auto exchange = [](std::atomic<uint64_t>* a, std::atomic<uint64_t>* b) {

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -29,32 +28,53 @@ namespace flint {
 // recorded) call the same functions here, so both come to the same state.
 //
 // A function that takes a Shard needs that shard's lock; those that change templates need all.
+// Replay has neither: nobody else uses its keyspace, and it says so (AssumeHeld, AssumeAlone).
 class Keyspace {
  public:
   static constexpr size_t kShards = 256;
 
   struct alignas(64) Shard {
-    bool Lock(bool no_wait) {
+    bool Lock(bool no_wait) FLINT_TRY_ACQUIRE(true, mutex) {
       if (no_wait) return mutex.try_lock();
       mutex.lock();
       return true;
     }
+    // For who has all shards' locks, or a keyspace that nobody else uses; tells it to clang.
+    void AssumeHeld() const FLINT_ASSERT_CAPABILITY(mutex) {}
 
     Mutex mutex;
-    int64_t last_ns = 0;  // the latest time that has been read for it
-    CounterTable table;
+    // The latest time that has been read for it.
+    int64_t last_ns FLINT_GUARDED_BY(mutex) = 0;
+    CounterTable table FLINT_GUARDED_BY(mutex);
     // Denials beyond the first few of a sync interval, to be recorded as one.
-    std::unordered_map<Counter*, DenyPayload> merged;
+    std::unordered_map<Counter*, DenyPayload> merged FLINT_GUARDED_BY(mutex);
     std::atomic<bool> has_merged{false};
-    // The sweep that forgets fresh counters, a few slots at a time.
-    int32_t uses_to_sweep = 0;  // so many until a slot is due at the latest
-    uint32_t slots_due = 0;
-    size_t sweep_slot = 0;
+    // The sweep that forgets fresh counters, a few slots at a time: uses until one is due at the
+    // latest, how many are due, and which comes next.
+    int32_t uses_to_sweep FLINT_GUARDED_BY(mutex) = 0;
+    uint32_t slots_due FLINT_GUARDED_BY(mutex) = 0;
+    size_t sweep_slot FLINT_GUARDED_BY(mutex) = 0;
     // The search for fresh counters while no place is left: how far it has come since a key last
     // came or went, and when the first of those seen becomes fresh.
-    size_t search_slot = 0;
-    size_t slots_searched = 0;
-    int64_t search_fresh_ns = INT64_MAX;
+    size_t search_slot FLINT_GUARDED_BY(mutex) = 0;
+    size_t slots_searched FLINT_GUARDED_BY(mutex) = 0;
+    int64_t search_fresh_ns FLINT_GUARDED_BY(mutex) = INT64_MAX;
+  };
+
+  // All shards' locks as one, taken in order of index: for changing templates, and what else must
+  // not be seen half done.
+  class FLINT_CAPABILITY("locks") AllShards {
+   public:
+    explicit AllShards(std::array<Shard, kShards>* shards) : shards_(*shards) {}
+    // With `no_wait` it gives up at the first lock that another thread holds.
+    bool Lock(bool no_wait) FLINT_TRY_ACQUIRE(true) FLINT_NO_THREAD_SAFETY_ANALYSIS;
+    void lock() FLINT_ACQUIRE() { static_cast<void>(Lock(false)); }
+    void unlock() FLINT_RELEASE() { Unlock(kShards); }
+
+   private:
+    void Unlock(size_t count) FLINT_NO_THREAD_SAFETY_ANALYSIS;
+
+    std::array<Shard, kShards>& shards_;
   };
 
   // Places for keys that are new: taken before they are created, and given back if they are not.
@@ -108,28 +128,32 @@ class Keyspace {
   const std::vector<unsigned char>& hash_secret() const { return hash_secret_; }
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 56]; }
   std::array<Shard, kShards>& shards() { return shards_; }
+  AllShards& all_shards() FLINT_RETURN_CAPABILITY(all_shards_) { return all_shards_; }
+  // For who has the only use of it, as replay does; tells it to clang.
+  void AssumeAlone() const FLINT_ASSERT_CAPABILITY(all_shards_) {}
   // Returns when everybody who held a shard's lock at the call has left it.
-  void AwaitHolders();
+  void AwaitHolders() FLINT_EXCLUDES(all_shards_);
   // The time of what happens in a shard: read, and recorded, under its lock. It never goes back,
   // although the clock may do so between threads by as much as it is inexact.
-  FLINT_CHECK_PATH static int64_t NowIn(Shard& shard, EngineClock* clock) {
+  FLINT_CHECK_PATH static int64_t NowIn(Shard& shard, EngineClock* clock)
+      FLINT_REQUIRES(shard.mutex) {
     int64_t now_ns = clock->Now();
     if (now_ns <= shard.last_ns) [[unlikely]]
       now_ns = clock->NowFrom(shard.last_ns);
     shard.last_ns = now_ns;
     return now_ns;
   }
-  // With all shards locked.
-  int64_t NowInAll(EngineClock* clock);
-  // Engine time begins here, or has been set anew. With all shards locked, or before they are used.
-  void StartTimeAt(int64_t now_ns);
+  int64_t NowInAll(EngineClock* clock) FLINT_REQUIRES(all_shards_);
+  // Engine time begins here, or has been set anew.
+  void StartTimeAt(int64_t now_ns) FLINT_REQUIRES(all_shards_);
   // A time that nothing decided or changed from now on is earlier than.
-  int64_t TimeFloor(EngineClock* clock);
+  int64_t TimeFloor(EngineClock* clock) FLINT_EXCLUDES(all_shards_);
   const TemplateSet& templates() const { return templates_; }
 
   // A counter of a key, up to date with the templates; null when there is none, or had been one
   // that has gone. Unless it is `plain` there may be others.
-  FLINT_CHECK_PATH Counter* FindAny(Shard& shard, uint64_t hash, std::string_view key) {
+  FLINT_CHECK_PATH Counter* FindAny(Shard& shard, uint64_t hash, std::string_view key)
+      FLINT_REQUIRES(shard.mutex) {
     Counter* const counter = shard.table.Find(hash, key);
     if (counter == nullptr || templates_.CatchUp(counter)) [[likely]]
       return counter;
@@ -137,19 +161,22 @@ class Keyspace {
     return nullptr;
   }
   // The one with a name.
-  Counter* Find(Shard& shard, uint64_t hash, std::string_view key, std::string_view name = {});
+  Counter* Find(Shard& shard, uint64_t hash, std::string_view key, std::string_view name = {})
+      FLINT_REQUIRES(shard.mutex);
   // All of a key.
-  std::vector<Counter*> FindAll(Shard& shard, uint64_t hash, std::string_view key);
+  std::vector<Counter*> FindAll(Shard& shard, uint64_t hash, std::string_view key)
+      FLINT_REQUIRES(shard.mutex);
   // The limits that decide about a key together, those that have no counter yet included.
   void FindApplying(Shard& shard, uint64_t hash, std::string_view key, int64_t now_ns,
-                    Applying* applying);
+                    Applying* applying) FLINT_REQUIRES(shard.mutex);
   // A place for a key whatever the bound: of one that is there already.
   void CountKey() { keys_.fetch_add(1, std::memory_order_relaxed); }
   // Their places have been taken.
-  Counter* CreateCounter(Shard& shard, uint64_t hash, std::string_view key, Template* parent);
+  Counter* CreateCounter(Shard& shard, uint64_t hash, std::string_view key, Template* parent)
+      FLINT_REQUIRES(shard.mutex);
   Counter* CreateInline(Shard& shard, uint64_t hash, std::string_view key,
-                        const LimitConfig& config);
-  void Erase(Shard& shard, Counter* counter);
+                        const LimitConfig& config) FLINT_REQUIRES(shard.mutex);
+  void Erase(Shard& shard, Counter* counter) FLINT_REQUIRES(shard.mutex);
   // So many limits apply to the key of a counter, which is one of them.
   static void NotePlain(Counter* counter, size_t applying) {
     counter->plain = applying == 1 && counter->name_bytes == 0 &&
@@ -157,7 +184,7 @@ class Keyspace {
   }
   // Looks at a few slots for fresh counters to forget, more when counters have been added, so
   // that memory follows the live ones. Called as checks go by, with no counter in hand.
-  void SweepAsUsed(Shard& shard, int64_t now_ns) {
+  void SweepAsUsed(Shard& shard, int64_t now_ns) FLINT_REQUIRES(shard.mutex) {
     if (--shard.uses_to_sweep < 0) [[unlikely]]
       Sweep(shard, now_ns);
   }
@@ -170,10 +197,11 @@ class Keyspace {
   }
   // Goes on with the search for a fresh counter and forgets the first. Looks at `*looks` that are
   // not fresh at most, and takes them off it.
-  bool ForgetOne(Shard& shard, int64_t now_ns, size_t* looks);
+  bool ForgetOne(Shard& shard, int64_t now_ns, size_t* looks) FLINT_REQUIRES(shard.mutex);
   // Of a few slots, others each time, the counter that would be fresh first, and how far off that
   // is; null when there is none. Adds to `*seen` how many there were.
-  Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen);
+  Counter* LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, size_t* seen)
+      FLINT_REQUIRES(shard.mutex);
 
   // The ticket of the last LIMIT_CONFIGURED; noted under the lock of what it changes, read under
   // that of what it may have changed.
@@ -207,33 +235,34 @@ class Keyspace {
   void Denied(Counter* counter, const DenyPayload& deny);
   // Behind these two, EndUncovered.
   void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, std::string_view name,
-                      const LimitConfig& config, int64_t at_ns);
-  void RemoveExact(Shard& shard, Counter* counter);
+                      const LimitConfig& config, int64_t at_ns) FLINT_REQUIRES(shard.mutex);
+  void RemoveExact(Shard& shard, Counter* counter) FLINT_REQUIRES(shard.mutex);
   // Other values for an inline limit; what has been used counts on.
   void ConfigureInline(Shard& shard, Counter* counter, std::unique_ptr<LimitConfig> config,
-                       int64_t at_ns);
+                       int64_t at_ns) FLINT_REQUIRES(shard.mutex);
   // Ends the counters of a key to which its exact limits leave nothing to decide; `ending` hears of
   // each while it is there.
   template <typename Ending>
-  void EndUncovered(Shard& shard, uint64_t hash, std::string_view key, const Ending& ending) {
+  void EndUncovered(Shard& shard, uint64_t hash, std::string_view key, const Ending& ending)
+      FLINT_REQUIRES(shard.mutex) {
     if (!any_names_.load(std::memory_order_relaxed)) return;
     for (Counter* const counter : Uncovered(shard, hash, key)) {
       ending(counter);
       RemoveExact(shard, counter);
     }
   }
-  void ResetExact(Shard& shard, Counter* counter, int64_t at_ns);
+  void ResetExact(Shard& shard, Counter* counter, int64_t at_ns) FLINT_REQUIRES(shard.mutex);
   void ConfigureTemplate(std::string_view prefix, std::string_view name, const LimitConfig& config,
-                         int64_t at_ns);
-  void RemoveTemplate(Template* removed, int64_t at_ns);
-  void ResetTemplate(Template* reset, int64_t at_ns);
+                         int64_t at_ns) FLINT_REQUIRES(all_shards_);
+  void RemoveTemplate(Template* removed, int64_t at_ns) FLINT_REQUIRES(all_shards_);
+  void ResetTemplate(Template* reset, int64_t at_ns) FLINT_REQUIRES(all_shards_);
 
   // Restores a line of a snapshot; kCorruption if it contradicts an earlier one.
-  Status Restore(const SnapshotLimit& limit, State state);
+  Status Restore(const SnapshotLimit& limit, State state) FLINT_REQUIRES(all_shards_);
   // Writes every limit but fresh counters as of `now_ns`, whose totals go to their templates.
-  Status Save(SnapshotWriter* writer, int64_t now_ns);
+  Status Save(SnapshotWriter* writer, int64_t now_ns) FLINT_REQUIRES(all_shards_);
   // Forgets all fresh counters at once; only where nobody waits.
-  void SweepAll(int64_t now_ns);
+  void SweepAll(int64_t now_ns) FLINT_REQUIRES(all_shards_);
 
   // Whether a key may have several limits, or one with a name.
   bool any_names() const { return any_names_.load(std::memory_order_relaxed); }
@@ -242,37 +271,41 @@ class Keyspace {
   // though each is erased only when somebody comes across it.
   uint64_t counters() const;
 
-  // Exchanges everything with another keyspace that hashes alike. All shards' locks of both.
-  void Swap(Keyspace* other);
+  // Exchanges everything with another keyspace that hashes alike and that nobody else uses.
+  void Swap(Keyspace* other) FLINT_REQUIRES(all_shards_);
 
  private:
   static constexpr int32_t kUsesPerSlot = 16;
 
-  Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter);
-  void Sweep(Shard& shard, int64_t now_ns);
-  bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns);
-  bool ForgetIfFresh(Shard& shard, Counter* counter, int64_t now_ns, int64_t linger_ns);
-  static int64_t FreshFromNs(const Shard& shard, Counter* counter, int64_t now_ns);
+  Counter* Add(Shard& shard, uint64_t hash, CounterPointer counter) FLINT_REQUIRES(shard.mutex);
+  void Sweep(Shard& shard, int64_t now_ns) FLINT_REQUIRES(shard.mutex);
+  bool SweepSlot(Shard& shard, int64_t now_ns, int64_t linger_ns) FLINT_REQUIRES(shard.mutex);
+  bool ForgetIfFresh(Shard& shard, Counter* counter, int64_t now_ns, int64_t linger_ns)
+      FLINT_REQUIRES(shard.mutex);
+  static int64_t FreshFromNs(const Shard& shard, Counter* counter, int64_t now_ns)
+      FLINT_REQUIRES(shard.mutex);
   std::atomic<int64_t>& LowestFreshNs(const Shard& shard) {
     return lowest_fresh_ns_[static_cast<size_t>(&shard - shards_.data())];
   }
-  static void RestartSearch(Shard& shard) {
+  static void RestartSearch(Shard& shard) FLINT_REQUIRES(shard.mutex) {
     shard.slots_searched = 0;
     shard.search_fresh_ns = INT64_MAX;
   }
-  void SearchAnew(Shard& shard);
-  void SearchAllAnew();
-  void BoundTemplateJournal();
+  void SearchAnew(Shard& shard) FLINT_REQUIRES(shard.mutex);
+  void SearchAllAnew() FLINT_REQUIRES(all_shards_);
+  void BoundTemplateJournal() FLINT_REQUIRES(all_shards_);
   bool TakeKey();
-  std::vector<Counter*> Uncovered(Shard& shard, uint64_t hash, std::string_view key);
+  std::vector<Counter*> Uncovered(Shard& shard, uint64_t hash, std::string_view key)
+      FLINT_REQUIRES(shard.mutex);
   void SeeName(std::string_view name, const LimitConfig& config);
-  void NoteOthers(Shard& shard, uint64_t hash, std::string_view key);
+  void NoteOthers(Shard& shard, uint64_t hash, std::string_view key) FLINT_REQUIRES(shard.mutex);
   void CountAdded(const Counter& counter);
   void CountGone(const Counter& counter);
 
   std::array<Shard, kShards> shards_;
   // No counter of the shard becomes fresh before this; 0 where that is not known.
   std::array<std::atomic<int64_t>, kShards> lowest_fresh_ns_{};
+  // Read with any shard's lock, changed with all.
   TemplateSet templates_;
   std::atomic<uint64_t> limits_{0};  // exact, inline and templates
   std::atomic<uint64_t> keys_{0};    // what max_keys_ bounds
@@ -280,6 +313,7 @@ class Keyspace {
   std::atomic<bool> any_names_{false};  // and stays so; or one that stacks
   std::atomic<uint64_t> configured_at_{0};
   std::vector<unsigned char> hash_secret_;
+  AllShards all_shards_{&shards_};
 };
 
 }  // namespace flint

@@ -32,7 +32,7 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
   const uint64_t hash = keyspace_.Hash(limit.key);
   Shard& shard = keyspace_.ShardOf(hash);
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
-  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+  const MutexLock lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   Counter* counter = keyspace_.Find(shard, hash, limit.key, limit.name);
@@ -63,8 +63,8 @@ Status Engine::ConfigureExact(const Limit& limit, const Flags& flags, uint64_t* 
 
 Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_t* ticket,
                                  AppendOutcome* result) {
-  const AllShards locks(&keyspace_, flags.no_wait);
-  if (!locks.held()) return Status::Busy();
+  if (!keyspace_.all_shards().Lock(flags.no_wait)) return Status::Busy();
+  const MutexLock locks(keyspace_.all_shards(), std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const Template* standing = keyspace_.templates().Find(limit.key, limit.name);
   if (standing != nullptr && (flags.if_absent || standing->config->SameAs(limit.config))) {
@@ -76,6 +76,7 @@ Status Engine::ConfigureTemplate(const Limit& limit, const Flags& flags, uint64_
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
+    shard.AssumeHeld();
     *result = recorder_.FlushMerged(shard, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }
@@ -133,7 +134,7 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
   const uint64_t hash = keyspace_.Hash(key);
   Shard& shard = keyspace_.ShardOf(hash);
   if (!shard.Lock(flags.no_wait)) return Status::Busy();
-  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+  const MutexLock lock(shard.mutex, std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   std::vector<Counter*> limits = LimitsToEnd(shard, hash, key, name, now_ns);
@@ -173,8 +174,8 @@ Status Engine::EndExact(RecordType type, std::string_view key, const std::string
 
 Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::string_view* name,
                            const Flags& flags, uint64_t* ticket, AppendOutcome* result) {
-  const AllShards locks(&keyspace_, flags.no_wait);
-  if (!locks.held()) return Status::Busy();
+  if (!keyspace_.all_shards().Lock(flags.no_wait)) return Status::Busy();
+  const MutexLock locks(keyspace_.all_shards(), std::adopt_lock);
   FLINT_RETURN_IF_ERROR(CheckUsable());
   std::vector<Template*> subjects = keyspace_.templates().Of(prefix);
   std::erase_if(subjects, [name](const Template* subject) {
@@ -187,6 +188,7 @@ Status Engine::EndTemplate(RecordType type, std::string_view prefix, const std::
   }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   for (Shard& shard : keyspace_.shards()) {
+    shard.AssumeHeld();
     *result = recorder_.FlushMerged(shard, flags.no_wait);
     if (*result != AppendOutcome::kOk) return Status();
   }

@@ -168,7 +168,7 @@ Status Listing::StatusOf(LimitKind kind, std::string_view key, std::string_view 
 Status Listing::StatusOfKey(std::string_view key, std::string_view name, LimitStatus* status) {
   const uint64_t hash = keyspace_->Hash(key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
-  const std::lock_guard<Mutex> lock(shard.mutex);
+  const MutexLock lock(shard.mutex);
   const int64_t now_ns = Keyspace::NowIn(shard, clock_);
   Counter* counter = keyspace_->Find(shard, hash, key, name);
   if (counter != nullptr && counter->Forgettable(now_ns)) counter = nullptr;
@@ -194,7 +194,7 @@ Status Listing::StatusOfTemplate(std::string_view prefix, std::string_view name,
                                  LimitStatus* status) {
   LimitStatus found;
   {
-    const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+    const MutexLock lock(keyspace_->shards()[0].mutex);
     const Template* subject = keyspace_->templates().Find(prefix, name);
     if (subject == nullptr) return NotConfigured(prefix, "*", name);
     FillTemplate(*subject, &found);
@@ -218,7 +218,7 @@ Status Listing::StatusOfTemplate(std::string_view prefix, std::string_view name,
 // move their totals meanwhile.
 template <typename Visit>
 void Listing::WalkShard(Keyspace::Shard& shard, const Visit& visit) {
-  const std::lock_guard<Mutex> lock(shard.mutex);
+  const MutexLock lock(shard.mutex);
   const int64_t now_ns = Keyspace::NowIn(shard, clock_);
   for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
     Counter* const counter = shard.table.at(slot);
@@ -239,7 +239,7 @@ void Listing::Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) 
 
 // And then what the templates have absorbed.
 void Listing::AddAbsorbed(TemplateSums* sums) {
-  const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+  const MutexLock lock(keyspace_->shards()[0].mutex);
   const int64_t now_ns = Keyspace::NowIn(keyspace_->shards()[0], clock_);
   for (auto& [id, sum] : sums->of) {
     const Template* const subject = keyspace_->templates().Find(id.prefix, id.name);
@@ -282,7 +282,7 @@ std::shared_ptr<const Listing::SortedRun> Listing::RunBehind(const Position* aft
                                                              bool all_counters) {
   GiveUpOldRuns();
   if (after != nullptr) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found = std::find_if(runs_.begin(), runs_.end(), [&](const auto& run) {
       return run->all_counters == all_counters && run->Covers(*after);
     });
@@ -307,7 +307,7 @@ std::shared_ptr<Listing::SortedRun> Listing::BeginRun(const Position* after, boo
     run->from_start = false;
     run->from = {std::string(after->key), after->kind, std::string(after->name)};
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   run->number = ++runs_begun_;
   if (after == nullptr) {
     first_valid_[all_counters] = run->number;
@@ -318,7 +318,7 @@ std::shared_ptr<Listing::SortedRun> Listing::BeginRun(const Position* after, boo
 
 void Listing::ReadRun(SortedRun* run) {
   {
-    const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+    const MutexLock lock(keyspace_->shards()[0].mutex);
     const uint64_t keys = keyspace_->limits() + keyspace_->counters();
     run->max_names = std::max<size_t>(fewest_keys_in_run_, keys / kRunShare);
     for (const auto& entry : keyspace_->templates().all()) {
@@ -343,7 +343,7 @@ void Listing::ReadRun(SortedRun* run) {
 }
 
 void Listing::Keep(std::shared_ptr<const SortedRun> run) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   if (run->number < first_valid_[run->all_counters]) return;
   if (runs_.size() == kMaxRuns) runs_.erase(runs_.begin());
   runs_.push_back(std::move(run));
@@ -351,12 +351,12 @@ void Listing::Keep(std::shared_ptr<const SortedRun> run) {
 
 void Listing::GiveUpOldRuns() {
   const int64_t now_ns = clock_->Now();
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   std::erase_if(runs_, [&](const auto& run) { return run->OlderThan(kMaxRunAgeNs, now_ns); });
 }
 
 size_t Listing::keys_held() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   size_t keys = 0;
   for (const auto& run : runs_) keys += run->names.size();
   return keys;
@@ -374,7 +374,7 @@ void Listing::Page(const Position* after, const Wanted& wanted, std::vector<Limi
     run = RunBehind(&end, wanted.all_counters);
   }
   if (!page->empty()) return;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   std::erase(runs_, run);
 }
 
@@ -409,7 +409,7 @@ bool Listing::FillPage(const SortedRun& run, const Position* after, const Wanted
 // False when it is not there any more.
 bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* status) {
   if (name.kind == LimitKind::kTemplate) {
-    const std::lock_guard<Mutex> lock(keyspace_->shards()[0].mutex);
+    const MutexLock lock(keyspace_->shards()[0].mutex);
     const Template* const subject = keyspace_->templates().Find(name.key, name.name);
     if (subject == nullptr) return false;
     FillTemplate(*subject, status);
@@ -421,7 +421,7 @@ bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* st
   }
   const uint64_t hash = keyspace_->Hash(name.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
-  const std::lock_guard<Mutex> lock(shard.mutex);
+  const MutexLock lock(shard.mutex);
   const int64_t now_ns = Keyspace::NowIn(shard, clock_);
   const Counter* const counter = keyspace_->Find(shard, hash, name.key, name.name);
   if (counter == nullptr || counter->Forgettable(now_ns)) return false;

@@ -3,11 +3,11 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/mutex.h"
 #include "engine/keyspace.h"
 #include "storage/engine_clock.h"
 
@@ -65,8 +65,8 @@ class Listing {
   // How many slots of the table have been looked at by walks over it.
   uint64_t slots_seen() const { return slots_seen_.load(std::memory_order_relaxed); }
   // How many keys are held for listings that have not come to their end.
-  size_t keys_held();
-  void GiveUpOldRuns();
+  size_t keys_held() FLINT_EXCLUDES(mutex_);
+  void GiveUpOldRuns() FLINT_EXCLUDES(mutex_);
 
  private:
   struct SortedRun;
@@ -75,7 +75,7 @@ class Listing {
   Status StatusOfKey(std::string_view key, std::string_view name, LimitStatus* status);
   Status StatusOfTemplate(std::string_view prefix, std::string_view name, LimitStatus* status);
   template <typename Visit>
-  void WalkShard(Keyspace::Shard& shard, const Visit& visit);
+  void WalkShard(Keyspace::Shard& shard, const Visit& visit) FLINT_EXCLUDES(shard.mutex);
   void Count(const Counter& counter, int64_t now_ns, TemplateSums* sums) const;
   void AddAbsorbed(TemplateSums* sums);
   std::shared_ptr<const SortedRun> RunBehind(const Position* after, bool all_counters);
@@ -95,10 +95,12 @@ class Listing {
   const size_t fewest_keys_in_run_;
   std::atomic<uint64_t> slots_seen_{0};
 
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<const SortedRun>> runs_;  // the one used last is the last
-  uint64_t runs_begun_ = 0;
-  uint64_t first_valid_[2] = {0, 0};  // number of a run, without and with all counters
+  SystemMutex mutex_;
+  // The one used last is the last.
+  std::vector<std::shared_ptr<const SortedRun>> runs_ FLINT_GUARDED_BY(mutex_);
+  uint64_t runs_begun_ FLINT_GUARDED_BY(mutex_) = 0;
+  // Number of a run, without and with all counters.
+  uint64_t first_valid_[2] FLINT_GUARDED_BY(mutex_) = {0, 0};
 };
 
 }  // namespace flint

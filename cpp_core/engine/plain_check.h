@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <mutex>
 
 #include "base/check_path.h"
 #include "engine/engine.h"
@@ -61,7 +60,7 @@ FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, D
     return false;
   if (!shard.Lock(flags.no_wait)) [[unlikely]]
     return false;
-  const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+  const MutexLock lock(shard.mutex, std::adopt_lock);
   if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
     return false;
   // Read under the lock: what is decided later is not decided as of earlier.

@@ -40,6 +40,7 @@ Status Reading::Load(Keyspace* keyspace) {
       env_, directory_, &snapshot_exists_, &head_,
       [&](const SnapshotLimit& limit, State state) {
         ++snapshot_limits_;
+        keyspace->AssumeAlone();
         return keyspace->Restore(limit, std::move(state));
       },
       &snapshot_bytes_));

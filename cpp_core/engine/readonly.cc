@@ -14,8 +14,11 @@ Status Engine::OpenReadOnly(const std::string& directory, Options options,
   opened->read_only_ = true;
   opened->unusable_.store(true);
   FLINT_RETURN_IF_ERROR(opened->options_.env->Mode(directory, &opened->opened_.directory_mode));
-  FLINT_RETURN_IF_ERROR(opened->LoadAnew());
-  FLINT_RETURN_IF_ERROR(opened->reading_->CheckHasLog(true));
+  {
+    const MutexLock lock(opened->refresh_mutex_);
+    FLINT_RETURN_IF_ERROR(opened->LoadAnew());
+    FLINT_RETURN_IF_ERROR(opened->reading_->CheckHasLog(true));
+  }
   RegisterForFork(opened.get());
   *engine = std::move(opened);
   return Status();
@@ -27,9 +30,9 @@ Status Engine::Refresh() {
   if (!read_only_) {
     return Status(Code::kInvalidArgument, "only a limiter opened for reading is refreshed");
   }
-  const std::lock_guard<std::mutex> lock(refresh_mutex_);
+  const MutexLock lock(refresh_mutex_);
   if (reading_ != nullptr && !reading_->report().fresh) {
-    const AllShards locks(&keyspace_, false);
+    const MutexLock locks(keyspace_.all_shards());
     const Status status = reading_->ReadOn();
     if (status.ok()) {
       FollowClock();
@@ -41,10 +44,11 @@ Status Engine::Refresh() {
 
 Status Engine::LoadAnew() {
   return UntilItStays([this] {
+    refresh_mutex_.AssertHeld();
     Keyspace keyspace(&keyspace_);
     auto reading = std::make_unique<Reading>(options_.env, options_.clock, directory_);
     FLINT_RETURN_IF_ERROR(reading->Load(&keyspace));
-    const AllShards locks(&keyspace_, false);
+    const MutexLock locks(keyspace_.all_shards());
     keyspace_.Swap(&keyspace);
     if (!reading->report().fresh) reading->MovedTo(&keyspace_);
     reading_ = std::move(reading);
@@ -53,7 +57,7 @@ Status Engine::LoadAnew() {
   });
 }
 
-// With all shards locked, since whoever has one reads the clock.
+// Whoever has a shard's lock reads the clock.
 void Engine::FollowClock() {
   const Recovery::Report& report = reading_->report();
   const int64_t engine_ns =
@@ -63,7 +67,7 @@ void Engine::FollowClock() {
 }
 
 Status Engine::GetReadOnlyInfo(Info* info) {
-  const std::lock_guard<std::mutex> lock(refresh_mutex_);
+  const MutexLock lock(refresh_mutex_);
   info->read_only = true;
   info->recovered_records = reading_->report().records;
   info->recovered_ring_records = reading_->report().ring_records;

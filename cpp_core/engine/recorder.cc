@@ -1,6 +1,5 @@
 #include "engine/recorder.h"
 
-#include <mutex>
 #include <vector>
 
 #include "base/assert.h"
@@ -43,6 +42,7 @@ AppendOutcome Recorder::BeginAnew(Keyspace::Shard& shard, Counter* counter, bool
 AppendOutcome Recorder::RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
                                     uint64_t cost, bool no_wait, uint64_t* ticket) {
   return VisitAlgorithm(counter->config->algorithm, [&](auto algorithm) {
+    shard.mutex.AssertHeld();
     auto view = algorithm.At(*counter->config, counter->state, now_ns);
     return RecordAllowAs<decltype(algorithm)>(shard, counter, now_ns, cost, &view, no_wait, ticket);
   });
@@ -65,6 +65,7 @@ AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t no
                                        uint64_t* ticket) {
   *ticket = 0;
   for (const Claim& claim : claims) {
+    claim.shard->mutex.AssertHeld();
     if (claim.counter->Forgettable(now_ns)) {
       const AppendOutcome begun = BeginAnew(*claim.shard, claim.counter, no_wait);
       if (begun != AppendOutcome::kOk) return begun;
@@ -181,7 +182,7 @@ AppendOutcome Recorder::FlushAllMerged() {
   if (shards_with_merged_.load(std::memory_order_relaxed) == 0) return AppendOutcome::kOk;
   for (Keyspace::Shard& shard : keyspace_->shards()) {
     if (!shard.has_merged.load(std::memory_order_relaxed)) continue;
-    const std::lock_guard<Mutex> lock(shard.mutex);
+    const MutexLock lock(shard.mutex);
     const AppendOutcome result = FlushMerged(shard, false);
     if (result != AppendOutcome::kOk) return result;
   }

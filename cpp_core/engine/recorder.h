@@ -23,8 +23,8 @@ struct Claim {
 // Brings what has been decided into the log and then into the keyspace, in this order: what cannot
 // be recorded has not happened. Without a log it only changes the keyspace.
 //
-// Each function needs the locks of the shards it is given; FlushAllMerged takes them itself. With
-// `no_wait` the log is not waited for longer than a moment either: kBusy.
+// Each function needs the locks of the shards it is given, in claims too; FlushAllMerged takes them
+// itself. With `no_wait` the log is not waited for longer than a moment either: kBusy.
 class Recorder {
  public:
   Recorder(Keyspace* keyspace, bool sync_denials, bool merge_denials)
@@ -36,14 +36,14 @@ class Recorder {
   void set_log(Log* log) { log_ = log; }
 
   AppendOutcome RecordAllow(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                            bool no_wait, uint64_t* ticket);
+                            bool no_wait, uint64_t* ticket) FLINT_REQUIRES(shard.mutex);
   // The same where the algorithm is known. `*view` is how the counter stands, and then how it
   // stands behind the admission.
   template <typename A>
   FLINT_CHECK_PATH AppendOutcome RecordAllowAs(Keyspace::Shard& shard, Counter* counter,
                                                int64_t now_ns, uint64_t cost,
                                                typename A::View* view, bool no_wait,
-                                               uint64_t* ticket) {
+                                               uint64_t* ticket) FLINT_REQUIRES(shard.mutex) {
     const LimitConfig& config = *counter->config;
     if (counter->ephemeral() && A::IsFresh(config, *view)) [[unlikely]] {
       const AppendOutcome begun = BeginAnew(shard, counter, no_wait);
@@ -69,10 +69,10 @@ class Recorder {
   // With sync_denials like an admission. Otherwise it never fails and never waits: a denial that
   // the log has no room for is merged as well.
   AppendOutcome RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,
-                           bool no_wait, uint64_t* ticket);
+                           bool no_wait, uint64_t* ticket) FLINT_REQUIRES(shard.mutex);
   // That a counter in use makes room for another key; who calls removes it then.
   AppendOutcome RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
-                               bool no_wait);
+                               bool no_wait) FLINT_REQUIRES(shard.mutex);
   // LIMIT_CONFIGURED, LIMIT_REMOVED or RESET; who calls makes the change then. Under the locks of
   // what is changed, so that whoever finds it changed also finds the ticket.
   AppendOutcome RecordChange(RecordType type, std::string_view payload, bool no_wait,
@@ -82,22 +82,25 @@ class Recorder {
   uint64_t UnsyncedChange() const;
 
   // Appends what has been merged of a counter's denials, a shard's, or all there are.
-  AppendOutcome FlushMerged(Keyspace::Shard& shard, Counter* counter, bool no_wait);
-  AppendOutcome FlushMerged(Keyspace::Shard& shard, bool no_wait);
-  AppendOutcome FlushAllMerged();
+  AppendOutcome FlushMerged(Keyspace::Shard& shard, Counter* counter, bool no_wait)
+      FLINT_REQUIRES(shard.mutex);
+  AppendOutcome FlushMerged(Keyspace::Shard& shard, bool no_wait) FLINT_REQUIRES(shard.mutex);
+  AppendOutcome FlushAllMerged() FLINT_EXCLUDES(keyspace_->all_shards());
 
   // Keys in use that made room for others.
   uint64_t evicted() const { return evicted_.load(std::memory_order_relaxed); }
 
  private:
-  AppendOutcome BeginAnew(Keyspace::Shard& shard, Counter* counter, bool no_wait);
+  AppendOutcome BeginAnew(Keyspace::Shard& shard, Counter* counter, bool no_wait)
+      FLINT_REQUIRES(shard.mutex);
   AppendOutcome AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost, bool no_wait,
                                    uint64_t* ticket);
   AppendOutcome BindKey(Counter* counter, bool no_wait);
   AppendOutcome BindStale(std::span<const Claim> claims, bool no_wait);
   AppendOutcome AppendDeny(Counter* counter, const DenyPayload& deny, bool no_wait,
                            uint64_t* ticket);
-  void MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny, bool no_wait);
+  void MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny, bool no_wait)
+      FLINT_REQUIRES(shard.mutex);
 
   Keyspace* const keyspace_;
   Log* log_ = nullptr;

@@ -15,6 +15,7 @@ Status LoadSnapshot(Env* env, const std::string& directory, Keyspace* keyspace,
                     LoadedSnapshot* loaded) {
   const auto add = [&](const SnapshotLimit& limit, State state) {
     ++loaded->limits;
+    keyspace->AssumeAlone();
     return keyspace->Restore(limit, std::move(state));
   };
   return ReadSnapshot(env, directory, &loaded->exists, &loaded->head, add, &loaded->bytes);
@@ -33,6 +34,7 @@ Status Replayer::ApplyOther(const Record& record) {
     case RecordType::kStart:
       // Nothing is bound here, so what is over can go, that memory follows the live counters.
       bound_.Clear();
+      keyspace_->AssumeAlone();
       keyspace_->SweepAll(floor_ns_);
       return Status();
     case RecordType::kClock:
@@ -71,6 +73,7 @@ Status Replayer::ApplyKey(const Record& record) {
   }
   const uint64_t hash = keyspace_->Hash(key.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  shard.AssumeHeld();
   Counter* counter = keyspace_->Find(shard, hash, key.key, key.name);
   if (key.kind == LimitKind::kExact) {
     if (counter == nullptr || counter->kind != LimitKind::kExact) {
@@ -95,6 +98,7 @@ Status Replayer::ApplyKey(const Record& record) {
 // What stands in the way had been forgotten when the record was written.
 Counter* Replayer::Replace(const KeyPayload& key, uint64_t hash, Counter* standing) {
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  shard.AssumeHeld();
   if (standing != nullptr) {
     bound_.Unbind(standing);
     Forget(standing);
@@ -115,6 +119,7 @@ Status Replayer::ApplyConfigured(const Record& record) {
   if (!DecodeConfigured(record.payload, &limit)) return Nonsense("a limit that cannot be read");
   SawTime(limit.time_ns);
   if (limit.kind == LimitKind::kTemplate) {
+    keyspace_->AssumeAlone();
     keyspace_->ConfigureTemplate(limit.key, limit.name, limit.config, limit.time_ns);
     if (keyspace_->any_names()) UnbindGone();
     return Status();
@@ -122,6 +127,7 @@ Status Replayer::ApplyConfigured(const Record& record) {
   if (limit.key.empty() || limit.key.size() > UINT16_MAX) return Nonsense("a limit without key");
   const uint64_t hash = keyspace_->Hash(limit.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  shard.AssumeHeld();
   if (limit.kind == LimitKind::kInline) return ChangeInline(shard, hash, limit);
   keyspace_->ConfigureExact(shard, hash, limit.key, limit.name, limit.config, limit.time_ns);
   EndUncovered(shard, hash, limit.key);
@@ -144,6 +150,7 @@ Status Replayer::ApplyKeyed(const Record& record) {
   SawTime(limit.time_ns);
   const bool removed = record.type == RecordType::kLimitRemoved;
   if (limit.kind == LimitKind::kTemplate) {
+    keyspace_->AssumeAlone();
     Template* subject = keyspace_->templates().Find(limit.key, limit.name);
     if (subject == nullptr) return Nonsense("a template that does not exist");
     if (removed) {
@@ -156,6 +163,7 @@ Status Replayer::ApplyKeyed(const Record& record) {
   }
   const uint64_t hash = keyspace_->Hash(limit.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
+  shard.AssumeHeld();
   Counter* counter = keyspace_->Find(shard, hash, limit.key, limit.name);
   // What is fresh may have been forgotten before, and kind 0 also stands for a counter where
   // Flint 1.0.0 has written it.

@@ -22,7 +22,8 @@ struct LoadedSnapshot {
 Status LoadSnapshot(Env* env, const std::string& directory, Keyspace* keyspace,
                     LoadedSnapshot* loaded);
 
-// Replays a log's records into a keyspace. One thread, nobody else uses the keyspace.
+// Replays a log's records into a keyspace. One thread; nobody else uses the keyspace, or all its
+// locks are held.
 class Replayer final : public RecordSink {
  public:
   explicit Replayer(Keyspace* keyspace) : keyspace_(keyspace) {}
@@ -40,7 +41,8 @@ class Replayer final : public RecordSink {
   Status ApplyClock(const Record& record);
   Status ApplyKey(const Record& record);
   Status ApplyConfigured(const Record& record);
-  Status ChangeInline(Keyspace::Shard& shard, uint64_t hash, const LimitPayload& limit);
+  Status ChangeInline(Keyspace::Shard& shard, uint64_t hash, const LimitPayload& limit)
+      FLINT_REQUIRES(shard.mutex);
   Status ApplyKeyed(const Record& record);
   Status ApplyAllow(const Record& record);
   Status ApplyAllowAll(const Record& record);
@@ -48,7 +50,8 @@ class Replayer final : public RecordSink {
   Status Admit(uint32_t id, int64_t at_ns, uint64_t cost);
   Counter* Bound(uint32_t id);
   void UnbindGone();
-  void EndUncovered(Keyspace::Shard& shard, uint64_t hash, std::string_view key);
+  void EndUncovered(Keyspace::Shard& shard, uint64_t hash, std::string_view key)
+      FLINT_REQUIRES(shard.mutex);
   Counter* Replace(const KeyPayload& key, uint64_t hash, Counter* standing);
 
   Keyspace* keyspace_;

@@ -1,7 +1,5 @@
 #include "engine/room_maker.h"
 
-#include <mutex>
-
 namespace flint {
 namespace {
 
@@ -34,7 +32,7 @@ bool RoomMaker::ForgetOne(bool no_wait, Keyspace::Places* places, bool* missed) 
       *missed = true;
       continue;
     }
-    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    const MutexLock lock(shard.mutex, std::adopt_lock);
     if (keyspace_->ForgetOne(shard, Keyspace::NowIn(shard, clock_), &looks) &&
         places->Take(places->held() + 1)) {
       next_shard_to_clear_.store(i + 1, std::memory_order_relaxed);
@@ -71,7 +69,7 @@ bool RoomMaker::ChooseVictim(bool no_wait, Victim* victim, bool* missed) {
       *missed = true;
       continue;
     }
-    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    const MutexLock lock(shard.mutex, std::adopt_lock);
     uint64_t left_ns = 0;
     const Counter* const counter =
         keyspace_->LeastUsed(shard, Keyspace::NowIn(shard, clock_), &left_ns, &seen);
@@ -91,7 +89,7 @@ Status RoomMaker::Evict(bool no_wait, Keyspace::Places* places, AppendOutcome* r
     const uint64_t hash = keyspace_->Hash(victim.key);
     Keyspace::Shard& shard = keyspace_->ShardOf(hash);
     if (!shard.Lock(no_wait)) return Status::Busy();
-    const std::lock_guard<Mutex> lock(shard.mutex, std::adopt_lock);
+    const MutexLock lock(shard.mutex, std::adopt_lock);
     if (unusable_->load(std::memory_order_relaxed)) return Status();  // the caller sees it too
     Counter* const counter = keyspace_->Find(shard, hash, victim.key, victim.name);
     if (counter == nullptr || !counter->ephemeral()) continue;
