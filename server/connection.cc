@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server.h"
+#include "tls.h"
 
 namespace flint::server {
 namespace {
@@ -28,10 +29,11 @@ Connection::Connection(Server* server, bool unix_socket) : server_(server) {
 
 Connection::~Connection() = default;
 
-void Connection::Start(std::unique_ptr<Session> session) {
+void Connection::Start(std::unique_ptr<Session> session, std::unique_ptr<TlsStream> tls) {
   session_ = std::move(session);
+  tls_ = std::move(tls);
   if (handle_.handle.type == UV_TCP) uv_tcp_nodelay(&handle_.tcp, 1);
-  SetPhase(Phase::kIdle);
+  SetPhase(tls_ == nullptr ? Phase::kIdle : Phase::kHandshake);
   SetReading(true);
 }
 
@@ -64,8 +66,32 @@ void Connection::OnRead(std::string_view bytes) {
   if (closing_) {
     thrown_away_ += bytes.size();
     if (thrown_away_ > kMaxThrownAway) Close();
-    return;
+  } else if (tls_ != nullptr) {
+    OnEncrypted(bytes);
+  } else {
+    OnPlain(bytes);
   }
+}
+
+void Connection::OnEncrypted(std::string_view bytes) {
+  std::string plain;
+  const TlsStream::State state = tls_->Read(bytes, &plain, &output_);
+  if (phase_ == Phase::kHandshake && state == TlsStream::State::kOpen) SetPhase(Phase::kIdle);
+  if (!plain.empty()) OnPlain(plain);
+  if (state == TlsStream::State::kEnded) OnEnd();
+  if (state == TlsStream::State::kFailed) {
+    server_->SayTlsFailed(tls_->reason());
+    // No answer can follow, only the alert.
+    if (places_.empty()) {
+      CloseBehindAnswers();
+    } else {
+      Close();
+    }
+  }
+  Touch();
+}
+
+void Connection::OnPlain(std::string_view bytes) {
   size_t used = 0;
   if (input_.empty()) used = session_->Read(bytes);
   input_.append(bytes.substr(used));
@@ -150,7 +176,10 @@ void Connection::Proceed() {
   Write();
   if (closed_) return;
   Feed();
-  if (closing_ && places_.empty() && queued_bytes() == 0 && !shut_) Linger();
+  if (closing_ && places_.empty() && queued_bytes() == 0 && !shut_) {
+    FinishTls();
+    if (!closed_ && queued_bytes() == 0) Linger();
+  }
   if (!closed_ && when_written_ && queued_bytes() < kLittleBytes) {
     std::exchange(when_written_, nullptr)();
   }
@@ -159,12 +188,23 @@ void Connection::Proceed() {
 void Connection::TakeReady() {
   while (!places_.empty()) {
     Place& first = places_.front();
-    output_.append(first.bytes);
+    if (tls_ != nullptr) {
+      tls_->Write(first.bytes, &output_);
+    } else {
+      output_.append(first.bytes);
+    }
     first.bytes.clear();
     if (!first.complete) return;
     places_.pop_front();
     first_place_++;
   }
+}
+
+// With it the other side knows that it has got everything.
+void Connection::FinishTls() {
+  if (tls_ == nullptr) return;
+  tls_->Finish(&output_);
+  Write();
 }
 
 void Connection::Write() {
@@ -215,6 +255,12 @@ void Connection::Linger() {
 void Connection::Close() {
   if (closed_) return;
   closed_ = true;
+  if (tls_ != nullptr && writing_.empty()) {
+    // If there is room for it; nobody waits for it.
+    tls_->Finish(&output_);
+    uv_buf_t buffer = uv_buf_init(output_.data(), static_cast<unsigned>(output_.size()));
+    if (!output_.empty()) uv_try_write(stream(), &buffer, 1);
+  }
   places_.clear();
   when_written_ = nullptr;
   uv_close(&handle_.handle, [](uv_handle_t* handle) {
@@ -224,7 +270,8 @@ void Connection::Close() {
 }
 
 void Connection::Drain() {
-  if (phase_ == Phase::kIdle && places_.empty() && input_.empty() && queued_bytes() == 0) Close();
+  const bool waits = phase_ == Phase::kIdle || phase_ == Phase::kHandshake;
+  if (waits && places_.empty() && input_.empty() && queued_bytes() == 0) Close();
 }
 
 // ---- Deadlines -------------------------------------------------------------------------------
@@ -233,6 +280,7 @@ uint64_t Connection::TimeoutOf(Phase phase) const {
   switch (phase) {
     case Phase::kIdle:
       return server_->options().idle_timeout_ms;
+    case Phase::kHandshake:
     case Phase::kHead:
       return server_->options().head_timeout_ms;
     case Phase::kBody:

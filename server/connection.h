@@ -13,6 +13,7 @@ namespace flint::server {
 
 class Server;
 class Connection;
+class TlsStream;
 
 // How a protocol reads what comes in on a connection.
 class Session {
@@ -25,11 +26,12 @@ class Session {
 
 // What a connection waits for; each has its own deadline.
 enum class Phase : uint8_t {
-  kIdle,    // for a request
-  kHead,    // for the rest of its head
-  kBody,    // for the rest of its body
-  kAnswer,  // for the limiter: no deadline
-  kLinger,  // for the other side to close: answered all, and what still comes is thrown away
+  kHandshake,  // for TLS to be agreed on
+  kIdle,       // for a request
+  kHead,       // for the rest of its head
+  kBody,       // for the rest of its body
+  kAnswer,     // for the limiter: no deadline
+  kLinger,     // for the other side to close: answered all, and what still comes is thrown away
 };
 
 // A stream, TCP or unix, and the answers that it owes. Requests may come before earlier ones are
@@ -48,8 +50,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection& operator=(const Connection&) = delete;
 
   uv_stream_t* stream() { return &handle_.stream; }
-  // After accepting.
-  void Start(std::unique_ptr<Session> session);
+  // After accepting. Without TLS that is null.
+  void Start(std::unique_ptr<Session> session, std::unique_ptr<TlsStream> tls);
 
   // A place in the line of answers. Each must be answered.
   uint64_t Reserve();
@@ -91,8 +93,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void Touch();
   void OnRead(std::string_view bytes);
+  void OnEncrypted(std::string_view bytes);
+  void OnPlain(std::string_view bytes);
   void OnEnd();
   void TakeReady();
+  void FinishTls();
   void Write();
   void OnWritten(int status);
   void Feed();
@@ -105,6 +110,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Server* const server_;
   Handle handle_{};
   std::unique_ptr<Session> session_;
+  std::unique_ptr<TlsStream> tls_;
   std::string input_;  // read, and not yet wanted
   std::deque<Place> places_;
   uint64_t first_place_ = 0;

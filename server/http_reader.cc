@@ -155,8 +155,9 @@ int HttpReader::OnFieldEnd() {
 // Splits an absolute target (whose host stands for the field's) or one that begins with `/`.
 bool HttpReader::SplitTarget() {
   std::string_view rest = request_.target;
-  if (EqualFold(rest.substr(0, 7), "http://")) {
-    rest.remove_prefix(7);
+  const size_t scheme = EqualFold(rest.substr(0, 8), "https://") ? 8 : 7;
+  if (scheme == 8 || EqualFold(rest.substr(0, 7), "http://")) {
+    rest.remove_prefix(scheme);
     const size_t slash = std::min(rest.find('/'), rest.size());
     request_.host = rest.substr(0, slash);
     rest.remove_prefix(slash);

@@ -88,8 +88,9 @@ bool Listener::BindPath(std::string* error) {
 }
 
 std::string Listener::url() const {
-  const std::string scheme = endpoint_.protocol == Protocol::kHttp ? "http" : "redis";
+  std::string scheme = endpoint_.protocol == Protocol::kHttp ? "http" : "redis";
   if (endpoint_.unix_socket()) return scheme + "+unix:" + endpoint_.path;
+  if (server_->options().tls.wanted()) scheme += "s";
   sockaddr_storage address{};
   int bytes = sizeof address;
   uv_tcp_getsockname(&handle_.tcp, reinterpret_cast<sockaddr*>(&address), &bytes);
@@ -111,7 +112,8 @@ void Listener::Knock() {
   const auto connection = std::make_shared<Connection>(server_, endpoint_.unix_socket());
   server_->Adopt(connection);
   if (uv_accept(&handle_.stream, connection->stream()) == 0) {
-    connection->Start(server_->MakeSession(connection.get(), endpoint_.protocol));
+    connection->Start(server_->MakeSession(connection.get(), endpoint_.protocol),
+                      server_->MakeTls(endpoint_));
   } else {
     connection->Close();
   }

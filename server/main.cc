@@ -5,6 +5,7 @@
 //   server         the loop, its signals, its connections, and how it leaves
 //   listener       an address or a unix socket, and accepting
 //   connection     a stream: reading, the line of answers, deadlines, the end
+//   tls            certificates, and TLS between a stream and what is said on it
 //   calls          calls of the limiter for a loop that must not wait, and what waits for the disk
 //   tokens         who may do what
 //   log_lines      lines on standard error, by a thread that nobody waits for

@@ -26,13 +26,17 @@ Serves the limits of a data directory over HTTP.
                              needs a token
   --token TOKEN              what clients must send; better FLINT_SERVER_TOKEN or --token-file
   --token-file FILE          one token to a line, behind it perhaps read, check or admin
+  --tls-cert FILE            speak TLS: the certificate, and those between it and its authority; not
+                             on unix sockets. SIGHUP has it read again, with the two that follow
+  --tls-key FILE             its key. Both are PEM
+  --tls-client-ca FILE       clients need a certificate of these authorities
   --sync always|batch        when an admission is answered: on disk (default), or soon after
   --flush-every-ms N         batch: a sync starts after so long (default: 100)
   --flush-every-events N     batch: and after so many events (default: 100)
   --max-blocking N           calls that may wait for the disk or take long, at once (default: 128)
   --max-connections N        (default: 64 less than the limit of open files)
   --open-timeout TIME        how long to wait for a directory that is in use (default: not at all)
-  --header-timeout TIME      for a request's head (default: 10s)
+  --header-timeout TIME      for a request's head, and for TLS to be agreed on (default: 10s)
   --body-timeout TIME        for its body (default: 10s)
   --idle-timeout TIME        between requests (default: 75s)
   --write-timeout TIME       for a client to read some of its answer (default: 10s)
@@ -108,6 +112,9 @@ std::vector<Flag> Flags(Options* options, Words* words) {
       {"--bind", AddEndpoint(&options->endpoints, Protocol::kHttp)},
       {"--token", Text(&words->token)},
       {"--token-file", Text(&words->token_file)},
+      {"--tls-cert", Text(&options->tls.certificate)},
+      {"--tls-key", Text(&options->tls.key)},
+      {"--tls-client-ca", Text(&options->tls.client_authority)},
       {"--sync", Text(&words->sync)},
       {"--flush-every-ms", Number(&options->flush_every_ms, 3'600'000)},
       {"--flush-every-events", Number(&options->flush_every_events, kMaxEvents)},
@@ -174,6 +181,10 @@ std::string Faults(const Options& options, const Words& words) {
   }
   if (options.batch && (options.flush_every_ms == 0 || options.flush_every_events == 0)) {
     return "--flush-every-ms and --flush-every-events must be greater than zero";
+  }
+  if (options.tls.certificate.empty() != options.tls.key.empty() ||
+      (!options.tls.client_authority.empty() && !options.tls.wanted())) {
+    return "TLS needs both --tls-cert and --tls-key";
   }
   const bool open = std::any_of(options.endpoints.begin(), options.endpoints.end(),
                                 [](const Endpoint& endpoint) { return !endpoint.loopback(); });

@@ -27,9 +27,19 @@ struct Endpoint {
   bool loopback() const;
 };
 
+// Of all endpoints that are no unix sockets.
+struct TlsFiles {
+  std::string certificate;
+  std::string key;
+  std::string client_authority;  // empty: clients need no certificate
+
+  bool wanted() const { return !certificate.empty(); }
+};
+
 struct Options {
   std::string data_dir = ".flint";
   std::vector<Endpoint> endpoints;
+  TlsFiles tls;
   std::vector<Token> tokens;  // empty: everybody may do everything
   bool batch = false;
   uint64_t flush_every_ms = 100;

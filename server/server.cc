@@ -15,7 +15,7 @@ namespace flint::server {
 namespace {
 
 constexpr uint64_t kTickMs = 100;
-constexpr uint64_t kSayFullEveryMs = 60'000;
+constexpr uint64_t kSayAgainMs = 60'000;
 constexpr uint64_t kDescriptorsOfOthers = 64;  // the log's files, the loop's own, this and that
 
 // As many as there can be descriptors, but for those that the server itself needs.
@@ -41,7 +41,7 @@ Server::Server(const Options& options, flint_limiter* limiter, Log* log)
                    [](uv_prepare_t* handle) { static_cast<Server*>(handle->data)->ProceedAll(); });
   uv_timer_init(&loop_, &tick_);
   tick_.data = this;
-  constexpr std::array kSignals = {SIGTERM, SIGINT};
+  constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP};
   for (size_t i = 0; i < kSignals.size(); i++) {
     uv_signal_init(&loop_, &signals_[i]);
     signals_[i].data = this;
@@ -72,6 +72,10 @@ void Server::StopHandles() {
 }
 
 bool Server::Listen(std::string* error) {
+  if (options_.tls.wanted()) {
+    tls_ = LoadTls(options_.tls, error);
+    if (tls_ == nullptr) return false;
+  }
   for (const Endpoint& endpoint : options_.endpoints) {
     listeners_.push_back(std::make_unique<Listener>(this, endpoint));
     if (!listeners_.back()->Open(error)) return false;
@@ -103,7 +107,7 @@ const std::string& Server::date() {
 
 bool Server::HasRoom() {
   const bool room = connections_.size() < max_connections_;
-  const bool said = full_said_ms_ != 0 && now_ms() < full_said_ms_ + kSayFullEveryMs;
+  const bool said = full_said_ms_ != 0 && now_ms() < full_said_ms_ + kSayAgainMs;
   if (!room && !said) {
     full_said_ms_ = now_ms();
     log_->Warn("no more connections are accepted until some are closed",
@@ -123,6 +127,19 @@ void Server::Adopt(const std::shared_ptr<Connection>& connection) {
 
 std::unique_ptr<Session> Server::MakeSession(Connection* connection, Protocol /*protocol*/) {
   return std::make_unique<HttpSession>(this, connection);
+}
+
+std::unique_ptr<TlsStream> Server::MakeTls(const Endpoint& endpoint) {
+  if (tls_ == nullptr || endpoint.unix_socket()) return nullptr;
+  return std::make_unique<TlsStream>(tls_, endpoint.protocol);
+}
+
+// Anybody can have it said, so it is not said often.
+void Server::SayTlsFailed(const std::string& reason) {
+  if (tls_said_ms_ != 0 && now_ms() < tls_said_ms_ + kSayAgainMs) return;
+  tls_said_ms_ = now_ms();
+  log_->Warn("TLS has failed with a client; more of that is not told for a minute",
+             {{"reason", reason}});
 }
 
 void Server::ProceedSoon(std::shared_ptr<Connection> connection) {
@@ -164,12 +181,28 @@ void Server::OnTick() {
 // ---- Leaving ---------------------------------------------------------------------------------
 
 void Server::OnSignal(int signal) {
+  if (signal == SIGHUP) {
+    Reload();
+    return;
+  }
   if (draining_) {
     // What was answered survives that.
     log_->Warn("a second signal: leaving at once");
     _exit(128 + signal);
   }
   Drain();
+}
+
+// All of it or nothing: what cannot be read leaves everything as it was.
+void Server::Reload() {
+  std::string error;
+  const TlsContext tls = options_.tls.wanted() ? LoadTls(options_.tls, &error) : nullptr;
+  if (!error.empty()) {
+    log_->Warn("nothing was read again, what held before goes on", {{"reason", error}});
+    return;
+  }
+  tls_ = tls;
+  log_->Info("read again what was asked for");
 }
 
 void Server::Drain() {

@@ -14,13 +14,15 @@
 #include "listener.h"
 #include "log_lines.h"
 #include "options.h"
+#include "tls.h"
 #include "tokens.h"
 
 namespace flint::server {
 
 // The server: a loop, what it listens on, its connections, and how it leaves. SIGTERM and SIGINT
 // drain it: it accepts nobody, answers what has been asked, and leaves the loop when all is
-// answered or the time is over; a second signal ends the process at once.
+// answered or the time is over; a second signal ends the process at once. SIGHUP has it read its
+// files again.
 //
 // All methods are the loop's, which is one thread's. For one loop per core each would have a Server
 // of its own: listeners bound with SO_REUSEPORT (a unix socket's shared), a Calls with its own
@@ -32,7 +34,7 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Binds every endpoint and says so; false when one cannot be bound.
+  // Reads the files and binds every endpoint, and says so; false when one is of no use.
   bool Listen(std::string* error);
   void Run();
 
@@ -52,11 +54,15 @@ class Server {
   // Keeps the connection until its stream is closed.
   void Adopt(const std::shared_ptr<Connection>& connection);
   std::unique_ptr<Session> MakeSession(Connection* connection, Protocol protocol);
+  // Null where the endpoint has no TLS.
+  std::unique_ptr<TlsStream> MakeTls(const Endpoint& endpoint);
   // Of connections.
+  void SayTlsFailed(const std::string& reason);
   void ProceedSoon(std::shared_ptr<Connection> connection);
   void Forget(Connection* connection);
 
  private:
+  void Reload();
   void Drain();
   void OnSignal(int signal);
   void OnTick();
@@ -69,15 +75,17 @@ class Server {
   uv_loop_t loop_{};  // before what has handles in it
   Calls calls_;
   const Tokens tokens_;
+  TlsContext tls_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections_;
   std::vector<std::shared_ptr<Connection>> soon_;
   uv_prepare_t prepare_{};
   uv_timer_t tick_{};
-  std::array<uv_signal_t, 2> signals_{};
+  std::array<uv_signal_t, 3> signals_{};
   uint64_t max_connections_;
   uint64_t drain_until_ms_ = 0;
   uint64_t full_said_ms_ = 0;
+  uint64_t tls_said_ms_ = 0;
   uint64_t date_s_ = 0;
   std::string date_;
   std::array<char, size_t{64} * 1024> read_buffer_{};

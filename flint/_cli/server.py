@@ -32,6 +32,9 @@ def add_to(verbs: Verbs) -> None:
     one(
         "--token-file", metavar="FILE", help="a token to a line, and read, check or admin behind it"
     )
+    one("--tls-cert", metavar="FILE", help="speak TLS: a certificate in PEM; SIGHUP: read again")
+    one("--tls-key", metavar="FILE", help="its key")
+    one("--tls-client-ca", metavar="FILE", help="clients need a certificate of these authorities")
     one("--sync", metavar="MODE", help="always (default) or batch")
     one("--flush-every-ms", metavar="N", help="batch: a sync starts after so long (default: 100)")
     one("--flush-every-events", metavar="N", help="batch: and after so many events (default: 100)")
@@ -46,7 +49,17 @@ def add_to(verbs: Verbs) -> None:
 
 
 _OPTIONS = (
-    *("bind", "token_file", "sync", "flush_every_ms", "flush_every_events", "max_blocking"),
+    *(
+        "bind",
+        "token_file",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "sync",
+        "flush_every_ms",
+        "flush_every_events",
+        "max_blocking",
+    ),
     *("max_connections", "open_timeout", "header_timeout", "body_timeout", "idle_timeout"),
     *("write_timeout", "log"),
 )
