@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "engine/keyspace.h"
 #include "fake_clock.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 
 // The boot clock by the processor's counter. docs/time.md has a table of what a counter may do;
 // the tests with a machine of their own are its rows.

@@ -126,7 +126,7 @@ void ReadAll(FakeEnv* env, const std::function<void(const Record&)>& visit) {
   bool exists = false;
   SnapshotHead head;
   uint64_t bytes = 0;
-  const auto skip = [](const SnapshotLimit&, const State&) { return Status(); };
+  const auto skip = [](const SavedLimit&, const State&) { return Status(); };
   ASSERT_TRUE(ReadSnapshot(env, kDirectory, &exists, &head, skip, &bytes).ok());
   LogPath path;
   ASSERT_TRUE(FindLogPath(env, kDirectory, head.covered, UINT64_MAX, &path).ok());
@@ -299,7 +299,7 @@ TEST(GoldenNamed, HasWhatItIsFor) {
   ReadAll(env.get(), [&](const Record& record) {
     LimitPayload limit;
     KeyPayload key;
-    DenyPayload deny;
+    Denials deny;
     if (record.type == RecordType::kLimitConfigured && DecodeConfigured(record.payload, &limit)) {
       if (limit.kind == LimitKind::kInline) seen.insert("inline");
       if (!limit.name.empty()) seen.insert("configured");
@@ -328,7 +328,7 @@ TEST_P(Golden, HasOneOfEverything) {
   SnapshotHead head;
   uint64_t bytes = 0;
   std::set<LimitKind> kinds;
-  const auto note = [&](const SnapshotLimit& limit, const State&) {
+  const auto note = [&](const SavedLimit& limit, const State&) {
     kinds.insert(limit.kind);
     return Status();
   };
@@ -348,7 +348,7 @@ TEST_P(Golden, HasOneOfEverything) {
     ASSERT_TRUE(stream.Next(&record, &end).ok());
     if (end) break;
     types.insert(record.type);
-    DenyPayload deny;
+    Denials deny;
     if (record.type == RecordType::kDeny && Decode(record.payload, &deny)) {
       merged = merged || deny.count > 1;
     }

@@ -40,15 +40,15 @@ class SnapshotTest : public ::testing::Test {
   // A line as it was read, with its key's bytes.
   struct Line {
     std::string key;
-    SnapshotLimit limit;
+    SavedLimit limit;
     State state;
   };
 
-  Status Write(const SnapshotHead& head, const std::vector<SnapshotLimit>& limits) {
+  Status Write(const SnapshotHead& head, const std::vector<SavedLimit>& limits) {
     SnapshotWriter writer(&env_, kDirectory);
     FLINT_RETURN_IF_ERROR(writer.Create());
     FLINT_RETURN_IF_ERROR(writer.Begin(head));
-    for (const SnapshotLimit& limit : limits) FLINT_RETURN_IF_ERROR(writer.Add(limit));
+    for (const SavedLimit& limit : limits) FLINT_RETURN_IF_ERROR(writer.Add(limit));
     return writer.Finish();
   }
   Status Read(SnapshotHead* head, std::vector<Line>* lines) {
@@ -56,7 +56,7 @@ class SnapshotTest : public ::testing::Test {
     uint64_t bytes = 0;
     const Status status = ReadSnapshot(
         &env_, kDirectory, &exists, head,
-        [&](const SnapshotLimit& limit, State state) {
+        [&](const SavedLimit& limit, State state) {
           lines->push_back({std::string(limit.key), limit, std::move(state)});
           return Status();
         },
@@ -96,10 +96,10 @@ TEST_F(SnapshotTest, WithoutOneThereIsNothing) {
 
 TEST_F(SnapshotTest, HoldsEveryNumberExactly) {
   const SnapshotHead head = Head();
-  std::vector<SnapshotLimit> limits;
+  std::vector<SavedLimit> limits;
   std::vector<State> states(std::size(kAlgorithms));
   for (size_t i = 0; i < std::size(kAlgorithms); ++i) {
-    SnapshotLimit limit;
+    SavedLimit limit;
     limit.key = "key";
     limit.kind = i % 2 == 0 ? LimitKind::kExact : LimitKind::kInline;
     limit.config = Config(kAlgorithms[i], kMaxQuantity, kMaxQuantity - 1);
@@ -158,9 +158,9 @@ TEST_F(SnapshotTest, HoldsEveryKey) {
                                          "],\"count\":0,\"sha256\":\"",
                                          std::string(65535, 'k')};
   const State state;
-  std::vector<SnapshotLimit> limits;
+  std::vector<SavedLimit> limits;
   for (const std::string& key : keys) {
-    SnapshotLimit limit;
+    SavedLimit limit;
     limit.key = key;
     limit.kind = LimitKind::kCounter;
     limit.prefix_bytes = static_cast<uint32_t>(key.size());
@@ -187,7 +187,7 @@ TEST_F(SnapshotTest, HoldsEveryKey) {
 }
 
 TEST_F(SnapshotTest, ABitInAnyByteIsFound) {
-  SnapshotLimit limit;
+  SavedLimit limit;
   const State state;
   limit.key = "key";
   limit.config = Hourly(5);
@@ -211,7 +211,7 @@ TEST_F(SnapshotTest, ABitInAnyByteIsFound) {
 
 // The digest is right, but what it says makes no sense.
 TEST_F(SnapshotTest, NonsenseIsFound) {
-  SnapshotLimit limit;
+  SavedLimit limit;
   State state;
   state.log = std::make_unique<SlidingLog>();
   state.log->Append(5, 3);
@@ -259,7 +259,7 @@ TEST_F(SnapshotTest, ReplacesTheOldOneInOneStep) {
       SnapshotHead read;
       bool exists = false;
       uint64_t bytes = 0;
-      const auto ignore = [](const SnapshotLimit&, const State&) { return Status(); };
+      const auto ignore = [](const SavedLimit&, const State&) { return Status(); };
       ASSERT_TRUE(ReadSnapshot(image.get(), kDirectory, &exists, &read, ignore, &bytes).ok());
       ASSERT_TRUE(exists);
       seen.push_back(read.covered.sequence);

@@ -1,7 +1,7 @@
 """Dependencies point one way only: each part may include what stands below it, and nothing else.
 
-tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage,
-algorithms -> base
+tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage ->
+model -> algorithms -> base
 server -> capi/flint_limiter.h
 
 Within flint/: limiter -> _local and shared -> _remote (places) -> _surface (what every place has in
@@ -21,11 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 
 # For each directory of C or C++, where the files that it includes in quotes may come from.
-ENGINE = ["cpp_core/engine", "cpp_core/storage", "cpp_core/algorithms", "cpp_core/base"]
+MODEL = ["cpp_core/model", "cpp_core/algorithms", "cpp_core/base"]
+ENGINE = ["cpp_core/engine", "cpp_core/storage", *MODEL]
 MAY_INCLUDE = {
     "cpp_core/base": ["cpp_core/base"],
     "cpp_core/algorithms": ["cpp_core/algorithms", "cpp_core/base"],
-    "cpp_core/storage": ["cpp_core/storage", "cpp_core/algorithms", "cpp_core/base"],
+    "cpp_core/model": MODEL,
+    "cpp_core/storage": ["cpp_core/storage", *MODEL],
     "cpp_core/engine": ENGINE,
     "capi": ["capi", *ENGINE],
     "flint/_ext": ["flint/_ext", "capi"],
@@ -195,6 +197,17 @@ def test_includes_point_down(directory: str) -> None:
         assert forbidden(path, directory) == [], path
 
 
+def test_the_keyspace_knows_nothing_of_files() -> None:
+    needs = included_files(ROOT / "cpp_core")
+    below: set[str] = set()
+    left = {"engine/keyspace.h", "engine/keyspace.cc"}
+    while left:
+        below |= left
+        left = {name for file in left for name in needs[file]} - below
+    assert not [name for name in below if name.startswith("storage/")]
+    assert {"engine/counter.h", "engine/template_set.h", "model/saved_limit.h"} <= below
+
+
 def test_an_include_that_points_up_is_found(tmp_path: Path) -> None:
     path = tmp_path / "upward.h"
     path.write_text('#include "base/env.h"\n#include <map>\n#  include "storage/log.h"\n')
@@ -245,7 +258,8 @@ def test_only_the_extension_knows_python() -> None:
 
 
 @pytest.mark.parametrize(
-    "directory", ["cpp_core/engine", "cpp_core/storage", "cpp_core/algorithms"]
+    "directory",
+    ["cpp_core/engine", "cpp_core/storage", "cpp_core/model", "cpp_core/algorithms"],
 )
 def test_base_is_the_only_door_to_files_and_time(directory: str) -> None:
     for path in sources(directory):

@@ -9,7 +9,7 @@
 #include "base/thread.h"
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 #include "storage/log.h"
 #include "storage/log_path.h"
 #include "storage/log_stream.h"

@@ -7,8 +7,9 @@
 #include <string_view>
 
 #include "algorithms/algorithm.h"
-#include "storage/log.h"
-#include "storage/snapshot.h"
+#include "model/key_binding.h"
+#include "model/limit_kind.h"
+#include "model/totals.h"
 
 namespace flint {
 
@@ -19,9 +20,6 @@ struct TemplateConfig : LimitConfig {
   explicit TemplateConfig(const LimitConfig& config) : LimitConfig(config) {}
   Template* owner = nullptr;
 };
-
-// At most so many limits of one key decide together.
-inline constexpr size_t kMaxLimitsOfKey = 16;
 
 // A limit for every key under a prefix. What its forgotten counters had counted moves here, from
 // any shard, hence the atomics.
@@ -85,10 +83,5 @@ struct DestroyCounter {
   void operator()(Counter* counter) const { Counter::Destroy(counter); }
 };
 using CounterPointer = std::unique_ptr<Counter, DestroyCounter>;
-
-// Adds, stopping at the largest value.
-inline uint64_t SaturatingAdd(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a + b; }
-
-void Merge(Totals* into, const Totals& totals);
 
 }  // namespace flint

@@ -21,7 +21,7 @@
 #include "engine/listing.h"
 #include "engine/recorder.h"
 #include "engine/room_maker.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 #include "storage/history.h"
 #include "storage/legacy.h"
 #include "storage/log.h"

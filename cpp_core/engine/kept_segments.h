@@ -8,7 +8,7 @@
 
 #include "base/env.h"
 #include "base/mutex.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 #include "storage/recovery.h"
 
 namespace flint {

@@ -364,7 +364,7 @@ Counter* Keyspace::LeastUsed(Shard& shard, int64_t now_ns, uint64_t* left_ns, si
 
 // ---- Changes -----------------------------------------------------------------------------------
 
-void Keyspace::Denied(Counter* counter, const DenyPayload& deny) {
+void Keyspace::Denied(Counter* counter, const Denials& deny) {
   FLINT_ASSERT(deny.count >= 1);
   Totals& totals = counter->totals;
   totals.denied += deny.count;
@@ -469,7 +469,7 @@ void Keyspace::BoundTemplateJournal() {
 
 // ---- Snapshots ---------------------------------------------------------------------------------
 
-Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
+Status Keyspace::Restore(const SavedLimit& limit, State state) {
   if (limit.kind == LimitKind::kTemplate) {
     if (templates_.Find(limit.key, limit.name) != nullptr) {
       return Status(Code::kCorruption, "a template appears twice");
@@ -507,33 +507,33 @@ Status Keyspace::Restore(const SnapshotLimit& limit, State state) {
 }
 
 // Templates first, so that a reader knows them before their counters.
-Status Keyspace::Save(SnapshotWriter* writer, int64_t now_ns) {
+Status Keyspace::Save(LimitSink* sink, int64_t now_ns) {
   SweepAll(now_ns);
   for (const auto& entry : templates_.all()) {
-    SnapshotLimit line;
-    line.key = entry.first.prefix;
-    line.name = entry.first.name;
-    line.kind = LimitKind::kTemplate;
-    line.config = *entry.second->config;
-    line.totals = entry.second->Absorbed();
-    FLINT_RETURN_IF_ERROR(writer->Add(line));
+    SavedLimit saved;
+    saved.key = entry.first.prefix;
+    saved.name = entry.first.name;
+    saved.kind = LimitKind::kTemplate;
+    saved.config = *entry.second->config;
+    saved.totals = entry.second->Absorbed();
+    FLINT_RETURN_IF_ERROR(sink->Add(saved));
   }
   for (const Shard& shard : shards_) {
     shard.AssumeHeld();
     for (size_t slot = 0; slot < shard.table.slots(); ++slot) {
       const Counter* counter = shard.table.at(slot);
       if (counter == nullptr) continue;
-      SnapshotLimit line;
-      line.key = counter->key();
-      line.name = counter->name();
-      line.kind = counter->kind;
-      line.config = *counter->config;
+      SavedLimit saved;
+      saved.key = counter->key();
+      saved.name = counter->name();
+      saved.kind = counter->kind;
+      saved.config = *counter->config;
       if (counter->parent() != nullptr) {
-        line.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
+        saved.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
       }
-      line.totals = counter->totals;
-      line.state = &counter->state;
-      FLINT_RETURN_IF_ERROR(writer->Add(line));
+      saved.totals = counter->totals;
+      saved.state = &counter->state;
+      FLINT_RETURN_IF_ERROR(sink->Add(saved));
     }
   }
   return Status();

@@ -17,9 +17,11 @@
 #include "engine/counter.h"
 #include "engine/counter_table.h"
 #include "engine/template_set.h"
-#include "storage/engine_clock.h"
-#include "storage/record.h"
-#include "storage/snapshot.h"
+#include "model/denials.h"
+#include "model/engine_clock.h"
+#include "model/limit_kind.h"
+#include "model/saved_limit.h"
+#include "model/totals.h"
 
 namespace flint {
 
@@ -47,7 +49,7 @@ class Keyspace {
     int64_t last_ns FLINT_GUARDED_BY(mutex) = 0;
     CounterTable table FLINT_GUARDED_BY(mutex);
     // Denials beyond the first few of a sync interval, to be recorded as one.
-    std::unordered_map<Counter*, DenyPayload> merged FLINT_GUARDED_BY(mutex);
+    std::unordered_map<Counter*, Denials> merged FLINT_GUARDED_BY(mutex);
     std::atomic<bool> has_merged{false};
     // The sweep that forgets fresh counters, a few slots at a time: uses until one is due at the
     // latest, how many are due, and which comes next.
@@ -232,7 +234,7 @@ class Keyspace {
     totals.last_allowed_ns = at_ns;
     return behind;
   }
-  void Denied(Counter* counter, const DenyPayload& deny);
+  void Denied(Counter* counter, const Denials& deny);
   // Behind these two, EndUncovered.
   void ConfigureExact(Shard& shard, uint64_t hash, std::string_view key, std::string_view name,
                       const LimitConfig& config, int64_t at_ns) FLINT_REQUIRES(shard.mutex);
@@ -258,9 +260,9 @@ class Keyspace {
   void ResetTemplate(Template* reset, int64_t at_ns) FLINT_REQUIRES(all_shards_);
 
   // Restores a line of a snapshot; kCorruption if it contradicts an earlier one.
-  Status Restore(const SnapshotLimit& limit, State state) FLINT_REQUIRES(all_shards_);
+  Status Restore(const SavedLimit& limit, State state) FLINT_REQUIRES(all_shards_);
   // Writes every limit but fresh counters as of `now_ns`, whose totals go to their templates.
-  Status Save(SnapshotWriter* writer, int64_t now_ns) FLINT_REQUIRES(all_shards_);
+  Status Save(LimitSink* sink, int64_t now_ns) FLINT_REQUIRES(all_shards_);
   // Forgets all fresh counters at once; only where nobody waits.
   void SweepAll(int64_t now_ns) FLINT_REQUIRES(all_shards_);
 

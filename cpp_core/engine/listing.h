@@ -9,7 +9,7 @@
 
 #include "base/mutex.h"
 #include "engine/keyspace.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 
 namespace flint {
 

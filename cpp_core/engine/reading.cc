@@ -38,7 +38,7 @@ Status UntilItStays(const std::function<Status()>& attempt) {
 Status Reading::Load(Keyspace* keyspace) {
   FLINT_RETURN_IF_ERROR(ReadSnapshot(
       env_, directory_, &snapshot_exists_, &head_,
-      [&](const SnapshotLimit& limit, State state) {
+      [&](const SavedLimit& limit, State state) {
         ++snapshot_limits_;
         keyspace->AssumeAlone();
         return keyspace->Restore(limit, std::move(state));

@@ -104,7 +104,7 @@ AppendOutcome Recorder::BindStale(std::span<const Claim> claims, bool no_wait) {
 
 // ---- Denials -----------------------------------------------------------------------------------
 
-AppendOutcome Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, bool no_wait,
+AppendOutcome Recorder::AppendDeny(Counter* counter, const Denials& deny, bool no_wait,
                                    uint64_t* ticket) {
   AppendOutcome result = log_->AppendDeny(counter->binding, deny, no_wait, ticket);
   while (result == AppendOutcome::kNeedKey) {
@@ -117,7 +117,7 @@ AppendOutcome Recorder::AppendDeny(Counter* counter, const DenyPayload& deny, bo
 
 AppendOutcome Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
                                    uint64_t cost, bool no_wait, uint64_t* ticket) {
-  const DenyPayload deny{now_ns, cost, 1, now_ns};
+  const Denials deny{now_ns, cost, 1, now_ns};
   if (log_ != nullptr && sync_denials_) {
     const AppendOutcome result = AppendDeny(counter, deny, no_wait, ticket);
     if (result != AppendOutcome::kOk) return result;
@@ -128,7 +128,7 @@ AppendOutcome Recorder::RecordDeny(Keyspace::Shard& shard, Counter* counter, int
 }
 
 // Appends it, or adds it to those that are recorded as one.
-void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny,
+void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const Denials& deny,
                          bool no_wait) {
   const auto interval = static_cast<uint16_t>(log_->sync_count());
   if (counter->deny_interval != interval) {
@@ -143,7 +143,7 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPay
   }
   const auto [entry, first] = shard.merged.try_emplace(counter, deny);
   if (!first) {
-    DenyPayload& merged = entry->second;
+    Denials& merged = entry->second;
     merged.count += 1;
     merged.cost = SaturatingAdd(merged.cost, deny.cost);
     merged.time_ns = deny.time_ns;

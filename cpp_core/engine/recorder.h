@@ -97,9 +97,8 @@ class Recorder {
                                    uint64_t* ticket);
   AppendOutcome BindKey(Counter* counter, bool no_wait);
   AppendOutcome BindStale(std::span<const Claim> claims, bool no_wait);
-  AppendOutcome AppendDeny(Counter* counter, const DenyPayload& deny, bool no_wait,
-                           uint64_t* ticket);
-  void MergeDeny(Keyspace::Shard& shard, Counter* counter, const DenyPayload& deny, bool no_wait)
+  AppendOutcome AppendDeny(Counter* counter, const Denials& deny, bool no_wait, uint64_t* ticket);
+  void MergeDeny(Keyspace::Shard& shard, Counter* counter, const Denials& deny, bool no_wait)
       FLINT_REQUIRES(shard.mutex);
 
   Keyspace* const keyspace_;

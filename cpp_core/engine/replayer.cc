@@ -13,7 +13,7 @@ Status Nonsense(const char* what) { return Status(Code::kCorruption, what); }
 
 Status LoadSnapshot(Env* env, const std::string& directory, Keyspace* keyspace,
                     LoadedSnapshot* loaded) {
-  const auto add = [&](const SnapshotLimit& limit, State state) {
+  const auto add = [&](const SavedLimit& limit, State state) {
     ++loaded->limits;
     keyspace->AssumeAlone();
     return keyspace->Restore(limit, std::move(state));
@@ -219,7 +219,7 @@ Status Replayer::ApplyAllowAll(const Record& record) {
 }
 
 Status Replayer::ApplyDeny(const Record& record) {
-  DenyPayload deny;
+  Denials deny;
   Counter* counter = Bound(record.id);
   if (!Decode(record.payload, &deny)) return Nonsense("an unreadable denial");
   if (counter == nullptr) return Nonsense("a denial of an unknown key");

@@ -6,7 +6,7 @@
 
 #include "engine/keyspace.h"
 #include "engine/recorder.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 
 namespace flint {
 

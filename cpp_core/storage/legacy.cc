@@ -326,7 +326,7 @@ Status Writer::Prepare(const LegacyEvent& event, LegacyFindings* findings, std::
 Status Writer::AddDeny(const LegacyEvent& event, LegacyFindings* findings) {
   std::vector<Use> uses;
   FLINT_RETURN_IF_ERROR(Prepare(event, findings, &uses));
-  DenyPayload deny;
+  Denials deny;
   FLINT_RETURN_IF_ERROR(TimeOf(event, 0, &deny.time_ns));
   deny.cost = uses[0].second;
   deny.count = event.count;
@@ -366,7 +366,7 @@ Status Writer::Admit(const LegacyEvent& event, LegacyFindings* findings) {
     }
     return Append(event.type, 0, payload);
   }
-  DenyPayload allow;  // an ALLOW has the same payload
+  Denials allow;  // an ALLOW has the same payload
   allow.time_ns = time_ns;
   allow.cost = uses[0].second;
   return Append(event.type, uses[0].first->id, Encode(allow));

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "base/env.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
 #include "storage/log_appender.h"
 #include "storage/log_background.h"
 #include "storage/log_observer.h"
@@ -65,7 +65,7 @@ class Log {
                                              uint64_t cost, bool no_wait, uint64_t* ticket) {
     return appender_.AppendAllow(binding, time_ns, cost, no_wait, ticket);
   }
-  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, bool no_wait,
+  AppendOutcome AppendDeny(const KeyBinding& binding, const Denials& deny, bool no_wait,
                            uint64_t* ticket) {
     return appender_.AppendDeny(binding, deny, no_wait, ticket);
   }

@@ -218,8 +218,8 @@ AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding,
   return Appended(wake);
 }
 
-AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const DenyPayload& deny,
-                                      bool no_wait, uint64_t* ticket) {
+AppendOutcome LogAppender::AppendDeny(const KeyBinding& binding, const Denials& deny, bool no_wait,
+                                      uint64_t* ticket) {
   if (deny.count == 1) {
     return AppendOne(RecordType::kDeny, binding, deny.time_ns, deny.cost, no_wait, ticket);
   }

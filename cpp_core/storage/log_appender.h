@@ -13,7 +13,8 @@
 #include "base/check_path.h"
 #include "base/env.h"
 #include "base/mutex.h"
-#include "storage/engine_clock.h"
+#include "model/engine_clock.h"
+#include "model/key_binding.h"
 #include "storage/record.h"
 #include "storage/ring.h"
 #include "storage/segment.h"
@@ -55,12 +56,6 @@ struct ResumePoint {
   uint64_t sequence = 0;  // of the last record
   uint32_t crc = 0;
   uint32_t next_id = 1;
-};
-
-// What a counter remembers of the log: the segment in which its key has an id, and the id.
-struct KeyBinding {
-  uint32_t segment = 0;
-  uint32_t id = 0;
 };
 
 // What an admission of several keys takes of one of them.
@@ -138,7 +133,7 @@ class LogAppender {
     }
     return AppendOne(RecordType::kAllow, binding, time_ns, cost, no_wait, ticket);
   }
-  AppendOutcome AppendDeny(const KeyBinding& binding, const DenyPayload& deny, bool no_wait,
+  AppendOutcome AppendDeny(const KeyBinding& binding, const Denials& deny, bool no_wait,
                            uint64_t* ticket);
   // At most 1,024.
   AppendOutcome AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns, bool one_key,

@@ -163,7 +163,7 @@ bool Decode(std::string_view payload, ClockPayload* clock) {
          (reader.empty() || reader.GetI64(&clock->floor_ns));
 }
 
-std::string Encode(const DenyPayload& deny) {
+std::string Encode(const Denials& deny) {
   std::string to;
   Put64(&to, static_cast<uint64_t>(deny.time_ns));
   Put64(&to, deny.cost);
@@ -174,7 +174,7 @@ std::string Encode(const DenyPayload& deny) {
   return to;
 }
 
-bool Decode(std::string_view payload, DenyPayload* deny) {
+bool Decode(std::string_view payload, Denials* deny) {
   ByteReader reader(payload);
   if (!reader.GetI64(&deny->time_ns) || !reader.GetU64(&deny->cost)) return false;
   deny->count = 1;

@@ -12,17 +12,14 @@
 #include "base/coding.h"
 #include "base/crc32c.h"
 #include "base/sha256.h"
+#include "model/denials.h"
+#include "model/engine_clock.h"
+#include "model/limit_kind.h"
 #include "storage/log_format.h"
 
 namespace flint {
 
 // Records as FORMAT.md describes them: building payloads, taking them apart, and the CRC chain.
-
-// What a limit is, as records and snapshots number it.
-enum class LimitKind : uint8_t { kExact = 0, kTemplate = 1, kCounter = 2, kInline = 3 };
-
-// The bytes of a limit's name are counted by one byte.
-inline constexpr size_t kMaxNameBytes = 255;
 
 // A record in memory that someone else owns.
 struct Record {
@@ -37,13 +34,6 @@ struct Record {
   std::string_view bytes;
 
   uint64_t end() const { return position + length; }
-};
-
-// Engine time, boot clock and wall clock read together.
-struct ClockPair {
-  int64_t engine_ns = 0;
-  int64_t boot_ns = 0;
-  int64_t wall_ns = 0;
 };
 
 struct StartPayload {
@@ -88,13 +78,6 @@ struct KeyPayload {
   uint32_t prefix_bytes = 0;
   std::string_view key;
   std::string_view name{};
-};
-
-struct DenyPayload {
-  int64_t time_ns = 0;
-  uint64_t cost = 0;
-  uint64_t count = 1;
-  int64_t first_ns = 0;
 };
 
 struct AllowAllItem {
@@ -202,7 +185,7 @@ FixedPayload Encode(const StartPayload& start);
 FixedPayload Encode(const FooterPayload& footer);
 FixedPayload Encode(const SealPayload& seal);
 FixedPayload Encode(const ClockPayload& clock);
-std::string Encode(const DenyPayload& deny);
+std::string Encode(const Denials& deny);
 std::string Encode(const KeyPayload& key);
 std::string EncodeConfigured(const LimitPayload& limit);
 std::string EncodeKeyed(const LimitPayload& limit);  // LIMIT_REMOVED and RESET
@@ -211,7 +194,7 @@ bool Decode(std::string_view payload, StartPayload* start);
 bool Decode(std::string_view payload, FooterPayload* footer);
 bool Decode(std::string_view payload, SealPayload* seal);  // also checks its own CRC
 bool Decode(std::string_view payload, ClockPayload* clock);
-bool Decode(std::string_view payload, DenyPayload* deny);
+bool Decode(std::string_view payload, Denials* deny);
 bool Decode(std::string_view payload, KeyPayload* key);
 bool DecodeConfigured(std::string_view payload, LimitPayload* limit);
 bool DecodeKeyed(std::string_view payload, LimitPayload* limit);

@@ -140,7 +140,7 @@ bool SegmentScanner::Read(const Record& record, HistoryEvent* event) {
     readable = DecodeAllow(record.payload, &event->at_ns, &cost) && AddItem(record.id, cost, event);
     event->first_ns = event->at_ns;
   } else if (record.type == RecordType::kDeny) {
-    DenyPayload deny;
+    Denials deny;
     readable = Decode(record.payload, &deny) && AddItem(record.id, deny.cost, event);
     event->at_ns = deny.time_ns;
     event->first_ns = deny.count == 1 ? deny.time_ns : deny.first_ns;

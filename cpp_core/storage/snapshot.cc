@@ -97,7 +97,7 @@ State StateFromJson(const LimitConfig& config, const Json& json) {
   return state;
 }
 
-Json LimitToJson(const SnapshotLimit& limit) {
+Json LimitToJson(const SavedLimit& limit) {
   const Totals& totals = limit.totals;
   Json json = {
       {"key", std::string(limit.key)},
@@ -136,7 +136,7 @@ Status AddLine(const Json& json, const AddLimit& add) {
   const std::string kind = json.at("kind").get<std::string>();
   const std::string algorithm_name = json.at("algorithm").get<std::string>();
   const std::string name = json.value("name", std::string());
-  SnapshotLimit limit;
+  SavedLimit limit;
   limit.key = key;
   limit.name = name;
   size_t number = 0;
@@ -260,7 +260,7 @@ Status SnapshotWriter::Begin(const SnapshotHead& head) {
   return Put(line + ",\"limits\":[");
 }
 
-Status SnapshotWriter::Add(const SnapshotLimit& limit) {
+Status SnapshotWriter::Add(const SavedLimit& limit) {
   FLINT_RETURN_IF_ERROR(Put(count_ == 0 ? "\n" : ",\n"));
   ++count_;
   return Put(LimitToJson(limit).dump());

@@ -6,38 +6,14 @@
 #include <string>
 #include <string_view>
 
-#include "algorithms/algorithm.h"
 #include "base/env.h"
 #include "base/sha256.h"
+#include "model/saved_limit.h"
 #include "storage/known.h"
 #include "storage/log_path.h"
 #include "storage/record.h"
 
 namespace flint {
-
-inline constexpr int64_t kNever = -1;
-
-// What has happened to a limit.
-struct Totals {
-  uint64_t allowed = 0;
-  uint64_t denied = 0;
-  uint64_t allowed_cost = 0;
-  uint64_t denied_cost = 0;
-  int64_t last_allowed_ns = kNever;  // engine time, as are the others
-  int64_t last_denied_ns = kNever;
-  int64_t last_reset_ns = kNever;
-};
-
-// One line of a snapshot.
-struct SnapshotLimit {
-  std::string_view key;
-  LimitKind kind = LimitKind::kExact;
-  LimitConfig config;
-  uint32_t prefix_bytes = 0;
-  Totals totals;
-  const State* state = nullptr;  // null for a template
-  std::string_view name{};       // empty for the limit without one
-};
 
 // Where in the log a snapshot stands.
 struct SnapshotHead {
@@ -51,7 +27,7 @@ struct SnapshotHead {
 
 // Writes flint.snapshot: to a temporary file, synced, renamed, directory synced. What does not get
 // to Finish, or fails, leaves nothing behind.
-class SnapshotWriter {
+class SnapshotWriter final : public LimitSink {
  public:
   SnapshotWriter(Env* env, std::string directory) : env_(env), directory_(std::move(directory)) {}
   ~SnapshotWriter();
@@ -61,7 +37,7 @@ class SnapshotWriter {
   // The temporary file: whether one can be made is known before the rest is begun.
   Status Create();
   Status Begin(const SnapshotHead& head);
-  Status Add(const SnapshotLimit& limit);
+  Status Add(const SavedLimit& limit) override;
   Status Finish();
   uint64_t bytes() const { return offset_; }
 
@@ -81,7 +57,7 @@ class SnapshotWriter {
 // Reads flint.snapshot, verifying its digest before anything is passed on. Without one, `*exists`
 // is false, `*bytes` 0 and nothing is called. `add` may take the limit's state. Errors name the
 // place.
-using AddLimit = std::function<Status(const SnapshotLimit& limit, State state)>;
+using AddLimit = std::function<Status(const SavedLimit& limit, State state)>;
 Status ReadSnapshot(Env* env, const std::string& directory, bool* exists, SnapshotHead* head,
                     const AddLimit& add, uint64_t* bytes);
 

@@ -7,9 +7,15 @@
 #include "base/check_path.h"
 #include "base/clock.h"
 #include "base/counter_clock.h"
-#include "storage/record.h"
 
 namespace flint {
+
+// Engine time, boot clock and wall clock read together.
+struct ClockPair {
+  int64_t engine_ns = 0;
+  int64_t boot_ns = 0;
+  int64_t wall_ns = 0;
+};
 
 // Engine time: starts at the wall clock when a directory is created, follows the boot clock while
 // a process runs, and never goes back, unless it is set anew. Any thread. Told by the processor's
