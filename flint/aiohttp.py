@@ -19,12 +19,12 @@ try:
 except ImportError:
     raise ImportError('flint.aiohttp needs aiohttp: pip install "flint-limiter[aiohttp]"') from None
 
-from flint._web.decision import asettle
+from flint._web.decision import Verdict, asettle
 from flint._web.found import Found
+from flint._web.gate import DECIDED, Gate
 from flint._web.opening import opened
 from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
-from flint._web.several import adecide_all
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._web.decision import Verdict
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,12 +47,16 @@ class _Request:
         self.method = request.method
         self.path = request.path
         self.user: str | None = None  # aiohttp knows none; a callable key does
-        resource = request.match_info.route.resource
-        self.route = None if resource is None else resource.canonical
+        self.route = _route(request)
         self.peer = _peer(request)
 
     def headers(self, name: str) -> list[str]:
         return self.native.headers.getall(name, [])
+
+
+def _route(request: web.Request) -> str | None:
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
 
 
 def _peer(request: web.Request) -> str | None:
@@ -82,7 +85,9 @@ def setup(
     closed, and what opening one raises.
     """
     policies = given_all(policy, limits, options)
-    chosen = policies[0]
+    gate = Gate(policies, _Request)
+    chosen = gate.policy
+    is_by_route = chosen.scope == "route"
     found = opened(limiter)
     # Newer versions ask for a key of their own kind.
     kind: Any = getattr(web, "RequestKey", None)
@@ -91,20 +96,27 @@ def setup(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        verdict = await adecide_all(found, policies, _Request(request))
-        if verdict.allowed:
-            request[key] = verdict
+        route = _route(request) if is_by_route else None
+        decided: Any = gate.acheck(found, request, request.method, _peer(request), route)
+        if decided.__class__ not in DECIDED:
+            decided = await decided
+        if decided.allowed:
+            request[key] = decided
             return await handler(request)
-        return await _denial(verdict.policy or chosen, request, verdict)
+        return await _denial(decided.policy or chosen, request, decided)
 
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
-        verdict: Verdict | None = request.get(key)
-        if verdict is None:
+        decided: Any = request.get(key)
+        if decided is None:
             return
-        if verdict.pending is not None:
-            sent = SentResponse(response.status, response.headers.items())
-            await asettle(found, chosen, verdict, sent)
-        response.headers.extend(added(verdict.headers, response.headers.items()))
+        if decided.__class__ is not Verdict:
+            more = gate.headers(decided)
+        else:
+            if decided.pending:
+                sent = SentResponse(response.status, response.headers.items())
+                await asettle(found, decided, sent)
+            more = decided.headers
+        response.headers.extend(added(more, response.headers.items()))
 
     if _LIMITER not in app:
         app[_LIMITER] = found

@@ -14,10 +14,12 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from flint._surface.arguments import refusal
-from flint._web.decision import adecide, asettle
+from flint._web.decision import Verdict, adecide, asettle
+from flint._web.gate import DECIDED, Gate
+from flint._web.headers import encoded
 from flint._web.opening import opened
 from flint._web.policy import Policy, given_all
-from flint._web.response import SentResponse, added
+from flint._web.response import SentResponse
 from flint._web.several import adecide_all
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._web.decision import Verdict
 
     Message: TypeAlias = MutableMapping[str, Any]
     Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -51,9 +52,7 @@ class AsgiRequest:
 
     @property
     def route(self) -> str | None:
-        # In newer versions of FastAPI the route alone does not know the prefixes of its routers.
-        effective = self._scope.get("fastapi", {}).get("effective_route_context")
-        return getattr(effective or self._scope.get("route"), "path", None)
+        return route_of(self._scope)
 
     @property
     def peer(self) -> str | None:
@@ -78,6 +77,44 @@ class AsgiRequest:
             for key, value in self._scope["headers"]
             if key.lower() == wanted
         ]
+
+
+def route_of(scope: Message) -> str | None:
+    """The template of a request's route, behind those of what it is mounted at."""
+    # In newer versions of FastAPI the route alone does not know the prefixes of its routers.
+    effective = scope["fastapi"].get("effective_route_context") if "fastapi" in scope else None
+    template: str | None = getattr(effective or scope.get("route"), "path", None)
+    if template is None or scope.get("app_root_path", scope.get("root_path")) == scope.get(
+        "root_path"
+    ):
+        return template
+    return mount_of(scope) + template
+
+
+def mount_of(scope: Message) -> str:
+    """The template under which an application is mounted in another one, as Starlette mounts."""
+    outer = scope["app_root_path"]
+    mounted = scope["root_path"].removeprefix(outer)
+    if not scope.get("path_params"):
+        return str(mounted)
+    # A part of it may be what the client chose: it is read again, from the outermost router in.
+    path = scope["path"].removeprefix(outer)
+    routes = getattr(scope.get("router"), "routes", ())
+    template = ""
+    left = len(mounted)
+    while left > 0:
+        for route in routes:
+            found = hasattr(route, "routes") and getattr(route, "path_regex", None)
+            match = found and found.match(path)
+            if match and "path" in match.groupdict():
+                break
+        else:
+            return template + "/..."
+        template += route.path
+        rest = "/" + match["path"]
+        left -= len(path) - len(rest)
+        path, routes = rest, route.routes
+    return template
 
 
 def _response(message: Message) -> SentResponse:
@@ -122,6 +159,7 @@ class RateLimitMiddleware:
         self._app = app
         self._policies = given_all(policy, limits, options, knows_route=False)
         self._policy = self._policies[0]
+        self._gate = Gate(self._policies, AsgiRequest)
         self._messages = (
             None
             if messages is None
@@ -142,9 +180,29 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "http":
-            await self._http(scope, receive, send)
-        elif kind == "websocket":
+        if kind != "http":
+            await self._no_http(kind, scope, receive, send)
+            return
+        client = scope.get("client")
+        peer = client[0] if client else None
+        found: Any = self._gate.acheck(self._limiter, scope, scope["method"], peer)
+        if found.__class__ not in DECIDED:
+            found = await found
+        if found.__class__ is Verdict:
+            await self._judged(found, scope, receive, send)
+            return
+        headers = self._gate.encoded_headers
+
+        def send_on(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                more = with_headers(headers(found), message.get("headers", ()))
+                message = {**message, "headers": more}
+            return send(message)
+
+        await self._app(scope, receive, send_on)
+
+    async def _no_http(self, kind: str, scope: Message, receive: Receive, send: Send) -> None:
+        if kind == "websocket":
             await self._websocket(scope, receive, send)
         elif kind == "lifespan" and self._is_ours:
             await self._lifespan(scope, receive, send)
@@ -153,8 +211,8 @@ class RateLimitMiddleware:
 
     # ---- HTTP ----
 
-    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
-        verdict = await adecide_all(self._limiter, self._policies, AsgiRequest(scope))
+    async def _judged(self, verdict: Verdict, scope: Message, receive: Receive, send: Send) -> None:
+        """A request that is not let in, or not in the usual way."""
         if not verdict.allowed:
             await self._deny(verdict, scope, receive, send)
             return
@@ -164,19 +222,17 @@ class RateLimitMiddleware:
             nonlocal started
             if message["type"] == "http.response.start" and not started:
                 started = True
-                if verdict.pending is not None:
-                    await asettle(self._limiter, self._policy, verdict, _response(message))
-                message = {
-                    **message,
-                    "headers": with_headers(verdict.headers, message.get("headers", ())),
-                }
+                if verdict.pending:
+                    await asettle(self._limiter, verdict, _response(message))
+                more = with_headers(encoded(verdict.headers), message.get("headers", ()))
+                message = {**message, "headers": more}
             await send(message)
 
         try:
             await self._app(scope, receive, send_on)
         except Exception:
-            if not started and verdict.pending is not None:
-                await asettle(self._limiter, self._policy, verdict, _response(_FAILED))
+            if not started and verdict.pending:
+                await asettle(self._limiter, verdict, _response(_FAILED))
             raise
 
     async def _deny(self, verdict: Verdict, scope: Message, receive: Receive, send: Send) -> None:
@@ -214,15 +270,13 @@ class RateLimitMiddleware:
                 return
             if not answered and kind in _HANDSHAKE_STATUS:
                 answered = True
-                if verdict.pending is not None:
+                if verdict.pending:
                     status = message.get("status", _HANDSHAKE_STATUS[kind])
                     response = _response({**message, "status": status})
-                    await asettle(self._limiter, self._policy, verdict, response)
+                    await asettle(self._limiter, verdict, response)
                 if kind != "websocket.close":
-                    message = {
-                        **message,
-                        "headers": with_headers(verdict.headers, message.get("headers", ())),
-                    }
+                    more = with_headers(encoded(verdict.headers), message.get("headers", ()))
+                    message = {**message, "headers": more}
             await send(message)
 
         async def receive_on() -> Message:
@@ -264,16 +318,15 @@ async def _refuse_handshake(verdict: Verdict, scope: Message, receive: Receive, 
     await send({"type": f"{_HTTP_RESPONSE}.body", "body": verdict.body})
 
 
-def encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI has them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
 def _decoded(headers: Any) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-def with_headers(more: list[tuple[str, str]], headers: Any) -> list[tuple[bytes, bytes]]:
-    """The headers of a response and those of a verdict that it does not have itself."""
+def with_headers(more: list[tuple[bytes, bytes]], headers: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a response and rate limit headers that it does not have itself."""
     there = list(headers)
-    return there + encoded(added(more, _decoded(there))) if more else there
+    # What all rate limit headers have in their names: without it, none of them is there.
+    if b"ratelimit" not in b" ".join(dict(there)).lower():
+        return there + more
+    names = {name.lower() for name, _ in there}
+    return there + [(name, value) for name, value in more if name not in names]

@@ -35,19 +35,19 @@ try:
 except ImportError:
     raise ImportError('flint.django needs Django: pip install "flint-limiter[django]"') from None
 
-from flint._web.decision import adecide, asettle, decide, settle
+from flint._web.decision import Verdict, asettle, settle
 from flint._web.found import Found
+from flint._web.gate import DECIDED, Gate
 from flint._web.opening import opened
-from flint._web.policy import Policy, given
-from flint._web.response import SentResponse, added
+from flint._web.policy import Policy, given_all
+from flint._web.response import SentResponse
 from flint.wsgi import WsgiRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._web.decision import Verdict
     from flint._web.request import Request
 
 __all__ = ["Policy", "RateLimitMiddleware", "limiter", "ratelimit"]
@@ -69,7 +69,7 @@ def limiter() -> AnyLimiter:
 
 
 # Entries of the settings that are no options of a policy.
-_NO_POLICY = ("url", "options", "default")
+_NO_POLICY = ("url", "options", "default", "policy")
 
 
 def _settings() -> dict[str, Any]:
@@ -86,10 +86,21 @@ def policy_of(limits: RateLike | None, options: dict[str, Any]) -> Policy:
     return Policy(limits, **{**common, **options})
 
 
+def _policy_of_all() -> Policy | Sequence[Policy] | None:
+    """What the middleware limits every request to; None where the settings do not say."""
+    said = _settings()
+    if said.get("POLICY") is None:
+        return None if said.get("DEFAULT") is None else policy_of(said["DEFAULT"], {})
+    if said.get("DEFAULT") is not None:
+        raise TypeError("POLICY takes the place of DEFAULT")
+    return cast("Policy", said["POLICY"])
+
+
 def check_settings(**_: Any) -> list[Any]:
     """What `manage.py check` says about settings.FLINT."""
     try:
         policy_of(_settings().get("DEFAULT"), {})
+        given_all(_policy_of_all(), None, {}, knows_route=False)
         if not isinstance(_settings().get("OPTIONS", {}), dict):
             raise TypeError("OPTIONS must be a dict of options for flint.connect")
     except (TypeError, ValueError) as error:
@@ -102,11 +113,18 @@ register("security")(check_settings)
 
 class _Request(WsgiRequest):
     def __init__(self, request: Any, user: str | None) -> None:
-        super().__init__({**request.META, "REQUEST_METHOD": request.method}, request)
+        self._environ = request.META
+        self.native = request
+        self.method = request.method
         self.path = request.path
+        self.peer = request.META.get("REMOTE_ADDR") or None
         self.user = user
-        match = getattr(request, "resolver_match", None)
-        self.route = None if match is None else "/" + match.route
+        self.route = _route(request)
+
+
+def _route(request: Any) -> str | None:
+    match = getattr(request, "resolver_match", None)
+    return None if match is None else "/" + match.route
 
 
 def _name(user: Any) -> str | None:
@@ -116,14 +134,6 @@ def _name(user: Any) -> str | None:
 def request_of(request: Any, user: Any) -> _Request:
     """A request as the core sees it, of somebody who may have logged in."""
     return _Request(request, _name(user))
-
-
-def _decide(policy: Policy, request: Any) -> Verdict:
-    return decide(limiter(), policy, _asked(policy, request))
-
-
-async def _adecide(policy: Policy, request: Any) -> Verdict:
-    return await adecide(limiter(), policy, await _aasked(policy, request))
 
 
 def _asked(policy: Policy, request: Any) -> _Request:
@@ -139,6 +149,12 @@ async def _aasked(policy: Policy, request: Any) -> _Request:
     return _Request(request, user)
 
 
+def _gate(policies: tuple[Policy, ...]) -> Gate:
+    # Who has logged in may be a question to the database, asked only if it is a part of a key.
+    asking = next((one for one in policies if "user" in one.parts), policies[0])
+    return Gate(policies, functools.partial(_asked, asking), functools.partial(_aasked, asking))
+
+
 def _denial(policy: Policy, request: Any, verdict: Verdict) -> Any:
     if policy.on_denied is not None:
         return policy.on_denied(request, verdict)
@@ -150,9 +166,13 @@ def _response(verdict: Verdict) -> Any:
     return HttpResponse(verdict.body, status=verdict.status, headers=headers)
 
 
-def _with_headers(verdict: Verdict, response: Any) -> Any:
-    for name, value in added(verdict.headers, response.headers.items()):
-        response.headers[name] = value
+def _with_headers(more: list[tuple[str, str]], response: Any) -> Any:
+    headers = response.headers
+    # What all of them have in their names: without it, the view has set none of them.
+    is_there = "ratelimit" in " ".join(headers).lower()
+    for name, value in more:
+        if not is_there or name not in headers:
+            headers[name] = value
     return response
 
 
@@ -169,45 +189,60 @@ def _status(error: Exception) -> int:
     return 400 if isinstance(error, (BadRequest, SuspiciousOperation)) else 500
 
 
-def _limited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
-    verdict = _decide(policy, request)
-    if not verdict.allowed:
-        return _denial(policy, request, verdict)
+def _limited(
+    gate: Gate, request: Any, answer: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    found = gate.check(
+        limiter(), request, request.method, request.META.get("REMOTE_ADDR"), _route(request)
+    )
+    if not isinstance(found, Verdict):
+        return _with_headers(gate.headers(found), answer(request, *args, **kwargs))
+    if not found.allowed:
+        return _denial(found.policy or gate.policy, request, found)
     try:
-        response = answer()
+        response = answer(request, *args, **kwargs)
     except Exception as error:
-        settle(limiter(), policy, verdict, SentResponse(_status(error)))
+        settle(limiter(), found, SentResponse(_status(error)))
         raise
-    settle(limiter(), policy, verdict, _sent(response))
-    return _with_headers(verdict, response)
+    settle(limiter(), found, _sent(response))
+    return _with_headers(found.headers, response)
 
 
-async def _alimited(policy: Policy, request: Any, answer: Callable[[], Any]) -> Any:
-    verdict = await _adecide(policy, request)
-    if not verdict.allowed:
-        denial = _denial(policy, request, verdict)
+async def _alimited(
+    gate: Gate, request: Any, answer: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    peer = request.META.get("REMOTE_ADDR")
+    found: Any = gate.acheck(limiter(), request, request.method, peer, _route(request))
+    if found.__class__ not in DECIDED:
+        found = await found
+    if found.__class__ is not Verdict:
+        return _with_headers(gate.headers(found), await answer(request, *args, **kwargs))
+    if not found.allowed:
+        denial = _denial(found.policy or gate.policy, request, found)
         return await denial if isawaitable(denial) else denial
     try:
-        response = await answer()
+        response = await answer(request, *args, **kwargs)
     except Exception as error:
-        await asettle(limiter(), policy, verdict, SentResponse(_status(error)))
+        await asettle(limiter(), found, SentResponse(_status(error)))
         raise
-    await asettle(limiter(), policy, verdict, _sent(response))
-    return _with_headers(verdict, response)
+    await asettle(limiter(), found, _sent(response))
+    return _with_headers(found.headers, response)
 
 
 class RateLimitMiddleware:
-    """Limits every request to `FLINT["DEFAULT"]`, for each client. Sync and async. It runs before
-    the view is known: its options cannot be "route". Stands behind the authentication when
-    `FLINT["KEY"]` is "user"."""
+    """Limits every request to `FLINT["DEFAULT"]`, for each client, or by `FLINT["POLICY"]`: a
+    `Policy`, or several that are decided together. Sync and async. It runs before the view is
+    known: its options cannot be "route". Stands behind the authentication when `FLINT["KEY"]` is
+    "user"."""
 
     sync_capable = True
     async_capable = True
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
-        if _settings().get("DEFAULT") is None:
+        policy = _policy_of_all()
+        if policy is None:
             raise ValueError('settings.FLINT needs "DEFAULT", such as "100/minute"')
-        self._policy = given(policy_of(_settings()["DEFAULT"], {}), None, {}, knows_route=False)
+        self._gate = _gate(given_all(policy, None, {}, knows_route=False))
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
@@ -215,19 +250,26 @@ class RateLimitMiddleware:
 
     def __call__(self, request: Any) -> Any:
         limited = _alimited if self._is_async else _limited
-        return limited(self._policy, request, lambda: self._get_response(request))
+        return limited(self._gate, request, self._get_response)
 
 
-def ratelimit(limits: RateLike | None = None, **options: Any) -> Callable[[View], View]:
+def ratelimit(
+    limits: RateLike | None = None,
+    *,
+    policy: Policy | Sequence[Policy] | None = None,
+    **options: Any,
+) -> Callable[[View], View]:
     """Limit a view: a function, a coroutine function or a class. Each route counts by itself, for
     each client; a `scope` of another name is shared by all that have it and the same limits. The
     options are those of `Policy`, checked here, and FLINT's where they are not given, read at the
-    first request."""
-    Policy(limits, **{"scope": "route", **options})
+    first request. `policy` is one that has been made, or several that are decided together: a
+    request counts in all of them or in none."""
+    own = {"scope": "route", **options} if policy is None else options
+    given = given_all(policy, limits, own)
 
     @functools.cache
-    def policy() -> Policy:  # the settings are there when the first request is
-        return policy_of(limits, {"scope": "route", **options})
+    def gate() -> Gate:  # the settings are there when the first request is
+        return _gate(given if policy is not None else (policy_of(limits, own),))
 
     def decorate(view: View) -> View:
         if isinstance(view, type):
@@ -239,14 +281,14 @@ def ratelimit(limits: RateLike | None = None, **options: Any) -> Callable[[View]
     def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def limited(request: Any, *args: Any, **kwargs: Any) -> Any:
-            return _limited(policy(), request, lambda: function(request, *args, **kwargs))
+            return _limited(gate(), request, function, *args, **kwargs)
 
         return limited
 
     def awrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         async def limited(request: Any, *args: Any, **kwargs: Any) -> Any:
-            return await _alimited(policy(), request, lambda: function(request, *args, **kwargs))
+            return await _alimited(gate(), request, function, *args, **kwargs)
 
         return limited
 
@@ -276,7 +318,9 @@ class FoundRequest(Found):
         return _response(verdict)
 
     def allowed(self, verdict: Verdict, answer: Any) -> Any:
-        return _with_headers(verdict, answer) if isinstance(answer, HttpResponseBase) else answer
+        if isinstance(answer, HttpResponseBase):
+            return _with_headers(verdict.headers, answer)
+        return answer
 
 
 def found(value: object, kwargs: dict[str, Any]) -> Found | None:

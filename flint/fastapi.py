@@ -28,19 +28,21 @@ except ImportError:
 
 from flint._surface.rate import Rate
 from flint._web.answer import detail
-from flint._web.decision import adecide
+from flint._web.decision import Verdict
+from flint._web.gate import DECIDED, Gate
+from flint._web.headers import encoded
 from flint._web.opening import opened
-from flint._web.policy import Policy
-from flint.asgi import AsgiRequest, RateLimitMiddleware, encoded, with_headers
+from flint._web.policy import Policy, given_all
+from flint.asgi import AsgiRequest, RateLimitMiddleware, route_of, with_headers
 from flint.starlette import FlintRateLimitMiddleware, denial
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from flint._native import Result
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._web.decision import Verdict
     from flint.asgi import App, Message, Receive, Send
 
 __all__ = [
@@ -66,7 +68,8 @@ class RateLimit:
     each client (`scope="route"`, by the route's template); a `scope` of another name is shared by
     all that have it and the same limits. The other options are those of `Policy`, without `when`,
     `problem` and `on_denied`, which are the middleware's. Several dependencies are decided one
-    after the other; write limits that belong together as one: "5/minute; 100/day".
+    after the other; limits that belong together are one, "5/minute; 100/day", or `policy` is
+    several, which are decided together: a request counts in all of them or in none.
 
     A denial is an HTTPException with status 429 and Retry-After, so exception handlers and CORS
     apply; a WebSocket's handshake is closed with 1013. The headers of what is let in are added; to
@@ -79,30 +82,46 @@ class RateLimit:
         limits: "RateLike | None" = None,
         *,
         limiter: "AnyLimiter | str | os.PathLike[str] | None" = None,
-        scope: str = "route",
+        policy: "Policy | Sequence[Policy] | None" = None,
         **options: Any,
     ) -> None:
+        given = [policy] if isinstance(policy, Policy) else policy or []
         for name in ("when", "problem", "on_denied"):
-            if options.get(name):
+            if options.get(name) or any(getattr(one, name, None) for one in given):
                 raise ValueError(f"{name} is an option of RateLimitMiddleware, not of a dependency")
-        self._policy = Policy(limits, scope=scope, **options)
+        own = {"scope": "route", **options} if policy is None else options
+        policies = given_all(policy, limits, own)
+        self._gate = Gate(policies, _request)
         self._limiter = None if limiter is None else opened(limiter)
-        self.status_code = self._policy.status_code
-        self.responses: dict[int | str, dict[str, Any]] = {self.status_code: dict(_TOO_MANY)}
+        self.responses: dict[int | str, dict[str, Any]] = {
+            policy.status_code: dict(_TOO_MANY) for policy in policies
+        }
 
     async def __call__(self, request: HTTPConnection, response: Response) -> None:
-        await self._decide(request, response)
+        found = self._found(request)
+        if found.__class__ not in DECIDED:
+            found = await found
+        if found.__class__ is not Verdict:
+            _show(found, self._gate.encoded_headers, request.scope, response)
+        elif not found.allowed:
+            await self._denied(request, response, found)
+        elif found.result is not None:
+            _show(found.result, lambda _: encoded(found.headers), request.scope, response)
 
-    async def _decide(self, request: HTTPConnection, response: Response | None) -> None:
-        limiter = self._limiter or _of_application(request)
-        verdict = await adecide(limiter, self._policy, AsgiRequest(request.scope, request))
-        if not verdict.allowed:
-            await self._denied(request, response, verdict)
-        elif response is not None:
-            _show(verdict, request, response)
+    def _found(self, request: HTTPConnection) -> Any:
+        """What is decided, or is to be awaited."""
+        scope = request.scope
+        client = scope.get("client")
+        return self._gate.acheck(
+            self._limiter or _of_application(request),
+            request,
+            scope.get("method", "GET"),  # a WebSocket begins with GET
+            client[0] if client else None,
+            route_of(scope),
+        )
 
     async def _denied(
-        self, request: HTTPConnection, response: Response | None, verdict: "Verdict"
+        self, request: HTTPConnection, response: Response | None, verdict: Verdict
     ) -> None:
         del response  # for those who raise something else
         if hasattr(request.state, _HEADERS):
@@ -110,21 +129,32 @@ class RateLimit:
         raise denial(request.scope["type"], verdict, HTTPException)
 
 
-def _show(verdict: "Verdict", request: HTTPConnection, response: Response) -> None:
+def _request(request: HTTPConnection) -> AsgiRequest:
+    return AsgiRequest(request.scope, request)
+
+
+def _show(
+    result: "Result",
+    headers: "Callable[[Result], list[tuple[bytes, bytes]]]",
+    scope: "Message",
+    response: Response,
+) -> None:
     """The headers of what was let in; of several limits those of the nearest to denying."""
-    state = request.scope.setdefault("state", {})
+    state = scope.get("state")
+    if state is None:
+        state = scope["state"] = {}
     nearest = state.get(_NEAREST)
-    left = None if verdict.result is None else verdict.result.remaining
-    if left is None or (nearest is not None and left >= nearest):
+    left = result.remaining
+    if nearest is not None and left >= nearest:
         return
     state[_NEAREST] = left
     if _HEADERS in state:
-        state[_HEADERS] = verdict.headers
+        state[_HEADERS] = headers(result)
     elif nearest is None:
-        response.headers.raw.extend(encoded(verdict.headers))
+        response.raw_headers.extend(headers(result))
     else:
-        for name, value in verdict.headers:
-            response.headers[name] = value
+        for name, value in headers(result):
+            response.headers[name.decode()] = value.decode()
 
 
 def _of_application(request: HTTPConnection) -> "AnyLimiter":
@@ -205,12 +235,12 @@ def _add_denials(app: FastAPI, schema: dict[str, Any]) -> None:
                 responses.setdefault(str(code), dict(_TOO_MANY))
 
 
-def _denial_codes(dependant: Any) -> set[int]:
+def _denial_codes(dependant: Any) -> set[int | str]:
     """The status codes of the limits among the dependencies."""
-    codes: set[int] = set()
+    codes: set[int | str] = set()
     for dependency in getattr(dependant, "dependencies", ()):
         call = dependency.call
-        codes |= {call.status_code} if isinstance(call, RateLimit) else _denial_codes(dependency)
+        codes |= set(call.responses) if isinstance(call, RateLimit) else _denial_codes(dependency)
     return codes
 
 
@@ -246,7 +276,7 @@ class RateLimiter(RateLimit):
         self._callback = callback
 
     async def _denied(
-        self, request: HTTPConnection, response: "Response | None", verdict: "Verdict"
+        self, request: HTTPConnection, response: Response | None, verdict: Verdict
     ) -> None:
         if self._callback is not None:
             wait_ns = 0 if verdict.result is None else verdict.result.retry_after_ns
@@ -274,14 +304,19 @@ class WebSocketRateLimiter(RateLimiter):
     ) -> None:
         length = (times, milliseconds, seconds, minutes, hours)
         super().__init__(*length, identifier, _without_response(callback), limiter=limiter)
-        parts = (*self._policy.parts, _context)
-        self._policy = Policy(self._policy.limits, key=parts, scope="route")
+        policy = self._gate.policy
+        parts = (*policy.parts, _context)
+        self._gate = Gate((Policy(policy.limits, key=parts, scope="route"),), _request)
 
     async def __call__(  # type: ignore[override]
         self, websocket: WebSocket, context_key: str = ""
     ) -> None:
         websocket.state.flint_context = context_key
-        await self._decide(websocket, None)
+        found = self._found(websocket)
+        if found.__class__ not in DECIDED:
+            found = await found
+        if found.__class__ is Verdict and not found.allowed:
+            await self._denied(websocket, None, found)
 
 
 def _context(websocket: WebSocket) -> str:

@@ -16,31 +16,33 @@ The extra `flint-limiter[flask]` brings what this module needs.
 from __future__ import annotations
 
 import functools
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 try:
     import click
-    from flask import Blueprint, Flask, Response, after_this_request, current_app, g, request
+    from flask import Blueprint, Flask, Request, Response, after_this_request, current_app, request
     from flask.cli import AppGroup
     from werkzeug.exceptions import HTTPException, default_exceptions
 except ImportError:
     raise ImportError('flint.flask needs Flask: pip install "flint-limiter[flask]"') from None
 
 from flint._web.answer import detail
-from flint._web.decision import decide, settle
+from flint._web.decision import Verdict, settle
 from flint._web.found import Found
+from flint._web.gate import Gate
 from flint._web.opening import opened
-from flint._web.policy import Policy
+from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
 from flint.wsgi import WsgiRequest
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from flint._native import Result
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._web.decision import Verdict
 
     Where = AnyLimiter | str | os.PathLike[str]
 
@@ -49,15 +51,18 @@ __all__ = ["Policy", "RateLimiter"]
 Limited = TypeVar("Limited")
 _EXEMPT = "_flint_exempt"
 _LIMITED = "_flint_limited"
+# Of a request: the gates that have let it in, and what they have decided.
+_DECIDED = "_flint_decided"
 
 
 class _Request(WsgiRequest):
-    def __init__(self) -> None:
-        super().__init__(request.environ, request)
+    def __init__(self, native: Request) -> None:
+        super().__init__(native.environ, native)
+        self.route = None if native.url_rule is None else native.url_rule.rule
 
-    @property
-    def route(self) -> str | None:  # type: ignore[override]
-        return None if request.url_rule is None else request.url_rule.rule
+
+# The request of the context: what is read from it often is not read through the proxy.
+_current: Callable[[], Request] = cast("Any", request)._get_current_object
 
 
 class RateLimiter:
@@ -65,7 +70,8 @@ class RateLimiter:
     `init_app` reads `app.config["FLINT_URL"]`. `default` is what holds, for each client and
     route, for views that have no limit of their own, but not for static files; a blueprint's limit
     counts beside it. The other options are those of `Policy` and hold for all limits that are made
-    here, unless the limit says otherwise.
+    here, unless the limit says otherwise. `default` may also be a `Policy`, or several that are
+    decided together, as in `limit`.
 
     A denial is the response itself, with Retry-After. Any thread. Each worker process opens the
     limiter, so with a data directory there can be one worker only.
@@ -76,11 +82,11 @@ class RateLimiter:
         app: Flask | None = None,
         limiter: Where | None = None,
         *,
-        default: RateLike | None = None,
+        default: RateLike | Policy | Sequence[Policy] | None = None,
         **options: Any,
     ) -> None:
         self._options = options
-        self._default = None if default is None else self._policy(default, {})
+        self._default = None if default is None else self._gate_of_default(default)
         self._where = limiter
         self._limiter: AnyLimiter | None = None
         if app is not None:
@@ -93,7 +99,8 @@ class RateLimiter:
             raise RuntimeError("RateLimiter needs a limiter: give it one, or set FLINT_URL")
         self._limiter = opened(where)
         app.extensions["flint"] = self
-        app.before_request(self._before)
+        if self._default is not None:
+            app.before_request(self._before)
         app.after_request(self._after)
         app.cli.add_command(commands)
 
@@ -104,24 +111,32 @@ class RateLimiter:
             raise RuntimeError("RateLimiter has no application yet: call init_app")
         return self._limiter
 
-    def limit(self, limits: RateLike | None = None, **options: Any) -> Callable[[Limited], Limited]:
+    def limit(
+        self,
+        limits: RateLike | None = None,
+        *,
+        policy: Policy | Sequence[Policy] | None = None,
+        **options: Any,
+    ) -> Callable[[Limited], Limited]:
         """Limit a view, or a blueprint with all its views. `scope` of a name is shared by all that
-        have it and the same limits; by default each route counts by itself. Stands below
-        `@app.route`; for a class-based view in its `decorators`."""
-        policy = self._policy(limits, options)
+        have it and the same limits; by default each route counts by itself. `policy` is one that
+        has been made, or several that are decided together: a request counts in all of them or in
+        none. Stands below `@app.route`; for a class-based view in its `decorators`."""
+        gate = self._gate(policy, limits, options)
 
         def decorate(what: Limited) -> Limited:
             if isinstance(what, Blueprint):
-                what.before_request(lambda: self._decide(policy))
+                what.before_request(lambda: self._decide(gate))
                 return cast("Limited", what)
             view = cast("Callable[..., Any]", what)
+            is_async = iscoroutinefunction(view)
 
             @functools.wraps(view)
             def limited(*args: Any, **kwargs: Any) -> Any:
-                denial = self._decide(policy)
+                denial = self._decide(gate)
                 if denial is not None:
                     return denial
-                return current_app.ensure_sync(view)(*args, **kwargs)
+                return (current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
 
             setattr(limited, _LIMITED, True)
             return cast("Limited", limited)
@@ -133,13 +148,24 @@ class RateLimiter:
         setattr(view, _EXEMPT, True)
         return view
 
-    def _policy(self, limits: RateLike | None, options: dict[str, Any]) -> Policy:
-        return Policy(limits, **{"scope": "route", **self._options, **options})
+    def _gate(
+        self,
+        policy: Policy | Sequence[Policy] | None,
+        limits: RateLike | None,
+        options: dict[str, Any],
+    ) -> Gate:
+        own = {"scope": "route", **self._options, **options} if policy is None else options
+        return Gate(given_all(policy, limits, own), _Request)
+
+    def _gate_of_default(self, default: RateLike | Policy | Sequence[Policy]) -> Gate:
+        some = default if isinstance(default, (list, tuple)) else [default]
+        if any(isinstance(one, Policy) for one in some):
+            return self._gate(cast("Policy", default), None, {})
+        return self._gate(None, cast("RateLike", default), {})
 
     # ---- One request ----
 
     def _before(self) -> Response | None:
-        g._flint = []
         if self._default is None or request.endpoint is None:
             return None
         view = current_app.view_functions.get(request.endpoint)
@@ -147,24 +173,39 @@ class RateLimiter:
             return None
         return self._decide(self._default)
 
-    def _decide(self, policy: Policy) -> Response | None:
+    def _decide(self, gate: Gate) -> Response | None:
         """The answer to a request that is not let in."""
-        verdict = decide(self.limiter, policy, _Request())
-        if verdict.allowed:
-            g._flint.append((policy, verdict))
+        native = _current()
+        environ, rule = native.environ, native.url_rule
+        found = gate.check(
+            self._limiter or self.limiter,
+            native,
+            environ["REQUEST_METHOD"],
+            environ.get("REMOTE_ADDR"),
+            None if rule is None else rule.rule,
+        )
+        if not isinstance(found, Verdict) or found.allowed:
+            native.__dict__.setdefault(_DECIDED, []).append((gate, found))
             return None
+        policy = found.policy or gate.policy
         if policy.on_denied is not None:
-            own = current_app.ensure_sync(policy.on_denied)(request, verdict)
+            own = current_app.ensure_sync(policy.on_denied)(request, found)
             return current_app.make_response(own)
-        return Response(verdict.body, verdict.status, verdict.headers)
+        return Response(found.body, found.status, found.headers)
 
     def _after(self, response: Response) -> Response:
-        decided: list[tuple[Policy, Verdict]] = g.pop("_flint", [])
-        for policy, verdict in reversed(decided):  # of several the innermost is shown
-            if verdict.pending is not None:
-                sent = SentResponse(response.status_code, response.headers.items())
-                settle(self.limiter, policy, verdict, sent)
-            response.headers.extend(added(verdict.headers, response.headers.items()))
+        decided: list[tuple[Gate, Result | Verdict]] = _current().__dict__.pop(_DECIDED, ())
+        for gate, found in reversed(decided):  # of several the innermost is shown
+            if not isinstance(found, Verdict):
+                more = gate.headers(found)
+            else:
+                if found.pending:
+                    sent = SentResponse(response.status_code, response.headers.items())
+                    settle(self.limiter, found, sent)
+                more = found.headers
+            add = response.headers.add
+            for name, value in added(more, response.headers):
+                add(name, value)
         return response
 
 
@@ -183,7 +224,7 @@ class FoundRequest(Found):
     """The request of the context."""
 
     def __init__(self) -> None:
-        self._request = _Request()
+        self._request = _Request(_current())
 
     @property
     def limiter(self) -> AnyLimiter | None:

@@ -31,7 +31,11 @@ except ImportError:
 
 from flint._web.answer import detail
 from flint._web.found import Found
-from flint._web.headers import limit_headers, retry_after_s
+from flint._web.headers import (
+    encoded_legacy_headers,
+    legacy_headers,
+    retry_after_s,
+)
 from flint._web.policy import Policy
 from flint.asgi import TRY_AGAIN_LATER, AsgiRequest, RateLimitMiddleware, with_headers
 from flint.errors import NotConfiguredError
@@ -167,17 +171,18 @@ class FlintRateLimitMiddleware:
             return
         request = Request(scope)
         result = await self._check(self._key_of(request), self._cost_of(request))
-        added = limit_headers("legacy", result, "", None)
         if not result.allowed:
+            added = legacy_headers(result)
             added.append(("Retry-After", str(retry_after_s(result))))
             body = json.dumps({"detail": detail("denied")}, separators=(",", ":")).encode()
             denial = Response(body, 429, dict(added), "application/json")
             await denial(scope, receive, send)
             return
+        more = encoded_legacy_headers(result)
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = with_headers(added, message.get("headers", ()))
+                headers = with_headers(more, message.get("headers", ()))
                 message = {**message, "headers": headers}
             await send(message)
 

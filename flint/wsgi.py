@@ -10,13 +10,13 @@ as gunicorn does without `--preload`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from flint._web.decision import settle
+from flint._web.decision import Verdict, settle
+from flint._web.gate import Gate
 from flint._web.opening import opened
 from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
-from flint._web.several import decide_all
 
 if TYPE_CHECKING:
     import os
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import RateLike
-    from flint._web.decision import Verdict
-
 __all__ = ["Policy", "RateLimitMiddleware", "WsgiRequest"]
 
 _REASONS = {403: "Forbidden", 429: "Too Many Requests", 503: "Service Unavailable"}
@@ -80,6 +78,7 @@ class RateLimitMiddleware:
         self._app = app
         self._policies = given_all(policy, limits, options, knows_route=False)
         self._policy = self._policies[0]
+        self._gate = Gate(self._policies, WsgiRequest)
         self._limiter = opened(limiter)
         self._is_ours = self._limiter is not limiter
 
@@ -89,13 +88,28 @@ class RateLimitMiddleware:
             self._limiter.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        verdict = decide_all(self._limiter, self._policies, WsgiRequest(environ))
+        found = self._gate.check(
+            self._limiter, environ, environ["REQUEST_METHOD"], environ.get("REMOTE_ADDR")
+        )
+        if isinstance(found, Verdict):
+            return self._judged(found, environ, start_response)
+        headers_of = self._gate.headers
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, headers + added(headers_of(found), headers), *error)
+
+        return self._app(environ, cast("StartResponse", start))
+
+    def _judged(
+        self, verdict: Verdict, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """A request that is not let in, or not in the usual way."""
         if not verdict.allowed:
             return self._deny(verdict, environ, start_response)
         exchange = _Exchange(self, verdict, start_response)
         with exchange.failing():
             body = self._app(environ, exchange.start)
-        return body if self._policy.when is None else _Body(body, exchange)
+        return _Body(body, exchange) if verdict.pending else body
 
     def _deny(
         self, verdict: Verdict, environ: WSGIEnvironment, start_response: StartResponse
@@ -109,8 +123,8 @@ class RateLimitMiddleware:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [verdict.body]
 
     def _settle(self, verdict: Verdict, response: SentResponse) -> None:
-        if verdict.pending is not None:
-            settle(self._limiter, self._policy, verdict, response)
+        if verdict.pending:
+            settle(self._limiter, verdict, response)
 
 
 class _Exchange:

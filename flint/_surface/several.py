@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 def _read_limit(
     place: Any, limit: RateLike, burst: SupportsIndex | None, algorithm: Algorithm | None
 ) -> object:
+    if type(limit) is Rate and burst is None and algorithm is None:
+        return limit.values  # as it is with each request that a web framework limits
     found = read_one_or_several(limit, place._rates, algorithm, burst)
     return found.values if isinstance(found, Rate) else found
 

@@ -64,6 +64,12 @@ def _grouped(exact: str, prefix: int) -> str:
     return str(ip_network(f"{exact}/{prefix}", strict=False).network_address)
 
 
+def address_of(peer: str, ipv6_prefix: int) -> str | None:
+    """The address that counts as one client, of a peer which is no proxy."""
+    exact = _exact(peer)
+    return _grouped(exact, ipv6_prefix) if exact is not None and ":" in exact else exact
+
+
 def network(name: str, text: object) -> Network:
     """A network, of addresses as `parse` gives them; `name` is the option that it stands in."""
     if not isinstance(text, str):
@@ -101,9 +107,9 @@ class ClientAddress:
         if forwarded_header not in FORWARDED_HEADERS:
             allowed = "one of " + ", ".join(FORWARDED_HEADERS)
             raise ValueError(refusal("forwarded_header", allowed, forwarded_header))
-        self._prefix = ipv6_prefix
+        self.ipv6_prefix = ipv6_prefix
         self._header = forwarded_header
-        self._unchecked = _CHECKED_REQUESTS
+        self.unchecked = _CHECKED_REQUESTS  # requests in which the set-up is looked at
 
     def exact(self, request: Request) -> str | None:
         """The address; None where there is none."""
@@ -123,23 +129,28 @@ class ClientAddress:
     def of(self, request: Request) -> str | None:
         """The address that counts as one client."""
         exact = self.exact(request)
-        if self._unchecked:
+        if self.unchecked:
             self._check_set_up(request, exact)
         if exact is None or ":" not in exact:
             return exact
-        return _grouped(exact, self._prefix)
+        return _grouped(exact, self.ipv6_prefix)
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is the peer's, whatever the headers say."""
+        return not self._trusted
 
     def _check_set_up(self, request: Request, exact: str | None) -> None:
         """One warning, in the first requests, where all clients seem to share a counter."""
-        self._unchecked -= 1
+        self.unchecked -= 1
         if not self._trusted and any(request.headers(name) for name in FORWARDED_HEADERS):
-            self._unchecked = 0
+            self.unchecked = 0
             _log.warning(
                 "flint.W001: a request has a forwarded header and no proxy is trusted, so what "
                 "comes through a proxy is counted as one client; see trusted_proxies in docs/web.md"
             )
         elif exact is None:
-            self._unchecked = 0
+            self.unchecked = 0
             _log.warning(
                 "flint.W002: a request has no address, as behind a unix socket, so all clients are "
                 "counted as one; see trusted_proxies in docs/web.md"

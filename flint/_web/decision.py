@@ -23,6 +23,8 @@ from flint._web.policy import Policy, units
 from flint.errors import ClosedError, FlintError, ForkedError, NotConfiguredError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flint._native import Result
     from flint._surface.decisions import Decisions
     from flint._surface.protocol import AnyLimiter, Place
@@ -52,8 +54,8 @@ class Verdict:
     `reason` is "allowed", "exempt", "denied", "cost" (more than the limit ever admits), "blocked"
     or "error". `result` is what the limiter said, None where it was not asked or could not decide.
     `shadow` is True for what would not have been allowed without the policy's `shadow`. `pending`
-    is what `settle` takes when the response is known, None where nothing is left to do. `policy` is
-    whose verdict it is where there were several.
+    is what `settle` takes when the response is known, empty where nothing is left to do. `policy`
+    is whose verdict it is where there were several.
     """
 
     allowed: bool
@@ -63,7 +65,7 @@ class Verdict:
     result: Result | None = None
     shadow: bool = False
     reason: str = "allowed"
-    pending: Ask | None = None
+    pending: Sequence[tuple[Policy, Ask]] = ()
     policy: Policy | None = None
 
 
@@ -237,7 +239,7 @@ def _judge(
         if policy.when is not None:
             _record_denial(limiter, ask)
         return _deny(policy, request, "denied", policy.status_code, result, headers)
-    pending = None if policy.when is None or result.undecided else ask
+    pending = () if policy.when is None or result.undecided else ((policy, ask),)
     return Verdict(True, 200, headers, result=result, pending=pending)
 
 
@@ -301,30 +303,30 @@ def _failed(policy: Policy, request: Request, ask: Ask, error: Exception) -> Ver
 # ---- When the response is known ----------------------------------------------------------------
 
 
-def settle(limiter: AnyLimiter, policy: Policy, verdict: Verdict, response: Response) -> None:
+def settle(limiter: AnyLimiter, verdict: Verdict, response: Response) -> None:
     """Take the units of a request whose response `when` counts, and bring the verdict's headers up
     to date. To be called before the response is sent. A limiter that fails then is logged and
     counted: the response goes out."""
-    ask, verdict.pending = verdict.pending, None
-    try:
-        if ask is not None and policy.counts(response):
-            result = limiter.check(ask.key, ask.cost, limit=ask.limit)
-            _settled(limiter, policy, verdict, ask, result)
-    except Exception as error:
-        _not_settled(limiter, policy, error)
+    pending, verdict.pending = verdict.pending, ()
+    for policy, ask in pending:
+        try:
+            if policy.counts(response):
+                result = limiter.check(ask.key, ask.cost, limit=ask.limit)
+                _settled(limiter, policy, verdict, ask, result)
+        except Exception as error:
+            _not_settled(limiter, policy, error)
 
 
-async def asettle(
-    limiter: AnyLimiter, policy: Policy, verdict: Verdict, response: Response
-) -> None:
+async def asettle(limiter: AnyLimiter, verdict: Verdict, response: Response) -> None:
     """`settle` without blocking the event loop."""
-    ask, verdict.pending = verdict.pending, None
-    try:
-        if ask is not None and policy.counts(response):
-            result = await limiter.acheck(ask.key, ask.cost, limit=ask.limit)
-            _settled(limiter, policy, verdict, ask, result)
-    except Exception as error:
-        _not_settled(limiter, policy, error)
+    pending, verdict.pending = verdict.pending, ()
+    for policy, ask in pending:
+        try:
+            if policy.counts(response):
+                result = await limiter.acheck(ask.key, ask.cost, limit=ask.limit)
+                _settled(limiter, policy, verdict, ask, result)
+        except Exception as error:
+            _not_settled(limiter, policy, error)
 
 
 def _settled(
@@ -333,8 +335,12 @@ def _settled(
     decisions = decisions_of(limiter)
     if decisions is not None and not result.allowed:
         decisions.add(cast("str", policy.name), "settle_denied")
-    verdict.result = result
-    verdict.headers = _limit_headers(policy, ask, result)
+    # Of several policies the headers stay those of the one that has the least left.
+    shown = verdict.result
+    is_shown = verdict.policy is None or verdict.policy is policy
+    if is_shown or shown is None or result.remaining < shown.remaining:
+        verdict.result = result
+        verdict.headers = _limit_headers(policy, ask, result)
 
 
 def _not_settled(limiter: AnyLimiter, policy: Policy, error: Exception) -> None:

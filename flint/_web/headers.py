@@ -25,17 +25,34 @@ def quoted(name: str) -> str:
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def legacy_headers(result: Result) -> list[tuple[str, str]]:
+    """The headers of Flint 0.2."""
+    return [
+        ("X-RateLimit-Limit", f"{result.limit}"),
+        ("X-RateLimit-Remaining", f"{result.remaining}"),
+        ("X-RateLimit-Reset", f"{result.reset_at_ns // 1_000_000_000}"),
+    ]
+
+
+def encoded_legacy_headers(result: Result) -> list[tuple[bytes, bytes]]:
+    """The same as ASGI has them."""
+    return [
+        (b"x-ratelimit-limit", b"%d" % result.limit),
+        (b"x-ratelimit-remaining", b"%d" % result.remaining),
+        (b"x-ratelimit-reset", b"%d" % (result.reset_at_ns // 1_000_000_000)),
+    ]
+
+
+def encoded(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI has them."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
 def limit_headers(
     style: str, result: Result, policy_name: str, window_s: int | None
 ) -> list[tuple[str, str]]:
     """The headers that say what is left."""
-    found: list[tuple[str, str]] = []
-    if style in ("legacy", "both"):
-        found += [
-            ("X-RateLimit-Limit", str(result.limit)),
-            ("X-RateLimit-Remaining", str(result.remaining)),
-            ("X-RateLimit-Reset", str(result.reset_at_ns // 1_000_000_000)),
-        ]
+    found = legacy_headers(result) if style in ("legacy", "both") else []
     if style in ("ietf", "both"):
         name = quoted(policy_name)
         reset_s = min(-(-result.reset_after_ns // 1_000_000_000), _MOST)

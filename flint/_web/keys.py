@@ -3,12 +3,14 @@ else is."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, Several, read_one_or_several
+from flint._web.address import address_of
 
 if TYPE_CHECKING:
     from flint._surface.rate import RateLike
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 # What stands in a key as it is. Everything else is hashed, which "#" begins.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@/{}<>=+~-]{1,128}", re.ASCII)
+_REMEMBERED = 4096
 
 
 def plain(value: str) -> str:
@@ -96,6 +99,19 @@ def _route(request: Request | None) -> str:
         raise RuntimeError("scope='route' needs a request")
     method = "GET" if request.method == "HEAD" else plain(request.method)
     return f"{method} {plain(request.route or '-')}"
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def route_prefix(prefix: str, method: str, route: str | None) -> str:
+    """What stands before whose request it is, in the key of a limit for each route."""
+    method = "GET" if method == "HEAD" else plain(method)
+    return f"{prefix}web {method} {plain(route or '-')} "
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def whose_address(peer: str, ipv6_prefix: int) -> str:
+    """Whose request it is that comes from a peer which is no proxy."""
+    return "ip:" + plain(address_of(peer, ipv6_prefix) or "unknown")
 
 
 def window_ns(limit: Rate | Several | None, name: str | None) -> int | None:

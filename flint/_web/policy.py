@@ -177,10 +177,9 @@ def given_all(
         raise ValueError(refusal("policy", "a Policy, or a list or tuple of them", policy))
     for one in policy:
         given(one, limits, options, knows_route=knows_route)
-        if len(policy) > 1 and (one.when is not None or one.shadow):
+        if len(policy) > 1 and one.shadow:
             raise ValueError(
-                "when and shadow are for a policy that is decided alone; give it a middleware of "
-                "its own"
+                "shadow is for a policy that is decided alone; give it a middleware of its own"
             )
     return tuple(policy)
 

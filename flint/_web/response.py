@@ -20,6 +20,9 @@ class SentResponse:
 
 
 def added(more: list[tuple[str, str]], headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The headers of a verdict that a response does not have itself."""
+    """The rate limit headers that a response does not have itself."""
+    # What all of them have in their names: without it, none of them is there.
+    if "ratelimit" not in " ".join(dict(iter(headers))).lower():
+        return more
     there = {name.lower() for name, _ in headers}
     return [(name, value) for name, value in more if name.lower() not in there]

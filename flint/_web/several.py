@@ -1,4 +1,8 @@
-"""Several policies about one request, all or nothing: it counts in each of them or in none."""
+"""Several policies about one request, all or nothing: it counts in each of them or in none.
+
+Those with `when` are looked at first, and take their units when the response is known, if it counts
+for them. The others take theirs only where each of all has let the request in.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
     from flint._web.request import Request
 
 # What each policy asks, with the key that check_all is given.
-Asks = list[tuple["Policy", Ask, str]]
+AskOf = tuple["Policy", Ask, str]
+Asks = list[AskOf]
 
 
 def decide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: Request) -> Verdict:
@@ -42,18 +47,27 @@ def decide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: Request
             return _counted(limiter, [policy], verdict)
     if not asks:
         return Verdict(True, 200, reason="exempt")
+    now, later = _split(asks)
     try:
-        items = [(key, ask.cost) for _, ask, key in asks]
+        looks = [limiter.peek(ask.key, ask.cost, limit=ask.limit) for _, ask, _ in later]
+        refused = _refused(later, looks)
+        if refused is not None:
+            return _turned_away(limiter, request, *refused)
+        if not now:
+            return _let_in(limiter, asks, [*zip(later, looks, strict=True)])
+        items = [(key, ask.cost) for _, ask, key in now]
         try:
             answer = limiter.check_all(items)
         except NotConfiguredError:
-            limiter.limit_many(_templates(asks), if_absent=True)
+            limiter.limit_many(_templates(now), if_absent=True)
             answer = limiter.check_all(items)
-        nearest = _nearest(asks, answer)
+        nearest = _nearest(now, answer)
         result = limiter.peek(nearest[2], nearest[1].cost)
     except Exception as error:
         return _failed(limiter, request, asks, error)
-    return _judge(limiter, request, asks, answer, nearest, result)
+    if not answer["allowed"]:
+        return _denied(limiter, request, nearest, result)
+    return _let_in(limiter, asks, [(nearest, result), *zip(later, looks, strict=True)])
 
 
 async def adecide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: Request) -> Verdict:
@@ -70,18 +84,27 @@ async def adecide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: 
             return _counted(limiter, [policy], verdict)
     if not asks:
         return Verdict(True, 200, reason="exempt")
+    now, later = _split(asks)
     try:
-        items = [(key, ask.cost) for _, ask, key in asks]
+        looks = [await limiter.apeek(ask.key, ask.cost, limit=ask.limit) for _, ask, _ in later]
+        refused = _refused(later, looks)
+        if refused is not None:
+            return _turned_away(limiter, request, *refused)
+        if not now:
+            return _let_in(limiter, asks, [*zip(later, looks, strict=True)])
+        items = [(key, ask.cost) for _, ask, key in now]
         try:
             answer = await limiter.acheck_all(items)
         except NotConfiguredError:
-            await limiter.alimit_many(_templates(asks), if_absent=True)
+            await limiter.alimit_many(_templates(now), if_absent=True)
             answer = await limiter.acheck_all(items)
-        nearest = _nearest(asks, answer)
+        nearest = _nearest(now, answer)
         result = await limiter.apeek(nearest[2], nearest[1].cost)
     except Exception as error:
         return _failed(limiter, request, asks, error)
-    return _judge(limiter, request, asks, answer, nearest, result)
+    if not answer["allowed"]:
+        return _denied(limiter, request, nearest, result)
+    return _let_in(limiter, asks, [(nearest, result), *zip(later, looks, strict=True)])
 
 
 def _call(policy: Policy, request: Request) -> tuple[list[Any], Any]:
@@ -108,8 +131,28 @@ def _add(
     # One limit goes with its check; here it is a template's, as several limits of a key are.
     prefix = "" if ask.limit is None or isinstance(ask.limit, Rate) else ask.limit.prefix
     key = prefix + ask.key
-    if all(key != other for _, _, other in asks):  # equal policies have one counter
-        asks.append((policy, ask, key))
+    for index, (other, _, same) in enumerate(asks):
+        if key == same:  # equal policies have one counter; what counts at once counts anyway
+            if policy.when is None and other.when is not None:
+                asks[index] = (policy, ask, key)
+            return None
+    asks.append((policy, ask, key))
+    return None
+
+
+def _split(asks: Asks) -> tuple[Asks, Asks]:
+    """What takes its units now, and what takes them when the response is known."""
+    return (
+        [one for one in asks if one[0].when is None],
+        [one for one in asks if one[0].when is not None],
+    )
+
+
+def _refused(later: Asks, looks: Sequence[Result]) -> tuple[AskOf, Result] | None:
+    """The first that would not let the request in, and what the limiter said."""
+    for one, look in zip(later, looks, strict=True):
+        if not look.allowed:
+            return one, look
     return None
 
 
@@ -134,19 +177,33 @@ def _nearest(asks: Asks, answer: CheckAllDict) -> tuple[Policy, Ask, str]:
     return asks[min(range(len(results)), key=lambda index: results[index]["remaining"])]
 
 
-def _judge(
-    limiter: AnyLimiter,
-    request: Request,
-    asks: Asks,
-    answer: CheckAllDict,
-    nearest: tuple[Policy, Ask, str],
-    result: Result,
-) -> Verdict:
-    policy, ask, _ = nearest
+def _let_in(limiter: AnyLimiter, asks: Asks, said: list[tuple[AskOf, Result]]) -> Verdict:
+    """`said` is what the limiter said of those that may be shown, and of all with `when`."""
+    (policy, ask, _), result = min(said, key=lambda one: one[1].remaining)
     headers = decision._limit_headers(policy, ask, result)
-    if answer["allowed"]:
-        verdict = Verdict(True, 200, headers, result=result, policy=policy)
-        return _counted(limiter, [policy for policy, _, _ in asks], verdict)
+    verdict = Verdict(True, 200, headers, result=result, policy=policy)
+    verdict.pending = [
+        (policy, ask)
+        for (policy, ask, _), result in said
+        if policy.when is not None and not result.undecided
+    ]
+    return _counted(limiter, [policy for policy, _, _ in asks], verdict)
+
+
+def _turned_away(limiter: AnyLimiter, request: Request, one: AskOf, result: Result) -> Verdict:
+    """By a policy that was only looked at."""
+    policy, ask, _ = one
+    if result.undecided:  # the limiter's own on_error
+        verdict = decision._unavailable(policy, request)
+        verdict.policy = policy
+        return _counted(limiter, [policy], verdict)
+    decision._record_denial(limiter, ask)
+    return _denied(limiter, request, one, result)
+
+
+def _denied(limiter: AnyLimiter, request: Request, one: AskOf, result: Result) -> Verdict:
+    policy, ask, _ = one
+    headers = decision._limit_headers(policy, ask, result)
     verdict = decision._deny(policy, request, "denied", policy.status_code, result, headers)
     verdict.policy = policy
     return _counted(limiter, [policy], verdict)

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from asgi_calls import run
+from ways import shortest_way  # noqa: F401
 
 import flint
 from flint.aiohttp import Policy, setup

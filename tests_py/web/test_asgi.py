@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from asgi_calls import call, run, scope_of, statuses, talk
+from ways import shortest_way  # noqa: F401
 
 import flint
 from flint.asgi import Policy, RateLimitMiddleware

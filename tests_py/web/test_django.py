@@ -29,9 +29,10 @@ if not settings.configured:
     django.setup()
 
 from rest_framework.views import APIView
+from ways import shortest_way  # noqa: F401
 
 import flint.django
-from flint.django import RateLimitMiddleware, check_settings, ratelimit
+from flint.django import Policy, RateLimitMiddleware, check_settings, ratelimit
 from flint.django_rest import (
     AnonRateThrottle,
     RateThrottle,
@@ -107,6 +108,52 @@ def test_options_of_the_limiter(options: dict[str, Any]) -> None:
     options["OPTIONS"] = {"sync": "batch"}
     assert flint.django.limiter().info()["sync"] == "batch"
     assert statuses(RateLimitMiddleware(reply), 3) == [200, 200, 429]
+
+
+POLICIES = [
+    Policy("4/day", scope="address"),
+    Policy("2/day", key="header:X-User", scope="users"),
+    Policy("1/day", key="header:X-User", scope="failed", when="failed"),
+]
+
+
+def test_several_policies(options: dict[str, Any]) -> None:
+    del options["DEFAULT"]
+    options["POLICY"] = POLICIES
+    middleware = RateLimitMiddleware(reply)
+    view = ratelimit(policy=POLICIES)(lambda request: reply(request, 401))
+    ann, bob, eve = (get(HTTP_X_USER=name) for name in ("ann", "bob", "eve"))
+    assert statuses(view, 2, ann) == [401, 429]
+    assert statuses(middleware, 3, bob) == [200, 200, 429]
+    # Of the address one was taken for each that was let in.
+    answer = middleware(eve)
+    assert (answer.status_code, answer.headers["X-RateLimit-Remaining"]) == (200, "0")
+    assert statuses(middleware, 1, eve) == [429]
+    assert check_settings() == []
+    options["POLICY"] = [*POLICIES, Policy("9/day", scope="route")]
+    assert "route" in check_settings()[0].msg
+    options.update(POLICY=POLICIES, DEFAULT="1/day")
+    assert "DEFAULT" in check_settings()[0].msg
+    with pytest.raises(ValueError, match="policy"):
+        ratelimit(policy=[])
+
+
+def test_several_policies_async_and_of_users() -> None:
+    async def answers() -> list[int]:
+        policies = [Policy("9/day"), Policy("1/day", key="user", scope="users")]
+        view = ratelimit(policy=policies)(areply)
+        request = AsyncRequestFactory().get("/", REMOTE_ADDR="203.0.113.7")
+        found = []
+        for user in ("1", "1", "2"):
+
+            async def auser(user: str = user) -> Any:
+                return SimpleNamespace(is_authenticated=True, pk=user)
+
+            request.auser = auser
+            found.append((await view(request)).status_code)
+        return found
+
+    assert run(answers()) == [200, 429, 200]
 
 
 def test_failures_and_exceptions(options: dict[str, Any]) -> None:

@@ -20,10 +20,13 @@ from fastapi import (
     Response,
     WebSocket,
 )
+from starlette.applications import Starlette
+from ways import shortest_way  # noqa: F401
 
 import flint
 from flint.fastapi import (
     FlintRateLimitMiddleware,
+    Policy,
     RateLimit,
     RateLimiter,
     RateLimitMiddleware,
@@ -153,6 +156,82 @@ def test_the_prefix_of_a_router_is_a_part_of_the_route(app: FastAPI) -> None:
         app.include_router(router, prefix=prefix)
     for prefix in ("/v1", "/v2"):
         assert run(statuses(app, 2, f"{prefix}/api/one")) == [200, 429]
+
+
+def mounting(limiter: flint.Limiter, kind: type[Any] = FastAPI) -> Any:
+    """An application whose routes have equal templates under several mounts."""
+
+    def inner() -> FastAPI:
+        found = FastAPI()
+        found.state.limiter = limiter
+
+        @found.get("/items/{item}", dependencies=[Depends(RateLimit("1/day"))])
+        async def item(item: str) -> str:
+            return item
+
+        return found
+
+    app = kind()
+    for place in ("/one", "/two", "/of/{tenant}", "/number/{number:int}"):
+        app.mount(place, inner())
+    middle = FastAPI()
+    middle.mount("/v/{version}", inner())
+    app.mount("/deep", middle)
+    return app
+
+
+@pytest.mark.parametrize("kind", [FastAPI, Starlette])
+@pytest.mark.parametrize("root_path", ["", "/behind/a/proxy"])
+def test_what_is_mounted_counts_by_its_mount(
+    limiter: flint.Limiter, kind: type[Any], root_path: str
+) -> None:
+    app = mounting(limiter, kind)
+    places = ("/one", "/two", "/of/ann", "/number/7", "/deep/v/1")
+    again = ("/one", "/two", "/of/bob", "/number/007", "/deep/v/2")  # the templates are the same
+    for mounts, status in ((places, 200), (again, 429)):
+        for mount in mounts:
+            path = f"{root_path}{mount}/items/{status}"
+            assert run(statuses(app, 1, path, root_path=root_path)) == [status], mount
+    keys = sorted(one["key"].split(" ")[4] for one in limiter.list(counters=True))
+    assert keys == [
+        "/deep/v/{version}/items/{item}",
+        "/number/{number:int}/items/{item}",
+        "/of/{tenant}/items/{item}",
+        "/one/items/{item}",
+        "/two/items/{item}",
+    ]
+
+
+def test_a_mount_that_cannot_be_read_again(limiter: flint.Limiter) -> None:
+    """Behind a middleware of a mount its routes are not to be seen: what a client may have chosen
+    is left out of the key."""
+    inner = mounting(limiter)
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        await inner(scope, receive, send)
+
+    app = FastAPI()
+    app.mount("/all/{place}", wrapped)
+    assert run(statuses(app, 1, "/all/a/of/ann/items/1")) == [200]
+    assert run(statuses(app, 1, "/all/b/of/bob/items/1")) == [429]
+    keys = [one["key"].split(" ")[4] for one in limiter.list(counters=True)]
+    assert keys == ["/all/{place}/.../items/{item}"]
+
+
+def test_several_policies_of_a_route(app: FastAPI, limiter: flint.Limiter) -> None:
+    policies = [Policy("3/day"), Policy("1/day", key="header:X-User", scope="users")]
+
+    @app.get("/", dependencies=[Depends(RateLimit(policy=policies))])
+    async def reply() -> str:
+        return "ok"
+
+    ann, bob = ({"headers": {"X-User": name}} for name in ("ann", "bob"))
+    assert run(statuses(app, 2, **ann)) == [200, 429]
+    assert run(call(app, **bob)).header("X-RateLimit-Limit") == "1"
+    used = [one["rate"] - one["remaining"] for one in limiter.list(counters=True)]
+    assert sorted(used) == [0, 0, 1, 1, 2]  # two of them are the templates
+    with pytest.raises(ValueError, match="when"):
+        RateLimit(policy=[Policy("3/day"), Policy("1/day", scope="failed", when="failed")])
 
 
 def test_an_annotated_dependency(app: FastAPI) -> None:

@@ -12,6 +12,7 @@ from asgi_calls import call, run, statuses
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
+from ways import shortest_way  # noqa: F401
 
 import flint
 from flint.fastapi import RateLimit, setup

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView
+from ways import shortest_way  # noqa: F401
 
 import flint
-from flint.flask import RateLimiter
+from flint.flask import Policy, RateLimiter
 from flint.testing import ManualClock
 
 
@@ -115,6 +116,37 @@ def test_several_limits_and_a_key(app: Flask, limiter: flint.Limiter) -> None:
     assert statuses(app, 3, "/?user=ann") == [200, 200, 429]
     assert statuses(app, 1, "/?user=bob") == [200]
     assert statuses(app, 3, "/") == [200] * 3  # None is not limited
+
+
+def test_several_policies(app: Flask, limiter: flint.Limiter) -> None:
+    policies = [
+        Policy("4/day", scope="address"),
+        Policy("2/day", key="header:X-User", scope="users"),
+        Policy("1/day", key="header:X-User", scope="failed", when="failed"),
+    ]
+    limits = RateLimiter(app, limiter, default=policies)
+
+    @app.get("/login")
+    @limits.limit(policy=policies)
+    def login() -> tuple[str, int]:
+        return "no", 401
+
+    @app.get("/other")
+    def other() -> str:
+        return "ok"
+
+    ann, bob, eve = ({"headers": {"X-User": name}} for name in ("ann", "bob", "eve"))
+    assert statuses(app, 2, "/login", **ann) == [401, 429]
+    assert statuses(app, 3, "/other", **bob) == [200, 200, 429]
+    # Of the address one was taken for each that was let in.
+    answer = app.test_client().get("/other", **eve)
+    assert (answer.status_code, answer.headers["X-RateLimit-Remaining"]) == (200, "0")
+    assert statuses(app, 1, "/other", **eve) == [429]
+    for bad, error in (([], ValueError), (["1/day", Policy("1/day")], TypeError)):
+        with pytest.raises(error, match="policy"):
+            limits.limit(policy=bad)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="policy takes the place"):
+        limits.limit("1/day", policy=policies)
 
 
 def test_only_failures_are_counted(app: Flask, limiter: flint.Limiter) -> None:

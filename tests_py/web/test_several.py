@@ -133,6 +133,89 @@ def test_what_is_counted(limiter: flint.Limiter) -> None:
     }
 
 
+# ---- Counting only some responses ----
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_when_beside_others(limiter: flint.Limiter, order: int) -> None:
+    every = Policy("5/day", scope="every", name="every")
+    failed = Policy("2/day", scope="failed", name="failed", when="failed")
+    decisions = observe(limiter)
+    good = RateLimitMiddleware(replying(), limiter, policy=[every, failed][::order])
+    bad = RateLimitMiddleware(replying(401), limiter, policy=[every, failed][::order])
+    assert run(call(good)).header("X-RateLimit-Limit") == "2"  # nothing is used, and it is nearer
+    assert used(limiter) == [1]
+    first = run(call(bad))
+    assert (first.status, first.header("X-RateLimit-Remaining")) == (401, "1")
+    assert run(statuses(bad, 2)) == [401, 429]
+    assert used(limiter) == [2, 3]  # what it denied counts nowhere
+    denied = run(call(good))
+    assert (denied.status, denied.header("X-RateLimit-Limit")) == (429, "2")
+    assert denied.header("Retry-After") == "43200"
+    results = {name: numbers.results for name, numbers in decisions.snapshot().items()}
+    assert results == {"every": {"allowed": 3}, "failed": {"allowed": 3, "denied": 2}}
+    assert sum(one["total_denied"] for one in limiter.top()) == 2  # recorded as well
+
+
+def test_when_is_not_counted_for_what_another_denies(limiter: flint.Limiter) -> None:
+    once = Policy("1/day", scope="once")
+    failed = Policy("9/day", scope="failed", when="failed")
+    bad = RateLimitMiddleware(replying(500), limiter, policy=[failed, once])
+    assert run(statuses(bad, 3)) == [500, 429, 429]
+    assert used(limiter) == [1, 1]
+
+
+def test_several_of_which_each_counts_other_responses(limiter: flint.Limiter) -> None:
+    policies = [
+        Policy("3/day; 9/month", scope="client", when="4xx"),
+        Policy("2/day", scope="server", when="5xx"),
+    ]
+    apps = {
+        status: RateLimitMiddleware(replying(status), limiter, policy=policies)
+        for status in (200, 404, 500)
+    }
+    assert run(statuses(apps[200], 5)) == [200] * 5
+    assert used(limiter) == []
+    assert run(statuses(apps[404], 2)) == [404] * 2
+    assert run(statuses(apps[500], 3)) == [500, 500, 429]
+    assert used(limiter) == [2, 2, 2]
+    assert run(statuses(apps[404], 1)) == [429]
+
+
+def test_when_and_without_it_for_one_counter(limiter: flint.Limiter) -> None:
+    """What counts at once counts anyway."""
+    policies = [Policy("2/day", when="failed"), Policy("2/day")]
+    app = RateLimitMiddleware(replying(), limiter, policy=policies)
+    assert run(statuses(app, 3)) == [200, 200, 429]
+
+
+def test_when_and_a_limiter_that_fails_later(limiter: flint.Limiter) -> None:
+    policies = [Policy("2/day"), Policy("1/day", scope="failed", name="failed", when="failed")]
+    decisions = observe(limiter)
+
+    async def closing(scope: Any, receive: Any, send: Any) -> None:
+        limiter.close()
+        await replying(500)(scope, receive, send)
+
+    assert run(statuses(RateLimitMiddleware(closing, limiter, policy=policies), 1)) == [500]
+    assert decisions.snapshot()["failed"].results == {"allowed": 1, "settle_failed": 1}
+
+
+def test_when_in_wsgi(limiter: flint.Limiter) -> None:
+    def fail(_: Any, start_response: Any) -> list[bytes]:
+        start_response("500 No", [])
+        return [b""]
+
+    policies = [Policy("9/day"), Policy("2/day", scope="failed", when="5xx")]
+    app = WsgiMiddleware(fail, limiter, policy=policies)
+    said: list[str] = []
+    for _ in range(3):
+        environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "203.0.113.7"}
+        app(environ, lambda status, _: said.append(status[:3]))  # type: ignore[arg-type]
+    assert said == ["500", "500", "429"]
+    assert used(limiter) == [2, 2]
+
+
 def test_wsgi(limiter: flint.Limiter) -> None:
     def hello(_: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -153,7 +236,6 @@ def test_wsgi(limiter: flint.Limiter) -> None:
         ("5/day", TypeError, "policy must be"),
         ([Policy("1/day"), "5/day"], TypeError, "policy must be"),
         ([Policy("1/day"), Policy("2/day", shadow=True)], ValueError, "shadow"),
-        ([Policy("1/day"), Policy("2/day", when="5xx")], ValueError, "when"),
         ([Policy("1/day"), Policy("2/day", scope="route")], ValueError, "route"),
     ],
 )

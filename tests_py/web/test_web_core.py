@@ -392,7 +392,7 @@ def test_shadow_decides_counts_and_reports_and_blocks_nobody(limiter: flint.Limi
 def answered(limiter: Any, policy: Policy, status: int) -> Verdict:
     verdict = decide(limiter, policy, Request())
     if verdict.allowed:
-        settle(limiter, policy, verdict, SimpleNamespace(status=status, headers=lambda _: []))
+        settle(limiter, verdict, SimpleNamespace(status=status, headers=lambda _: []))
     return verdict
 
 
@@ -417,6 +417,17 @@ def test_when_counts_some_responses(
     assert header(third, "Retry-After") == "30"
 
 
+def test_what_is_shown_is_what_is_left_when_the_response_is_known() -> None:
+    clock = flint.testing.ManualClock(1_700_000_000)
+    policy = Policy("2/minute", when="failed")
+    with flint.Limiter(":memory:", clock=clock) as limiter:
+        answered(limiter, policy, 500)
+        verdict = decide(limiter, policy, Request())
+        clock.advance(60)
+        settle(limiter, verdict, SimpleNamespace(status=500, headers=lambda _: []))
+        assert header(verdict, "X-RateLimit-Reset") == "1700000090"
+
+
 def test_when_what_is_under_way_at_once(limiter: flint.Limiter) -> None:
     """The rule of docs/web.md: all that come while a unit is there are let in, what is counted
     never exceeds the limit, and who comes when it is used up is turned away."""
@@ -424,12 +435,12 @@ def test_when_what_is_under_way_at_once(limiter: flint.Limiter) -> None:
     failed = SimpleNamespace(status=500, headers=lambda _: [])
     under_way = [decide(limiter, policy, Request()) for _ in range(5)]
     assert [verdict.allowed for verdict in under_way] == [True] * 5
-    settle(limiter, policy, under_way[0], failed)
+    settle(limiter, under_way[0], failed)
     assert decide(limiter, policy, Request()).allowed
     decisions = observe(limiter)
     for verdict in under_way[1:]:
-        settle(limiter, policy, verdict, failed)
-        settle(limiter, policy, verdict, failed)  # a second time changes nothing
+        settle(limiter, verdict, failed)
+        settle(limiter, verdict, failed)  # a second time changes nothing
     assert decisions.snapshot()["rule"].results == {"settle_denied": 3}
     denied = decide(limiter, policy, Request())
     assert not denied.allowed
@@ -447,7 +458,7 @@ def test_a_limiter_that_fails_when_the_response_is_known_lets_it_out(
     verdict = decide(limiter, policy, Request())
     limiter.close()
     decisions = observe(limiter)
-    settle(limiter, policy, verdict, SimpleNamespace(status=500, headers=lambda _: []))
+    settle(limiter, verdict, SimpleNamespace(status=500, headers=lambda _: []))
     assert decisions.snapshot()["late"].results == {"settle_failed": 1}
 
 

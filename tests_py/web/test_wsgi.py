@@ -9,6 +9,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from ways import shortest_way  # noqa: F401
 
 import flint
 from flint.testing import ManualClock

@@ -1,0 +1,195 @@
+"""What stands before an application: its policies, and the shortest way to a decision by them.
+
+Most requests meet one policy with fixed limits and cost that counts by the client's address, and
+are let in. What is known of such a policy before any request is made ready once; a request then
+takes one call of the limiter, and what the limiter says is all that is left of it. Every other
+request takes the long way, `decide_all`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from flint._native import Result
+from flint._surface.aio import AsyncSurface
+from flint._surface.rate import Rate
+from flint._web import decision
+from flint._web.decision import Ask, Verdict
+from flint._web.headers import (
+    encoded,
+    encoded_legacy_headers,
+    legacy_headers,
+    limit_headers,
+)
+from flint._web.keys import plain, route_prefix, whose_address, window_ns
+from flint._web.policy import Policy, units
+from flint._web.several import adecide_all, decide_all
+from flint.errors import NotConfiguredError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flint._surface.protocol import AnyLimiter
+    from flint._surface.rate import Several
+    from flint._web.request import Request
+
+# What an answer of `Gate.acheck` is unless it has to be awaited.
+DECIDED = (Result, Verdict)
+_ACHECK = AsyncSurface.acheck
+_LONGEST_PEER = 64  # characters; no address with its scope is longer
+
+
+class Gate:
+    """The policies that are decided together. `make` makes a Request of what a framework has; where
+    it may have to wait for who has logged in, `amake` does so in an event loop. Any thread."""
+
+    def __init__(
+        self,
+        policies: tuple[Policy, ...],
+        make: Callable[[Any], Request],
+        amake: Callable[[Any], Awaitable[Request]] | None = None,
+    ) -> None:
+        self.policies = policies
+        self.policy = policy = policies[0]
+        self._make = make
+        self._amake = amake
+        self._address = policy.address
+        limit = policy.fixed
+        self._limit = limit if isinstance(limit, Rate) else None
+        self._is_quick = len(policies) == 1 and _is_quick(policy)
+        if self._is_quick and limit is not None:
+            self._cost = units("cost", policy.cost)
+            self._prefix = policy.prefix
+            if not isinstance(limit, Rate):
+                # Several limits are those of a template, which is there after the first request.
+                self._prefix = limit.prefix
+            is_by_route = policy.scope == "route"
+            self._before = None if is_by_route else f"{self._prefix}web {plain(policy.scope)} "
+            self._show(limit)
+
+    def _show(self, limit: Rate | Several) -> None:
+        """Choose how the headers are made."""
+        policy = self.policy
+        name = cast("str", policy.name)
+
+        def headers(result: Result) -> list[tuple[str, str]]:
+            window = window_ns(limit, result.name)
+            window_s = None if window is None else -(-window // 1_000_000_000)
+            return limit_headers(policy.headers, result, name, window_s)
+
+        legacy = policy.headers == "legacy"
+        self.headers = legacy_headers if legacy else headers
+        self.encoded_headers = (
+            encoded_legacy_headers if legacy else lambda result: encoded(headers(result))
+        )
+
+    # ---- One request ----
+
+    def check(
+        self,
+        limiter: AnyLimiter,
+        native: Any,
+        method: str,
+        peer: str | None,
+        route: str | None = None,
+    ) -> Result | Verdict:
+        """Decide about a request. The limiter's result means that it is let in and nothing is left
+        to do but to show `headers`; a verdict means what it says. May wait for the disk."""
+        key = self._key(limiter, method, peer, route)
+        if key is None:
+            return decide_all(limiter, self.policies, self._make(native))
+        try:
+            result = limiter.check(key, self._cost, limit=self._limit)
+        except NotConfiguredError:
+            return decide_all(limiter, self.policies, self._make(native))
+        except Exception as error:
+            return self._failed(native, key, error)
+        if result.allowed and not result.undecided:
+            return result
+        return self._judged(limiter, native, key, result)
+
+    def acheck(
+        self,
+        limiter: Any,
+        native: Any,
+        method: str,
+        peer: str | None,
+        route: str | None = None,
+    ) -> Any:
+        """`check` without blocking the event loop. What is not one of `DECIDED` is to be awaited
+        at once, and is one then."""
+        key = self._key(limiter, method, peer, route)
+        if key is None or type(limiter).acheck is not _ACHECK:
+            return self._long_way(limiter, native)
+        try:
+            decided = limiter._check_now(key, self._cost, limit=self._limit)
+        except NotConfiguredError:
+            return self._long_way(limiter, native)
+        except Exception as error:
+            return self._failed(native, key, error)
+        if decided is None:
+            return self._long_way(limiter, native)
+        result, ticket = decided
+        if ticket:
+            return self._when_durable(limiter, native, key, result, ticket)
+        if result.allowed and not result.undecided:
+            return result
+        return self._judged(limiter, native, key, result)
+
+    def _key(
+        self, limiter: AnyLimiter, method: str, peer: str | None, route: str | None
+    ) -> str | None:
+        """The counter's key; None for what takes the long way: where somebody wants to know how
+        long it took, where the set-up is still looked at, and preflights."""
+        if (
+            not self._is_quick
+            or not peer
+            or method == "OPTIONS"
+            or len(peer) > _LONGEST_PEER
+            or getattr(limiter, "_decisions", None) is not None
+            or self._address.unchecked
+        ):
+            return None
+        before = self._before
+        if before is None:
+            before = route_prefix(self._prefix, method, route)
+        return before + whose_address(peer, self._address.ipv6_prefix)
+
+    # ---- What is not as usual ----
+
+    async def _long_way(self, limiter: AnyLimiter, native: Any) -> Verdict:
+        request = self._make(native) if self._amake is None else await self._amake(native)
+        return await adecide_all(limiter, self.policies, request)
+
+    async def _when_durable(
+        self, limiter: Any, native: Any, key: str, result: Result, ticket: int
+    ) -> Result | Verdict:
+        try:
+            await limiter._await_durable(ticket)
+        except Exception as error:
+            return self._failed(native, key, error)
+        if result.allowed and not result.undecided:
+            return result
+        return self._judged(limiter, native, key, result)
+
+    def _judged(self, limiter: AnyLimiter, native: Any, key: str, result: Result) -> Verdict:
+        ask = Ask(key, self._cost, self.policy.fixed)
+        return decision._judge(limiter, self.policy, self._make(native), ask, result)
+
+    def _failed(self, native: Any, key: str, error: Exception) -> Verdict:
+        ask = Ask(key, self._cost, self.policy.fixed)
+        return decision._failed(self.policy, self._make(native), ask, error)
+
+
+def _is_quick(policy: Policy) -> bool:
+    """Whether nothing has to be asked about a request but its address and its route."""
+    return (
+        policy.fixed is not None
+        and policy.parts == ("ip",)
+        and policy.address.is_peer
+        and not callable(policy.cost)
+        and units("cost", policy.cost) <= decision._most(policy.fixed)
+        and policy.when is None
+        and policy.methods is None
+        and not (policy.exempt or policy.safe_networks or policy.blocked_networks)
+    )
