@@ -339,6 +339,45 @@ TEST(Legacy, EventOfAKeyWithoutLimitIsCorruption) {
   EXPECT_EQ(status.detail()->offset, log.size());
 }
 
+std::string Exact(const std::string& event, const std::string& exact) {
+  return R"({"event":)" + event + R"(,"exact":)" + exact + "}\n";
+}
+
+std::string ConfigureTemplate(const std::string& prefix, const std::string& name,
+                              const std::string& at) {
+  const std::string config = R"({"key":")" + prefix + "*#" + name +
+                             R"(","rate":5,"per_seconds":3600,"algorithm":"fixed_window_counter"})";
+  return R"({"ts":")" + at + R"(","event":{"type":"LIMIT_CONFIGURED","config":)" + config +
+         R"(},"exact":{"kind":"template","name":")" + name + "\"}}\n";
+}
+
+// In a dump: a longer template that does not stack ends the counters under a shorter one, although
+// its limit has another name. When it is removed, what is used of that one begins anew.
+TEST(Legacy, TemplateEndsWhatItEndsInTheEngine) {
+  const std::string use = R"({"type":"ALLOW","key":"ab1#x","cost":5,"at":"2026-06-10T08:00:0)";
+  const std::string counter = R"({"kind":"counter","prefix":1,"name":"x"})";
+  Machine machine;
+  machine.env->SetContents(
+      machine.Path(kLog), ConfigureTemplate("a", "x", "2026-06-10T08:00:00Z") +
+                              Exact(use + "1Z\"}", counter) +
+                              ConfigureTemplate("ab", "y", "2026-06-10T08:00:02Z") +
+                              Exact(R"({"type":"RESET","key":"ab*#y","at":"2026-06-10T08:00:03Z"})",
+                                    R"({"type":"LIMIT_REMOVED","kind":"template","name":"y"})") +
+                              Exact(use + "4Z\"}", counter));
+  machine.Open();
+  ASSERT_NE(machine.engine, nullptr);
+  HistoryQuery query;
+  query.capacity = 100;
+  query.text_bytes = 1000;
+  HistoryPage page;
+  ASSERT_TRUE(machine.engine->History(query, &page).ok());
+  ASSERT_EQ(page.events.size(), 5U);
+  EXPECT_EQ(page.events[4].items[0].name, "x");
+  // What did not fit would be an hour later in engine time.
+  EXPECT_EQ(page.events[4].engine_ns - page.events[1].engine_ns, 3'000'000'000);
+  machine.Close();
+}
+
 // An empty log is what that version makes first, but also what may be left of a log of today.
 TEST(Legacy, EmptyLogIsTheOldVersionsOnlyAlone) {
   Machine machine;

@@ -18,12 +18,12 @@
 #include "engine/compactor.h"
 #include "engine/kept_segments.h"
 #include "engine/keyspace.h"
+#include "engine/legacy.h"
 #include "engine/listing.h"
 #include "engine/recorder.h"
 #include "engine/room_maker.h"
 #include "model/engine_clock.h"
 #include "storage/history.h"
-#include "storage/legacy.h"
 #include "storage/log.h"
 #include "storage/log_observer.h"
 

@@ -3,11 +3,12 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "model/limit_kind.h"
+
 namespace flint {
 namespace {
 
 constexpr size_t kMaxKeyBytes = 65535;
-constexpr size_t kMaxNameBytes = 255;
 constexpr size_t kShownBytes = 64;
 constexpr uint32_t kInvalid = 0xFFFFFFFF;
 

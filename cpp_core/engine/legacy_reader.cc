@@ -1,10 +1,12 @@
-#include "storage/legacy_reader.h"
+#include "engine/legacy_reader.h"
 
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "base/sha256.h"
 #include "storage/file_names.h"
@@ -213,7 +215,19 @@ LimitConfig ReadExactConfig(const Json& exact, const LimitConfig& otherwise) {
               ReadIfThere(exact, "per_ns", otherwise.per_ns), ReadIfThere(exact, "burst", 0));
 }
 
+// A limit with a name has it behind its key, as a limit of its own for those versions.
+void ReadName(const Json& exact, LegacyItem* item) {
+  if (!exact.contains("name")) return;
+  item->name = exact.at("name").get<std::string>();
+  const std::string ending = "#" + item->name;
+  if (item->name.empty() || item->name.size() > kMaxNameBytes || !item->key.ends_with(ending)) {
+    Refuse("a limit's name out of bounds");
+  }
+  item->key.resize(item->key.size() - ending.size());
+}
+
 void ReadExactItem(const Json& exact, bool configured, LegacyItem* item) {
+  ReadName(exact, item);
   const std::string kind = exact.value("kind", "exact");
   if (kind == "template") {
     item->kind = LimitKind::kTemplate;
@@ -235,7 +249,22 @@ void ReadExactItem(const Json& exact, bool configured, LegacyItem* item) {
   }
 }
 
-void ReadExact(const Json& exact, LegacyEvent* event) {
+// Those of an ALLOW_ALL: none is named twice, also where their keys look alike.
+void ReadExactItems(const Json& shown, const Json& exact, LegacyEvent* event) {
+  if (exact.size() != shown.size()) Refuse("another number of items");
+  event->items.clear();
+  std::set<std::pair<std::string_view, std::string_view>> seen;
+  event->items.reserve(exact.size());
+  for (size_t i = 0; i < exact.size(); ++i) {
+    LegacyItem& item = event->items.emplace_back();
+    item.key = ReadKey(shown[i]);
+    item.cost = ReadCost(shown[i]);
+    ReadExactItem(exact[i], false, &item);
+    if (!seen.emplace(item.key, item.name).second) Refuse("a limit that is named twice");
+  }
+}
+
+void ReadExact(const Json& exact, const Json& shown, LegacyEvent* event) {
   if (exact.value("type", "") == "LIMIT_REMOVED") event->type = RecordType::kLimitRemoved;
   event->count = ReadIfThere(exact, "count", 1);
   if (exact.contains("first_at")) {
@@ -246,9 +275,7 @@ void ReadExact(const Json& exact, LegacyEvent* event) {
     ReadExactItem(exact, event->type == RecordType::kLimitConfigured, &event->items[0]);
     return;
   }
-  const Json& items = exact.at("items");
-  if (items.size() != event->items.size()) Refuse("another number of items");
-  for (size_t i = 0; i < items.size(); ++i) ReadExactItem(items[i], false, &event->items[i]);
+  ReadExactItems(shown.at("items"), exact.at("items"), event);
 }
 
 // A checksum is of the line's bytes before it, closed by a brace.
@@ -266,7 +293,7 @@ LegacyEvent ReadLine(std::string_view line, LegacyFindings* findings) {
   CheckLine(line, json, kChecksum);
   CheckLine(line, json, kExactChecksum);
   LegacyEvent event = ReadEvent(json.at("event"), json.value("ts", ""), findings);
-  if (json.contains(kExact)) ReadExact(json.at(kExact), &event);
+  if (json.contains(kExact)) ReadExact(json.at(kExact), json.at("event"), &event);
   return event;
 }
 

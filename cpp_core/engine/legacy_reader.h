@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "algorithms/limit.h"
 #include "base/env.h"
+#include "model/limit_kind.h"
 #include "storage/file_names.h"
 #include "storage/record.h"
 
@@ -23,6 +25,7 @@ struct LegacyItem {
   LimitKind kind = LimitKind::kExact;
   uint32_t prefix_bytes = 0;  // of a counter's template
   LimitConfig config;         // of LIMIT_CONFIGURED, and of an inline limit
+  std::string name{};         // empty for the limit without one
 };
 
 // Something that was recorded. All but ALLOW_ALL have one item.
