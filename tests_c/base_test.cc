@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <ctime>
 #include <functional>
 #include <new>
@@ -12,11 +13,14 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/coding.h"
 #include "base/crc32c.h"
+#include "base/mutex.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/thread.h"
@@ -315,6 +319,95 @@ TEST(ClockTest, FakeClockShowsWhatItIsTold) {
   EXPECT_EQ(clock.BootNs(), 0);
   clock.SetMonotonic(false);
   EXPECT_FALSE(clock.monotonic());
+}
+
+// ---- Locks and assertions ----------------------------------------------------------------------
+
+template <typename M>
+class MutexTest : public testing::Test {};
+using BothMutexes = testing::Types<Mutex, SystemMutex>;
+TYPED_TEST_SUITE(MutexTest, BothMutexes);
+
+TYPED_TEST(MutexTest, WhoWaitsHoldsItAgainWhenWoken) {
+  TypeParam mutex;
+  Condition<TypeParam> changed;
+  int turn = 0;
+  std::thread other([&] {
+    const MutexLock lock(mutex);
+    while (turn != 1) changed.Wait(mutex);
+    turn = 2;
+    changed.NotifyAll();
+  });
+  {
+    const MutexLock lock(mutex);
+    turn = 1;
+    changed.NotifyAll();
+    while (turn != 2) changed.Wait(mutex);
+    EXPECT_EQ(turn, 2);
+  }
+  other.join();
+}
+
+TYPED_TEST(MutexTest, IsLeftForAsLongAsAnUnlockLives) {
+  TypeParam mutex;
+  int seen = 0;
+  const auto look = [&] {
+    const MutexLock lock(mutex);
+    ++seen;
+  };
+  {
+    const MutexLock lock(mutex);
+    try {
+      const MutexUnlock unlock(mutex);
+      std::thread(look).join();
+      throw std::runtime_error("on the way");
+    } catch (const std::runtime_error&) {
+      EXPECT_EQ(seen, 1);
+    }
+    mutex.AssertHeld();
+  }
+  look();
+  EXPECT_EQ(seen, 2);
+}
+
+TYPED_TEST(MutexTest, OneThatIsHeldAlreadyIsLeftAtTheEnd) {
+  TypeParam mutex;
+  mutex.lock();
+  { const MutexLock lock(mutex, std::adopt_lock); }
+  mutex.lock();
+  mutex.unlock();
+}
+
+TEST(ConditionTest, WaitingEndsWhenTheTimeIsOver) {
+  SystemMutex mutex;
+  Condition<SystemMutex> changed;
+  const MutexLock lock(mutex);
+  EXPECT_FALSE(changed.WaitUntil(mutex, std::chrono::steady_clock::now()));
+}
+
+// Every test runs under the sanitizers too, and there nothing may be left out.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if !defined(FLINT_ASSERTIONS)
+#error "assertions are off under a sanitizer"
+#endif
+#endif
+
+TEST(AssertTest, EndsTheProgramWhereItIsOnAndCostsNothingElsewhere) {
+  int looks = 0;
+  const auto look = [&looks](bool answer) {
+    ++looks;
+    return answer;
+  };
+  FLINT_ASSERT(look(true));
+#if defined(FLINT_ASSERTIONS)
+  EXPECT_EQ(looks, 1);
+  EXPECT_DEATH(FLINT_ASSERT(look(false)), "assertion failed: look\\(false\\)");
+  Mutex mutex;
+  EXPECT_DEATH(mutex.AssertHeld(), "assertion failed");
+  EXPECT_DEATH(mutex.unlock(), "assertion failed");
+#else
+  EXPECT_EQ(looks, 0);
+#endif
 }
 
 // ---- Threads -----------------------------------------------------------------------------------

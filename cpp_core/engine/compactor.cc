@@ -5,6 +5,7 @@
 #include <new>
 #include <vector>
 
+#include "base/assert.h"
 #include "engine/key.h"
 #include "engine/replayer.h"
 #include "storage/file_names.h"
@@ -45,6 +46,7 @@ bool SameAnswers(const Counter& a, const Counter& b, int64_t now_ns) {
 // ---- When --------------------------------------------------------------------------------------
 
 void Compactor::StartFrom(const Covered& covered, uint64_t snapshot_bytes, uint64_t segments) {
+  FLINT_ASSERT(covered_position_.load() == 0);
   covered_position_.store(covered.position);
   log_->set_covered(covered.position);
   snapshot_bytes_.store(snapshot_bytes);
@@ -134,6 +136,7 @@ uint64_t Compactor::Start() {
 uint64_t Compactor::StartLocked() {
   if (stop_.load()) return wanted_;
   // One that is running may have begun before what the caller wants covered was written.
+  FLINT_ASSERT(ended_ <= begun_ && begun_ <= wanted_ && wanted_ <= ended_ + 2);
   wanted_ = begun_ + 1;
   changed_.NotifyAll();
   return wanted_;
@@ -150,12 +153,14 @@ void Compactor::Run() {
   while (true) {
     while (wanted_ <= ended_ && !stop_.load()) changed_.Wait(mutex_);
     if (stop_.load()) return;
+    FLINT_ASSERT(begun_ == ended_ && whole_ <= wanted_ && owed_ <= wanted_);
     const bool whole = ++begun_ <= whole_;
     Status status;
     {
       const MutexUnlock unlock(mutex_);
       status = TryToCompact(whole);
     }
+    FLINT_ASSERT(begun_ == ended_ + 1);
     ended_ = begun_;
     NoteEnd(status);
     changed_.NotifyAll();
@@ -178,6 +183,8 @@ Status Compactor::TryToCompact(bool whole) {
 }
 
 void Compactor::NoteEnd(const Status& status) {
+  FLINT_ASSERT((failures_in_row_ == 0) == last_failure_.ok() &&
+               (retry_at_ns_ == 0) == last_failure_.ok());
   last_status_ = status;
   if (status.ok()) {
     last_failure_ = Status();
@@ -200,6 +207,8 @@ void Compactor::Stop() {
   }
   changed_.NotifyAll();
   thread_.Join();
+  const MutexLock lock(mutex_);
+  FLINT_ASSERT(begun_ == ended_);
 }
 
 Compactor::Counts Compactor::counts() {
@@ -264,6 +273,7 @@ Status Compactor::ReplayThrough(const EndedSegments& end, Built* built) {
   head.covered =
       Covered{stream.position(), stream.sequence(), stream.crc(), path.directory_id, true};
   head.last_ns = built->replayer.last_time_ns();
+  FLINT_ASSERT(head.covered.position == end.position);
   for (size_t i = 0; i < path.segments.size(); ++i) {
     // Where it ends; the file may still have the size that it was written with.
     const uint64_t next =
@@ -303,6 +313,7 @@ Status Compactor::WriteSnapshot(SnapshotWriter* writer, int64_t floor_ns, Built*
   FLINT_RETURN_IF_ERROR(built->keyspace.Save(writer, floor_ns));
   FLINT_RETURN_IF_ERROR(writer->Finish());
   snapshot_bytes_.store(writer->bytes());
+  FLINT_ASSERT(head.covered.position >= covered_position_.load());
   covered_position_.store(head.covered.position);
   log_->set_covered(head.covered.position);
   segments_since_snapshot_.fetch_sub(

@@ -25,6 +25,7 @@ class Engine::Running {
   ~Running() {
     if (!counted_) return;
     const MutexLock lock(engine_->running_mutex_);
+    FLINT_ASSERT(engine_->running_ > 0);
     if (--engine_->running_ == 0) engine_->running_changed_.NotifyAll();
   }
   Running(const Running&) = delete;

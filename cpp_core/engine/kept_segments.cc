@@ -2,12 +2,15 @@
 
 #include <cerrno>
 
+#include "base/assert.h"
+
 namespace flint {
 
 void KeptSegments::Add(const std::vector<HistorySegment>& segments) {
   const MutexLock lock(mutex_);
   segments_.insert(segments_.end(), segments.begin(), segments.end());
   for (const HistorySegment& segment : segments) bytes_ += segment.bytes;
+  FLINT_ASSERT(!segments_.empty() || bytes_ == 0);
 }
 
 bool KeptSegments::DropOldest() {
@@ -31,6 +34,7 @@ bool KeptSegments::DropFront() {
     ++failures_;
     return false;
   }
+  FLINT_ASSERT(bytes_ >= segments_.front().bytes && !unsynced_);
   unsynced_ = true;
   bytes_ -= segments_.front().bytes;
   segments_.pop_front();

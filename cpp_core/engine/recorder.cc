@@ -22,7 +22,9 @@ AppendOutcome Recorder::BindKey(Counter* counter, bool no_wait) {
   if (counter->parent() != nullptr) {
     key.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
   }
-  return log_->AppendKey(key, no_wait, &counter->binding);
+  const AppendOutcome result = log_->AppendKey(key, no_wait, &counter->binding);
+  FLINT_ASSERT(result != AppendOutcome::kOk || counter->binding.id != 0);
+  return result;
 }
 
 // ---- Admissions --------------------------------------------------------------------------------
@@ -144,6 +146,7 @@ void Recorder::MergeDeny(Keyspace::Shard& shard, Counter* counter, const Denials
   const auto [entry, first] = shard.merged.try_emplace(counter, deny);
   if (!first) {
     Denials& merged = entry->second;
+    FLINT_ASSERT(merged.count >= 1 && merged.time_ns <= deny.time_ns);
     merged.count += 1;
     merged.cost = SaturatingAdd(merged.cost, deny.cost);
     merged.time_ns = deny.time_ns;
@@ -167,11 +170,13 @@ AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard, Counter* counter, bo
 }
 
 AppendOutcome Recorder::FlushMerged(Keyspace::Shard& shard, bool no_wait) {
+  FLINT_ASSERT(shard.merged.empty() || shard.has_merged.load());
   while (!shard.merged.empty()) {
     const AppendOutcome result = FlushMerged(shard, shard.merged.begin()->first, no_wait);
     if (result != AppendOutcome::kOk) return result;
   }
   if (shard.has_merged.exchange(false, std::memory_order_relaxed)) {
+    FLINT_ASSERT(shards_with_merged_.load() > 0);
     shards_with_merged_.fetch_sub(1, std::memory_order_relaxed);
   }
   return AppendOutcome::kOk;
@@ -195,6 +200,7 @@ AppendOutcome Recorder::RecordChange(RecordType type, std::string_view payload, 
                                      uint64_t* ticket) {
   if (log_ == nullptr) return AppendOutcome::kOk;
   const AppendOutcome result = log_->Append(type, payload, no_wait, ticket);
+  FLINT_ASSERT(result != AppendOutcome::kOk || *ticket > 0);
   uint64_t newest = last_change_ticket_.load();
   while (newest < *ticket && !last_change_ticket_.compare_exchange_weak(newest, *ticket)) {
   }
@@ -209,6 +215,7 @@ uint64_t Recorder::UnsyncedChange() const {
 // What is fresh by now was never there: replay does not know it any more.
 AppendOutcome Recorder::RecordEviction(Keyspace::Shard& shard, Counter* counter, int64_t now_ns,
                                        bool no_wait) {
+  FLINT_ASSERT(counter->ephemeral());
   AppendOutcome result = FlushMerged(shard, counter, no_wait);
   if (result != AppendOutcome::kOk || counter->Forgettable(now_ns)) return result;
   LimitPayload payload;

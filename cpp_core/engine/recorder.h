@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "base/assert.h"
 #include "base/check_path.h"
 #include "engine/keyspace.h"
 #include "storage/log.h"
@@ -60,6 +61,7 @@ class Recorder {
       if (result != AppendOutcome::kOk) [[unlikely]]
         return result;
     }
+    FLINT_ASSERT(log_ == nullptr || *ticket != 0);
     *view = keyspace_->AdmittedAs<A>(counter, *view, now_ns, cost);
     return AppendOutcome::kOk;
   }

@@ -102,6 +102,9 @@ AppendOutcome LogAppender::ReserveBounded(uint32_t length) {
 void LogAppender::SwitchNow() {
   const std::shared_ptr<LogSegment> next = std::move(prepared_);
   prepared_ = nullptr;
+  FLINT_ASSERT(next->header.number == active_->header.number + 1 && next->header.generation != 0);
+  FLINT_ASSERT(active_->end == UINT64_MAX && unsynced_.back() == active_);
+  FLINT_ASSERT(unsynced_.size() < unsynced_.capacity());
   Emit(RecordType::kFooter, 0, 0,
        Encode(FooterPayload{next->header.generation, next->header.number}));
   StartPayload start;
@@ -126,6 +129,7 @@ void LogAppender::SwitchNow() {
 // ---- Records -----------------------------------------------------------------------------------
 
 void LogAppender::GoOnIn(const SegmentHeader& header) {
+  FLINT_ASSERT(header.number > segment_.load() || segment_.load() == 0);
   segment_.store(static_cast<uint32_t>(header.number), std::memory_order_relaxed);
   generation_ = static_cast<uint32_t>(header.generation);
   plain_until_.store(0);
@@ -151,6 +155,7 @@ bool LogAppender::HasReserve(uint32_t length) const {
 void LogAppender::EmitPendingSeals(uint8_t flags) {
   while (!pending_seals_.empty() && HasReserve(kSealBytes)) {
     SealPayload seal = pending_seals_.front();
+    FLINT_ASSERT(seal.begin <= seal.end && seal.end <= synced_);
     pending_seals_.erase(pending_seals_.begin());
     seal.clock = clock_->Pair();
     wall_minus_boot_ns_ = seal.clock.wall_ns - seal.clock.boot_ns;
@@ -174,6 +179,7 @@ void LogAppender::EmitClock() {
 }
 
 void LogAppender::CountEvent(bool* wake) {
+  FLINT_ASSERT(!closed_);
   ++events_;
   if (background_idle_) {
     background_idle_ = false;
@@ -274,6 +280,7 @@ AppendOutcome LogAppender::AppendKey(const KeyPayload& key, bool no_wait, KeyBin
   const MutexLock lock(mutex_, std::adopt_lock);
   const AppendOutcome result = Reserve(RecordBytes(payload.size()));
   if (result != AppendOutcome::kOk) return result;
+  FLINT_ASSERT(next_id_ < UINT32_MAX && binding->segment != active_segment());
   Emit(RecordType::kKey, 0, next_id_, payload);
   binding->segment = active_segment();
   binding->id = next_id_++;
@@ -334,6 +341,8 @@ void LogAppender::Count(uint64_t* sequence, uint64_t* head, uint64_t* unsynced_e
 // ---- Draining and syncing ----------------------------------------------------------------------
 
 void LogAppender::FinishFront() {
+  FLINT_ASSERT(unsynced_.size() > 1 && unsynced_.front()->end == synced_);
+  FLINT_ASSERT(rotated_.size() < rotated_.capacity());
   rotated_.push_back(std::move(unsynced_.front()));
   unsynced_.erase(unsynced_.begin());
 }
@@ -352,13 +361,18 @@ DrainRange LogAppender::NextRange() {
   range.end = std::min(head_, range.segment->end);
   range.events = range.end == head_ ? events_ : events_synced_;
   range.ends_segment = range.end == range.segment->end;
+  FLINT_ASSERT(range.begin >= range.segment->start && range.begin <= range.end);
+  AssertInOrder();
   return range;
 }
 
 bool LogAppender::Synced(const DrainRange& range, const SealPayload* seal) {
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(range.end > synced_ && range.end <= written_.load());
+  FLINT_ASSERT(range.events >= events_synced_ && range.segment == unsynced_.front());
   synced_ = range.end;
   events_synced_ = range.events;
+  AssertInOrder();
   // What an idle seal's own sync made durable is that seal alone: sealing it would never end.
   if (seal != nullptr && events_ != events_at_idle_seal_) {
     if (pending_seals_.size() == kMaxPendingSeals) pending_seals_.erase(pending_seals_.begin());
@@ -382,6 +396,8 @@ bool LogAppender::WantsSegment(SegmentHeader* last) {
 void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
   {
     const MutexLock lock(mutex_);
+    FLINT_ASSERT(prepared_ == nullptr && prepare_wanted_);
+    FLINT_ASSERT(next->header.number == active_->header.number + 1 && next->name == kNextName);
     unsynced_.reserve(unsynced_.size() + 1);
     rotated_.reserve(rotated_.size() + unsynced_.size() + 1);
     supply_failed_ = false;
@@ -392,6 +408,7 @@ void LogAppender::TakePrepared(std::shared_ptr<LogSegment> next) {
 }
 
 void LogAppender::SupplyFailed(const Status& status) {
+  FLINT_ASSERT(!status.ok());
   {
     // Before any append learns of it.
     const MutexLock lock(supply_mutex_);
@@ -411,6 +428,7 @@ Status LogAppender::no_segment() {
 
 std::shared_ptr<LogSegment> LogAppender::DropPrepared() {
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(closed_ && active_->name == kLogName);
   plain_until_.store(0);
   return std::exchange(prepared_, nullptr);
 }
@@ -433,6 +451,8 @@ bool LogAppender::MustName(std::shared_ptr<LogSegment>* active,
 void LogAppender::Named(LogSegment* active, LogSegment* previous, std::string previous_name) {
   {
     const MutexLock lock(mutex_);
+    FLINT_ASSERT(active->name == kNextName && previous->name == kLogName);
+    FLINT_ASSERT(previous->end == active->start && !previous_name.empty());
     previous->name = std::move(previous_name);
     active->name = kLogName;
   }
@@ -478,6 +498,7 @@ AppendOutcome LogAppender::Switch(std::shared_ptr<LogSegment>* old) {
 
 void LogAppender::set_covered(uint64_t position) {
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(position >= covered_ && position <= head_);
   covered_ = position;
 }
 
@@ -503,6 +524,7 @@ LogAppender::Backlog LogAppender::TakeBacklog() {
     ++events_;
     plain_until_.store(0);
   }
+  AssertInOrder();
   Backlog backlog;
   backlog.events = events_;
   backlog.unsynced_events = events_ - events_synced_;
@@ -519,6 +541,7 @@ LogAppender::Backlog LogAppender::TakeBacklog() {
 void LogAppender::ForgetExpected() {
   const MutexLock lock(mutex_);
   if (head_ <= synced_) events_synced_ = events_;
+  AssertInOrder();
 }
 
 void LogAppender::EmitIdleSeal() {
@@ -530,6 +553,7 @@ void LogAppender::EmitIdleSeal() {
 
 void LogAppender::EmitCleanClose() {
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(closed_ && head_ == synced_);
   if (pending_seals_.empty()) {
     SealPayload nothing;
     nothing.generation = active_->header.generation;
@@ -543,6 +567,7 @@ void LogAppender::EmitCleanClose() {
 
 std::shared_ptr<LogSegment> LogAppender::LastSegment(uint64_t* used) {
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(closed_ && head_ == synced_ && active_->end == UINT64_MAX);
   *used = kSegmentHeaderBytes + head_ - active_->start;
   return active_;
 }

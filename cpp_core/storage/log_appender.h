@@ -167,7 +167,10 @@ class LogAppender {
     return ring_->Bytes(position, size);
   }
   // Everything before `position` is in its segment: its place in the ring is free.
-  void SetWritten(uint64_t position) { written_.store(position, std::memory_order_release); }
+  void SetWritten(uint64_t position) {
+    FLINT_ASSERT(position > written_.load());
+    written_.store(position, std::memory_order_release);
+  }
   // ---- Syncing, in the sync role. `seal` may be null. True when that ended a segment, which is
   // now to be finished.
   bool Synced(const DrainRange& range, const SealPayload* seal) FLINT_EXCLUDES(mutex_);
@@ -238,9 +241,19 @@ class LogAppender {
     return head_;
   }
   FLINT_CHECK_PATH void Advance(uint32_t length, uint32_t crc) FLINT_REQUIRES(mutex_) {
+    FLINT_ASSERT(length >= kRecordHeaderBytes && length <= kMaxRecordBytes);
     head_ += length;
     ++sequence_;
     crc_ = crc;
+    AssertInOrder();
+  }
+  // What is true whenever somebody else may have the mutex.
+  FLINT_CHECK_PATH void AssertInOrder() const FLINT_REQUIRES(mutex_) {
+    FLINT_ASSERT(covered_ <= head_ && synced_ <= written_.load() && written_.load() <= head_);
+    FLINT_ASSERT(head_ - written_.load() <= ring_->size());
+    FLINT_ASSERT(active_->start <= head_);
+    FLINT_ASSERT(kSegmentHeaderBytes + head_ - active_->start <= active_->header.capacity);
+    FLINT_ASSERT(events_synced_ <= events_ && next_id_ >= 1);
   }
   void LookAhead() FLINT_REQUIRES(mutex_);
   AppendOutcome Reserve(uint32_t length) FLINT_REQUIRES(mutex_);

@@ -3,12 +3,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <exception>
 #include <new>
 #include <utility>
 
+#include "base/assert.h"
 #include "base/posix_file.h"
 #include "storage/file_names.h"
 
@@ -63,6 +65,7 @@ void LogSyncer::TakeDrainRole() {
 void LogSyncer::LeaveDrainRole() {
   {
     const MutexLock lock(mutex_);
+    FLINT_ASSERT(draining_);
     draining_ = false;
     drain_role_.Leave();
   }
@@ -72,9 +75,12 @@ void LogSyncer::LeaveDrainRole() {
 Status LogSyncer::WriteRange(const DrainRange& range) {
   // What is read is what was appended, but what has been answered already may have been lost.
   if (appender_->ring_failed()) return RingFailed();
+  FLINT_ASSERT(range.begin >= digest_begin_ && digest_begin_ >= range.segment->start);
+  FLINT_ASSERT(range.begin <= range.end && range.end <= range.segment->end);
   uint64_t at = range.begin;
   while (at < range.end) {
     const std::string_view bytes = appender_->RingBytes(at, range.end - at);
+    FLINT_ASSERT(!bytes.empty() && bytes.size() <= range.end - at);
     const uint64_t offset = kSegmentHeaderBytes + at - range.segment->start;
     FLINT_RETURN_IF_ERROR(range.segment->file->Write(offset, bytes.data(), bytes.size()));
     digest_.Update(bytes.data(), bytes.size());
@@ -86,6 +92,7 @@ Status LogSyncer::WriteRange(const DrainRange& range) {
 
 bool LogSyncer::TakeSeal(const DrainRange& range, SealPayload* seal) {
   if (range.end == digest_begin_) return false;
+  FLINT_ASSERT(digest_begin_ < range.end && digest_begin_ >= range.segment->start);
   seal->generation = range.segment->header.generation;
   seal->begin = digest_begin_;
   seal->end = range.end;
@@ -150,6 +157,7 @@ Status LogSyncer::WaitDurable(uint64_t ticket, uint64_t timeout_ns) {
         SyncOnce();
       }
       sync_role_.Leave();
+      FLINT_ASSERT(syncing_);
       syncing_ = false;
       durable_changed_.NotifyAll();
     }
@@ -200,6 +208,7 @@ Status LogSyncer::SyncFile(const DrainRange& range) {
   const auto begin = std::chrono::steady_clock::now();
   FLINT_RETURN_IF_ERROR(range.segment->file->SyncData());
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(syncing_ && synced_at_ <= begin);
   synced_at_ = std::chrono::steady_clock::now();
   sync_time_ += synced_at_ - begin;
   return Status();
@@ -215,6 +224,7 @@ void LogSyncer::FinishSync(const DrainRange& range, const SealPayload* seal) {
   const bool rotated = appender_->Synced(range, seal);
   {
     const MutexLock lock(mutex_);
+    FLINT_ASSERT(syncing_ && range.end > durable());
     durable_.store(range.end, std::memory_order_release);
     sync_count_.fetch_add(1, std::memory_order_relaxed);
     SignalWatchersLocked();
@@ -233,9 +243,11 @@ Status LogSyncer::PoisonOf(const Status& status) const {
 }
 
 void LogSyncer::Poison(const Status& status) {
+  FLINT_ASSERT(!status.ok());
   {
     const MutexLock lock(mutex_);
     if (poison_.ok()) poison_ = PoisonOf(status);
+    FLINT_ASSERT(poison_.code() == Code::kPoisoned);
     // At once: who learns of the failure and asks again must not be admitted in memory.
     appender_->RefuseAppends();
     SignalWatchersLocked();
@@ -262,6 +274,7 @@ Status LogSyncer::Watch(int* fd) {
   *fd = AboveStandard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (*fd < 0) return Status::FromErrno(errno, "cannot make an eventfd");
   const MutexLock lock(mutex_);
+  FLINT_ASSERT(std::find(watchers_.begin(), watchers_.end(), *fd) == watchers_.end());
   watchers_.push_back(*fd);
   return Status();
 }

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "base/assert.h"
 #include "storage/file_names.h"
 #include "storage/segment_naming.h"
 #include "storage/wakeup.h"
@@ -39,6 +40,7 @@ Status SegmentSupply::Housekeep() {
   const bool cut_passes = IsPassing(cut);
   retrying_ = supply_passes || cut_passes;
   if (retrying_) retry_at_ns_ = SteadyNs() + kRetryNs;
+  FLINT_ASSERT(!retrying_ || !supplied.ok() || !cut.ok());
   if (!supplied.ok() && !supply_passes) return supplied;
   return cut_passes ? Status() : cut;
 }
@@ -65,6 +67,8 @@ Status SegmentSupply::CutRotated() {
   appender_->TakeRotated(&rotated_);
   while (!rotated_.empty()) {
     const LogSegment& segment = *rotated_.back();
+    FLINT_ASSERT(segment.end >= segment.start && segment.end != UINT64_MAX);
+    FLINT_ASSERT(kSegmentHeaderBytes + segment.end - segment.start <= segment.header.capacity);
     FLINT_RETURN_IF_ERROR(
         segment.file->Truncate(kSegmentHeaderBytes + segment.end - segment.start));
     FLINT_RETURN_IF_ERROR(segment.file->Sync());
@@ -78,10 +82,12 @@ Status SegmentSupply::NameActive() {
   std::shared_ptr<LogSegment> previous;
   if (!appender_->MustName(&active, &previous)) return Status();
   if (rotated_name_.empty()) {
+    FLINT_ASSERT(naming_step_ == NamingStep::kLink);
     FLINT_RETURN_IF_ERROR(
         ChooseRotatedName(env_, directory_, previous->first_sequence, &rotated_name_));
   }
   FLINT_RETURN_IF_ERROR(TakeLogName());
+  FLINT_ASSERT(naming_step_ == NamingStep::kSyncRename);
   appender_->Named(active.get(), previous.get(), std::exchange(rotated_name_, std::string()));
   naming_step_ = NamingStep::kLink;
   observer_->OnRotated();
@@ -91,6 +97,7 @@ Status SegmentSupply::NameActive() {
 // As flint::TakeLogName, in steps: the new name of the old segment is on disk before its old one is
 // taken, since a file system may keep the changes of a directory in any order.
 Status SegmentSupply::TakeLogName() {
+  FLINT_ASSERT(!rotated_name_.empty());
   const std::string log_path = directory_ + "/" + kLogName;
   switch (naming_step_) {
     case NamingStep::kLink:
@@ -129,6 +136,7 @@ Status SegmentSupply::Prepare(SegmentHeader header, std::shared_ptr<LogSegment>*
   header.capacity = std::min(header.capacity * 2, options_.segment_bytes);
   FLINT_RETURN_IF_ERROR(env_->Random(&header.generation, sizeof(header.generation)));
   header.generation |= 1;
+  FLINT_ASSERT(header.capacity > kSegmentHeaderBytes && naming_step_ == NamingStep::kLink);
   auto made = std::make_shared<LogSegment>();
   made->name = kNextName;
   made->header = header;
@@ -141,6 +149,7 @@ Status SegmentSupply::Prepare(SegmentHeader header, std::shared_ptr<LogSegment>*
 }
 
 Status SegmentSupply::RemovePrepared() {
+  FLINT_ASSERT(naming_step_ == NamingStep::kLink);
   if (appender_->DropPrepared() == nullptr) return Status();
   return env_->Remove(directory_ + "/" + kNextName);
 }
