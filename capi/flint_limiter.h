@@ -125,8 +125,9 @@ extern "C" {
 #define FLINT_LIMITER_REFUSE 32
 /* An inline limit that has other values than those that come with the call takes these, and what
  * has been used counts on. That is recorded, so places that ask for one key with different values
- * make the log grow. Without it an inline limit keeps its values until it is forgotten. Only with
- * an `inline_config`; a peek tells what would be, and changes nothing. Since 1.1. */
+ * make the log grow. A denial that comes with such a change is answered when the change is on disk,
+ * in always mode. Without this flag an inline limit keeps its values until it is forgotten. Only
+ * with an `inline_config`; a peek tells what would be, and changes nothing. Since 1.1. */
 #define FLINT_LIMITER_UPDATE 64
 
 /* Of flint_limiter_config.flags: to the keys of this limit or template those of shorter templates

@@ -312,6 +312,25 @@ TEST_F(EngineTest, TotalsThatAreFullStayFull) {
   }
 }
 
+// A denial takes nothing and waits for nothing, but the change that it came with is an answer too.
+TEST_F(EngineTest, AnInlineLimitThatWasChangedByADenialStaysSo) {
+  Engine::Flags update;
+  update.update = true;
+  Engine::Decision decision;
+  const LimitConfig first = Hourly(5);
+  const LimitConfig smaller = Hourly(4);
+  ASSERT_TRUE(engine()->Check({"login:1", 4}, {}, &first, &decision).ok());
+  ASSERT_TRUE(engine()->Check({"login:1", 1}, update, &smaller, &decision).ok());
+  EXPECT_FALSE(decision.allowed);
+  EXPECT_NE(decision.ticket, 0u);
+  machine_.LosePower(Loss::kDropAll);
+  machine_.Open();
+  EXPECT_EQ(StatusOf(engine(), "login:1").config.rate, 4u);
+  ASSERT_TRUE(engine()->Check({"login:1", 1}, update, &smaller, &decision).ok());
+  EXPECT_FALSE(decision.allowed);
+  EXPECT_EQ(decision.ticket, 0u) << "nothing has changed";
+}
+
 TEST_F(EngineTest, AnInlineLimitTakesOtherValuesAndKeepsItsUse) {
   Engine::Flags update;
   update.update = true;

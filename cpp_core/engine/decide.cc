@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <optional>
@@ -156,27 +157,32 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
     return CheckTogether(claims, flags, now_ns, decision, result);
   }
   Counter* const counter = claims[0].counter;
+  uint64_t change = 0;
   if (flags.update && inline_config != nullptr && counter->kind == LimitKind::kInline &&
       !counter->config->SameAs(*inline_config)) {
-    FLINT_RETURN_IF_ERROR(ChangeInline(shard, counter, *inline_config, flags, now_ns, result));
+    FLINT_RETURN_IF_ERROR(
+        ChangeInline(shard, counter, *inline_config, flags, now_ns, &change, result));
     if (*result != AppendOutcome::kOk) return Status();
   }
-  return CheckCounter(shard, claims[0].counter, item.cost, flags, now_ns, decision, result);
+  FLINT_RETURN_IF_ERROR(CheckCounter(shard, counter, item.cost, flags, now_ns, decision, result));
+  // A denial has no ticket of its own.
+  if (*result == AppendOutcome::kOk) decision->ticket = std::max(decision->ticket, change);
+  return Status();
 }
 
 // The program has been changed, or asks in two places with different values.
 Status Engine::ChangeInline(Shard& shard, Counter* counter, const LimitConfig& config,
-                            const Flags& flags, int64_t now_ns, AppendOutcome* result) {
+                            const Flags& flags, int64_t now_ns, uint64_t* ticket,
+                            AppendOutcome* result) {
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   auto changed = std::make_unique<LimitConfig>(config);
   *result = recorder_.FlushMerged(shard, counter, flags.no_wait);
   if (*result != AppendOutcome::kOk) return Status();
-  uint64_t ticket = 0;
   const LimitPayload limit{now_ns, config, LimitKind::kInline, counter->key(), {}};
   *result = recorder_.RecordChange(RecordType::kLimitConfigured, EncodeConfigured(limit),
-                                   flags.no_wait, &ticket);
+                                   flags.no_wait, ticket);
   if (*result != AppendOutcome::kOk) return Status();
-  keyspace_.NoteConfigured(ticket);
+  keyspace_.NoteConfigured(*ticket);
   keyspace_.ConfigureInline(shard, counter, std::move(changed), now_ns);
   return Status();
 }

@@ -276,7 +276,8 @@ class Engine final : private LogObserver {
                       const LimitConfig* inline_config, int64_t now_ns,
                       Keyspace::Applying* applying) FLINT_REQUIRES(shard.mutex);
   Status ChangeInline(Shard& shard, Counter* counter, const LimitConfig& config, const Flags& flags,
-                      int64_t now_ns, AppendOutcome* result) FLINT_REQUIRES(shard.mutex);
+                      int64_t now_ns, uint64_t* ticket, AppendOutcome* result)
+      FLINT_REQUIRES(shard.mutex);
   bool GoesOn(const Status& status, AppendOutcome result, uint64_t ticket,
               const Flags& flags) const;
   void NoteRunning(std::optional<Running>* running);
