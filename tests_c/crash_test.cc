@@ -3,12 +3,15 @@
 // images of itself, as a killed process or a power loss would leave it, in the middle of any
 // operation. Each image is opened, and its state compared with what a limiter in memory was in.
 //
-// FLINT_LONG=1 runs many more seeds; FLINT_SEED=<n> runs that one alone.
+// FLINT_LONG=1 runs many more seeds, FLINT_SKIP=<n> leaves out the first n of each test's;
+// FLINT_SEED=<n> runs that one alone.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cinttypes>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -32,6 +35,7 @@ struct Operation {
   enum class Kind {
     kCheck,
     kInline,
+    kChangeInline,  // what a check that updates its limit records before it decides
     kCheckAll,
     kConfigure,
     kMany,
@@ -45,6 +49,8 @@ struct Operation {
   std::vector<Engine::Item> items;
   LimitConfig config;
   std::string_view name;  // of the limit that is changed
+  bool update = false;    // the limit that the check carries
+  bool cut = false;       // a crash came between the change and its check
   int64_t at_ns = 0;      // wall clock
 };
 
@@ -55,13 +61,19 @@ std::string Perform(Engine* engine, const Operation& operation) {
   const std::string_view key = operation.items.front().key;
   std::vector<Engine::Decision> decisions(operation.items.size());
   size_t denied = 0;
+  Engine::Flags inline_flags;
+  inline_flags.update = operation.update;
   Status status;
   switch (operation.kind) {
     case Kind::kCheck:
       status = engine->Check(operation.items.front(), {}, nullptr, decisions.data());
       break;
+    case Kind::kChangeInline:
+      inline_flags.refuse = true;  // only the change
+      [[fallthrough]];
     case Kind::kInline:
-      status = engine->Check(operation.items.front(), {}, &operation.config, decisions.data());
+      status =
+          engine->Check(operation.items.front(), inline_flags, &operation.config, decisions.data());
       break;
     case Kind::kCheckAll:
       status = engine->CheckAll(operation.items, {}, decisions.data(), &denied);
@@ -95,14 +107,23 @@ std::string Perform(Engine* engine, const Operation& operation) {
   std::string answer = "denied " + std::to_string(denied);
   for (const Engine::Decision& decision : decisions) {
     answer += decision.allowed ? " yes " : " no ";
+    if (decision.limit_count > 0) {
+      answer += std::to_string(decision.limit_index) + " of " +
+                std::to_string(decision.limit_count) + " limits ";
+    }
     answer += std::to_string(decision.remaining) + " " + std::to_string(decision.reset_after_ns) +
               " " + std::to_string(decision.retry_after_ns);
   }
   return answer;
 }
 
+// What it consists of, each of which is a record: a crash may keep the first of them only.
 std::vector<Operation> PartsOf(const Operation& operation) {
   std::vector<Operation> parts(1, operation);
+  if (operation.kind == Operation::Kind::kInline && operation.update) {
+    parts.insert(parts.begin(), operation);
+    parts.front().kind = Operation::Kind::kChangeInline;
+  }
   if (operation.kind != Operation::Kind::kMany) return parts;
   parts.assign(operation.items.size(), operation);
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -133,6 +154,7 @@ class OperationSource {
                            operation.kind == Kind::kReset;
     if (is_change && Below(2) == 0) operation.limit_kind = LimitKind::kTemplate;
     operation.config = RandomConfig();
+    operation.update = operation.kind == Kind::kInline && Below(2) == 0;
     if (named_ && is_change && Below(2) == 0) operation.name = Below(2) == 0 ? "m" : "n";
     if (named_ && is_change) operation.config.stack = Below(3) == 0;
     const bool several = operation.kind == Kind::kCheckAll || operation.kind == Kind::kMany;
@@ -199,6 +221,20 @@ class Model {
   std::string Perform(const Operation& operation) {
     SetTime(operation.at_ns);
     return flint::Perform(engine_.get(), operation);
+  }
+  // All that was done before.
+  void Repeat(const std::vector<Operation>& history) {
+    for (const Operation& operation : history) {
+      // The check that follows makes the change as well.
+      if (operation.kind == Operation::Kind::kChangeInline && !operation.cut) continue;
+      Perform(operation);
+    }
+  }
+  bool HasInline(std::string_view key) {
+    const std::vector<Engine::LimitStatus> limits = ListAll(engine_.get());
+    return std::any_of(limits.begin(), limits.end(), [&](const Engine::LimitStatus& limit) {
+      return limit.key == key && limit.kind == LimitKind::kInline;
+    });
   }
   void SetTime(int64_t at_ns) { clock_.AdvanceNs(at_ns - clock_.WallNs()); }
   std::string State() { return DescribeAll(engine_.get(), false); }
@@ -284,6 +320,8 @@ class CrashRun {
   }
 
   uint64_t images() const { return images_checked_; }
+  uint64_t changes() const { return changes_; }
+  uint64_t together() const { return together_; }
 
  private:
   Engine::Options OptionsOn(FakeEnv* env, const Clock* clock) const {
@@ -336,13 +374,13 @@ class CrashRun {
     Operation operation = source_.Next();
     operation.at_ns = now_ns_;
     std::string expected;
-    // A crash may keep the first of several limits only.
     for (const Operation& part : PartsOf(operation)) {
-      expected = model_->Perform(part);
-      states_.push_back(model_->State());
-      denials_.push_back(model_->Denials());
-      history_.push_back(part);
-      ++begun_;
+      if (part.kind == Operation::Kind::kChangeInline) {
+        ExpectChangeAlone(part);
+      } else {
+        expected = model_->Perform(part);
+        ExpectState(part, model_->State());
+      }
     }
     const std::string answer = flint::Perform(engine_.get(), operation);
     answered_ = begun_.load();
@@ -350,6 +388,7 @@ class CrashRun {
     if (operation.kind != Operation::Kind::kMany) {
       EXPECT_EQ(answer, expected) << name_ << ", operation " << done_;
     }
+    if (answer.find(" limits ") != std::string::npos) ++together_;
     const bool flushed =
         operation.kind == Operation::Kind::kFlush || operation.kind == Operation::Kind::kCompact;
     if (plan_.always || flushed) {
@@ -357,6 +396,23 @@ class CrashRun {
       if (source_.Below(plan_.always ? 3 : 1) == 0) return BeginPeriod();
     }
     CheckImages();
+  }
+
+  void ExpectState(const Operation& part, const std::string& state) {
+    states_.push_back(state);
+    denials_.push_back(model_->Denials());
+    history_.push_back(part);
+    ++begun_;
+  }
+
+  // In another model, as this one is about to make the change and the check in one.
+  void ExpectChangeAlone(const Operation& part) {
+    if (!model_->HasInline(part.items.front().key)) return;
+    Model other;
+    other.Repeat(history_);
+    other.Perform(part);
+    ExpectState(part, other.State());
+    if (states_.back() != states_[states_.size() - 2]) ++changes_;
   }
 
   // In whatever thread calls the disk.
@@ -506,8 +562,13 @@ class CrashRun {
     env_ = std::move(image.env);
     clock_ = std::move(clock);
     history_.resize(history_.size() - (answered_ - found));
+    const bool cut = !history_.empty() && history_.back().kind == Operation::Kind::kChangeInline;
+    if (cut && !history_.back().cut) {
+      history_.back().cut = true;
+      flint::Perform(engine_.get(), history_.back());  // the model denies a check there too
+    }
     model_ = std::make_unique<Model>();
-    for (const Operation& operation : history_) model_->Perform(operation);
+    model_->Repeat(history_);
     env_->SetHook([this](Op op, const std::string& path) { MaybeTakeImage(op, path); });
     BeginPeriod();
   }
@@ -527,6 +588,8 @@ class CrashRun {
   int reboots_ = 0;
   uint64_t done_ = 0;
   uint64_t images_checked_ = 0;
+  uint64_t changes_ = 0;   // that checks have made of their limits
+  uint64_t together_ = 0;  // answers of several limits of a key
 
   // After each operation of this period, beginning with none.
   std::vector<std::string> states_;
@@ -541,19 +604,32 @@ class CrashRun {
   std::vector<Image> images_;
 };
 
+uint64_t NumberIn(const char* variable, uint64_t otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
 uint64_t RunSeeds(const CrashPlan& plan, uint64_t first, uint64_t count) {
+  const bool whole = std::getenv("FLINT_LONG") != nullptr;
+  const uint64_t only = NumberIn("FLINT_SEED", 0);
+  const uint64_t last = only != 0 ? only : first + (whole ? 50 * count : count) - 1;
+  first = only != 0 ? only : first + NumberIn("FLINT_SKIP", 0);
   uint64_t images = 0;
-  const char* only = std::getenv("FLINT_SEED");
-  if (only != nullptr) {
-    first = std::strtoull(only, nullptr, 10);
-    count = 1;
-  } else if (std::getenv("FLINT_LONG") != nullptr) {
-    count *= 50;
-  }
-  for (uint64_t seed = first; seed < first + count && !::testing::Test::HasFailure(); ++seed) {
+  uint64_t changes = 0;
+  uint64_t together = 0;
+  for (uint64_t seed = first; seed <= last && !::testing::Test::HasFailure(); ++seed) {
     CrashRun run(seed, plan);
     run.Run();
     images += run.images();
+    changes += run.changes();
+    together += run.together();
+  }
+  EXPECT_GT(changes, 0u) << "no check has changed its limit";
+  EXPECT_EQ(together > 0, plan.named) << "several limits of a key";
+  if (whole) {
+    std::printf("seeds %" PRIu64 " to %" PRIu64 ": %" PRIu64 " images, %" PRIu64
+                " limits changed by checks, %" PRIu64 " decisions of several limits\n",
+                first, last, images, changes, together);
   }
   return images;
 }
