@@ -5,6 +5,9 @@
 //   server         the loop, its signals, its connections, and how it leaves
 //   listener       an address or a unix socket, and accepting
 //   connection     a stream: reading, the line of answers, deadlines, the end
+//   files          all that is read from files, at the start and on SIGHUP
+//   limits_file    the limits of a flint.toml
+//   notifier       tells the service manager how the server is
 //   tls            certificates, and TLS between a stream and what is said on it
 //   calls          calls of the limiter for a loop that must not wait, and what waits for the disk
 //   tokens         who may do what
@@ -31,6 +34,7 @@
 #include <vector>
 
 #include "calls.h"
+#include "files.h"
 #include "flint_limiter.h"
 #include "log_lines.h"
 #include "options.h"
@@ -69,12 +73,12 @@ int32_t Open(const Options& options, flint_limiter** limiter, flint_limiter_erro
 }
 
 // Serves until it is told to leave; then what was answered is on disk, or the time is over.
-int Serve(const Options& options, flint_limiter** limiter) {
+int Serve(const Options& options, Files* files, flint_limiter** limiter) {
   Log log(options.json_log);
   std::string error;
   {
     Server server(options, *limiter, &log);
-    if (!server.Listen(&error)) return Complain(error, 1);
+    if (!server.Listen(files, &error)) return Complain(error, 1);
     server.Run();
   }
   flint_limiter_error failed = NoError();
@@ -96,6 +100,8 @@ int Main(int count, char** words) {
     printf("%s\n", options.help ? kUsage : flint_limiter_version());
     return 0;
   }
+  Files files;
+  if (!ReadFiles(options, &files, &wrong.message)) return Complain(wrong.message, 1);
   signal(SIGPIPE, SIG_IGN);
   // The pool of libuv reads it at its first use.
   const uint64_t threads = std::min(options.max_blocking, kMostThreads);
@@ -104,7 +110,7 @@ int Main(int count, char** words) {
   flint_limiter_error error = NoError();
   const int32_t code = Open(options, &limiter, &error);
   if (code != FLINT_LIMITER_OK) return Complain(OutcomeOf(code, error).message, 1);
-  const int exit_code = Serve(options, &limiter);
+  const int exit_code = Serve(options, &files, &limiter);
   flint_limiter_close(&limiter, nullptr);
   return exit_code;
 }

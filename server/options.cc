@@ -26,8 +26,9 @@ Serves the limits of a data directory over HTTP.
                              needs a token
   --token TOKEN              what clients must send; better FLINT_SERVER_TOKEN or --token-file
   --token-file FILE          one token to a line, behind it perhaps read, check or admin
+  --limits FILE              configure the limits of this flint.toml
   --tls-cert FILE            speak TLS: the certificate, and those between it and its authority; not
-                             on unix sockets. SIGHUP has it read again, with the two that follow
+                             on unix sockets
   --tls-key FILE             its key. Both are PEM
   --tls-client-ca FILE       clients need a certificate of these authorities
   --sync always|batch        when an admission is answered: on disk (default), or soon after
@@ -43,7 +44,8 @@ Serves the limits of a data directory over HTTP.
   --log text|json            how lines on standard error are written (default: text)
   --version, --help
 
-TIME is digits with ms, s, m, h or d.
+TIME is digits with ms, s, m, h or d. SIGHUP has the files of tokens, limits and TLS read again, all
+of them or none. SIGTERM ends it when what was asked is answered.
 )";
 
 namespace {
@@ -98,24 +100,19 @@ Setter AddEndpoint(std::vector<Endpoint>* to, Protocol protocol) {
   };
 }
 
-struct Words {
-  std::string sync = "always";
-  std::string token;
-  std::string token_file;
-};
-
-std::vector<Flag> Flags(Options* options, Words* words) {
+std::vector<Flag> Flags(Options* options, std::string* sync) {
   constexpr uint64_t kMs = 1'000'000;
   constexpr uint64_t kMaxEvents = uint64_t{1} << 32U;
   return {
       {"--data-dir", Text(&options->data_dir)},
       {"--bind", AddEndpoint(&options->endpoints, Protocol::kHttp)},
-      {"--token", Text(&words->token)},
-      {"--token-file", Text(&words->token_file)},
+      {"--token", Text(&options->token)},
+      {"--token-file", Text(&options->token_file)},
+      {"--limits", Text(&options->limits_file)},
       {"--tls-cert", Text(&options->tls.certificate)},
       {"--tls-key", Text(&options->tls.key)},
       {"--tls-client-ca", Text(&options->tls.client_authority)},
-      {"--sync", Text(&words->sync)},
+      {"--sync", Text(sync)},
       {"--flush-every-ms", Number(&options->flush_every_ms, 3'600'000)},
       {"--flush-every-events", Number(&options->flush_every_events, kMaxEvents)},
       {"--max-blocking", Number(&options->max_blocking, 1'000'000)},
@@ -159,25 +156,19 @@ bool ReadTokenFile(const std::string& path, std::vector<Token>* tokens, std::str
     *error = "cannot read the token file " + Quoted(path);
     return false;
   }
-  if (!ReadTokens(text.str(), tokens, error)) {
+  std::vector<Token> read;
+  if (!ReadTokens(text.str(), &read, error)) {
     *error = Quoted(path) + ": " + *error;
     return false;
   }
+  tokens->insert(tokens->end(), read.begin(), read.end());
   return true;
 }
 
-bool TakeTokens(const Words& words, const char* environment_token, Options* options,
-                std::string* error) {
-  std::string token = words.token;
-  if (token.empty() && environment_token != nullptr) token = environment_token;
-  if (!token.empty()) options->tokens.push_back({token, Rights::kAdmin});
-  return words.token_file.empty() || ReadTokenFile(words.token_file, &options->tokens, error);
-}
-
-std::string Faults(const Options& options, const Words& words) {
+std::string Faults(const Options& options, const std::string& sync) {
   if (options.max_blocking == 0) return "--max-blocking must be greater than zero";
-  if (words.sync != "always" && words.sync != "batch") {
-    return "unsupported sync mode " + Quoted(words.sync) + "; expected always or batch";
+  if (sync != "always" && sync != "batch") {
+    return "unsupported sync mode " + Quoted(sync) + "; expected always or batch";
   }
   if (options.batch && (options.flush_every_ms == 0 || options.flush_every_events == 0)) {
     return "--flush-every-ms and --flush-every-events must be greater than zero";
@@ -188,7 +179,7 @@ std::string Faults(const Options& options, const Words& words) {
   }
   const bool open = std::any_of(options.endpoints.begin(), options.endpoints.end(),
                                 [](const Endpoint& endpoint) { return !endpoint.loopback(); });
-  if (open && options.tokens.empty()) {
+  if (open && options.token.empty() && options.token_file.empty()) {
     return "refusing to bind shared server to a non-loopback address without --token";
   }
   return "";
@@ -253,10 +244,15 @@ bool ReadTokens(std::string_view text, std::vector<Token>* tokens, std::string* 
   return false;
 }
 
+bool ReadAllTokens(const Options& options, std::vector<Token>* tokens, std::string* error) {
+  if (!options.token.empty()) tokens->push_back({options.token, Rights::kAdmin});
+  return options.token_file.empty() || ReadTokenFile(options.token_file, tokens, error);
+}
+
 bool ReadOptions(const std::vector<std::string_view>& words, const char* environment_token,
                  Options* options, OptionsError* error) {
-  Words texts;
-  const std::vector<Flag> flags = Flags(options, &texts);
+  std::string sync = "always";
+  const std::vector<Flag> flags = Flags(options, &sync);
   for (size_t at = 0; at < words.size(); at++) {
     options->help |= words[at] == "--help";
     options->version |= words[at] == "--version";
@@ -265,12 +261,12 @@ bool ReadOptions(const std::vector<std::string_view>& words, const char* environ
     error->usage = !error->message.empty();
     if (error->usage) return false;
   }
-  options->batch = texts.sync == "batch";
+  options->batch = sync == "batch";
   if (options->endpoints.empty()) {
     options->endpoints.push_back({Protocol::kHttp, "127.0.0.1", 7878, ""});
   }
-  if (!TakeTokens(texts, environment_token, options, &error->message)) return false;
-  error->message = Faults(*options, texts);
+  if (options->token.empty() && environment_token != nullptr) options->token = environment_token;
+  error->message = Faults(*options, sync);
   return error->message.empty();
 }
 

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-// What the command line and the environment say. Pure but for reading a token file.
+// What the command line and the environment say. Pure but for ReadAllTokens.
 namespace flint::server {
 
 enum class Rights : uint8_t { kRead = 1, kCheck = 2, kAdmin = 3 };  // each includes those before
@@ -40,7 +40,9 @@ struct Options {
   std::string data_dir = ".flint";
   std::vector<Endpoint> endpoints;
   TlsFiles tls;
-  std::vector<Token> tokens;  // empty: everybody may do everything
+  std::string token;       // may do everything; empty for none
+  std::string token_file;  // of other tokens
+  std::string limits_file;
   bool batch = false;
   uint64_t flush_every_ms = 100;
   uint64_t flush_every_events = 100;
@@ -72,6 +74,9 @@ bool ReadEndpoint(std::string_view text, Protocol protocol, Endpoint* endpoint);
 
 // One token to a line, behind it perhaps read, check or admin; `#` begins a comment.
 bool ReadTokens(std::string_view text, std::vector<Token>* tokens, std::string* error);
+
+// Of the options and of their file. None: everybody may do everything.
+bool ReadAllTokens(const Options& options, std::vector<Token>* tokens, std::string* error);
 
 extern const char* const kUsage;
 

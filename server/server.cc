@@ -33,14 +33,15 @@ Server::Server(const Options& options, flint_limiter* limiter, Log* log)
     : options_(options),
       log_(log),
       calls_((uv_loop_init(&loop_), &loop_), limiter, !options.batch, options.max_blocking),
-      tokens_(options.tokens),
       max_connections_(MostConnections(options.max_connections)) {
   uv_prepare_init(&loop_, &prepare_);
   prepare_.data = this;
   uv_prepare_start(&prepare_,
                    [](uv_prepare_t* handle) { static_cast<Server*>(handle->data)->ProceedAll(); });
-  uv_timer_init(&loop_, &tick_);
-  tick_.data = this;
+  for (uv_timer_t* timer : {&tick_, &alive_}) {
+    uv_timer_init(&loop_, timer);
+    timer->data = this;
+  }
   constexpr std::array kSignals = {SIGTERM, SIGINT, SIGHUP};
   for (size_t i = 0; i < kSignals.size(); i++) {
     uv_signal_init(&loop_, &signals_[i]);
@@ -66,16 +67,19 @@ void Server::StopHandles() {
   calls_.Stop();
   uv_close(reinterpret_cast<uv_handle_t*>(&prepare_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&tick_), nullptr);
+  uv_close(reinterpret_cast<uv_handle_t*>(&alive_), nullptr);
   for (uv_signal_t& signal : signals_) {
     uv_close(reinterpret_cast<uv_handle_t*>(&signal), nullptr);
   }
 }
 
-bool Server::Listen(std::string* error) {
-  if (options_.tls.wanted()) {
-    tls_ = LoadTls(options_.tls, error);
-    if (tls_ == nullptr) return false;
+bool Server::Listen(Files* files, std::string* error) {
+  const Outcome applied = ApplyLimits(calls_.limiter(), files->limits);
+  if (!applied.ok()) {
+    *error = options_.limits_file + ": " + applied.message;
+    return false;
   }
+  TakeOver(files);
   for (const Endpoint& endpoint : options_.endpoints) {
     listeners_.push_back(std::make_unique<Listener>(this, endpoint));
     if (!listeners_.back()->Open(error)) return false;
@@ -84,6 +88,13 @@ bool Server::Listen(std::string* error) {
     const std::string line = "flint server listening on " + listener->url() + "\n";
     // Whoever started it may not care.
     if (write(STDOUT_FILENO, line.data(), line.size()) < 0) break;
+  }
+  notifier_.Ready();
+  const uint64_t alive_every_ms = notifier_.alive_every_ms();
+  if (alive_every_ms != 0) {
+    uv_timer_start(
+        &alive_, [](uv_timer_t* timer) { static_cast<Server*>(timer->data)->notifier_.Alive(); }, 0,
+        alive_every_ms);
   }
   return true;
 }
@@ -193,20 +204,43 @@ void Server::OnSignal(int signal) {
   Drain();
 }
 
-// All of it or nothing: what cannot be read leaves everything as it was.
+void Server::TakeOver(Files* files) {
+  tls_ = std::move(files->tls);
+  tokens_.Replace(std::move(files->tokens));
+}
+
+// All files or none: what is wrong with one leaves everything as it was. They are read, and their
+// limits configured, by another thread.
 void Server::Reload() {
-  std::string error;
-  const TlsContext tls = options_.tls.wanted() ? LoadTls(options_.tls, &error) : nullptr;
-  if (!error.empty()) {
-    log_->Warn("nothing was read again, what held before goes on", {{"reason", error}});
-    return;
-  }
-  tls_ = tls;
-  log_->Info("read again what was asked for");
+  read_files_again_ = reading_files_;
+  if (std::exchange(reading_files_, true)) return;
+  notifier_.Reloading();
+  const auto files = std::make_shared<Files>();
+  const auto read = [this, files](uint32_t /*flags*/) {
+    Outcome outcome;
+    if (ReadFiles(options_, files.get(), &outcome.message)) {
+      return ApplyLimits(calls_.limiter(), files->limits);
+    }
+    outcome.code = FLINT_LIMITER_INVALID_ARGUMENT;
+    return outcome;
+  };
+  calls_.RunAside(read, [this, files](const Outcome& outcome) {
+    reading_files_ = false;
+    if (outcome.ok()) {
+      TakeOver(files.get());
+      log_->Info("has read its files again", {{"limits", std::to_string(files->limits.size())}});
+    } else {
+      log_->Warn("nothing of the files was taken over", {{"reason", outcome.message}});
+    }
+    if (draining_) return;
+    notifier_.Ready();
+    if (std::exchange(read_files_again_, false)) Reload();
+  });
 }
 
 void Server::Drain() {
   draining_ = true;
+  notifier_.Stopping();
   drain_until_ms_ = now_ms() + options_.drain_timeout_ms;
   log_->Info("leaving: answering what has been asked",
              {{"connections", std::to_string(connections_.size())}});

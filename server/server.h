@@ -11,8 +11,10 @@
 
 #include "calls.h"
 #include "connection.h"
+#include "files.h"
 #include "listener.h"
 #include "log_lines.h"
+#include "notifier.h"
 #include "options.h"
 #include "tls.h"
 #include "tokens.h"
@@ -34,8 +36,9 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  // Reads the files and binds every endpoint, and says so; false when one is of no use.
-  bool Listen(std::string* error);
+  // Takes over what was read from files, configures its limits, binds every endpoint and says so;
+  // false, with what is wrong, when that cannot be.
+  bool Listen(Files* files, std::string* error);
   void Run();
 
   uv_loop_t* loop() { return &loop_; }
@@ -63,6 +66,7 @@ class Server {
 
  private:
   void Reload();
+  void TakeOver(Files* files);
   void Drain();
   void OnSignal(int signal);
   void OnTick();
@@ -72,15 +76,17 @@ class Server {
 
   const Options options_;
   Log* const log_;
+  const Notifier notifier_;
   uv_loop_t loop_{};  // before what has handles in it
   Calls calls_;
-  const Tokens tokens_;
+  Tokens tokens_;
   TlsContext tls_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections_;
   std::vector<std::shared_ptr<Connection>> soon_;
   uv_prepare_t prepare_{};
   uv_timer_t tick_{};
+  uv_timer_t alive_{};
   std::array<uv_signal_t, 3> signals_{};
   uint64_t max_connections_;
   uint64_t drain_until_ms_ = 0;
@@ -89,6 +95,8 @@ class Server {
   uint64_t date_s_ = 0;
   std::string date_;
   std::array<char, size_t{64} * 1024> read_buffer_{};
+  bool reading_files_ = false;
+  bool read_files_again_ = false;
   bool draining_ = false;
   bool stopped_ = false;
 };

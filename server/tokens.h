@@ -8,10 +8,13 @@
 
 namespace flint::server {
 
-// Who may do what. Any thread.
+// Who may do what. The loop's.
 class Tokens {
  public:
+  Tokens() = default;
   explicit Tokens(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
+
+  void Replace(std::vector<Token> tokens) { tokens_ = std::move(tokens); }
 
   bool required() const { return !tokens_.empty(); }
   // What the one who says `text` may do; none when it is no token. Takes as long for a wrong one as
@@ -19,7 +22,7 @@ class Tokens {
   std::optional<Rights> Find(std::string_view text) const;
 
  private:
-  const std::vector<Token> tokens_;
+  std::vector<Token> tokens_;
 };
 
 // Takes time in proportion to `given` alone.

@@ -25,7 +25,7 @@ EXTENSION = "flint/_native.abi3.so"
 SERVER = "flint/bin/flint-server"
 # What every glibc system has: the wheel brings everything else along.
 ALWAYS_THERE = r"lib(c|gcc_s|m)\.so\.\d|ld-linux-[\w-]+\.so\.\d"
-BUNDLED = ["GCC", "OpenSSL", "libuv", "llhttp", "nlohmann-json", "xxHash"]
+BUNDLED = ["GCC", "OpenSSL", "libuv", "llhttp", "nlohmann-json", "tomlplusplus", "xxHash"]
 
 SMOKE = """
 import sys

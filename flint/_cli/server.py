@@ -32,6 +32,7 @@ def add_to(verbs: Verbs) -> None:
     one(
         "--token-file", metavar="FILE", help="a token to a line, and read, check or admin behind it"
     )
+    one("--limits", metavar="FILE", help="configure the limits of this flint.toml")
     one("--tls-cert", metavar="FILE", help="speak TLS: a certificate in PEM; SIGHUP: read again")
     one("--tls-key", metavar="FILE", help="its key")
     one("--tls-client-ca", metavar="FILE", help="clients need a certificate of these authorities")
@@ -49,19 +50,9 @@ def add_to(verbs: Verbs) -> None:
 
 
 _OPTIONS = (
-    *(
-        "bind",
-        "token_file",
-        "tls_cert",
-        "tls_key",
-        "tls_client_ca",
-        "sync",
-        "flush_every_ms",
-        "flush_every_events",
-        "max_blocking",
-    ),
-    *("max_connections", "open_timeout", "header_timeout", "body_timeout", "idle_timeout"),
-    *("write_timeout", "log"),
+    *("bind", "token_file", "limits", "tls_cert", "tls_key", "tls_client_ca", "sync"),
+    *("flush_every_ms", "flush_every_events", "max_blocking", "max_connections", "open_timeout"),
+    *("header_timeout", "body_timeout", "idle_timeout", "write_timeout", "log"),
 )
 
 
@@ -70,7 +61,7 @@ def start(context: Context) -> int:
     if not PROGRAM.is_file():
         raise CommandError(
             "this installation has no flint-server: where flint-limiter is built from source, that "
-            "needs libuv and, in FLINT_LLHTTP_DIR, llhttp"
+            "needs libuv, toml++ and, in FLINT_LLHTTP_DIR, llhttp"
         )
     environment = dict(os.environ)
     if context.args.token is not None:

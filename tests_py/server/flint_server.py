@@ -75,6 +75,12 @@ class FlintServer:
             connection.sendall(data)
             return read_all(connection)
 
+    def reload(self) -> str:
+        """Has it read its files again. What it says of that."""
+        self.process.send_signal(signal.SIGHUP)
+        assert self.process.stderr
+        return self.process.stderr.readline()
+
     def leave(self) -> str:
         """Ends it by SIGTERM, which must go well. What it said on standard error."""
         self.process.send_signal(signal.SIGTERM)

@@ -180,17 +180,6 @@ def test_clients_with_certificates(
                         shared.check("api")
 
 
-def said_by(server: FlintServer) -> str:
-    assert server.process.stderr
-    return server.process.stderr.readline()
-
-
-def reload(server: FlintServer) -> str:
-    """What it says of having read its files again."""
-    server.process.send_signal(signal.SIGHUP)
-    return said_by(server)
-
-
 def test_files_are_read_again(data: Path, tmp_path: Path, authority: Authority) -> None:
     pair = tmp_path / "pem", tmp_path / "key"
     other = Authority(tmp_path, "another")
@@ -211,12 +200,12 @@ def test_files_are_read_again(data: Path, tmp_path: Path, authority: Authority) 
         # Neither a key of another certificate nor half a file is taken.
         for bad in (second[0], first[0].with_suffix(".ext")):
             put(bad, first[1])
-            assert "nothing was read again" in reload(server)
+            assert "nothing of the files was taken over" in server.reload()
             with wrapped(server, authority.trusted()) as client:
                 client.sendall(HEALTH)
                 assert b'{"ok":true}' in read_all(client)
         put(*second)
-        assert "read again" in reload(server)
+        assert "has read its files again" in server.reload()
         # What is connected stays so.
         assert kept.check("api").remaining == 998
         slow.sendall(HEALTH[20:])

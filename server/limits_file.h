@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "calls.h"
+#include "flint_limiter.h"
+#include "rates.h"
+
+// The limits of a flint.toml: its tables [limits] and [rates], which mean what flint.config says
+// they do. [storage] and [server] may be there, and mean nothing to the server.
+namespace flint::server {
+
+struct FileLimit {
+  std::string key;  // the prefix of a template, without its `*`
+  std::string name;
+  bool is_template = false;
+  bool stack = false;
+  bool in_words = false;  // so other limits of this key that came from words are replaced
+  Rate rate;
+  std::string where;  // file, line and key, for errors
+
+  flint_limiter_config config() const;
+};
+
+// Reads and judges a file: every limit is tried on a limiter in memory. False with the file, the
+// line, the key and what is wrong.
+bool ReadLimitsFile(const std::string& path, std::vector<FileLimit>* limits, std::string* error);
+
+// The same of a text that stands in `path`, but for trying.
+bool ReadLimitsText(std::string_view text, const std::string& path, std::vector<FileLimit>* limits,
+                    std::string* error);
+
+// Configures them, and removes what earlier words said of the same keys. Only an error of the disk
+// can leave some of it undone. Waits for the disk.
+Outcome ApplyLimits(flint_limiter* limiter, const std::vector<FileLimit>& limits);
+
+}  // namespace flint::server
