@@ -15,8 +15,17 @@ async def search(request: web.Request) -> web.Response:
     return web.json_response({"found": request.query.get("q", "")})
 
 
+async def numbers(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for number in range(1000):
+        await response.write(f"{number}\n".encode())
+    return response
+
+
 def make_app(_: list[str]) -> web.Application:
     app = web.Application()
     app.router.add_get("/search", search)
+    app.router.add_get("/numbers", numbers)
     setup(app, os.environ.get("FLINT_DATA_DIR", "data/limits"), "20/hour", scope="route")
     return app

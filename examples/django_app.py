@@ -5,11 +5,12 @@ uvicorn django_app:app
 """
 
 import os
+from collections.abc import AsyncIterator
 
 import django
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
 settings.configure(
@@ -29,5 +30,14 @@ async def search(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"found": request.GET.get("q", "")})
 
 
-urlpatterns = [path("search", search)]
+@ratelimit("100/minute")
+async def numbers(_: HttpRequest) -> StreamingHttpResponse:
+    async def count() -> AsyncIterator[str]:
+        for number in range(1000):
+            yield f"{number}\n"
+
+    return StreamingHttpResponse(count(), content_type="text/plain")
+
+
+urlpatterns = [path("search", search), path("numbers", numbers)]
 app = get_asgi_application()

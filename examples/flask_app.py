@@ -6,7 +6,7 @@ gunicorn --threads 8 flask_app:app
 
 import os
 
-from flask import Flask
+from flask import Flask, Response
 
 from flint.flask import RateLimiter
 
@@ -18,6 +18,11 @@ limits = RateLimiter(app, os.environ.get("FLINT_DATA_DIR", "data/limits"), defau
 @limits.limit("20/hour")
 def search() -> dict[str, str]:
     return {"found": "something"}
+
+
+@app.get("/numbers")
+def numbers() -> Response:
+    return Response((f"{number}\n" for number in range(1000)), mimetype="text/plain")
 
 
 @app.get("/health")
