@@ -119,10 +119,20 @@ class Fast(Web):
         self.app.state.limiter = self.open()
         self.route(self.endpoint(), module("flint.fastapi").RateLimit(f"{self.rate}/day"))
 
+    def dependency_without_headers(self) -> None:
+        self.app.state.limiter = self.open()
+        limit = module("flint.fastapi").RateLimit(f"{self.rate}/day", headers="none")
+        self.route(self.endpoint(), limit)
+
     def middleware(self) -> None:
         self.route(self.endpoint())
         limited: Any = module("flint.asgi").RateLimitMiddleware
         self.served = limited(self.app, self.open(), f"{self.rate}/day")
+
+    def middleware_without_headers(self) -> None:
+        self.route(self.endpoint())
+        limited: Any = module("flint.asgi").RateLimitMiddleware
+        self.served = limited(self.app, self.open(), f"{self.rate}/day", headers="none")
 
     def slowapi(self) -> None:
         slowapi: Any = module("slowapi")
@@ -281,6 +291,10 @@ class OfFlask(Wsgi):
         limits = module("flint.flask").RateLimiter(self.app, self.open())
         self.app.get("/")(limits.limit(f"{self.rate}/day")(hello))
 
+    def decorator_without_headers(self) -> None:
+        limits = module("flint.flask").RateLimiter(self.app, self.open(), headers="none")
+        self.app.get("/")(limits.limit(f"{self.rate}/day")(hello))
+
     def flask_limiter(self) -> None:
         peer: Any = module("flask_limiter")
         address: Any = module("flask_limiter.util").get_remote_address
@@ -327,10 +341,14 @@ class OfDjango(Wsgi):
     def bare(self) -> None:
         self.serve(lambda view: view)
 
-    def decorator(self) -> None:
+    def decorator(self, headers: str = "legacy") -> None:
         said = {"URL": self.directory, "OPTIONS": {"sync": self.place}}
-        self.serve(self.limited, FLINT={"URL": ":memory:"} if self.place == "memory" else said)
+        said = {"URL": ":memory:"} if self.place == "memory" else said
+        self.serve(self.limited, FLINT={**said, "HEADERS": headers})
         self.limiter = module("flint.django").limiter()
+
+    def decorator_without_headers(self) -> None:
+        self.decorator("none")
 
     def limited(self, view: Callable[[Any], Any]) -> Any:
         return module("flint.django").ratelimit(f"{self.rate}/day")(view)

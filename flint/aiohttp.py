@@ -101,7 +101,8 @@ def setup(
         if decided.__class__ not in DECIDED:
             decided = await decided
         if decided.allowed:
-            request[key] = decided
+            if gate.is_shown or decided.__class__ is Verdict:
+                request[key] = decided
             return await handler(request)
         return await _denial(decided.policy or chosen, request, decided)
 

@@ -191,6 +191,9 @@ class RateLimitMiddleware:
         if found.__class__ is Verdict:
             await self._judged(found, scope, receive, send)
             return
+        if not self._gate.is_shown:
+            await self._app(scope, receive, send)
+            return
         headers = self._gate.encoded_headers
 
         def send_on(message: Message) -> Awaitable[None]:

@@ -196,7 +196,8 @@ def _limited(
         limiter(), request, request.method, request.META.get("REMOTE_ADDR"), _route(request)
     )
     if not isinstance(found, Verdict):
-        return _with_headers(gate.headers(found), answer(request, *args, **kwargs))
+        response = answer(request, *args, **kwargs)
+        return _with_headers(gate.headers(found), response) if gate.is_shown else response
     if not found.allowed:
         return _denial(found.policy or gate.policy, request, found)
     try:
@@ -216,7 +217,8 @@ async def _alimited(
     if found.__class__ not in DECIDED:
         found = await found
     if found.__class__ is not Verdict:
-        return _with_headers(gate.headers(found), await answer(request, *args, **kwargs))
+        response = await answer(request, *args, **kwargs)
+        return _with_headers(gate.headers(found), response) if gate.is_shown else response
     if not found.allowed:
         denial = _denial(found.policy or gate.policy, request, found)
         return await denial if isawaitable(denial) else denial

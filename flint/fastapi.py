@@ -102,10 +102,11 @@ class RateLimit:
         if found.__class__ not in DECIDED:
             found = await found
         if found.__class__ is not Verdict:
-            _show(found, self._gate.encoded_headers, request.scope, response)
+            if self._gate.is_shown:
+                _show(found, self._gate.encoded_headers, request.scope, response)
         elif not found.allowed:
             await self._denied(request, response, found)
-        elif found.result is not None:
+        elif found.result is not None and found.headers:
             _show(found.result, lambda _: encoded(found.headers), request.scope, response)
 
     def _found(self, request: HTTPConnection) -> Any:

@@ -184,6 +184,8 @@ class RateLimiter:
             environ.get("REMOTE_ADDR"),
             None if rule is None else rule.rule,
         )
+        if not isinstance(found, Verdict) and not gate.is_shown:
+            return None
         if not isinstance(found, Verdict) or found.allowed:
             native.__dict__.setdefault(_DECIDED, []).append((gate, found))
             return None

@@ -93,6 +93,8 @@ class RateLimitMiddleware:
         )
         if isinstance(found, Verdict):
             return self._judged(found, environ, start_response)
+        if not self._gate.is_shown:
+            return self._app(environ, start_response)
         headers_of = self._gate.headers
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:

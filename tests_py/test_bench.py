@@ -218,12 +218,23 @@ def test_a_web_application(bench: Any, tmp_path: Path, target: str, side: str, p
 
 def test_what_flint_set_out_to_add(bench: Any) -> None:
     def sides(ours: int, theirs: int) -> dict[str, Any]:
-        added = {"bare": 0, "Flint, a, batch": 90, "Flint, b, batch": ours, "x": theirs, "y": 99}
+        added = {
+            "bare": 0,
+            "Flint, a, batch": 90,
+            "Flint, b, batch": ours,
+            "Flint, b, batch, no headers": 10,
+            "x": theirs,
+            "y": 99,
+        }
         return {"sides": [{"what": what, "added_ns": ns} for what, ns in added.items()]}
 
-    verdict = bench("web").verdict
-    assert verdict(sides(20, 40)).startswith("Flint, b, batch adds 0.50 of what x adds")
-    assert verdict(sides(20, 40)).endswith("met")
-    assert verdict(sides(21, 40)).endswith("missed")
-    assert verdict(sides(20, -1)) == "x adds nothing that could be measured"
-    assert verdict({"not_run": "no network"}) is None
+    verdicts = bench("web").verdicts
+    full, without = verdicts(sides(20, 40))
+    assert full.startswith("Flint, b, batch adds 0.50 of what x adds")
+    assert without.startswith("Flint, b, batch, no headers adds 0.25 of what x adds")
+    assert full.endswith("met")
+    full, without = verdicts(sides(21, 19))
+    assert full.endswith("missed")
+    assert without.endswith("missed")
+    assert verdicts(sides(20, -1)) == ["x adds nothing that could be measured"]
+    assert verdicts({"not_run": "no network"}) == []

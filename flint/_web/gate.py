@@ -56,6 +56,7 @@ class Gate:
         self._address = policy.address
         limit = policy.fixed
         self._limit = limit if isinstance(limit, Rate) else None
+        self.is_shown = policy.headers != "none"  # whether `headers` says anything
         self._is_quick = len(policies) == 1 and _is_quick(policy)
         if self._is_quick and limit is not None:
             self._cost = units("cost", policy.cost)

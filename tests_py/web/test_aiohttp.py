@@ -70,6 +70,14 @@ def test_by_route(limiter: flint.Limiter) -> None:
     assert (other[2], other[1]["X-RateLimit-Limit"]) == (b"one two", "2")
 
 
+def test_without_headers(limiter: flint.Limiter) -> None:
+    app = application()
+    setup(app, limiter, "1/minute", headers="none")
+    answer, denied = ask(app, "/items/1", "/items/1")
+    assert (answer[0], "X-RateLimit-Limit" in answer[1]) == (200, False)
+    assert (denied[0], denied[1]["Retry-After"]) == (429, "60")
+
+
 def test_only_failures_are_counted(limiter: flint.Limiter) -> None:
     app = application()
     setup(app, limiter, "2/minute", when="failed")

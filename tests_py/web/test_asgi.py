@@ -69,6 +69,14 @@ def test_headers_are_added_once(limiter: flint.Limiter) -> None:
     assert answer.header("RateLimit") == '"all";r=8;t=7'
 
 
+def test_without_headers(limiter: flint.Limiter) -> None:
+    app = RateLimitMiddleware(replying(), limiter, "1/minute", headers="none")
+    answer, denied = run(call(app)), run(call(app))
+    assert (answer.status, answer.headers, answer.body) == (200, [], b"one two")
+    assert (denied.status, denied.header("X-RateLimit-Limit")) == (429, None)
+    assert denied.header("Retry-After") == "60"
+
+
 def test_context_variables_are_the_applications(limiter: flint.Limiter) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
 

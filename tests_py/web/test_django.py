@@ -219,6 +219,25 @@ def test_users_and_addresses() -> None:
     assert statuses(view, 2, get()) == [200, 429]
 
 
+def test_without_headers(options: dict[str, Any]) -> None:
+    options["HEADERS"] = "none"
+    view = ratelimit("1/hour")(reply)
+    answer, denied = view(get()), view(get())
+    assert (answer.status_code, "X-RateLimit-Limit" in answer.headers) == (200, False)
+    assert (denied.status_code, "Retry-After" in denied.headers) == (429, True)
+    answer = run(ratelimit("2/hour")(areply)(get()))
+    assert (answer.status_code, "X-RateLimit-Limit" in answer.headers) == (200, False)
+
+
+def test_a_views_own_header_is_left() -> None:
+    def view(_: Any) -> HttpResponse:
+        return HttpResponse("ok", headers={"x-ratelimit-limit": "7"})
+
+    answer = ratelimit("9/hour")(view)(get())
+    assert answer.headers["X-RateLimit-Limit"] == "7"
+    assert answer.headers["X-RateLimit-Remaining"] == "8"
+
+
 def test_an_async_view_and_its_user() -> None:
     view = ratelimit("1/hour", key="user")(areply)
 

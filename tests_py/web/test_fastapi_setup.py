@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from asgi_calls import call, run, statuses
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
 from ways import shortest_way  # noqa: F401
 
 import flint
-from flint.fastapi import RateLimit, setup
+from flint.fastapi import RateLimit, RateLimitMiddleware, setup
 from flint.testing import ManualClock
 
 
@@ -93,6 +93,50 @@ def test_an_exception_of_the_route_has_them_too(app: FastAPI) -> None:
     answer = run(call(app, headers={"Origin": "https://example.com"}))
     assert (answer.status, answer.header("X-RateLimit-Remaining")) == (404, "8")
     assert answer.header("Access-Control-Allow-Origin") == "*"
+
+
+def test_a_browser_of_another_origin(app: FastAPI) -> None:
+    """A preflight is not counted, and a denial has the headers of CORS."""
+    shown = ["X-RateLimit-Remaining", "Retry-After"]
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], expose_headers=shown)
+
+    @app.get("/", dependencies=[Depends(RateLimit("1/day"))])
+    def root() -> str:
+        return "ok"
+
+    origin = {"Origin": "https://example.com"}
+    asked = {**origin, "Access-Control-Request-Method": "GET"}
+    assert run(statuses(app, 3, method="OPTIONS", headers=asked)) == [200] * 3
+    assert run(statuses(app, 1, headers=origin)) == [200]
+    denied = run(call(app, headers=origin))
+    assert (denied.status, denied.header("Retry-After")) == (429, "86400")
+    assert denied.header("Access-Control-Allow-Origin") == "*"
+    assert denied.header("Access-Control-Expose-Headers") == ", ".join(shown)
+
+
+def test_what_is_done_in_the_background(app: FastAPI, limiter: flint.Limiter) -> None:
+    done: list[str] = []
+
+    @app.get("/")
+    def root(later: BackgroundTasks) -> str:
+        later.add_task(done.append, "later")
+        return "now"
+
+    app.add_middleware(RateLimitMiddleware, limiter=limiter, limits="9/day")
+    answer = run(call(app))
+    assert (answer.json, answer.header("X-RateLimit-Remaining"), done) == ("now", "8", ["later"])
+
+
+def test_without_headers(app: FastAPI) -> None:
+    without = RateLimit("1/day", headers="none", scope="without")
+
+    @app.get("/", dependencies=[Depends(without), Depends(RateLimit("9/day"))])
+    def root() -> str:
+        return "ok"
+
+    answer, denied = run(call(app)), run(call(app))
+    assert (answer.status, answer.header("X-RateLimit-Remaining")) == (200, "8")
+    assert (denied.status, denied.header("X-RateLimit-Remaining")) == (429, None)
 
 
 def test_the_page_shows_denials_of_routes_routers_and_functions(app: FastAPI) -> None:

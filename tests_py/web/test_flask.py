@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,42 @@ def test_a_blueprint_a_class_view_and_a_shared_scope(app: Flask, limiter: flint.
     assert statuses(app, 1, "/two") == [200]
     assert statuses(app, 1, "/three") == [429]
     assert app.test_client().get("/two").headers["RateLimit"] == '"pair";r=0;t=60'
+
+
+def test_without_headers(app: Flask, limiter: flint.Limiter) -> None:
+    RateLimiter(app, limiter, default="1/minute", headers="none")
+    app.get("/")(lambda: "ok")
+    answer, denied = (app.test_client().get("/") for _ in range(2))
+    assert (answer.status_code, "X-RateLimit-Limit" in answer.headers) == (200, False)
+    assert (denied.status_code, denied.headers["Retry-After"]) == (429, "60")
+
+
+def test_an_async_view(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter)
+
+    @app.get("/")
+    @limits.limit("1/minute")
+    async def reply() -> str:
+        await asyncio.sleep(0)
+        return "ok"
+
+    answer = app.test_client().get("/")
+    assert (answer.data, answer.headers["X-RateLimit-Remaining"]) == (b"ok", "0")
+    assert statuses(app, 1) == [429]
+
+
+def test_a_field_of_a_form(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter)
+
+    @app.post("/login")
+    @limits.limit("1/minute", key=lambda request: request.form.get("name"))
+    def login() -> str:
+        return "ok"
+
+    client = app.test_client()
+    names = ("ann", "bob", "ann", "bob")
+    found = [client.post("/login", data={"name": name}).status_code for name in names]
+    assert found == [200, 200, 429, 429]
 
 
 def test_several_limits_and_a_key(app: Flask, limiter: flint.Limiter) -> None:

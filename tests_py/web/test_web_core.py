@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ import flint.testing
 from flint._surface.decisions import decisions_of, observe
 from flint._web.decision import Verdict, adecide, decide, settle
 from flint._web.keys import plain
+from flint._web.opening import opened
 from flint._web.policy import Policy
 
 
@@ -41,8 +43,8 @@ class Request:
 
 @pytest.fixture
 def limiter() -> Iterator[flint.Limiter]:
-    with flint.Limiter(":memory:", clock=flint.testing.ManualClock(1_700_000_000)) as opened:
-        yield opened
+    with flint.Limiter(":memory:", clock=flint.testing.ManualClock(1_700_000_000)) as found:
+        yield found
 
 
 def admitted(limiter: Any, policy: Policy, *requests: Request) -> list[bool]:
@@ -281,6 +283,24 @@ def test_retry_after_is_rounded_up_and_never_0(limiter: flint.Limiter) -> None:
     policy = Policy("5/s")
     verdicts = [decide(limiter, policy, Request()) for _ in range(6)]
     assert header(verdicts[-1], "Retry-After") == "1"
+
+
+def test_what_is_left_of_a_window() -> None:
+    clock = flint.testing.ManualClock(1_700_000_020)  # 5 s before the next 15 begin
+    policy = Policy("1 per 15 seconds using fixed_window_counter", headers="ietf")
+    with flint.Limiter(":memory:", clock=clock) as limiter:
+        decide(limiter, policy, Request())
+        verdict = decide(limiter, policy, Request())
+    assert header(verdict, "Retry-After") == "5"
+    assert header(verdict, "RateLimit") == '"all";r=0;t=5'
+
+
+def test_a_second_worker_is_told_what_to_do(tmp_path: Path) -> None:
+    with (
+        flint.Limiter(tmp_path / "data"),
+        pytest.raises(flint.LockedError, match="Run one worker, or let the workers share"),
+    ):
+        opened(tmp_path / "data")
 
 
 def test_jitter_only_adds(limiter: flint.Limiter) -> None:

@@ -76,6 +76,13 @@ def test_the_applications_own_headers_are_left(limiter: flint.Limiter) -> None:
     assert headers["X-RateLimit-Remaining"] == "1"
 
 
+def test_without_headers(limiter: flint.Limiter) -> None:
+    app = RateLimitMiddleware(replying(), limiter, "1/minute", headers="none")
+    assert call(app) == (200, {"Content-Type": "text/plain"}, b"one two")
+    status, headers, _ = call(app)
+    assert (status, headers["Retry-After"], "X-RateLimit-Limit" in headers) == (429, "60", False)
+
+
 def test_forwarded_headers_and_a_unix_socket(limiter: flint.Limiter) -> None:
     app = RateLimitMiddleware(replying(), limiter, "1/minute", trusted_proxies=["10.0.0.0/8"])
     for peer in ("", "10.0.0.1"):
