@@ -286,10 +286,11 @@ def test_retry_after_is_rounded_up_and_never_0(limiter: flint.Limiter) -> None:
 
 
 def test_what_is_left_of_a_window() -> None:
-    clock = flint.testing.ManualClock(1_700_000_020)  # 5 s before the next 15 begin
+    clock = flint.testing.ManualClock(1_700_000_000)
     policy = Policy("1 per 15 seconds using fixed_window_counter", headers="ietf")
     with flint.Limiter(":memory:", clock=clock) as limiter:
-        decide(limiter, policy, Request())
+        decide(limiter, policy, Request())  # the window begins
+        clock.advance(10)
         verdict = decide(limiter, policy, Request())
     assert header(verdict, "Retry-After") == "5"
     assert header(verdict, "RateLimit") == '"all";r=0;t=5'
