@@ -75,6 +75,16 @@ class FlintServer:
             connection.sendall(data)
             return read_all(connection)
 
+    def memory_kib(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found
+        return int(found[1])
+
+    def is_sanitized(self) -> bool:
+        """What is freed is kept for a while then."""
+        return "libasan" in Path(f"/proc/{self.process.pid}/maps").read_text("ascii")
+
     def reload(self) -> str:
         """Has it read its files again. What it says of that."""
         self.process.send_signal(signal.SIGHUP)
