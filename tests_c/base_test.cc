@@ -332,9 +332,10 @@ TYPED_TEST(MutexTest, WhoWaitsHoldsItAgainWhenWoken) {
   TypeParam mutex;
   Condition<TypeParam> changed;
   int turn = 0;
+  const auto is_turn = [&turn](int number) { return turn == number; };
   std::thread other([&] {
     const MutexLock lock(mutex);
-    while (turn != 1) changed.Wait(mutex);
+    while (!is_turn(1)) changed.Wait(mutex);
     turn = 2;
     changed.NotifyAll();
   });
@@ -342,7 +343,7 @@ TYPED_TEST(MutexTest, WhoWaitsHoldsItAgainWhenWoken) {
     const MutexLock lock(mutex);
     turn = 1;
     changed.NotifyAll();
-    while (turn != 2) changed.Wait(mutex);
+    while (!is_turn(2)) changed.Wait(mutex);
     EXPECT_EQ(turn, 2);
   }
   other.join();
