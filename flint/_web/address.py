@@ -137,7 +137,7 @@ class ClientAddress:
 
     @property
     def is_peer(self) -> bool:
-        """Whether it is the peer's, whatever the headers say."""
+        """Whether it is always the peer's."""
         return not self._trusted
 
     def _check_set_up(self, request: Request, exact: str | None) -> None:

@@ -54,6 +54,7 @@ class Gate:
         self._make = make
         self._amake = amake
         self._address = policy.address
+        self._is_peer = policy.address.is_peer  # whatever the headers say
         limit = policy.fixed
         self._limit = limit if isinstance(limit, Rate) else None
         self.is_shown = policy.headers != "none"  # whether `headers` says anything
@@ -96,7 +97,7 @@ class Gate:
     ) -> Result | Verdict:
         """Decide about a request. The limiter's result means that it is let in and nothing is left
         to do but to show `headers`; a verdict means what it says. May wait for the disk."""
-        key = self._key(limiter, method, peer, route)
+        key = self._key(limiter, native, method, peer, route)
         if key is None:
             return decide_all(limiter, self.policies, self._make(native))
         try:
@@ -119,7 +120,7 @@ class Gate:
     ) -> Any:
         """`check` without blocking the event loop. What is not one of `DECIDED` is to be awaited
         at once, and is one then."""
-        key = self._key(limiter, method, peer, route)
+        key = self._key(limiter, native, method, peer, route)
         if key is None or type(limiter).acheck is not _ACHECK:
             return self._long_way(limiter, native)
         try:
@@ -138,23 +139,24 @@ class Gate:
         return self._judged(limiter, native, key, result)
 
     def _key(
-        self, limiter: AnyLimiter, method: str, peer: str | None, route: str | None
+        self, limiter: AnyLimiter, native: Any, method: str, peer: str | None, route: str | None
     ) -> str | None:
         """The counter's key; None for what takes the long way: where somebody wants to know how
         long it took, where the set-up is still looked at, and preflights."""
+        address = self._address
         if (
             not self._is_quick
-            or not peer
             or method == "OPTIONS"
-            or len(peer) > _LONGEST_PEER
             or getattr(limiter, "_decisions", None) is not None
-            or self._address.unchecked
+            or address.unchecked
         ):
             return None
         before = self._before
         if before is None:
             before = route_prefix(self._prefix, method, route)
-        return before + whose_address(peer, self._address.ipv6_prefix)
+        if self._is_peer and peer and len(peer) <= _LONGEST_PEER:
+            return before + whose_address(peer, address.ipv6_prefix)
+        return f"{before}ip:{plain(address.of(self._make(native)) or 'unknown')}"
 
     # ---- What is not as usual ----
 
@@ -187,7 +189,6 @@ def _is_quick(policy: Policy) -> bool:
     return (
         policy.fixed is not None
         and policy.parts == ("ip",)
-        and policy.address.is_peer
         and not callable(policy.cost)
         and units("cost", policy.cost) <= decision._most(policy.fixed)
         and policy.when is None

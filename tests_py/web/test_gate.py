@@ -69,6 +69,14 @@ REQUESTS = [
     *(Request(peer=peer) for peer in (*PEERS, *ODD_PEERS) for _ in range(3)),
     *(Request(method=method) for method in ("HEAD", "POST", "OPTIONS", "get it") * 3),
     *(Request(route=route) for route in (None, "/items/{id}", "/ü", "/" + "a" * 300)),
+    *(
+        Request(
+            {"x-forwarded-for": [f"{client}, 203.0.113.7"], "forwarded": [f"for={client}"]},
+            peer=peer,
+        )
+        for client in ("198.51.100.1", "_hidden")
+        for peer in ("203.0.113.7", "2001:db8::1", "198.51.100.2", None, "")
+    ),
     Request({"origin": ["a"], "access-control-request-method": ["PUT"]}, method="OPTIONS"),
 ]
 
@@ -90,6 +98,7 @@ REQUESTS = [
         ("2/minute", {"exempt": ["/"]}),
         ("2/minute", {"methods": ["POST"]}),
         ("2/minute", {"trusted_proxies": ["203.0.113.7"]}),
+        ("2/minute", {"trusted_proxies": ["2001:db8::/32"], "forwarded_header": "forwarded"}),
         ("2/minute", {"key": ("ip", "route")}),
     ],
 )
@@ -116,6 +125,16 @@ def test_any_peer_and_route(peer: str, route: str) -> None:
             result = found.result if isinstance(found, Verdict) else found
             remaining.append(result.remaining)
     assert remaining == [8, 7]  # one counter
+
+
+def test_the_short_way_behind_a_proxy(limiter: flint.Limiter) -> None:
+    gate = gate_of(Policy("1/day", trusted_proxies=["10.0.0.0/8"]))
+    one, other = (
+        Request({"x-forwarded-for": [client]}, peer="10.0.0.1")
+        for client in ("203.0.113.7", "203.0.113.8")
+    )
+    kinds = [type(ask(gate, limiter, request)) for request in (one, other, one)]
+    assert kinds == [Result, Result, Verdict]
 
 
 @pytest.mark.parametrize("limits", ["9/day", "5/minute; 9/day"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from asgi_calls import run
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,6 +215,17 @@ def test_several_limits_hold_together_and_a_request_counts_once_in_each() -> Non
     # What the first limit denied has used nothing of the second: one of four is left.
     assert admitted(limiter, policy, request, request) == [True, False]
     assert (header(decide(limiter, policy, request), "RateLimit-Policy") or "").endswith("w=86400")
+
+
+def test_the_limits_that_the_page_names() -> None:
+    page = (ROOT / "docs" / "web.md").read_text("utf-8")
+    ours = "\n".join(
+        line.rpartition("| ")[2] if line[0] == "|" else line for line in page.split("\n") if line
+    )
+    texts = re.findall(r'"(\d+(?:/| per )[^"]*)"', ours)
+    assert len(texts) > 30
+    for text in texts:
+        assert flint.rates.parse_many(text)
 
 
 # ---- Requests that are not limited ----
