@@ -127,6 +127,34 @@ def use(limiter: Limiter, clock: ManualClock) -> None:
     limiter.check("ip:2")
 
 
+def use_names(limiter: Limiter, clock: ManualClock) -> None:
+    """Limits with names, of keys and of templates, which other templates end."""
+    limiter.limit("login", rate=5, per="1h", name="hour")
+    limiter.limit("login", rate=9, per="1d", burst=12, name="day", algorithm="gcra")
+    limiter.limit("login", rate=3, per="1m")
+    limiter.limit("a#b", rate=5, per="1h")
+    limiter.limit("a", rate=5, per="1h", name="b")
+    limiter.limit("ip:*", rate=4, per="1h", name="hour")
+    limiter.limit("ip:*", rate=7, per="1d", name="day")
+    for _ in range(5):
+        for key in ("login", "a", "ip:1", "ip:10.1"):
+            limiter.check(key)
+        limiter.check_all(["a", "a#b", "login", "ip:10.1"])
+        clock.advance(300.5)
+    limiter.limit("ip:10.*", rate=9, per="1h", name="hour")  # that takes over, and ends "day"
+    limiter.check("ip:10.1", 3)
+    limiter.limit("ip:1", rate=2, per="1h", name="hour")  # and so does a limit of the key
+    limiter.check("ip:1")
+    limiter.reset("ip:*", name="day")
+    limiter.check("ip:2", 4)
+    limiter.remove("ip:10.*")
+    limiter.check("ip:10.1", 2)
+    limiter.reset("login", name="day")
+    limiter.remove("login", name="hour")
+    limiter.remove("a#b")
+    limiter.check("login")
+
+
 def flood(limiter: Limiter, clock: ManualClock) -> None:
     """Many denials, which are merged, between admissions of others."""
     limiter.limit("flooded", rate=1, per="1d", burst=3)
@@ -158,6 +186,45 @@ def test_round_trip(data_dir: Path, clock: ManualClock, tmp_path: Path) -> None:
         assert state(limiter) == before
         limiter.compact()
         assert state(limiter) == before
+
+
+def test_names_come_back(data_dir: Path, clock: ManualClock, tmp_path: Path) -> None:
+    with Limiter(data_dir, sync="batch", clock=clock) as limiter:
+        use_names(limiter, clock)
+        lines = dumped(limiter)
+        before = state(limiter)
+        with convert(lines, tmp_path / "back", clock) as back:
+            assert state(back) == before
+            assert dumped(back) == lines
+            for _ in range(20):
+                for key in ("login", "a", "ip:1", "ip:2", "ip:10.1"):
+                    assert limiter.check(key) == back.check(key)
+                clock.advance(997)
+    keys = [as_flint_02_reads(line).get("key") for line in lines]
+    assert {"login#day", "ip:*#day", "ip:10.1#hour"} < set(keys)
+    for line in lines:
+        check_exact(line)
+
+
+@pytest.mark.parametrize("name", ["", "other", "x" * 256])
+def test_a_name_is_that_behind_the_key(clock: ManualClock, tmp_path: Path, name: str) -> None:
+    shown = "a#" + ("x" * 256 if len(name) > 200 else "name" if name else "")
+    config = {"key": shown, "rate": 1, "per_millis": 1000, "algorithm": "token_bucket"}
+    event = {"type": "LIMIT_CONFIGURED", "config": config}
+    line = _line("2026-11-26T00:00:00Z", event, {"name": name})
+    with pytest.raises(CorruptionError, match="name out of bounds"):
+        convert([line], tmp_path / "back", clock)
+
+
+def test_a_limit_is_named_once_in_an_admission(clock: ManualClock, tmp_path: Path) -> None:
+    config = {"key": "a#b", "rate": 9, "per_millis": 1000, "algorithm": "token_bucket"}
+    at = "2026-11-26T00:00:00Z"
+    lines = [_line(at, {"type": "LIMIT_CONFIGURED", "config": config}, {"name": "b"})]
+    items = [{"key": "a#b", "cost": 1}, {"key": "a#b", "cost": 2}]
+    event = {"type": "ALLOW_ALL", "items": items, "at": at}
+    lines.append(_line(at, event, {"items": [{"name": "b"}, {"name": "b"}]}))
+    with pytest.raises(CorruptionError, match="named twice"):
+        convert(lines, tmp_path / "back", clock)
 
 
 def test_round_trip_goes_on_deciding_alike(
@@ -302,15 +369,10 @@ def test_lines_are_written_as_pages_are_read(data_dir: Path, clock: ManualClock)
         assert kept.pages <= small.pages_before + 1
 
 
-@pytest.mark.parametrize("removed", [False, True])
-def test_limits_with_names_are_told_of_before_the_first_line(data_dir: Path, removed: bool) -> None:
-    """Also those that are only in the history any more: there, lines had been written before."""
+def test_limits_that_stack_are_told_of_before_the_first_line(data_dir: Path) -> None:
     with Limiter(data_dir, sync="batch") as limiter:
         limiter.limit("before", rate=5, per="1h")
-        limiter.limit("login", rate=5, per="1h", name="hour")
-        limiter.check("login")
-        if removed:
-            limiter.remove("login", name="hour")
+        limiter.limit("login", rate=5, per="1h", name="hour", stack=True)
         file = io.StringIO()
         with pytest.raises(UnsupportedError, match=r"stack: 'login'"):
             dump(limiter, file)

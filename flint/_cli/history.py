@@ -13,7 +13,7 @@ from flint._cli.text import ago, clock, period
 from flint._surface.arguments import duration_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from flint._cli.context import Context
     from flint._cli.grammar import Parser, Verbs
@@ -107,7 +107,16 @@ def subject(event: HistoryDict) -> str:
     if "config" in event:
         config = event["config"]
         per_ns = config.get("per_ns", config["per_millis"] * 1_000_000)
-        return f"{config['key']}  {config['rate']:,} per {period(per_ns)} ({config['algorithm']})"
+        values = f"{config['rate']:,} per {period(per_ns)} ({config['algorithm']})"
+        return "  ".join((config["key"], *_name(config), values))
     if "items" in event:
-        return ", ".join(f"{item['key']} {item['cost']}" for item in event["items"])
-    return event["key"] + (f"  {event['name']}" if "name" in event else "")
+        return ", ".join(
+            " ".join((item["key"], *(f"({name})" for name in _name(item)), str(item["cost"])))
+            for item in event["items"]
+        )
+    return "  ".join((event["key"], *_name(event)))
+
+
+def _name(limit: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name of a limit, if it has one."""
+    return (limit["name"],) if "name" in limit else ()

@@ -11,6 +11,7 @@ reads them when it converts the lines. What Flint 0.2 makes of what it did not k
 - A template is a limit of its own, named with its asterisk. The uses of keys under it, and of keys
   with an inline limit, are in the history, but limit nothing. An inline limit that took other
   values is a limit from then on.
+- A limit with a name is a limit of its own, named `key#name`.
 - The removal of a limit is its reset.
 - Merged denials are one denial of all of their cost.
 
@@ -43,7 +44,7 @@ _SUBSTITUTES = {
     "leaky_bucket": "token_bucket",
     "sliding_window_counter": "fixed_window_counter",
 }
-_NO_NAMES = "the lines of Flint 0.2 have no words for limits with a name, or for those that stack: "
+_NO_STACK = "the lines of Flint 0.2 have no words for limits that stack: "
 _START_OF_TIME = "1970-01-01T00:00:00Z"
 
 # rate, per_ns, burst, algorithm
@@ -67,13 +68,21 @@ def _line(at: str, event: dict[str, Any], exact: dict[str, Any]) -> str:
     return line + "\n"
 
 
-def _configured(at: str, key: str, kind: int, config: _Config) -> str:
+def _shown(key: str, template: bool, name: str) -> str:
+    """What a limit is called in Flint 0.2, where each has a key of its own."""
+    return key + "*" * template + (f"#{name}" if name else "")
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name} if name else {}
+
+
+def _configured(at: str, key: str, kind: int, name: str, config: _Config) -> str:
     rate, per_ns, burst, algorithm = config
     known = _SUBSTITUTES.get(algorithm, algorithm)
     exact: dict[str, Any] = {}
     if kind == _TEMPLATE:
         exact["kind"] = "template"
-        key += "*"
     elif kind == history.INLINE:
         exact["kind"] = "inline"
     if known != algorithm:
@@ -82,8 +91,10 @@ def _configured(at: str, key: str, kind: int, config: _Config) -> str:
         exact["per_ns"] = per_ns
     if burst != rate:
         exact["burst"] = burst
+    exact |= _named(name)
     per_millis = min(-(-per_ns // _NS_PER_MS), _MOST_MS)
-    shown = {"key": key, "rate": rate, "per_millis": per_millis, "algorithm": known}
+    shown_key = _shown(key, kind == _TEMPLATE, name)
+    shown = {"key": shown_key, "rate": rate, "per_millis": per_millis, "algorithm": known}
     return _line(at, {"type": "LIMIT_CONFIGURED", "config": shown}, exact)
 
 
@@ -91,121 +102,110 @@ class _Dump:
     """What the lines written so far have said of limits, so that each can be read after them."""
 
     def __init__(self, now: list[StatusDict]) -> None:
-        self.limits: set[str] = set()
-        self.templates: dict[str, _Config] = {}
+        # By key or prefix, and name.
+        self.limits: set[tuple[str, str]] = set()
+        self.templates: dict[tuple[str, str], _Config] = {}
         self.prefix_lengths: list[int] = []  # longest first
         self.last_at = _START_OF_TIME
         # Limits there are now of which no line has told yet.
-        self.untold: dict[tuple[str, bool], _Config] = {}
+        self.untold: dict[tuple[str, bool, str], _Config] = {}
         for limit in now:
             template = limit["template"]
             key = limit["key"][:-1] if template else limit["key"]
             config = (limit["rate"], limit["per_ns"], limit["burst"], limit["algorithm"])
-            self.untold[key, template] = config
+            self.untold[key, template, limit["name"] or ""] = config
 
     def lines(self, items: list[tuple[Any, ...]]) -> Iterator[str]:
         _, number, at, first_at, count, cost, key, kind, *config = items[0][:12]
-        name = history.TYPES[number]
+        name = items[0][14]
+        happened = history.TYPES[number]
         self.last_at = at = at if at > _START_OF_TIME[:4] else _START_OF_TIME
-        if name == "LIMIT_CONFIGURED":
-            yield self._configure(at, key, kind, tuple(config))
-        elif name in ("LIMIT_REMOVED", "RESET"):
-            yield self._end(name, at, key, kind)
+        if happened == "LIMIT_CONFIGURED":
+            yield self._configure(at, key, kind, name, tuple(config))
+        elif happened in ("LIMIT_REMOVED", "RESET"):
+            yield self._end(happened, at, key, kind, name)
         else:
             yield from self._introduce(at, items)
             exact = [self._kind(item) for item in items]
-            if name == "ALLOW_ALL":
-                shown = [{"key": item[6], "cost": item[5]} for item in items]
-                event = {"type": name, "items": shown, "at": at}
+            if happened == "ALLOW_ALL":
+                keys = [_shown(item[6], False, item[14]) for item in items]
+                shown = [{"key": k, "cost": item[5]} for k, item in zip(keys, items, strict=True)]
+                event = {"type": happened, "items": shown, "at": at}
                 yield _line(at, event, {"items": exact} if any(exact) else {})
                 return
             if count > 1:
                 exact[0] |= {"count": count, "first_at": first_at}
-            yield _line(at, {"type": name, "key": key, "at": at, "cost": cost}, exact[0])
+            event = {"type": happened, "key": _shown(key, False, name), "at": at, "cost": cost}
+            yield _line(at, event, exact[0])
 
     def remaining(self) -> Iterator[str]:
         """Limits that were configured before what is kept of the history, and not used since."""
-        for (key, template), config in self.untold.items():
-            yield _configured(self.last_at, key, _TEMPLATE if template else _EXACT, config)
+        for (key, template, name), config in self.untold.items():
+            yield _configured(self.last_at, key, _TEMPLATE if template else _EXACT, name, config)
 
-    def _configure(self, at: str, key: str, kind: int, config: _Config) -> str:
-        self.untold.pop((key, kind == _TEMPLATE), None)
+    def _configure(self, at: str, key: str, kind: int, name: str, config: _Config) -> str:
+        self.untold.pop((key, kind == _TEMPLATE, name), None)
         if kind == _TEMPLATE:
-            self.templates[key] = config
+            self.templates[key, name] = config
             self._index_lengths()
         elif kind == _EXACT:
-            self.limits.add(key)
-        return _configured(at, key, kind, config)
+            self.limits.add((key, name))
+        return _configured(at, key, kind, name, config)
 
-    def _end(self, name: str, at: str, key: str, kind: int) -> str:
+    def _end(self, happened: str, at: str, key: str, kind: int, name: str) -> str:
         exact: dict[str, Any] = {}
-        if name == "LIMIT_REMOVED":
-            exact["type"] = name
-            self.untold.pop((key, kind == _TEMPLATE), None)
+        if happened == "LIMIT_REMOVED":
+            exact["type"] = happened
+            self.untold.pop((key, kind == _TEMPLATE, name), None)
             if kind == _TEMPLATE:
-                self.templates.pop(key, None)
+                self.templates.pop((key, name), None)
                 self._index_lengths()
             else:
-                self.limits.discard(key)
+                self.limits.discard((key, name))
         if kind == _TEMPLATE:
             exact["kind"] = "template"
-            key += "*"
-        return _line(at, {"type": "RESET", "key": key, "at": at}, exact)
+        shown = _shown(key, kind == _TEMPLATE, name)
+        return _line(at, {"type": "RESET", "key": shown, "at": at}, exact | _named(name))
 
     def _index_lengths(self) -> None:
-        self.prefix_lengths = sorted({len(prefix) for prefix in self.templates}, reverse=True)
+        self.prefix_lengths = sorted({len(prefix) for prefix, _ in self.templates}, reverse=True)
 
     def _introduce(self, at: str, items: list[tuple[Any, ...]]) -> Iterator[str]:
         """Limits that were configured before what is kept of the history."""
         for item in items:
             key, kind, *config = item[6:12]
-            if kind == _EXACT and key not in self.limits:
-                yield self._configure(at, key, kind, tuple(config))
+            if kind == _EXACT and (key, item[14]) not in self.limits:
+                yield self._configure(at, key, kind, item[14], tuple(config))
 
     def _kind(self, item: tuple[Any, ...]) -> dict[str, Any]:
         key, kind, rate, per_ns, burst, algorithm = item[6:12]
+        name = item[14]
         if kind == _EXACT:
-            return {}
-        self.untold.pop((key, False), None)
+            return _named(name)
+        self.untold.pop((key, False, name), None)
         if kind == _COUNTER:
             fitting = (key[:length] for length in self.prefix_lengths if length <= len(key))
-            prefix = next((prefix for prefix in fitting if prefix in self.templates), None)
-            if prefix is not None and self.templates[prefix] == (rate, per_ns, burst, algorithm):
-                return {"kind": "counter", "prefix": len(prefix.encode())}
+            prefix = next((prefix for prefix in fitting if (prefix, name) in self.templates), None)
+            known = None if prefix is None else self.templates[prefix, name]
+            if prefix is not None and known == (rate, per_ns, burst, algorithm):
+                return {"kind": "counter", "prefix": len(prefix.encode())} | _named(name)
         # Also a counter whose template was configured before what is kept of the history.
         config = {"rate": rate, "per_ns": per_ns, "burst": burst, "algorithm": algorithm}
         return {"kind": "inline", **config}
-
-
-def _worded(limiter: LimiterBase) -> Iterator[list[tuple[Any, ...]]]:
-    """The history, if there are words for all of it."""
-    for items in history.recorded(limiter, None, None, False, 0, 0):
-        for item in items:
-            if item[14]:
-                raise UnsupportedError(f"{_NO_NAMES}{item[6]!r}, in the history")
-        yield items
-
-
-def _check_words(limiter: LimiterBase, limits: list[StatusDict]) -> None:
-    """Before the first line, although it reads the history once more."""
-    for limit in limits:
-        if limit["name"] is not None or limit["stack"]:
-            raise UnsupportedError(_NO_NAMES + repr(limit["key"]))
-    for _ in _worded(limiter):
-        pass
 
 
 def dump(limiter: LimiterBase, file: TextIO) -> int:
     """Write what history is kept to `file`, oldest first, and return the number of lines. `file` is
     open for text in UTF-8. The lines are a `flint.aof` of Flint 0.2: a directory that has nothing
     but that opens, and is converted, with the same limits, history and totals. Raises
-    UnsupportedError before it writes anything where a limit stacks, has a name, or had one in the
-    history."""
+    UnsupportedError before it writes anything where a limit stacks."""
     limits = limiter._list(False)
-    _check_words(limiter, limits)
+    for limit in limits:
+        if limit["stack"]:
+            raise UnsupportedError(_NO_STACK + repr(limit["key"]))
     state = _Dump(limits)
     count = 0
-    for items in _worded(limiter):
+    for items in history.recorded(limiter, None, None, False, 0, 0):
         for line in state.lines(items):
             file.write(line)
             count += 1
