@@ -18,6 +18,7 @@ from flint._local.options import (
     optional_ns,
 )
 from flint._local.place import LocalPlace
+from flint._surface.declared import Declaration
 from flint._surface.findings import WORLD_WRITABLE
 from flint._surface.surface import Surface
 from flint.errors import FlintWarning, UnsupportedError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from flint._native import Clock
     from flint._surface.arguments import Duration, Seconds
     from flint._surface.types import (
+        Algorithm,
         DoctorDict,
         HistoryDict,
         Mapped,
@@ -53,6 +55,8 @@ _DAMAGED_HISTORY = (
     "history in {path!r} is damaged and will be incomplete; the limits themselves are not "
     "affected. flint.doctor({path!r}) tells where"
 )
+# Whether this process has been told of checks that carry different limits.
+_told_of_values = False
 
 
 class Limiter(LocalPlace, Surface):
@@ -203,6 +207,25 @@ class Limiter(LocalPlace, Surface):
         if limiter.info()["damaged_history"]:
             limiter._warn(_DAMAGED_HISTORY.format(path=path))
         return limiter
+
+    def _values_differ(
+        self,
+        key: str,
+        others: tuple[int, int, int, Algorithm],
+        values: tuple[int, int, int, Algorithm],
+    ) -> None:
+        """Called by the extension when checks of a key carry two limits in turn; warns once."""
+        global _told_of_values
+        if _told_of_values:
+            return
+        _told_of_values = True
+        warnings.warn(
+            f"checks of {key!r} carry two limits in turn: {Declaration(*others)} and "
+            f"{Declaration(*values)}. Each takes effect, and is written to the log, whenever it "
+            "comes. Give the key one limit, or each of the two a key of its own",
+            FlintWarning,
+            stacklevel=2,
+        )
 
     def _warn(self, text: str) -> None:
         try:

@@ -111,6 +111,34 @@ def test_time_passes_with_the_clock(limiter: Limiter, clock: ManualClock) -> Non
     assert limiter.allow("api")
 
 
+def test_two_places_that_carry_different_limits_are_told_of_once(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flint.limiter._told_of_values", False)
+    limiter.check("k", rate=5, per="1m")
+    limiter.check("k", limit="9/minute")  # a program that has been changed says no more
+    limiter.peek("k", rate=5, per="1m")
+    limiter.check("other", rate=5, per="1m")
+    text = r"'k' carry two limits in turn: 9 per 60 s \(token_bucket\) and 5 per 60 s \(token_b"
+    with pytest.warns(flint.FlintWarning, match=text) as told:
+        limiter.check("k", rate=5, per="1m")
+    assert [warning.filename for warning in told] == [__file__]
+    for _ in range(3):  # warnings are errors here
+        limiter.allow("k", limit="9/minute")
+        limiter.allow("k", rate=5, per="1m")
+
+
+def test_values_that_do_not_come_back_are_nothing_to_tell_of(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flint.limiter._told_of_values", False)
+    for rate in range(1, 50):
+        for key in ("a", "b", "c"):
+            limiter.check(key, rate=rate, per="1m")
+            limiter.check(key, rate=rate, per="1m")
+            limiter.peek(key, rate=1, per="1m")
+
+
 def test_a_check_can_carry_its_limit(limiter: Limiter) -> None:
     def allow(key: str) -> bool:
         return limiter.allow(key, rate=2, per=timedelta(minutes=1), burst=3, algorithm="gcra")

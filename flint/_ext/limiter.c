@@ -214,6 +214,14 @@ static inline bool request_read(LimiterObject* self, const char* function, PyObj
   return request_read_slowly(self, function, args, given, keywords, request);
 }
 
+/* For what counts the use. */
+static inline bool request_read_to_use(LimiterObject* self, const char* function,
+                                       PyObject* const* args, Py_ssize_t given, PyObject* keywords,
+                                       Request* request) {
+  return request_read(self, function, args, given, keywords, request) &&
+         (request->config == NULL || carried_note(self, request->key_object, request->config));
+}
+
 /* Several limits that go with a check are for the surface to decide, by calls of one key each. */
 static PyObject* decide_several(LimiterObject* self, const char* function, Request* request) {
   return PyObject_CallMethod((PyObject*)self, "_decide_several", "sOKN", function,
@@ -274,7 +282,7 @@ static PyObject* limiter_allow(PyObject* op, PyObject* const* args, Py_ssize_t g
                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Request request;
-  if (!request_read(self, "allow", args, given, keywords, &request)) return NULL;
+  if (!request_read_to_use(self, "allow", args, given, keywords, &request)) return NULL;
   if (request.several != NULL) return decide_several(self, "allow", &request);
   flint_limiter_result result;
   flint_limiter_error error;
@@ -291,7 +299,7 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Request request;
-  if (!request_read(self, "check", args, given, keywords, &request)) return NULL;
+  if (!request_read_to_use(self, "check", args, given, keywords, &request)) return NULL;
   if (request.several != NULL) return decide_several(self, "check", &request);
   ResultObject* result = result_new(self->state, request.key_object);
   LimitResults limits;
@@ -310,7 +318,7 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
 static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t flags,
                             PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
   Request request;
-  if (!request_read(self, function, args, given, keywords, &request)) return NULL;
+  if (!request_read_to_use(self, function, args, given, keywords, &request)) return NULL;
   if (request.several != NULL) return decide_several(self, function, &request);
   ResultObject* result = result_new(self->state, request.key_object);
   LimitResults limits;
@@ -430,6 +438,7 @@ static PyObject* limiter_new(PyTypeObject* type, PyObject* args, PyObject* keywo
   self->owner = getpid();
   atomic_init(&self->phase, PHASE_CLOSED);
   atomic_init(&self->running, 0);
+  atomic_flag_clear(&self->noting);
   return (PyObject*)self;
 }
 

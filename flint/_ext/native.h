@@ -110,6 +110,21 @@ typedef struct {
 
 enum { PHASE_CLOSED, PHASE_OPENING, PHASE_OPEN, PHASE_CLOSING };
 
+/* The limits that checks of a key carried last, and before that. */
+typedef struct {
+  uint64_t rate;
+  uint64_t per_ns;
+  uint64_t burst;
+  uint32_t algorithm;
+} CarriedValues;
+typedef struct {
+  Py_hash_t hash; /* of the key */
+  bool used;
+  CarriedValues now;
+  CarriedValues before;
+} Carried;
+#define FLINT_CARRIED 16
+
 /* The base of flint.Limiter. `handle` may be used between limiter_enter and limiter_leave. */
 typedef struct {
   PyObject_HEAD ModuleState* state; /* of `module`, which keeps it alive */
@@ -121,7 +136,9 @@ typedef struct {
   pid_t owner;               /* the process that opened it */
   uint64_t durable_at_close; /* in PHASE_CLOSED: every ticket up to this one is on disk */
   atomic_int phase;
-  atomic_long running; /* calls that were entered and not left */
+  atomic_long running;            /* calls that were entered and not left */
+  atomic_flag noting;             /* somebody writes into `carried` */
+  Carried carried[FLINT_CARRIED]; /* by the key's hash; the last of each place */
 } LimiterObject;
 
 /* One decision. */
@@ -231,6 +248,9 @@ bool args_inline(ModuleState* state, PyObject* const* values, flint_limiter_conf
                  bool* given);
 /* The same from a tuple of rate, per_ns, burst (may be None) and algorithm. */
 bool args_rate(ModuleState* state, PyObject* values, flint_limiter_config* config);
+/* Calls the limiter's _values_differ where checks of a key carry two limits in turn. False with an
+ * exception set. */
+bool carried_note(LimiterObject* self, PyObject* key, const flint_limiter_config* config);
 
 /* ---- options.c ----------------------------------------------------------------------------- */
 
