@@ -191,7 +191,7 @@ def rate_limit(
     FLINT_URL or FLINT_DATA_DIR, else the one in `.flint`.
 
     Stands below what makes the function a route. Raises TypeError or ValueError for an option, with
-    its name.
+    its name, and ClosedError for a limiter that is closed.
     """
     from flint import _rate_limit
 

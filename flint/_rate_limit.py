@@ -184,6 +184,8 @@ def rate_limit(
         if options.get(name):
             raise ValueError(f"{name} is an option of the middlewares, not of rate_limit")
     Policy(limits, key="ip" if key is None else key, **{**options, "scope": "rate_limit"})
+    if limiter is not None and not isinstance(limiter, str) and not hasattr(limiter, "__fspath__"):
+        opened(limiter)  # it is checked; a path or URL is opened at the first call
     if options.get("scope") == "route":
         raise ValueError(refusal("scope", "a name; by default each function has its own", "route"))
 

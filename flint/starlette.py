@@ -36,6 +36,7 @@ from flint._web.headers import (
     legacy_headers,
     retry_after_s,
 )
+from flint._web.opening import opened
 from flint._web.policy import Policy
 from flint.asgi import TRY_AGAIN_LATER, AsgiRequest, RateLimitMiddleware, with_headers
 from flint.errors import NotConfiguredError
@@ -156,7 +157,7 @@ class FlintRateLimitMiddleware:
         if (rate is None) != (per is None):
             raise ValueError("rate and per must be provided together")
         self._app = app
-        self._limiter = limiter
+        self._limiter = opened(limiter)
         self._key = key
         self._key_func = key_func
         self._rate = rate

@@ -10,6 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp.web
+import fastapi
+import flask
 import pytest
 from asgi_calls import run
 from conftest import ROOT
@@ -17,8 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flint
+import flint.aiohttp
+import flint.asgi
+import flint.fastapi
+import flint.flask
 import flint.rates
 import flint.testing
+import flint.wsgi
 from flint._surface.decisions import decisions_of, observe
 from flint._web.decision import Verdict, adecide, decide, settle
 from flint._web.keys import plain
@@ -102,6 +110,28 @@ def header(verdict: Verdict, name: str) -> str | None:
 def test_a_bad_parameter_is_named(name: str, value: object) -> None:
     with pytest.raises((TypeError, ValueError), match=name):
         Policy(**{"limits": "5/minute", name: value})
+
+
+SKINS: dict[str, Any] = {
+    "asgi": lambda limiter: flint.asgi.RateLimitMiddleware(Any, limiter, "1/s"),
+    "wsgi": lambda limiter: flint.wsgi.RateLimitMiddleware(Any, limiter, "1/s"),
+    "aiohttp": lambda limiter: flint.aiohttp.setup(aiohttp.web.Application(), limiter, "1/s"),
+    "flask": lambda limiter: flint.flask.RateLimiter(flask.Flask("a"), limiter),
+    "fastapi": lambda limiter: flint.fastapi.setup(fastapi.FastAPI(), limiter),
+    "dependency": lambda limiter: flint.fastapi.RateLimit("1/s", limiter=limiter),
+    "0.2": lambda limiter: flint.fastapi.FlintRateLimitMiddleware(Any, limiter=limiter, key="a"),
+    "rate_limit": lambda limiter: flint.rate_limit("1/s", limiter=limiter),
+}
+
+
+@pytest.mark.parametrize("skin", SKINS)
+def test_a_limiter_that_is_closed_or_none_is_refused(skin: str) -> None:
+    closed = flint.Limiter(":memory:")
+    closed.close()
+    with pytest.raises(flint.ClosedError, match="limiter must be open"):
+        SKINS[skin](closed)
+    with pytest.raises(TypeError, match="limiter must be a limiter"):
+        SKINS[skin](5)
 
 
 # ---- Keys ----
