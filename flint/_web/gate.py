@@ -8,10 +8,12 @@ request takes the long way, `decide_all`.
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
 from flint._native import Result
 from flint._surface.aio import AsyncSurface
+from flint._surface.decisions import decisions_of
 from flint._surface.rate import Rate
 from flint._web import decision
 from flint._web.decision import Ask, Verdict
@@ -24,7 +26,7 @@ from flint._web.headers import (
 from flint._web.keys import plain, route_prefix, whose_address, window_ns
 from flint._web.policy import Policy, units
 from flint._web.several import adecide_all, decide_all
-from flint.errors import NotConfiguredError
+from flint.errors import FlintError, NotConfiguredError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,7 +99,8 @@ class Gate:
     ) -> Result | Verdict:
         """Decide about a request. The limiter's result means that it is let in and nothing is left
         to do but to show `headers`; a verdict means what it says. May wait for the disk."""
-        key = self._key(limiter, native, method, peer, route)
+        begun_ns = perf_counter_ns()
+        key = self._key(native, method, peer, route)
         if key is None:
             return decide_all(limiter, self.policies, self._make(native))
         try:
@@ -105,10 +108,12 @@ class Gate:
         except NotConfiguredError:
             return decide_all(limiter, self.policies, self._make(native))
         except Exception as error:
-            return self._failed(native, key, error)
+            return self._failed(limiter, native, key, error, begun_ns)
         if result.allowed and not result.undecided:
+            if getattr(limiter, "_decisions", None) is not None:
+                self._tell(limiter, "allowed", begun_ns)
             return result
-        return self._judged(limiter, native, key, result)
+        return self._judged(limiter, native, key, result, begun_ns)
 
     def acheck(
         self,
@@ -120,7 +125,8 @@ class Gate:
     ) -> Any:
         """`check` without blocking the event loop. What is not one of `DECIDED` is to be awaited
         at once, and is one then."""
-        key = self._key(limiter, native, method, peer, route)
+        begun_ns = perf_counter_ns()
+        key = self._key(native, method, peer, route)
         if key is None or type(limiter).acheck is not _ACHECK:
             return self._long_way(limiter, native)
         try:
@@ -128,28 +134,23 @@ class Gate:
         except NotConfiguredError:
             return self._long_way(limiter, native)
         except Exception as error:
-            return self._failed(native, key, error)
+            return self._failed(limiter, native, key, error, begun_ns)
         if decided is None:
             return self._long_way(limiter, native)
         result, ticket = decided
         if ticket:
-            return self._when_durable(limiter, native, key, result, ticket)
+            return self._when_durable(limiter, native, key, result, ticket, begun_ns)
         if result.allowed and not result.undecided:
+            if getattr(limiter, "_decisions", None) is not None:
+                self._tell(limiter, "allowed", begun_ns)
             return result
-        return self._judged(limiter, native, key, result)
+        return self._judged(limiter, native, key, result, begun_ns)
 
-    def _key(
-        self, limiter: AnyLimiter, native: Any, method: str, peer: str | None, route: str | None
-    ) -> str | None:
-        """The counter's key; None for what takes the long way: where somebody wants to know how
-        long it took, where the set-up is still looked at, and preflights."""
+    def _key(self, native: Any, method: str, peer: str | None, route: str | None) -> str | None:
+        """The counter's key; None for what takes the long way: preflights, and all requests while
+        the set-up is still looked at."""
         address = self._address
-        if (
-            not self._is_quick
-            or method == "OPTIONS"
-            or getattr(limiter, "_decisions", None) is not None
-            or address.unchecked
-        ):
+        if not self._is_quick or method == "OPTIONS" or address.unchecked:
             return None
         before = self._before
         if before is None:
@@ -165,23 +166,42 @@ class Gate:
         return await adecide_all(limiter, self.policies, request)
 
     async def _when_durable(
-        self, limiter: Any, native: Any, key: str, result: Result, ticket: int
+        self, limiter: Any, native: Any, key: str, result: Result, ticket: int, begun_ns: int
     ) -> Result | Verdict:
         try:
             await limiter._await_durable(ticket)
         except Exception as error:
-            return self._failed(native, key, error)
+            return self._failed(limiter, native, key, error, begun_ns)
         if result.allowed and not result.undecided:
+            self._tell(limiter, "allowed", begun_ns)
             return result
-        return self._judged(limiter, native, key, result)
+        return self._judged(limiter, native, key, result, begun_ns)
 
-    def _judged(self, limiter: AnyLimiter, native: Any, key: str, result: Result) -> Verdict:
+    def _judged(
+        self, limiter: AnyLimiter, native: Any, key: str, result: Result, begun_ns: int
+    ) -> Verdict:
         ask = Ask(key, self._cost, self.policy.fixed)
-        return decision._judge(limiter, self.policy, self._make(native), ask, result)
+        verdict = decision._judge(limiter, self.policy, self._make(native), ask, result)
+        self._tell(limiter, decision._result(verdict), begun_ns)
+        return verdict
 
-    def _failed(self, native: Any, key: str, error: Exception) -> Verdict:
+    def _failed(
+        self, limiter: AnyLimiter, native: Any, key: str, error: Exception, begun_ns: int
+    ) -> Verdict:
         ask = Ask(key, self._cost, self.policy.fixed)
-        return decision._failed(self.policy, self._make(native), ask, error)
+        try:
+            verdict = decision._failed(self.policy, self._make(native), ask, error)
+        except FlintError:
+            self._tell(limiter, "error_raised", begun_ns)
+            raise
+        self._tell(limiter, decision._result(verdict), begun_ns)
+        return verdict
+
+    def _tell(self, limiter: AnyLimiter, result: str, begun_ns: int) -> None:
+        """Whoever observes the limiter."""
+        decisions = decisions_of(limiter)
+        if decisions is not None:
+            decision._count(decisions, self.policy, result, begun_ns)
 
 
 def _is_quick(policy: Policy) -> bool:

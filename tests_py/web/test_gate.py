@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,12 +156,35 @@ def test_the_first_requests_are_looked_at(limiter: flint.Limiter) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_who_observes_sees_every_decision(limiter: flint.Limiter, is_async: bool) -> None:
-    gate = gate_of(Policy("2/day", name="one"))
-    decisions = observe(limiter)
-    for _ in range(3):
-        ask(gate, limiter, Request(), is_async)
-    assert decisions.snapshot()["one"].results == {"allowed": 2, "denied": 1}
+@pytest.mark.parametrize("sync", ["batch", "always"])
+def test_who_observes_sees_every_decision(tmp_path: Any, sync: Any, is_async: bool) -> None:
+    with flint.Limiter(tmp_path / "data", sync=sync) as limiter:
+        gate = gate_of(Policy("2/day", name="one"))
+        shadow = gate_of(Policy("2/day", name="other", shadow=True))
+        decisions = observe(limiter)
+        for _ in range(3):
+            ask(gate, limiter, Request(), is_async)
+            ask(shadow, limiter, Request(peer="::1"), is_async)
+        numbers = decisions.snapshot()
+        assert numbers["one"].results == {"allowed": 2, "denied": 1}
+        assert numbers["other"].results == {"allowed": 2, "shadow_denied": 1}
+        assert sum(numbers["one"].buckets) == 3
+        assert numbers["one"].sum_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("on_error", "result"),
+    [("raise", "error_raised"), ("allow", "error_allowed"), ("deny", "error_denied")],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_who_observes_sees_every_failure(on_error: Any, result: str, is_async: bool) -> None:
+    with flint.Limiter(":memory:", max_keys=1) as limiter:
+        limiter.check("taken", limit="1/day")
+        decisions = observe(limiter)
+        gate = gate_of(Policy("9/day", on_error=on_error, name="one"))
+        with contextlib.suppress(flint.TableFullError):
+            ask(gate, limiter, Request(), is_async)
+        assert decisions.snapshot()["one"].results == {result: 1}
 
 
 @pytest.mark.parametrize(("on_error", "status"), [("allow", 200), ("deny", 503)])
