@@ -17,6 +17,10 @@ _TEXTS = {
     "blocked": ("Forbidden", "forbidden"),
     "error": ("Service Unavailable", "the rate limiter cannot decide"),
 }
+_BODIES = {
+    reason: json.dumps({"detail": text}, separators=(",", ":")).encode()
+    for reason, (_, text) in _TEXTS.items()
+}
 
 
 def detail(reason: str) -> str:
@@ -28,9 +32,9 @@ def answer(
     request: Request, reason: str, status: int, always_problem: bool, more: dict[str, Any]
 ) -> tuple[str, bytes]:
     """The content type and the body. `more` are members of a problem's own."""
-    title, text = _TEXTS[reason]
     if not always_problem and not _names_problem(request):
-        return "application/json", json.dumps({"detail": text}, separators=(",", ":")).encode()
+        return "application/json", _BODIES[reason]
+    title, text = _TEXTS[reason]
     problem = {"type": "about:blank", "title": title, "status": status, "detail": text, **more}
     return PROBLEM, json.dumps(problem, separators=(",", ":")).encode()
 
