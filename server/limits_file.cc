@@ -12,6 +12,9 @@
 #include "json_bodies.h"
 #include "text.h"
 
+// It asserts of a file what a file need not have, such as digits behind the T of a time, and then
+// looks all the same.
+#define TOML_ASSERT(condition) static_assert(true)
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>

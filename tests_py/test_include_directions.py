@@ -33,6 +33,7 @@ MAY_INCLUDE = {
     "flint/_ext": ["flint/_ext", "capi"],
     "server": ["server", "capi"],
     "tests_c": ["tests_c", "capi", "server", *ENGINE],
+    "tests_c/fuzz": ["server"],
     "tests_c/contract": ["tests_c/contract", "capi"],
     "tests_c/abi/1.0.0": ["tests_c/abi/1.0.0"],
     "examples": ["capi"],

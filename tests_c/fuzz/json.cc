@@ -1,0 +1,52 @@
+// The bodies of requests: each is read or refused, whoever reads it. The first byte says who does.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "json_bodies.h"
+#include "text.h"
+
+namespace flint::server {
+namespace {
+
+// What one reader makes of a text.
+bool Read(unsigned which, const std::string& text, HttpRefusal* refusal) {
+  switch (which % 5) {
+    case 0: {
+      LimitBody body;
+      return ReadLimitBody(text, &body, refusal);
+    }
+    case 1: {
+      CheckBody body;
+      return ReadCheckBody(text, &body, refusal);
+    }
+    case 2: {
+      ItemsBody body;
+      return ReadItemsBody(text, &body, refusal);
+    }
+    case 3: {
+      std::vector<LimitBody> limits;
+      return ReadLimitsBody(text, &limits, refusal);
+    }
+    default: {
+      Target target;
+      return ReadTargetBody(text, &target, refusal);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace flint::server
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const std::string text(reinterpret_cast<const char*>(data) + 1, size - 1);
+  flint::server::HttpRefusal refusal;
+  const bool read = flint::server::Read(data[0], text, &refusal);
+  if (read != (refusal.status == 0)) std::abort();
+  // What is said of it is text, whatever it was.
+  if (!flint::server::IsUtf8(refusal.body) || !flint::server::IsUtf8(flint::server::Quoted(text)))
+    std::abort();
+  return 0;
+}
