@@ -56,6 +56,10 @@ class Calls {
   void AskForSync();
   // An error of the loop's own, or OK; the log has failed if this says POISONED.
   int32_t health() const { return health_; }
+  // Answers that wait for the disk, and calls that wait for a thread or have one.
+  uint64_t undurable() const { return waiting_.size(); }
+  uint64_t queued() const { return queue_.size(); }
+  uint64_t running() const { return running_; }
   void Stop();
 
  private:

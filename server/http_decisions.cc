@@ -1,57 +1,91 @@
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "decision.h"
 #include "flint_limiter.h"
 #include "http_exchange.h"
 #include "http_handlers.h"
 #include "json_bodies.h"
+#include "server.h"
 #include "text.h"
 
 namespace flint::server {
 namespace {
 
-flint_limiter_result NoResult() {
-  flint_limiter_result result{};
-  result.struct_size = sizeof result;
-  return result;
+Decision DecisionOf(CheckBody body) {
+  Decision decision;
+  decision.key = std::move(body.key);
+  decision.cost = body.cost;
+  decision.rates = std::move(body.rates);
+  decision.parts = body.details;
+  return decision;
+}
+
+void AppendDecision(const Decision& decision, std::string* to) {
+  if (decision.parts) {
+    AppendDetails(decision.key, decision.result, decision.limits, to);
+  } else {
+    AppendResult(decision.key, decision.result, to);
+  }
 }
 
 struct Check {
-  CheckBody body;
-  bool peek = false;
-  flint_limiter_config config{};
-  flint_limiter_result result = NoResult();
-  std::vector<flint_limiter_limit_result> limits;
+  Decision decision;
 
-  Outcome Decide(flint_limiter* limiter, uint32_t flags) {
-    flint_limiter_error error = NoError();
-    if (peek) flags &= ~uint32_t{FLINT_LIMITER_NO_SYNC};  // it changes nothing
-    const flint_limiter_config* const carried = body.limit ? &config : nullptr;
-    if (carried != nullptr) flags |= FLINT_LIMITER_UPDATE;
-    int32_t code = FLINT_LIMITER_OK;
-    if (body.details || peek) {
-      limits.resize(FLINT_LIMITER_MAX_LIMITS_OF_KEY);
-      for (auto& one : limits) one.struct_size = sizeof one;
-      uint64_t count = 0;
-      code = flint_limiter_check_limits(limiter, body.key.data(), body.key.size(), body.cost, flags,
-                                        carried, peek ? 1 : 0, &result, limits.data(),
-                                        limits.size(), sizeof limits[0], &count, &error);
-      limits.resize(count);
-    } else {
-      code = flint_limiter_check(limiter, body.key.data(), body.key.size(), body.cost, flags,
-                                 carried, &result, &error);
-    }
-    return OutcomeOf(code, error, result.ticket);
+  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
+    return decision.Decide(limiter, flags, sets);
   }
-  std::string Text() const {
+  void Answer(const Exchange& exchange) const {
+    if (!decision.peek) exchange->server()->counts()->Decided(decision.result.allowed != 0);
     std::string text;
-    if (body.details) {
-      AppendDetails(body.key, result, limits, &text);
+    AppendDecision(decision, &text);
+    exchange->Json(text);
+  }
+};
+
+struct Allow {
+  Decision decision;
+
+  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
+    return decision.Decide(limiter, flags, sets);
+  }
+  void Answer(const Exchange& exchange) const {
+    const bool allowed = decision.result.allowed != 0;
+    exchange->server()->counts()->Decided(allowed);
+    if (allowed) {
+      exchange->Send(204, "", "");
     } else {
-      AppendResult(body.key, result, &text);
+      const uint64_t wait_s = SecondsUp(decision.result.retry_after_ns);
+      exchange->Send(429, "", "", "Retry-After: " + std::to_string(wait_s) + "\r\n");
     }
-    return text;
+  }
+};
+
+struct Checks {
+  Decisions decisions;
+
+  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
+    return decisions.Decide(limiter, flags, sets);
+  }
+  void Answer(const Exchange& exchange) const {
+    std::string text = R"({"results":[)";
+    for (size_t i = 0; i < decisions.asked.size(); i++) {
+      const Decision& one = decisions.asked[i];
+      const Outcome& outcome = decisions.outcomes[i];
+      if (i > 0) text.push_back(',');
+      if (outcome.ok()) {
+        exchange->server()->counts()->Decided(one.result.allowed != 0);
+        AppendDecision(one, &text);
+      } else {
+        text.append(R"({"code":")").append(flint_limiter_code_name(outcome.code));
+        text.append(R"(","error":)").append(Quoted(outcome.message)).append(R"(,"key":)");
+        AppendQuoted(one.key, &text);
+        text.push_back('}');
+      }
+    }
+    exchange->Json(text + "]}");
   }
 };
 
@@ -61,15 +95,16 @@ struct CheckAll {
   std::vector<flint_limiter_result> results;
   uint64_t denied = 0;
 
-  Outcome Decide(flint_limiter* limiter, uint32_t flags) {
+  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* /*sets*/) {
     flint_limiter_error error = NoError();
     const int32_t code =
         flint_limiter_check_all(limiter, items.data(), items.size(), sizeof items[0], flags,
                                 results.data(), sizeof results[0], &denied, &error);
     return OutcomeOf(code, error, results[0].ticket);
   }
-  std::string Text() const {
+  void Answer(const Exchange& exchange) const {
     const bool allowed = denied >= items.size();
+    exchange->server()->counts()->Decided(allowed);
     std::string text = allowed ? R"({"allowed":true,"denied_key":null,"results":[)"
                                : R"({"allowed":false,"denied_key":)";
     if (!allowed) {
@@ -80,42 +115,61 @@ struct CheckAll {
       if (i > 0) text.push_back(',');
       AppendResult(body.items[i].key, results[i], &text);
     }
-    return text + "]}";
+    exchange->Json(text + "]}");
   }
 };
 
-// Has `work` decide, and answers with its text.
+// Has `work` decide, and answer.
 template <typename Work>
 void Decide(const Exchange& exchange, const std::shared_ptr<Work>& work) {
-  const auto call = [work, limiter = exchange->limiter()](uint32_t flags) {
-    return work->Decide(limiter, flags);
+  CarriedSets* const sets = exchange->server()->carried_sets();
+  const auto call = [work, sets, limiter = exchange->limiter()](uint32_t flags) {
+    return work->Decide(limiter, flags, sets);
   };
   exchange->Run(call, [work, exchange](const Outcome& outcome) {
     if (outcome.ok()) {
-      exchange->Json(work->Text());
+      work->Answer(exchange);
     } else {
       exchange->Fail(outcome);
     }
   });
 }
 
-void DecideOne(const Exchange& exchange, bool peek) {
-  const auto work = std::make_shared<Check>();
+template <typename Work>
+void DecideOne(const Exchange& exchange, bool peek = false) {
+  CheckBody body;
   HttpRefusal refusal;
-  if (!ReadCheckBody(exchange->request().body, &work->body, &refusal)) {
+  if (!ReadCheckBody(exchange->request().body, &body, &refusal)) {
     exchange->Refuse(refusal);
     return;
   }
-  work->peek = peek;
-  if (work->body.limit) work->config = work->body.limit->config();
+  const auto work = std::make_shared<Work>();
+  work->decision = DecisionOf(std::move(body));
+  work->decision.peek = peek;
   Decide(exchange, work);
 }
 
 }  // namespace
 
-void AnswerCheck(const Exchange& exchange) { DecideOne(exchange, false); }
+void AnswerCheck(const Exchange& exchange) { DecideOne<Check>(exchange); }
 
-void AnswerPeek(const Exchange& exchange) { DecideOne(exchange, true); }
+void AnswerPeek(const Exchange& exchange) { DecideOne<Check>(exchange, true); }
+
+void AnswerAllow(const Exchange& exchange) { DecideOne<Allow>(exchange); }
+
+void AnswerChecks(const Exchange& exchange) {
+  std::vector<CheckBody> bodies;
+  HttpRefusal refusal;
+  if (!ReadChecksBody(exchange->request().body, &bodies, &refusal)) {
+    exchange->Refuse(refusal);
+    return;
+  }
+  const auto work = std::make_shared<Checks>();
+  for (CheckBody& body : bodies) {
+    work->decisions.asked.push_back(DecisionOf(std::move(body)));
+  }
+  Decide(exchange, work);
+}
 
 void AnswerCheckAll(const Exchange& exchange) {
   const auto work = std::make_shared<CheckAll>();

@@ -15,6 +15,8 @@ std::string_view Reason(int status) {
   switch (status) {
     case 200:
       return "OK";
+    case 204:
+      return "No Content";
     case 400:
       return "Bad Request";
     case 401:
@@ -43,6 +45,8 @@ std::string_view Reason(int status) {
       return "Expectation Failed";
     case 422:
       return "Unprocessable Entity";
+    case 429:
+      return "Too Many Requests";
     case 431:
       return "Request Header Fields Too Large";
     case 501:
@@ -89,11 +93,12 @@ HttpExchange::HttpExchange(Server* server, Connection* connection, HttpRequest r
 void HttpExchange::Start(Server* server, Connection* connection, HttpRequest request,
                          const HttpRefusal& refusal) {
   const auto exchange = std::make_shared<HttpExchange>(server, connection, std::move(request));
+  std::string allow;
+  exchange->route_ = FindRoute(exchange->request(), &allow);
   if (refusal.status != 0) {
     exchange->Refuse(refusal);
   } else {
-    std::string allow;
-    FindRoute(exchange->request(), &allow)->handler(exchange);
+    exchange->route_->handler(exchange);
   }
   if (!exchange->keep_alive_) connection->CloseBehindAnswers();
 }
@@ -105,6 +110,7 @@ bool HttpExchange::Asks(std::string_view name, std::string_view value) const {
 
 std::string HttpExchange::Head(int status, std::string_view type, std::string_view framing,
                                std::string_view field) {
+  server_->counts()->Answered(route_ == nullptr ? "other" : route_->path, status);
   std::string head = "HTTP/1.1 " + std::to_string(status) + " ";
   head.append(Reason(status)).append("\r\n");
   if (!type.empty()) head.append("Content-Type: ").append(type).append("\r\n");
@@ -119,7 +125,8 @@ std::string HttpExchange::Head(int status, std::string_view type, std::string_vi
 
 void HttpExchange::Send(int status, std::string_view type, std::string_view body,
                         std::string_view field) {
-  const std::string framing = "Content-Length: " + std::to_string(body.size()) + "\r\n";
+  const bool none = status == 204;  // which has no body, and says so by itself
+  const std::string framing = none ? "" : "Content-Length: " + std::to_string(body.size()) + "\r\n";
   std::string answer = Head(status, type, framing, field);
   if (request_.method != "HEAD") answer.append(body);
   connection_->Answer(place_, answer);

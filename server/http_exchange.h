@@ -12,6 +12,7 @@
 namespace flint::server {
 
 class Server;
+struct HttpRoute;
 
 // A request and its answer. Handlers keep it by shared pointer until they have answered. On the
 // loop; only what a Call does with it may run elsewhere.
@@ -55,6 +56,7 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
 
   static constexpr std::string_view kOk = R"({"ok":true})";
   static constexpr std::string_view kJson = "application/json";
+  static constexpr std::string_view kMetrics = "text/plain; version=0.0.4; charset=utf-8";
   static constexpr std::string_view kText = "text/plain; charset=utf-8";
 
  private:
@@ -65,6 +67,7 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   Server* const server_;
   const std::shared_ptr<Connection> connection_;
   const HttpRequest request_;
+  const HttpRoute* route_ = nullptr;  // null for what has none
   const uint64_t place_;
   const bool keep_alive_;
 };

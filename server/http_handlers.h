@@ -9,12 +9,23 @@ namespace flint::server {
 class HttpExchange;
 using Exchange = std::shared_ptr<HttpExchange>;
 
+extern const std::string_view kOpenApi;  // server/openapi.json
+
 inline constexpr std::string_view kOneLimitPath = "/v1/limits/";  // and a key
 
 // http_decisions.cc
 void AnswerCheck(const Exchange& exchange);
 void AnswerPeek(const Exchange& exchange);
+void AnswerAllow(const Exchange& exchange);
+void AnswerChecks(const Exchange& exchange);
 void AnswerCheckAll(const Exchange& exchange);
+
+// http_compat.cc
+void AnswerThrottle(const Exchange& exchange);
+void AnswerEnvoy(const Exchange& exchange);
+
+// http_metrics.cc
+void AnswerMetrics(const Exchange& exchange);
 
 // http_limits.cc
 void AnswerLimits(const Exchange& exchange);
@@ -36,6 +47,7 @@ void AnswerFlush(const Exchange& exchange);
 void AnswerCompact(const Exchange& exchange);
 void AnswerDoctor(const Exchange& exchange);
 void AnswerInfo(const Exchange& exchange);
+void AnswerOpenApi(const Exchange& exchange);
 void AnswerHealth(const Exchange& exchange);
 void AnswerReady(const Exchange& exchange);
 

@@ -155,6 +155,8 @@ void AnswerInfo(const Exchange& exchange) {
       });
 }
 
+void AnswerOpenApi(const Exchange& exchange) { exchange->Json(kOpenApi); }
+
 void AnswerHealth(const Exchange& exchange) { exchange->Json(HttpExchange::kOk); }
 
 void AnswerReady(const Exchange& exchange) {

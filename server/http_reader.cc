@@ -196,6 +196,7 @@ int HttpReader::OnHeadEnd() {
   in_body_ = true;
   request_.method = llhttp_method_name(static_cast<llhttp_method_t>(parser_.method));
   request_.chunked = codings_ > 0;
+  request_.has_length = lengths_ > 0;
   request_.content_length = lengths_ > 0 ? parser_.content_length : 0;
   CheckFraming();
   if (refusal_.status == 0 && request_.content_length > kMaxBodyBytes) {
@@ -221,6 +222,34 @@ bool IsLoopbackHost(std::string_view host) {
   // Numbers alone: 127.evil.example is a name.
   return host.starts_with("127.") &&
          host.find_first_not_of("0123456789.") == std::string_view::npos;
+}
+
+bool Accepts(std::string_view accept, std::string_view type) {
+  if (Trim(accept).empty() || type.empty()) return true;
+  const std::string range = std::string(type.substr(0, type.find('/') + 1)) + "*";
+  size_t best = 0;  // the most exact of what fits counts
+  bool taken = false;
+  while (!accept.empty()) {
+    const size_t end = std::min(accept.find(','), accept.size());
+    std::string_view entry = accept.substr(0, end);
+    accept.remove_prefix(std::min(end + 1, accept.size()));
+    const std::string_view media = Trim(entry.substr(0, entry.find(';')));
+    const size_t exact = EqualFold(media, type)    ? 3
+                         : EqualFold(media, range) ? 2
+                         : media == "*/*"          ? 1
+                                                   : 0;
+    if (exact == 0 || exact < best) continue;
+    bool refused = false;
+    while (entry.find(';') != std::string_view::npos) {
+      entry.remove_prefix(entry.find(';') + 1);
+      const std::string_view parameter = Trim(entry.substr(0, entry.find(';')));
+      const bool quality = EqualFold(parameter.substr(0, 2), "q=");
+      refused |= quality && parameter.find_first_not_of("0.", 2) == std::string_view::npos;
+    }
+    taken = (exact == best && taken) || !refused;
+    best = exact;
+  }
+  return taken;
 }
 
 bool IsJson(std::string_view content_type) {

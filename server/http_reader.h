@@ -21,6 +21,7 @@ struct HttpRequest {
   std::string fetch_site;
   std::string body;
   uint64_t content_length = 0;
+  bool has_length = false;  // whether a length is said
   bool chunked = false;
   bool expects_continue = false;
   bool version_1_0 = false;
@@ -105,6 +106,9 @@ class HttpReader {
 // Whether a Host, or what stands for it in a target, names this machine: localhost, 127.0.0.0/8 or
 // [::1], with or without a port.
 bool IsLoopbackHost(std::string_view host);
+
+// Whether an Accept takes what is of this type; an empty one takes all.
+bool Accepts(std::string_view accept, std::string_view type);
 
 // Whether a Content-Type is JSON.
 bool IsJson(std::string_view content_type);

@@ -17,6 +17,8 @@ constexpr std::array kRoutes = {
     HttpRoute{"POST", "/v1/limits", Rights::kAdmin, Body::kJson, AnswerLimit},
     HttpRoute{"GET", kOneLimitPath, Rights::kRead, Body::kNone, AnswerStatus},
     HttpRoute{"POST", "/v1/check", Rights::kCheck, Body::kJson, AnswerCheck},
+    HttpRoute{"POST", "/v1/allow", Rights::kCheck, Body::kJson, AnswerAllow, false, ""},
+    HttpRoute{"POST", "/v1/checks:batch", Rights::kCheck, Body::kJson, AnswerChecks},
     HttpRoute{"POST", "/v1/check-all", Rights::kCheck, Body::kJson, AnswerCheckAll},
     HttpRoute{"POST", "/v1/limits:batch", Rights::kAdmin, Body::kJson, AnswerLimits},
     HttpRoute{"POST", "/v1/status", Rights::kRead, Body::kJson, AnswerStatusByBody},
@@ -28,6 +30,10 @@ constexpr std::array kRoutes = {
     HttpRoute{"POST", "/v1/reset", Rights::kAdmin, Body::kJson, AnswerReset},
     HttpRoute{"POST", "/v1/log/flush", Rights::kAdmin, Body::kIgnored, AnswerFlush},
     HttpRoute{"POST", "/v1/log/compact", Rights::kAdmin, Body::kIgnored, AnswerCompact},
+    HttpRoute{"GET", "/v1/openapi.json", Rights::kRead, Body::kNone, AnswerOpenApi},
+    HttpRoute{"GET", "/metrics", Rights::kRead, Body::kNone, AnswerMetrics, false, "text/plain"},
+    HttpRoute{"POST", "/throttle", Rights::kCheck, Body::kJson, AnswerThrottle},
+    HttpRoute{"POST", "/json", Rights::kCheck, Body::kJson, AnswerEnvoy},
     HttpRoute{"GET", "/v1/doctor", Rights::kRead, Body::kNone, AnswerDoctor},
 };
 

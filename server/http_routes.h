@@ -22,7 +22,8 @@ struct HttpRoute {
   Rights rights;
   Body body;
   Handler handler;
-  bool open = false;  // answered without a token
+  bool open = false;                           // answered without a token
+  std::string_view type = "application/json";  // of a 200; empty: of none
 };
 
 // The route of a request; null where there is none, with the methods of its path, if it is one.

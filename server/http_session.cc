@@ -1,5 +1,6 @@
 #include "http_session.h"
 
+#include <string>
 #include <utility>
 
 #include "http_exchange.h"
@@ -79,7 +80,20 @@ void HttpSession::Check(const HttpRequest& request, HttpRefusal* refusal) {
   }
   CheckCaller(request, *route, refusal);
   if (refusal->status != 0) return;
+  if (!Accepts(request.accept, route->type)) {
+    refusal->status = 406;
+    refusal->json = true;
+    refusal->body = "{\"error\":\"the answer is " + std::string(route->type) +
+                    ", which Accept does not take\"}";
+    return;
+  }
   const bool needs_json = route->body == HttpRoute::Body::kJson;
+  if (needs_json && !request.has_length && !request.chunked) {
+    refusal->status = 411;
+    refusal->json = true;
+    refusal->body = R"({"error":"a body with a Content-Length is needed"})";
+    return;
+  }
   const bool declared = IsJson(request.content_type);
   // A page on the web can have a browser send anything but that without asking first.
   const bool untold = request.has_body() && !server_->tokens().required();

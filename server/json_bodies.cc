@@ -1,155 +1,114 @@
 #include "json_bodies.h"
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
 #include <utility>
 
+#include "json_fields.h"
 #include "text.h"
 
 namespace flint::server {
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr size_t kMaxDepth = 16;
-constexpr size_t kMaxItems = 64;
-
-bool Refuse(int status, std::string body, HttpRefusal* refusal) {
-  refusal->status = status;
-  refusal->body = std::move(body);
-  return false;
+// Rates in words. `name` is how a refusal calls them.
+bool ReadWords(const std::string& name, const std::string& text, const Rate& otherwise,
+               std::vector<Rate>* rates, HttpRefusal* refusal) {
+  RateError error;
+  if (ReadRates(text, otherwise, rates, &error)) return true;
+  return RefuseValue(name + ": " + error.why + ", at character " +
+                         std::to_string(error.position + 1) + " of " + Quoted(text),
+                     refusal);
 }
 
-bool RefuseType(const std::string& why, HttpRefusal* refusal) {
-  return Refuse(422, "Failed to deserialize the JSON body into the target type: " + why, refusal);
-}
-
-bool RefuseValue(const std::string& why, HttpRefusal* refusal) {
-  refusal->json = true;
-  return Refuse(400, "{\"error\":" + Quoted(why) + "}", refusal);
-}
-
-// Whether lists and objects stand in each other too often for a parser that calls itself.
-bool TooDeep(std::string_view text) {
-  size_t depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); i++) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') i++;
-      in_string = c != '"';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) return true;
-    } else if (c == ']' || c == '}') {
-      depth -= depth > 0 ? 1 : 0;
-    }
-  }
-  return false;
-}
-
-bool Parse(const std::string& text, Json* body, HttpRefusal* refusal) {
-  const std::string failed = "Failed to parse the request body as JSON: ";
-  if (TooDeep(text)) return Refuse(400, failed + "more than 16 levels", refusal);
-  try {
-    *body = Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    // What it says itself shows the body, which may be anything.
-    return Refuse(400, failed + "at byte " + std::to_string(error.byte), refusal);
-  } catch (const Json::exception&) {
-    return Refuse(400, failed + "a number is too large", refusal);
-  }
-  return body->is_object() || RefuseType("expected an object", refusal);
-}
-
-// Reads the fields of an object one by one; after the first that is wrong, no more.
-class Fields {
- public:
-  Fields(const Json& object, HttpRefusal* refusal) : object_(object), refusal_(refusal) {}
-
-  bool ok() const { return ok_; }
-  bool has(const char* name) const { return object_.contains(name) && !object_[name].is_null(); }
-
-  void Text(const char* name, bool required, std::string* to) {
-    const Json* const value = Find(name, required);
-    if (value == nullptr) return;
-    if (value->is_string()) {
-      *to = value->get<std::string>();
-    } else {
-      Wrong(name, "a string");
-    }
-  }
-  void Whole(const char* name, bool required, uint64_t* to) {
-    const Json* const value = Find(name, required);
-    if (value == nullptr) return;
-    if (value->is_number_unsigned()) {
-      *to = value->get<uint64_t>();
-    } else {
-      Wrong(name, "a whole number from 0 to 2^64 - 1");
-    }
-  }
-  void Truth(const char* name, bool* to) {
-    const Json* const value = Find(name, false);
-    if (value == nullptr) return;
-    if (value->is_boolean()) {
-      *to = value->get<bool>();
-    } else {
-      Wrong(name, "true or false");
-    }
-  }
-  void Truth(const char* name, std::optional<bool>* to) {
-    bool said = false;
-    Truth(name, &said);
-    if (ok_ && has(name)) *to = said;
-  }
-  void WrongValue(const std::string& why) { ok_ = ok_ && RefuseValue(why, refusal_); }
-  void Wrong(const std::string& name, const std::string& expected) {
-    ok_ = ok_ && RefuseType("`" + name + "` must be " + expected, refusal_);
-  }
-
- private:
-  const Json* Find(const char* name, bool required) {
-    if (!ok_) return nullptr;
-    if (has(name)) return &object_[name];
-    if (required) ok_ = RefuseType(std::string("missing field `") + name + "`", refusal_);
-    return nullptr;
-  }
-
-  const Json& object_;
-  HttpRefusal* const refusal_;
-  bool ok_ = true;
-};
-
-// Rate, per, burst and algorithm.
-void ReadQuantities(Fields* fields, LimitBody* body) {
+// Rate, per, burst and algorithm. The rate may say the others too, in words; then there can be
+// several.
+void ReadQuantities(const Json& object, Fields* fields, HttpRefusal* refusal,
+                    std::vector<Rate>* rates) {
+  Rate one;
   std::string per;
   std::string algorithm = "token_bucket";
-  fields->Whole("rate", true, &body->rate);
-  fields->Whole("per_ns", false, &body->per_ns);
-  fields->Text("per", !fields->has("per_ns"), &per);
-  fields->Whole("burst", false, &body->burst);
   fields->Text("algorithm", false, &algorithm);
+  fields->Whole("burst", false, &one.burst);
+  const bool in_words = fields->has("rate") && object["rate"].is_string();
+  if (!in_words) fields->Whole("rate", true, &one.rate);
+  fields->Whole("per_ns", false, &one.per_ns);
+  fields->Text("per", !in_words && !fields->has("per_ns"), &per);
   if (!fields->ok()) return;
-  if (fields->has("per") && !ReadPeriod(per, &body->per_ns)) {
+  const bool has_per = fields->has("per");
+  if (in_words && (has_per || fields->has("per_ns"))) {
+    fields->WrongValue("a rate in words says its period; leave per out beside it");
+  } else if (has_per && !ReadPeriod(per, &one.per_ns)) {
     fields->WrongValue("invalid duration: per must be digits with ms, s, m, h or d, not " +
                        Quoted(per));
   }
-  if (!ReadAlgorithm(algorithm, &body->algorithm)) {
+  if (!ReadAlgorithm(algorithm, &one.algorithm)) {
     fields->WrongValue("unsupported algorithm: " + algorithm);
   }
+  if (!fields->ok()) return;
+  if (!in_words) {
+    rates->push_back(one);
+  } else if (!ReadWords("rate", object["rate"].get<std::string>(), one, rates, refusal)) {
+    fields->Refused();
+  } else if (rates->size() > 1 && one.burst != 0) {
+    fields->WrongValue("burst goes with one rate; of several, each says it in words");
+  }
+}
+
+// What `limit` says: words, a table, or a list of these.
+bool ReadRatesOf(const Json& value, std::vector<Rate>* rates, HttpRefusal* refusal, bool inside) {
+  std::vector<Rate> found;
+  if (value.is_string()) {
+    if (!ReadWords("limit", value.get<std::string>(), {}, &found, refusal)) return false;
+  } else if (value.is_object()) {
+    Fields fields(value, refusal);
+    ReadQuantities(value, &fields, refusal, &found);
+    if (!fields.ok()) return false;
+  } else if (value.is_array() && !inside && !value.empty()) {
+    for (const Json& one : value) {
+      if (!ReadRatesOf(one, &found, refusal, true)) return false;
+    }
+  } else {
+    return RefuseType(
+        "`limit` must be a text such as \"100/minute\", a table with rate and per, "
+        "or a list of these",
+        refusal);
+  }
+  for (const Rate& one : found) {
+    if (std::find(rates->begin(), rates->end(), one) == rates->end()) rates->push_back(one);
+  }
+  return rates->size() <= kMaxRates || RefuseValue("a key has at most 16 limits", refusal);
+}
+
+// The limits that come with a check: `limit`, or rate and per beside the key.
+bool ReadCarried(const Json& object, Fields* fields, std::vector<Rate>* rates,
+                 HttpRefusal* refusal) {
+  if (!fields->ok()) return false;
+  if (!fields->has("limit")) {
+    if (fields->has("rate")) ReadQuantities(object, fields, refusal, rates);
+    return fields->ok();
+  }
+  if (fields->has("rate") || fields->has("per") || fields->has("per_ns")) {
+    return RefuseValue("limit says the rate and the period; leave rate and per out beside it",
+                       refusal);
+  }
+  return ReadRatesOf(object["limit"], rates, refusal, false);
 }
 
 bool ReadLimit(const Json& object, LimitBody* body, HttpRefusal* refusal) {
   Fields fields(object, refusal);
   std::string key;
   std::optional<bool> is_template;
+  std::vector<Rate> rates;
   fields.Text("key", true, &key);
-  ReadQuantities(&fields, body);
+  ReadQuantities(object, &fields, refusal, &rates);
   fields.Text("name", false, &body->name);
   fields.Truth("stack", &body->stack);
   fields.Truth("if_absent", &body->if_absent);
   fields.Truth("template", &is_template);
   if (!fields.ok()) return false;
+  if (rates.size() > 1) {
+    return RefuseValue("rate: one is asked for; several limits of a key need a name each", refusal);
+  }
+  body->rate = rates.front();
   Target target = ReadTarget(key, is_template);
   body->key = std::move(target.key);
   body->is_template = target.is_template;
@@ -168,15 +127,10 @@ Target ReadTarget(std::string_view key, std::optional<bool> is_template) {
 }
 
 flint_limiter_config LimitBody::config() const {
-  flint_limiter_config config{};
-  config.struct_size = sizeof config;
+  flint_limiter_config config = rate.config();
   config.kind = is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
   config.key = key.data();
   config.key_bytes = key.size();
-  config.rate = rate;
-  config.per_ns = per_ns;
-  config.burst = burst;
-  config.algorithm = algorithm;
   config.name = name.data();
   config.name_bytes = name.size();
   config.flags = stack ? FLINT_LIMITER_STACK : 0;
@@ -190,13 +144,9 @@ bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, Htt
   bool if_absent = false;
   fields.Truth("if_absent", &if_absent);
   if (!fields.ok()) return false;
-  if (!fields.has("limits")) return RefuseType("missing field `limits`", refusal);
-  const Json& list = object["limits"];
-  if (!list.is_array()) return RefuseType("`limits` must be a list", refusal);
-  if (list.empty() || list.size() > kMaxItems) {
-    return RefuseValue("limits must be 1 to 64, not " + std::to_string(list.size()), refusal);
-  }
-  for (const Json& one : list) {
+  const Json* list = nullptr;
+  if (!FindList(object, "limits", &list, refusal)) return false;
+  for (const Json& one : *list) {
     if (!one.is_object()) return RefuseType("a limit must be an object", refusal);
     if (!ReadLimit(one, &limits->emplace_back(), refusal)) return false;
     limits->back().if_absent = if_absent;
@@ -216,30 +166,46 @@ bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusa
   fields.Text("key", true, &body->key);
   fields.Whole("cost", false, &body->cost);
   fields.Truth("details", &body->details);
-  if (fields.ok() && fields.has("rate")) {
-    body->limit.emplace();
-    ReadQuantities(&fields, &*body->limit);
+  return ReadCarried(object, &fields, &body->rates, refusal);
+}
+
+bool ReadChecksBody(const std::string& text, std::vector<CheckBody>* checks, HttpRefusal* refusal) {
+  Json object;
+  if (!Parse(text, &object, refusal)) return false;
+  Fields fields(object, refusal);
+  bool details = false;
+  fields.Truth("details", &details);
+  if (!fields.ok()) return false;
+  const Json* list = nullptr;
+  if (!FindList(object, "checks", &list, refusal)) return false;
+  for (const Json& one : *list) {
+    if (!one.is_object()) return RefuseType("a check must be an object", refusal);
+    Fields check(one, refusal);
+    CheckBody& read = checks->emplace_back();
+    check.Text("key", true, &read.key);
+    check.Whole("cost", false, &read.cost);
+    read.details = details;
+    if (!ReadCarried(one, &check, &read.rates, refusal)) return false;
   }
-  return fields.ok();
+  return true;
 }
 
 bool ReadItemsBody(const std::string& text, ItemsBody* body, HttpRefusal* refusal) {
   Json object;
   if (!Parse(text, &object, refusal)) return false;
-  Fields fields(object, refusal);
-  if (!fields.has("items")) return RefuseType("missing field `items`", refusal);
-  const Json& items = object["items"];
-  if (!items.is_array()) return RefuseType("`items` must be a list", refusal);
-  if (items.empty() || items.size() > kMaxItems) {
-    return RefuseValue("items must be 1 to 64, not " + std::to_string(items.size()), refusal);
-  }
-  for (const Json& one : items) {
+  const Json* items = nullptr;
+  if (!FindList(object, "items", &items, refusal)) return false;
+  for (const Json& one : *items) {
     if (!one.is_object()) return RefuseType("an item must be an object", refusal);
     Fields item(one, refusal);
     ItemsBody::Item& read = body->items.emplace_back();
     item.Text("key", true, &read.key);
     item.Whole("cost", true, &read.cost);
     if (!item.ok()) return false;
+    if (item.has("limit") || item.has("rate")) {
+      return RefuseValue("items are decided by the limits of their keys; configure a template",
+                         refusal);
+    }
   }
   return true;
 }

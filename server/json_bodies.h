@@ -6,8 +6,10 @@
 #include <string_view>
 #include <vector>
 
+#include "decision.h"
 #include "flint_limiter.h"
 #include "http_reader.h"
+#include "rates.h"
 
 // What bodies say, and the JSON of answers: keys in alphabetical order, nothing between them. Pure.
 namespace flint::server {
@@ -31,10 +33,7 @@ struct LimitBody {
   bool is_template = false;
   bool stack = false;
   bool if_absent = false;
-  uint64_t rate = 0;
-  uint64_t per_ns = 0;
-  uint64_t burst = 0;
-  uint32_t algorithm = FLINT_LIMITER_TOKEN_BUCKET;
+  Rate rate;
 
   flint_limiter_config config() const;
 };
@@ -42,8 +41,8 @@ struct LimitBody {
 struct CheckBody {
   std::string key;
   uint64_t cost = 1;
-  bool details = false;            // whether the answer tells more than Flint 0.2's did
-  std::optional<LimitBody> limit;  // of a key that has none
+  bool details = false;     // whether the answer tells more than Flint 0.2's did
+  std::vector<Rate> rates;  // of a key that has none: they decide together
 };
 
 struct ItemsBody {
@@ -58,6 +57,13 @@ struct ItemsBody {
 bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal);
 bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusal);
 bool ReadItemsBody(const std::string& text, ItemsBody* body, HttpRefusal* refusal);
+// Independent checks; `details` is said of all.
+bool ReadChecksBody(const std::string& text, std::vector<CheckBody>* checks, HttpRefusal* refusal);
+// Of throttlecrab's and envoy's endpoints.
+bool ReadThrottleBody(const std::string& text, Decision* decision, HttpRefusal* refusal);
+bool ReadEnvoyBody(const std::string& text, std::vector<Decision>* decisions, HttpRefusal* refusal);
+// The length of envoy's SECOND, MINUTE and so on; 0 for what is none of them.
+uint64_t EnvoyUnitNs(std::string_view name);
 bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, HttpRefusal* refusal);
 bool ReadTargetBody(const std::string& text, Target* body, HttpRefusal* refusal);
 

@@ -10,6 +10,9 @@
 //   notifier       tells the service manager how the server is
 //   tls            certificates, and TLS between a stream and what is said on it
 //   calls          calls of the limiter for a loop that must not wait, and what waits for the disk
+//   counts         what the server counts of itself
+//   decision       checks and peeks, with the limits that come with them
+//   rates          limits in words
 //   tokens         who may do what
 //   log_lines      lines on standard error, by a thread that nobody waits for
 //   text           numbers, times and words
@@ -17,9 +20,13 @@
 //   http_session   HTTP on a connection: what is refused, and who answers the rest
 //   http_exchange  a request and its answer
 //   http_routes    the table of endpoints
+//   http_compat    endpoints of other servers
+//   http_metrics   the page for Prometheus
 //   http_decisions, http_limits, http_listing, http_history, http_log   their handlers
+//   openapi        the description of all endpoints
 //   http_pages     a list of any length, page by page
-//   json_bodies    what bodies say; json_answers has the JSON of answers
+//   json_bodies    what bodies say; json_answers has the JSON of answers, json_compat what others'
+//                  callers say, json_fields what is common
 //
 // Nothing here knows of the engine but flint_limiter.h.
 #include <unistd.h>

@@ -33,6 +33,7 @@ Server::Server(const Options& options, flint_limiter* limiter, Log* log)
     : options_(options),
       log_(log),
       calls_((uv_loop_init(&loop_), &loop_), limiter, !options.batch, options.max_blocking),
+      started_ms_(uv_now(&loop_)),
       max_connections_(MostConnections(options.max_connections)) {
   uv_prepare_init(&loop_, &prepare_);
   prepare_.data = this;
@@ -129,6 +130,7 @@ bool Server::HasRoom() {
 
 void Server::Adopt(const std::shared_ptr<Connection>& connection) {
   connections_.emplace(connection.get(), connection);
+  counts_.Accepted();
   if (connections_.size() == 1) {
     uv_timer_start(
         &tick_, [](uv_timer_t* timer) { static_cast<Server*>(timer->data)->OnTick(); }, kTickMs,

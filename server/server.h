@@ -11,6 +11,8 @@
 
 #include "calls.h"
 #include "connection.h"
+#include "counts.h"
+#include "decision.h"
 #include "files.h"
 #include "listener.h"
 #include "log_lines.h"
@@ -44,6 +46,10 @@ class Server {
   uv_loop_t* loop() { return &loop_; }
   Calls* calls() { return &calls_; }
   Log* log() { return log_; }
+  Counts* counts() { return &counts_; }
+  CarriedSets* carried_sets() { return &carried_sets_; }
+  size_t open_connections() const { return connections_.size(); }
+  uint64_t uptime_ms() const { return now_ms() - started_ms_; }
   const Options& options() const { return options_; }
   const Tokens& tokens() const { return tokens_; }
   bool draining() const { return draining_; }
@@ -81,6 +87,9 @@ class Server {
   Calls calls_;
   Tokens tokens_;
   TlsContext tls_;
+  Counts counts_;
+  CarriedSets carried_sets_;
+  const uint64_t started_ms_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections_;
   std::vector<std::shared_ptr<Connection>> soon_;

@@ -69,6 +69,8 @@ bool ReadWhole(std::string_view text, uint64_t* number) {
   return read.ec == std::errc() && read.ptr == end && text.front() != '-';
 }
 
+uint64_t SecondsUp(uint64_t ns) { return ns / kNsPerSecond + (ns % kNsPerSecond != 0 ? 1 : 0); }
+
 bool ReadPeriod(std::string_view text, uint64_t* ns) {
   text = Trim(text);
   const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());

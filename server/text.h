@@ -11,6 +11,9 @@ namespace flint::server {
 // Digits alone, without a sign, up to 2^64 - 1.
 bool ReadWhole(std::string_view text, uint64_t* number);
 
+// Whole seconds, rounded up.
+uint64_t SecondsUp(uint64_t ns);
+
 // Digits, then ms, s, m, h, d or nothing, which means seconds; white space around is left out.
 // From 1 ns to 2^62 ns.
 bool ReadPeriod(std::string_view text, uint64_t* ns);

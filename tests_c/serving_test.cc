@@ -5,14 +5,21 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
+#include "decision.h"
+#include "flint_limiter.h"
 #include "http_reader.h"
 #include "log_lines.h"
 #include "options.h"
+#include "rates.h"
 #include "text.h"
 #include "tokens.h"
 
@@ -159,6 +166,83 @@ TEST(HttpReader, Json) {
   for (const std::string_view type : {"", "text/plain", "application/jsonp", "application/+json"}) {
     EXPECT_FALSE(IsJson(type)) << type;
   }
+}
+
+// The test of flint.rates reads the same file.
+nlohmann::json Vectors() {
+  std::ifstream file(FLINT_RATES);
+  return nlohmann::json::parse(file);
+}
+
+TEST(Rates, AreReadAsInPython) {
+  for (const auto& one : Vectors()["read"]) {
+    const auto text = one["text"].get<std::string>();
+    std::vector<Rate> rates;
+    RateError error;
+    ASSERT_TRUE(ReadRates(text, {}, &rates, &error)) << text << ": " << error.why;
+    auto shown = nlohmann::json::array();
+    for (const Rate& rate : rates) {
+      shown.push_back({rate.rate, rate.per_ns, rate.burst, AlgorithmName(rate.algorithm)});
+    }
+    EXPECT_EQ(shown, one["rates"]) << text;
+    const SeveralRates several(rates);
+    EXPECT_EQ(several.prefix, one["prefix"]);
+    EXPECT_EQ(nlohmann::json(several.names), one["names"]);
+  }
+}
+
+TEST(Rates, AreRefusedAsInPython) {
+  for (const auto& one : Vectors()["refused"]) {
+    const auto text = one["text"].get<std::string>();
+    std::vector<Rate> rates;
+    RateError error;
+    EXPECT_FALSE(ReadRates(text, {}, &rates, &error)) << text;
+    EXPECT_EQ(error.why, one["why"]) << text;
+    EXPECT_EQ(error.position, one["position"]) << text;
+  }
+}
+
+// Each is counted once, however often another thread is in the way.
+TEST(Decisions, GoOnWhereTheyWouldHaveBlocked) {
+  constexpr size_t kRounds = 200;
+  constexpr size_t kChecks = 16;
+  constexpr uint64_t kMost = 1'000'000;
+  constexpr uint32_t kNoWait = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
+  const std::string_view memory = ":memory:";
+  flint_limiter* limiter = nullptr;
+  ASSERT_EQ(flint_limiter_open(memory.data(), memory.size(), nullptr, &limiter, nullptr),
+            FLINT_LIMITER_OK);
+  flint_limiter_config config = Rate{kMost, uint64_t{1} << 61U}.config();
+  config.key = "k";
+  config.key_bytes = 1;
+  ASSERT_EQ(flint_limiter_limit(limiter, &config, 0, nullptr, nullptr), FLINT_LIMITER_OK);
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    config.kind = FLINT_LIMITER_KIND_TEMPLATE;
+    config.key = "t";
+    while (!done) flint_limiter_limit(limiter, &config, 0, nullptr, nullptr);
+  });
+  CarriedSets sets;
+  for (size_t round = 0; round < kRounds; round++) {
+    Decisions decisions;
+    Decision one;
+    one.key = "k";
+    one.parts = round % 2 == 0;
+    decisions.asked.assign(kChecks, one);
+    Outcome outcome;
+    do {
+      outcome = decisions.Decide(limiter, kNoWait, &sets);
+    } while (!outcome.ok());
+    for (const Outcome& each : decisions.outcomes) EXPECT_TRUE(each.ok()) << each.message;
+  }
+  done = true;
+  other.join();
+  Decision look;
+  look.key = "k";
+  look.peek = true;
+  EXPECT_TRUE(look.Decide(limiter, 0, &sets).ok());
+  EXPECT_EQ(look.result.remaining, kMost - kRounds * kChecks);
+  flint_limiter_close(&limiter, nullptr);
 }
 
 // A pipe that nobody can write to before somebody reads.

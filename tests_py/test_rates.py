@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import PACKAGE_ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 import flint
 from flint import Limiter, RateError, rates
-from flint._surface.rate import ALGORITHMS, Rate, canonical, parse, parse_many
+from flint._surface.rate import ALGORITHMS, Rate, Several, canonical, parse, parse_many
 from flint.testing import ManualClock
 
 SECOND = 10**9
@@ -185,6 +188,26 @@ def test_a_refusal_points_at_what_is_wrong(text: str, position: int) -> None:
     assert (error.text, error.position) == (text, position)
     _, shown, marks = str(error).split("\n")[-3:]
     assert marks.index("^") == (shown.index(text[position:][:9]) if text[position:] else len(shown))
+
+
+VECTORS = json.loads((PACKAGE_ROOT / "tests_c" / "rates.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("one", VECTORS["read"], ids=lambda one: one["text"])
+def test_the_server_reads_the_same(one: dict[str, Any]) -> None:
+    """Its own test has the same file."""
+    found = parse_many(one["text"])
+    assert [[r.rate, r.per_ns, r.burst or 0, r.algorithm] for r in found] == one["rates"]
+    several = Several(found)
+    assert (several.prefix, several.names) == (one["prefix"], one["names"])
+
+
+@pytest.mark.parametrize("one", VECTORS["refused"], ids=lambda one: one["text"][:40])
+def test_the_server_refuses_the_same(one: dict[str, Any]) -> None:
+    with pytest.raises(RateError) as caught:
+        parse_many(one["text"])
+    assert str(caught.value).startswith(one["why"])
+    assert caught.value.position == one["position"]
 
 
 def test_the_line_shows_no_control_characters_and_knows_wide_ones() -> None:
