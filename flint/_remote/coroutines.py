@@ -59,12 +59,7 @@ class RemoteSurface(RemotePlace, Surface):
         self, call: str, key: str, cost: SupportsIndex, *limit: Any
     ) -> Result:
         asked = questions.read_check(self._rates, key, cost, *limit)
-        if asked.several is None:
-            return await self._ask_in_loop(questions.decision(call, asked))
-        from flint._remote.waiting import decide_several
-
-        key, several = asked.key, asked.several
-        return await decide_several(self, self._ask_in_loop, call, key, asked.cost, several)
+        return await self._ask_in_loop(questions.decision(call, asked))
 
     async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
         """`check_all` as a coroutine; see `acheck`."""

@@ -8,7 +8,6 @@ from flint._remote import questions
 from flint._remote.breaker import Breaker
 from flint._remote.connections import Connections, UnreachableError
 from flint._remote.http import GarbageError, is_servers_trouble
-from flint._surface.several import decide
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
@@ -164,11 +163,7 @@ class RemotePlace:
 
     def _decide(self, call: str, key: str, cost: SupportsIndex, *limit: Any) -> Result:
         asked = questions.read_check(self._rates, key, cost, *limit)
-        if asked.several is None:
-            return self._ask(questions.decision(call, asked))
-        place: Any = self
-        found: Result = decide(place, call, asked.key, asked.cost, asked.several)
-        return found
+        return self._ask(questions.decision(call, asked))
 
     def check_all(self, items: Iterable[Item]) -> CheckAllDict:
         """Decide several items, all or nothing; see `flint.Limiter.check_all`. A server takes 64

@@ -88,12 +88,12 @@ def _refuse_bad(call: str, *args: Any, **kwargs: Any) -> None:
 
 
 class Checked(NamedTuple):
-    """The arguments of a check: plain values. `config` is the limit that it carries along."""
+    """The arguments of a check: plain values. `config` is what a server reads of the limits that it
+    carries along."""
 
     key: str
     cost: int
     config: dict[str, Any]
-    several: Several | None
 
 
 def read_check(
@@ -113,7 +113,7 @@ def read_check(
         if not (is_plain and no_limit and key.isascii()):
             _refuse_bad("peek", key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
         if rate is None or per is None:
-            return Checked(_exact(key), operator.index(cost), {}, None)
+            return Checked(_exact(key), operator.index(cost), {})
         values: Any = (operator.index(rate), per_to_ns(per), burst, algorithm)
     else:
         _refuse_bad("peek", key, cost)
@@ -121,9 +121,10 @@ def read_check(
             _refuse_bad("peek", key, cost, rate=rate, per=per, limit=limit)
         found = read_one_or_several(limit, rates, algorithm, burst)
         if isinstance(found, Several):
-            return Checked(_exact(key), operator.index(cost), {}, found)
+            carried = {"limit": [str(one) for one in found.rates]}
+            return Checked(_exact(key), operator.index(cost), carried)
         values = found.values
-    return Checked(_exact(key), operator.index(cost), _config(*values), None)
+    return Checked(_exact(key), operator.index(cost), _config(*values))
 
 
 def _config(
