@@ -1,4 +1,5 @@
-// The bodies of requests: each is read or refused, whoever reads it. The first byte says who does.
+// The bodies of requests: each is read or refused, whoever reads it. The first byte, a digit, says
+// who does.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -12,7 +13,7 @@ namespace {
 
 // What one reader makes of a text.
 bool Read(unsigned which, const std::string& text, HttpRefusal* refusal) {
-  switch (which % 5) {
+  switch ((which - '0') % 8) {
     case 0: {
       LimitBody body;
       return ReadLimitBody(text, &body, refusal);
@@ -29,9 +30,21 @@ bool Read(unsigned which, const std::string& text, HttpRefusal* refusal) {
       std::vector<LimitBody> limits;
       return ReadLimitsBody(text, &limits, refusal);
     }
-    default: {
+    case 4: {
       Target target;
       return ReadTargetBody(text, &target, refusal);
+    }
+    case 5: {
+      std::vector<CheckBody> checks;
+      return ReadChecksBody(text, &checks, refusal);
+    }
+    case 6: {
+      Decision decision;
+      return ReadThrottleBody(text, &decision, refusal);
+    }
+    default: {
+      std::vector<Decision> decisions;
+      return ReadEnvoyBody(text, &decisions, refusal);
     }
   }
 }
