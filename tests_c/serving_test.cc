@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "decision.h"
@@ -202,47 +202,53 @@ TEST(Rates, AreRefusedAsInPython) {
   }
 }
 
-// Each is counted once, however often another thread is in the way.
-TEST(Decisions, GoOnWhereTheyWouldHaveBlocked) {
-  constexpr size_t kRounds = 200;
-  constexpr size_t kChecks = 16;
-  constexpr uint64_t kMost = 1'000'000;
-  constexpr uint32_t kNoWait = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
-  const std::string_view memory = ":memory:";
-  flint_limiter* limiter = nullptr;
-  ASSERT_EQ(flint_limiter_open(memory.data(), memory.size(), nullptr, &limiter, nullptr),
+uint64_t TotalDenied(flint_limiter* limiter, std::string_view key) {
+  flint_limiter_status_info status{};
+  status.struct_size = sizeof status;
+  EXPECT_EQ(flint_limiter_status(limiter, key.data(), key.size(), FLINT_LIMITER_KIND_EXACT, &status,
+                                 nullptr),
             FLINT_LIMITER_OK);
-  flint_limiter_config config = Rate{kMost, uint64_t{1} << 61U}.config();
-  config.key = "k";
-  config.key_bytes = 1;
-  ASSERT_EQ(flint_limiter_limit(limiter, &config, 0, nullptr, nullptr), FLINT_LIMITER_OK);
-  std::atomic<bool> done = false;
-  std::thread other([&] {
-    config.kind = FLINT_LIMITER_KIND_TEMPLATE;
-    config.key = "t";
-    while (!done) flint_limiter_limit(limiter, &config, 0, nullptr, nullptr);
-  });
+  return status.total_denied;
+}
+
+// What has been decided before an admission would have waited for the disk is not decided again.
+TEST(Decisions, GoOnWhereTheyWouldHaveWaited) {
+  std::string directory = ::testing::TempDir() + "decisions.XXXXXX";
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  flint_limiter* limiter = nullptr;
+  ASSERT_EQ(flint_limiter_open(directory.data(), directory.size(), nullptr, &limiter, nullptr),
+            FLINT_LIMITER_OK);
+  const Rate once{1, uint64_t{1} << 61U};
   CarriedSets sets;
-  for (size_t round = 0; round < kRounds; round++) {
+  for (const bool parts : {false, true}) {
+    Decision denied;
+    denied.key = parts ? "parts" : "plain";
+    denied.parts = parts;
+    flint_limiter_config config = once.config();
+    config.key = denied.key.data();
+    config.key_bytes = denied.key.size();
+    ASSERT_EQ(flint_limiter_limit(limiter, &config, 0, nullptr, nullptr), FLINT_LIMITER_OK);
+    ASSERT_TRUE(denied.Decide(limiter, 0, &sets).ok());
+    Decision admitted = denied;
+    admitted.key += " too";
+    config.key = admitted.key.data();
+    config.key_bytes = admitted.key.size();
+    ASSERT_EQ(flint_limiter_limit(limiter, &config, 0, nullptr, nullptr), FLINT_LIMITER_OK);
+
     Decisions decisions;
-    Decision one;
-    one.key = "k";
-    one.parts = round % 2 == 0;
-    decisions.asked.assign(kChecks, one);
-    Outcome outcome;
-    do {
-      outcome = decisions.Decide(limiter, kNoWait, &sets);
-    } while (!outcome.ok());
-    for (const Outcome& each : decisions.outcomes) EXPECT_TRUE(each.ok()) << each.message;
+    decisions.asked = {denied, admitted, denied};
+    const Outcome first = decisions.Decide(limiter, FLINT_LIMITER_NO_WAIT, &sets);
+    ASSERT_EQ(first.code, FLINT_LIMITER_WOULD_BLOCK);
+    ASSERT_TRUE(decisions.Decide(limiter, 0, &sets).ok());
+    for (size_t i = 0; i < decisions.asked.size(); i++) {
+      EXPECT_TRUE(decisions.outcomes[i].ok()) << decisions.outcomes[i].message;
+      EXPECT_EQ(decisions.asked[i].result.allowed, i == 1 ? 1U : 0U);
+    }
+    EXPECT_EQ(TotalDenied(limiter, denied.key), 2U);
+    EXPECT_EQ(TotalDenied(limiter, admitted.key), 0U);
   }
-  done = true;
-  other.join();
-  Decision look;
-  look.key = "k";
-  look.peek = true;
-  EXPECT_TRUE(look.Decide(limiter, 0, &sets).ok());
-  EXPECT_EQ(look.result.remaining, kMost - kRounds * kChecks);
   flint_limiter_close(&limiter, nullptr);
+  std::filesystem::remove_all(directory);
 }
 
 // A pipe that nobody can write to before somebody reads.
