@@ -180,7 +180,7 @@ TEST_F(Doctor, ChangesNothing) {
     for (const std::string& path : files) contents.push_back(machine_.env->Contents(path));
     std::vector<std::string> wrong;
     const OpFilter reads =
-        OnlyOps({Op::kOpen, Op::kRead, Op::kSize, Op::kExists, Op::kList, Op::kMode});
+        OnlyOps({Op::kOpen, Op::kRead, Op::kSize, Op::kExists, Op::kList, Op::kMode, Op::kRandom});
     machine_.env->SetHook([&, me = std::this_thread::get_id()](Op op, const std::string& path) {
       if (std::this_thread::get_id() != me) return;  // the writer's
       if (!reads(op, path)) wrong.push_back(std::to_string(static_cast<int>(op)) + " " + path);

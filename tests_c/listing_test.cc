@@ -28,6 +28,7 @@ class ListingTest : public ::testing::Test {
   };
 
   ListingTest() {
+    EXPECT_TRUE(keyspace_.DrawHashSecret(Env::Posix()).ok());
     engine_clock_.StartAt(clock_.WallNs());
     keyspace_.ConfigureTemplate("k", {}, Hourly(100), engine_clock_.Now());
   }

@@ -19,6 +19,7 @@ constexpr uint64_t kLooksAtOnce = 64;
 class RoomMakerTest : public ::testing::Test {
  protected:
   RoomMakerTest() {
+    EXPECT_TRUE(keyspace_.DrawHashSecret(Env::Posix()).ok());
     engine_clock_.StartAt(clock_.WallNs());
     keyspace_.ConfigureTemplate("k", {}, Hourly(10), Now());
   }

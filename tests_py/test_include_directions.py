@@ -41,8 +41,8 @@ MAY_INCLUDE = {
 }
 
 PYTHON_HEADERS = re.compile(r"Python\.h|pyconfig\.h|structmember\.h")
-# What opens a file. Reading and writing alone (unistd.h) does for an eventfd, which is none.
-FILE_HEADERS = re.compile(r"fcntl\.h|dirent\.h|sys/(?!eventfd).*|fstream|filesystem")
+# What opens, reads or writes a file; of ours, what makes an Env of them.
+FILE_HEADERS = re.compile(r"(fcntl|dirent|unistd)\.h|sys/.*|fstream|filesystem|base/posix_.*")
 # A wait may be timed by std::chrono::steady_clock; what is decided and recorded may not.
 READS_A_CLOCK = re.compile(r"system_clock|\b(clock_gettime|gettimeofday|timespec_get|time)\(")
 

@@ -220,6 +220,8 @@ Compactor::Counts Compactor::counts() {
 // ---- How ---------------------------------------------------------------------------------------
 
 struct Compactor::Built {
+  explicit Built(const Keyspace* live) : keyspace(live) {}
+
   Keyspace keyspace;
   Replayer replayer{&keyspace};
   SnapshotHead head;
@@ -230,7 +232,7 @@ struct Compactor::Built {
 Status Compactor::CompactOnce(bool whole) {
   SnapshotWriter writer(env_, directory_);
   FLINT_RETURN_IF_ERROR(writer.Create());
-  Built built;
+  Built built(live_);
   LoadedSnapshot loaded;
   FLINT_RETURN_IF_ERROR(LoadSnapshot(env_, directory_, &built.keyspace, &loaded));
   built.head = loaded.head;

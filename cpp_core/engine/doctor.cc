@@ -10,6 +10,7 @@ Status ExamineOnce(Env* env, const Clock* clock, const std::string& directory,
   *report = DoctorReport();
   FLINT_RETURN_IF_ERROR(env->Mode(directory, &report->directory_mode));
   Keyspace keyspace;
+  FLINT_RETURN_IF_ERROR(keyspace.DrawHashSecret(env));
   Reading reading(env, clock, directory);
   const Status status = reading.Load(&keyspace);
   report->snapshot_exists = reading.snapshot_exists();

@@ -48,6 +48,7 @@ Status Engine::Open(const std::string& directory, Options options,
                     std::unique_ptr<Engine>* engine) {
   std::unique_ptr<Engine> opened(new Engine(directory, std::move(options)));
   FLINT_RETURN_IF_ERROR(opened->options_.clock->Check());
+  FLINT_RETURN_IF_ERROR(opened->keyspace_.DrawHashSecret(opened->options_.env));
   if (directory.empty()) {
     opened->clock_.StartAt(opened->clock_.WallNs());
   } else {

@@ -1,10 +1,8 @@
 #include "engine/keyspace.h"
 
 #include <algorithm>
-#include <stdexcept>
 #include <utility>
 
-#include "base/env.h"
 #include "engine/key_hash.h"
 
 namespace flint {
@@ -17,9 +15,10 @@ constexpr size_t kSlotsToChooseFrom = 16;
 
 }  // namespace
 
-Keyspace::Keyspace() : hash_secret_(kHashSecretBytes) {
-  const Status status = Env::Posix()->Random(hash_secret_.data(), hash_secret_.size());
-  if (!status.ok()) throw std::runtime_error(status.message());
+Keyspace::Keyspace() : hash_secret_(kHashSecretBytes) {}
+
+Status Keyspace::DrawHashSecret(Env* env) {
+  return env->Random(hash_secret_.data(), hash_secret_.size());
 }
 
 // Clang does not follow locks in an array.

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/bounded_array.h"
 #include "base/check_path.h"
+#include "base/env.h"
 #include "base/mutex.h"
 #include "engine/counter.h"
 #include "engine/counter_table.h"
@@ -122,10 +123,13 @@ class Keyspace {
     bool too_many = false;  // more than there is room for
   };
 
+  // Nothing can be hashed before DrawHashSecret.
   Keyspace();
   // Hashes as `other` does.
   explicit Keyspace(const Keyspace* other) : hash_secret_(other->hash_secret_) {}
 
+  // Keeps clients from choosing keys that meet in one slot.
+  Status DrawHashSecret(Env* env);
   uint64_t Hash(std::string_view key) const;
   const std::vector<unsigned char>& hash_secret() const { return hash_secret_; }
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 56]; }

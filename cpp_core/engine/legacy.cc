@@ -98,7 +98,7 @@ Status Write(Env* env, const std::string& directory, FoundFiles* found, LegacyRe
   std::unique_ptr<File> file;
   FLINT_RETURN_IF_ERROR(CreateSegment(env, directory, kImportName, header, false, &file));
   const auto writer = std::make_unique<LegacyWriter>(header, std::move(file));
-  FLINT_RETURN_IF_ERROR(writer->Begin());
+  FLINT_RETURN_IF_ERROR(writer->Begin(env));
   LegacyFindings findings;
   const LegacyEventSink sink = [&](LegacyEvent event) {
     findings.left_out += std::erase_if(event.items, CannotBeToday);

@@ -27,7 +27,10 @@ LegacyWriter::LegacyWriter(const SegmentHeader& header, std::unique_ptr<File> fi
       crc_(ChainStart(header.generation)),
       sweep_at_(kSweepAtLeast) {}
 
-Status LegacyWriter::Begin() { return Append(RecordType::kStart, 0, Encode(StartPayload{})); }
+Status LegacyWriter::Begin(Env* env) {
+  FLINT_RETURN_IF_ERROR(keyspace_.DrawHashSecret(env));
+  return Append(RecordType::kStart, 0, Encode(StartPayload{}));
+}
 
 Status LegacyWriter::Append(RecordType type, uint32_t id, std::string_view payload, uint8_t flags) {
   const uint32_t bytes = RecordBytes(payload.size());

@@ -29,7 +29,7 @@ class LegacyWriter {
   LegacyWriter(const LegacyWriter&) = delete;
   LegacyWriter& operator=(const LegacyWriter&) = delete;
 
-  Status Begin();
+  Status Begin(Env* env);
   Status Add(LegacyEvent event, LegacyFindings* findings);
   // The seal says that this segment was whole, so that the next opening keeps it as it is.
   Status Finish();

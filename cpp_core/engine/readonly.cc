@@ -11,6 +11,7 @@ Status Engine::OpenReadOnly(const std::string& directory, Options options,
                             std::unique_ptr<Engine>* engine) {
   std::unique_ptr<Engine> opened(new Engine(directory, std::move(options)));
   FLINT_RETURN_IF_ERROR(opened->options_.clock->Check());
+  FLINT_RETURN_IF_ERROR(opened->keyspace_.DrawHashSecret(opened->options_.env));
   opened->read_only_ = true;
   opened->unusable_.store(true);
   FLINT_RETURN_IF_ERROR(opened->options_.env->Mode(directory, &opened->opened_.directory_mode));

@@ -1,8 +1,5 @@
 #include "storage/log_syncer.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -11,7 +8,7 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "base/posix_file.h"
+#include "base/event_fd.h"
 #include "storage/file_names.h"
 
 namespace flint {
@@ -33,7 +30,7 @@ LogSyncer::LogSyncer(std::string directory, LogAppender* appender, Wakeup* backg
       digest_begin_(position) {}
 
 LogSyncer::~LogSyncer() {
-  for (const int fd : watchers_) close(fd);
+  for (const int fd : watchers_) CloseEventFd(fd);
 }
 
 Status LogSyncer::RingFailed() const {
@@ -271,7 +268,7 @@ Status LogSyncer::poison() {
 // ---- Watching ----------------------------------------------------------------------------------
 
 Status LogSyncer::Watch(int* fd) {
-  *fd = AboveStandard(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  *fd = MakeEventFd();
   if (*fd < 0) return Status::FromErrno(errno, "cannot make an eventfd");
   const MutexLock lock(mutex_);
   FLINT_ASSERT(std::find(watchers_.begin(), watchers_.end(), *fd) == watchers_.end());
@@ -284,7 +281,7 @@ Status LogSyncer::Unwatch(int fd) {
   if (std::erase(watchers_, fd) == 0) {
     return Status(Code::kInvalidArgument, "fd " + std::to_string(fd) + " is not being watched");
   }
-  close(fd);
+  CloseEventFd(fd);
   return Status();
 }
 
@@ -294,10 +291,7 @@ void LogSyncer::SignalWatchers() {
 }
 
 void LogSyncer::SignalWatchersLocked() {
-  for (const int fd : watchers_) {
-    // Fails only when the counter is at its end, and then the descriptor is readable anyway.
-    static_cast<void>(eventfd_write(fd, 1));
-  }
+  for (const int fd : watchers_) SignalEventFd(fd);
 }
 
 }  // namespace flint
