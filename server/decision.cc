@@ -73,18 +73,18 @@ Outcome Decision::Ask(flint_limiter* limiter, const std::string& asked, const Ra
 }
 
 Outcome Decision::DecideSeveral(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
-  const Outcome with_its_own = Ask(limiter, key, nullptr, flags);
+  Outcome with_its_own = Ask(limiter, key, nullptr, flags);
   if (with_its_own.code != FLINT_LIMITER_NOT_CONFIGURED) return with_its_own;
   const SeveralRates several(rates);
   const std::string counter = several.prefix + key;
-  const Outcome known = Ask(limiter, counter, nullptr, flags);
+  Outcome known = Ask(limiter, counter, nullptr, flags);
   if (known.code != FLINT_LIMITER_NOT_CONFIGURED) return known;
   if (peek) return PeekFresh(limiter, several, flags);
   if (sets->full()) {
     return {FLINT_LIMITER_TABLE_FULL,
             "more than 1024 different sets of limits came with checks; configure them instead", 0};
   }
-  const Outcome configured = Configure(limiter, several, flags);
+  Outcome configured = Configure(limiter, several, flags);
   if (!configured.ok()) return configured;
   sets->Add();
   return Ask(limiter, counter, nullptr, flags);
@@ -99,7 +99,7 @@ Outcome Decision::PeekFresh(flint_limiter* limiter, const SeveralRates& several,
   std::vector<flint_limiter_limit_result> found;
   flint_limiter_result least = NoResult();
   for (const size_t i : order) {
-    const Outcome outcome = Ask(limiter, counter, &several.rates[i], flags);
+    Outcome outcome = Ask(limiter, counter, &several.rates[i], flags);
     if (!outcome.ok()) return outcome;
     flint_limiter_limit_result& one = found.emplace_back();
     one.struct_size = sizeof one;

@@ -65,7 +65,7 @@ struct Descriptors {
   std::vector<Rate> limits;  // of each that has one
 
   Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
-    const Outcome outcome = decisions.Decide(limiter, flags, sets);
+    Outcome outcome = decisions.Decide(limiter, flags, sets);
     if (!outcome.ok()) return outcome;
     limits.assign(decisions.asked.size(), Rate());
     for (size_t i = 0; i < decisions.asked.size(); i++) {

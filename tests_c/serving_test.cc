@@ -186,7 +186,7 @@ TEST(Rates, AreReadAsInPython) {
     }
     EXPECT_EQ(shown, one["rates"]) << text;
     const SeveralRates several(rates);
-    EXPECT_EQ(several.prefix, one["prefix"]);
+    EXPECT_EQ(several.prefix, one["prefix"].get<std::string>());
     EXPECT_EQ(nlohmann::json(several.names), one["names"]);
   }
 }
@@ -197,8 +197,8 @@ TEST(Rates, AreRefusedAsInPython) {
     std::vector<Rate> rates;
     RateError error;
     EXPECT_FALSE(ReadRates(text, {}, &rates, &error)) << text;
-    EXPECT_EQ(error.why, one["why"]) << text;
-    EXPECT_EQ(error.position, one["position"]) << text;
+    EXPECT_EQ(error.why, one["why"].get<std::string>()) << text;
+    EXPECT_EQ(error.position, one["position"].get<size_t>()) << text;
   }
 }
 
