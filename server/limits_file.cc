@@ -17,6 +17,14 @@
 #define TOML_ASSERT(condition) static_assert(true)
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
+#include <toml++/impl/forward_declarations.h>
+// It also takes for unreachable what letters such as U+00E4 reach where they may not stand: there
+// they are no white space.
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE return false
+#include <toml++/impl/unicode.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE __builtin_unreachable()
 #include <toml++/toml.h>
 
 namespace flint::server {
@@ -235,7 +243,8 @@ class Reader {
     if (node == nullptr) return true;
     const std::optional<Value> value = node->value_exact<Value>();
     if (!value) return Wrong(std::string(name) + " must be " + std::string(what));
-    *to = *value;
+    Value exact = *value;
+    *to = std::move(exact);
     return true;
   }
   bool Text(const toml::table& table, std::string_view name, std::string* to) {
@@ -369,7 +378,7 @@ Outcome ApplyLimits(flint_limiter* limiter, const std::vector<FileLimit>& limits
                                           sizeof configs[0], 0, nullptr, &error);
   if (code != FLINT_LIMITER_OK) return OutcomeOf(code, error);
   std::vector<Leftover> leftover;
-  const Outcome listed = FindLeftover(limiter, limits, &leftover);
+  Outcome listed = FindLeftover(limiter, limits, &leftover);
   if (!listed.ok()) return listed;
   for (const Leftover& one : leftover) {
     code = flint_limiter_remove_named(

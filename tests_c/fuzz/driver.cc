@@ -59,7 +59,7 @@ class Mutator {
       }
       default: {  // what grammars care about
         static const std::vector<std::string> kTokens = {
-            "\r\n", "\n", "\r", "\0", " ",  ":", ",",
+            "\r\n", "\n", "\r", "\t", " ",  ":", ",",
             "\"",   "{",  "[",  "]",  "}",  "*", "$",
             "-1",   "0",  "99", "#",  "\\", "=", "18446744073709551616"};
         bytes->insert(at, kTokens[Below(kTokens.size())]);

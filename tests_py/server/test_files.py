@@ -84,6 +84,8 @@ def test_limits_of_a_file(tmp_path: Path, name: str) -> None:
 WRONG = [
     ("[limits]\na = ", "2: this is not TOML: "),
     ("a = 1979-05-27T:", "1: this is not TOML: "),
+    ("\u00e4 = 1", "1: this is not TOML: "),
+    ("a = 1 \u00e4", "1: this is not TOML: "),
     ("[limit]\n", "1: limit: there is no such key; known are limits, rates, server, storage"),
     ("limits = 1", "1: limits must be a table"),
     ("[limits]\n\na = 1", "3: limits.a: a rate is a text"),
