@@ -586,6 +586,11 @@ Status FakeEnv::FileSize(const std::string& path, uint64_t* bytes) {
   return Status();
 }
 
+void FakeEnv::SeedRandom(uint64_t seed) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  random_.seed(seed);
+}
+
 Status FakeEnv::Random(void* buffer, size_t size) {
   const Call call = Enter(Op::kRandom, "");
   if (call.error != 0) return Status::FromErrno(call.error, "cannot get random bytes");

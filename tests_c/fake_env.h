@@ -102,6 +102,9 @@ class FakeEnv final : public Env {
   // too. Another thread may still be in the hook that was there before.
   void SetHook(Hook hook);
 
+  // Random numbers begin anew.
+  void SeedRandom(uint64_t seed);
+
   // Stores do not reach their file from now on.
   void FailStores() { stores_fail_.store(true); }
 
