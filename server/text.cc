@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <cstdio>
+#include <chrono>
 #include <ctime>
 
 #include "flint_limiter.h"
@@ -42,6 +42,15 @@ int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   const char lower = Lower(c);
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// So many digits, with zeros in front, and `behind` them.
+void AppendDigits(uint32_t number, size_t digits, char behind, std::string* to) {
+  const size_t start = to->size();
+  to->append(digits, '0').push_back(behind);
+  for (size_t at = start + digits; at > start; number /= 10) {
+    (*to)[--at] = static_cast<char>('0' + number % 10);
+  }
 }
 
 // How many bytes the character at the front of `text` has; 0 when it is none.
@@ -85,29 +94,28 @@ bool ReadPeriod(std::string_view text, uint64_t* ns) {
   return false;
 }
 
+// By hand, since strftime and printf take as long as the rest of an answer.
 std::string TimeText(int64_t at_ns) {
-  int64_t seconds = at_ns / kNsPerSecond;
-  int64_t fraction = at_ns % kNsPerSecond;
-  if (fraction < 0) {
-    fraction += kNsPerSecond;
-    seconds -= 1;
-  }
-  const time_t clock = seconds;
-  tm date{};
-  gmtime_r(&clock, &date);
-  std::array<char, 96> text{};
-  size_t size = strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &date);
-  std::string shown(text.data(), size);
-  if (fraction != 0) {
-    const bool milli = fraction % 1'000'000 == 0;
-    const bool micro = fraction % 1'000 == 0;
-    const int digits = milli ? 3 : micro ? 6 : 9;
-    const int64_t divisor = milli ? 1'000'000 : micro ? 1'000 : 1;
-    const int written = snprintf(text.data(), text.size(), ".%0*lld", digits,
-                                 static_cast<long long>(fraction / divisor));
-    shown.append(text.data(), static_cast<size_t>(written));
-  }
-  return shown + 'Z';
+  const bool borrows = at_ns % kNsPerSecond < 0;
+  const auto fraction = static_cast<uint32_t>(at_ns % kNsPerSecond + (borrows ? kNsPerSecond : 0));
+  const std::chrono::sys_seconds at{std::chrono::seconds(at_ns / kNsPerSecond - (borrows ? 1 : 0))};
+  const auto day = std::chrono::floor<std::chrono::days>(at);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss time(at - day);
+  std::string shown;
+  shown.reserve(sizeof "1970-01-01T00:00:00.000000000Z");
+  AppendDigits(static_cast<uint32_t>(static_cast<int>(date.year())), 4, '-', &shown);
+  AppendDigits(static_cast<unsigned>(date.month()), 2, '-', &shown);
+  AppendDigits(static_cast<unsigned>(date.day()), 2, 'T', &shown);
+  AppendDigits(static_cast<uint32_t>(time.hours().count()), 2, ':', &shown);
+  AppendDigits(static_cast<uint32_t>(time.minutes().count()), 2, ':', &shown);
+  AppendDigits(static_cast<uint32_t>(time.seconds().count()), 2, fraction == 0 ? 'Z' : '.', &shown);
+  if (fraction == 0) return shown;
+  const bool milli = fraction % 1'000'000 == 0;
+  const bool micro = fraction % 1'000 == 0;
+  const uint32_t divisor = milli ? 1'000'000 : micro ? 1'000 : 1;
+  AppendDigits(fraction / divisor, milli ? 3 : micro ? 6 : 9, 'Z', &shown);
+  return shown;
 }
 
 std::string HttpDate(int64_t at_s) {
