@@ -18,12 +18,13 @@ namespace flint::server {
 const char* const kUsage =
     R"(usage: flint-server [--data-dir DIR] [--bind ADDRESS:PORT] [OPTION...]
 
-Serves the limits of a data directory over HTTP.
+Serves the limits of a data directory over HTTP and the Redis protocol.
 
   --data-dir DIR             the data directory (default: .flint); ":memory:" keeps nothing
   --bind ADDRESS:PORT        an IP and a port, or unix:PATH; may be repeated (default:
                              127.0.0.1:7878). Port 0 takes a free one. What is no loopback address
                              needs a token
+  --redis-bind ADDRESS:PORT  the same, for the Redis protocol
   --token TOKEN              what clients must send; better FLINT_SERVER_TOKEN or --token-file
   --token-file FILE          one token to a line, behind it perhaps read, check or admin
   --limits FILE              configure the limits of this flint.toml
@@ -106,6 +107,7 @@ std::vector<Flag> Flags(Options* options, std::string* sync) {
   return {
       {"--data-dir", Text(&options->data_dir)},
       {"--bind", AddEndpoint(&options->endpoints, Protocol::kHttp)},
+      {"--redis-bind", AddEndpoint(&options->endpoints, Protocol::kRedis)},
       {"--token", Text(&options->token)},
       {"--token-file", Text(&options->token_file)},
       {"--limits", Text(&options->limits_file)},

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "http_session.h"
+#include "redis_session.h"
 #include "text.h"
 
 namespace flint::server {
@@ -138,7 +139,8 @@ void Server::Adopt(const std::shared_ptr<Connection>& connection) {
   }
 }
 
-std::unique_ptr<Session> Server::MakeSession(Connection* connection, Protocol /*protocol*/) {
+std::unique_ptr<Session> Server::MakeSession(Connection* connection, Protocol protocol) {
+  if (protocol == Protocol::kRedis) return std::make_unique<RedisSession>(this, connection);
   return std::make_unique<HttpSession>(this, connection);
 }
 

@@ -66,6 +66,7 @@ class Server {
   // Null where the endpoint has no TLS.
   std::unique_ptr<TlsStream> MakeTls(const Endpoint& endpoint);
   // Of connections.
+  uint64_t NextClientId() { return ++last_client_id_; }
   void SayTlsFailed(const std::string& reason);
   void ProceedSoon(std::shared_ptr<Connection> connection);
   void Forget(Connection* connection);
@@ -98,6 +99,7 @@ class Server {
   uv_timer_t alive_{};
   std::array<uv_signal_t, 3> signals_{};
   uint64_t max_connections_;
+  uint64_t last_client_id_ = 0;
   uint64_t drain_until_ms_ = 0;
   uint64_t full_said_ms_ = 0;
   uint64_t tls_said_ms_ = 0;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -20,6 +21,8 @@
 #include "log_lines.h"
 #include "options.h"
 #include "rates.h"
+#include "redis_reader.h"
+#include "redis_reply.h"
 #include "text.h"
 #include "tokens.h"
 
@@ -49,6 +52,10 @@ TEST(Text, Times) {
   EXPECT_EQ(TimeText(1'700'000'000'500'000'000), "2023-11-14T22:13:20.500Z");
   EXPECT_EQ(TimeText(1'700'000'000'000'500'000), "2023-11-14T22:13:20.000500Z");
   EXPECT_EQ(TimeText(1), "1970-01-01T00:00:00.000000001Z");
+  EXPECT_EQ(TimeText(-1), "1969-12-31T23:59:59.999999999Z");
+  EXPECT_EQ(TimeText(1'709'251'199'000'000'000), "2024-02-29T23:59:59Z");
+  EXPECT_EQ(TimeText(std::numeric_limits<int64_t>::max()), "2262-04-11T23:47:16.854775807Z");
+  EXPECT_EQ(TimeText(std::numeric_limits<int64_t>::min()), "1677-09-21T00:12:43.145224192Z");
   EXPECT_EQ(HttpDate(784111777), "Sun, 06 Nov 1994 08:49:37 GMT");
 }
 
@@ -302,6 +309,55 @@ TEST(Log, NobodyWaitsForAReader) {
   }
   close(in);
   close(out);
+}
+
+// ---- The Redis protocol ----------------------------------------------------------------------
+
+// The requests in `bytes`, which come in two parts.
+std::vector<std::vector<std::string>> ReadInTwo(std::string_view bytes, size_t cut) {
+  RedisReader reader;
+  std::vector<std::vector<std::string>> requests;
+  for (std::string_view part : {bytes.substr(0, cut), bytes.substr(cut)}) {
+    while (!part.empty()) {
+      size_t used = 0;
+      const RedisReader::Event event = reader.Read(part, &used);
+      EXPECT_NE(event, RedisReader::Event::kRefused) << reader.refusal();
+      part.remove_prefix(used);
+      if (event == RedisReader::Event::kRequest) requests.push_back(reader.arguments());
+      if (event == RedisReader::Event::kRefused) return requests;
+    }
+  }
+  EXPECT_FALSE(reader.begun());
+  return requests;
+}
+
+TEST(RedisReader, ReadsTheSameHoweverItComes) {
+  const std::string bytes = "*2\r\n$4\r\nECHO\r\n$3\r\na\r\n\r\nPING\r\n*1\r\n$0\r\n\r\n";
+  const std::vector<std::vector<std::string>> expected = {{"ECHO", "a\r\n"}, {"PING"}, {""}};
+  for (size_t cut = 0; cut <= bytes.size(); cut++) {
+    EXPECT_EQ(ReadInTwo(bytes, cut), expected) << cut;
+  }
+}
+
+TEST(RedisReader, RefusesForGood) {
+  RedisReader reader;
+  size_t used = 0;
+  EXPECT_EQ(reader.Read("*1\r\n$01\r\n", &used), RedisReader::Event::kRefused);
+  EXPECT_EQ(reader.Read("PING\r\n", &used), RedisReader::Event::kRefused);
+  EXPECT_EQ(reader.refusal(), "expected the length of a string");
+}
+
+TEST(RedisReply, BothVersions) {
+  const auto shown = [](bool version_3) {
+    RedisReply reply(version_3);
+    reply.Map(2).Flag("a", true).Field("b", UINT64_MAX).Null().Error("ERR", "x\r\ny").Integer(-1);
+    return reply.bytes();
+  };
+  EXPECT_EQ(shown(true),
+            "%2\r\n$1\r\na\r\n#t\r\n$1\r\nb\r\n(18446744073709551615\r\n_\r\n-ERR x  y\r\n:-1\r\n");
+  EXPECT_EQ(shown(false),
+            "*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n$20\r\n18446744073709551615\r\n$-1\r\n"
+            "-ERR x  y\r\n:-1\r\n");
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ def add_to(verbs: Verbs) -> None:
     )
     one = parser.add_argument
     one("--bind", metavar="ADDRESS", action="append", help="IP:PORT or unix:PATH; may be repeated")
+    one("--redis-bind", metavar="ADDRESS", action="append", help="the same, for the Redis protocol")
     one("--token", metavar="TOKEN", help="what clients must send; better in FLINT_SERVER_TOKEN")
     one(
         "--token-file", metavar="FILE", help="a token to a line, and read, check or admin behind it"
@@ -50,7 +51,7 @@ def add_to(verbs: Verbs) -> None:
 
 
 _OPTIONS = (
-    *("bind", "token_file", "limits", "tls_cert", "tls_key", "tls_client_ca", "sync"),
+    *("bind", "redis_bind", "token_file", "limits", "tls_cert", "tls_key", "tls_client_ca", "sync"),
     *("flush_every_ms", "flush_every_events", "max_blocking", "max_connections", "open_timeout"),
     *("header_timeout", "body_timeout", "idle_timeout", "write_timeout", "log"),
 )

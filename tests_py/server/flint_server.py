@@ -127,7 +127,8 @@ def running(
     assert process.stdout
     urls = []
     try:
-        for _ in binds:
+        redis = sum(word.startswith("--redis-bind=") for word in words)
+        for _ in range(len(binds) + redis):
             line = process.stdout.readline()
             if not line:
                 raise AssertionError(process.communicate(timeout=DEADLINE_S)[1])

@@ -1,0 +1,222 @@
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "decision.h"
+#include "flint_limiter.h"
+#include "rates.h"
+#include "redis_commands.h"
+#include "server.h"
+#include "text.h"
+
+namespace flint::server {
+namespace {
+
+constexpr uint64_t kNsPerSecond = 1'000'000'000;
+
+void Decide(const Asked& asked, const std::shared_ptr<Decision>& decision,
+            std::function<void(RedisReply*)> tell) {
+  CarriedSets* const sets = asked->server()->carried_sets();
+  const auto call = [decision, sets, limiter = asked->limiter()](uint32_t flags) {
+    return decision->Decide(limiter, flags, sets);
+  };
+  asked->Run(call, [asked, decision, tell = std::move(tell)] {
+    if (!decision->peek) asked->server()->counts()->Decided(decision->result.allowed != 0);
+    RedisReply reply = asked->Reply();
+    tell(&reply);
+    asked->Send(reply);
+  });
+}
+
+// ---- redis-cell and throttlecrab -------------------------------------------------------------
+
+// Rounded up: who comes so much later is let in.
+int64_t Seconds(uint64_t ns) {
+  return static_cast<int64_t>(ns / kNsPerSecond + (ns % kNsPerSecond == 0 ? 0 : 1));
+}
+
+int64_t Signed(uint64_t value) {
+  return value > INT64_MAX ? INT64_MAX : static_cast<int64_t>(value);
+}
+
+struct Throttle : Decision {
+  bool too_large = false;  // more than there can ever be: nothing is decided
+};
+
+// A rate of `count` in so many seconds, with `more` beside the burst that is said. A quantity of 0
+// asks how the key stands.
+std::shared_ptr<Throttle> ReadThrottle(const Asked& asked, uint64_t more) {
+  const auto& words = asked->words();
+  uint64_t burst = 0;
+  uint64_t count = 0;
+  uint64_t period_s = 0;
+  uint64_t quantity = 1;
+  if (!ReadRedisNumber(asked, "max_burst", words[2], &burst) ||
+      !ReadRedisNumber(asked, "count_per_period", words[3], &count) ||
+      !ReadRedisNumber(asked, "period", words[4], &period_s) ||
+      (words.size() > 5 && !ReadRedisNumber(asked, "quantity", words[5], &quantity))) {
+    return nullptr;
+  }
+  if (burst > UINT64_MAX - more || burst + more == 0 || count == 0 || period_s == 0 ||
+      period_s > UINT64_MAX / kNsPerSecond) {
+    asked->Error("max_burst, count_per_period and period are too small or too large");
+    return nullptr;
+  }
+  auto decision = std::make_shared<Throttle>();
+  decision->key = words[1];
+  decision->too_large = quantity > burst + more;
+  decision->peek = quantity == 0 || decision->too_large;
+  decision->cost = decision->peek ? 1 : quantity;
+  decision->rates.push_back({count, period_s * kNsPerSecond, burst + more, FLINT_LIMITER_GCRA});
+  return decision;
+}
+
+}  // namespace
+
+// Five numbers: whether it is limited, the burst, what remains, in how many seconds to try again
+// (-1: it was let in), and in how many all is there again.
+void RedisClThrottle(const Asked& asked) {
+  const auto decision = ReadThrottle(asked, 1);
+  if (decision == nullptr) return;
+  Decide(asked, decision, [decision](RedisReply* reply) {
+    const flint_limiter_result& result = decision->result;
+    const bool limited = decision->too_large || (result.allowed == 0 && !decision->peek);
+    reply->Array(5).Integer(limited ? 1 : 0).Integer(Signed(result.limit));
+    reply->Integer(Signed(result.remaining));
+    reply->Integer(limited && !decision->too_large ? Seconds(result.retry_after_ns) : -1);
+    reply->Integer(Seconds(result.reset_after_ns));
+  });
+}
+
+// Five numbers: whether it is allowed, the burst, what remains, in how many seconds all is there
+// again, and in how many to try again (0: it was let in).
+void RedisThrottle(const Asked& asked) {
+  const auto decision = ReadThrottle(asked, 0);
+  if (decision == nullptr) return;
+  Decide(asked, decision, [decision](RedisReply* reply) {
+    const flint_limiter_result& result = decision->result;
+    const bool allowed = !decision->too_large && (result.allowed != 0 || decision->peek);
+    reply->Array(5).Integer(allowed ? 1 : 0).Integer(Signed(result.limit));
+    reply->Integer(Signed(result.remaining));
+    reply->Integer(Seconds(result.reset_after_ns));
+    reply->Integer(allowed ? 0 : Seconds(result.retry_after_ns));
+  });
+}
+
+// ---- Flint's own -----------------------------------------------------------------------------
+
+namespace {
+
+void AppendDecision(std::string_view key, const flint_limiter_result& result, RedisReply* reply) {
+  reply->Map(9)
+      .Flag("allowed", result.allowed != 0)
+      .Word("key", key)
+      .Field("cost", result.cost)
+      .Word("algorithm", AlgorithmName(result.algorithm))
+      .Field("limit", result.limit)
+      .Field("remaining", result.remaining)
+      .Field("retry_after_ns", result.retry_after_ns)
+      .Field("reset_after_ns", result.reset_after_ns)
+      .Time("reset_at_ns", result.reset_at_ns);
+}
+
+// `text` as people write limits: "5/minute; 100/hour".
+bool ReadWords(const Asked& asked, const std::string& text, std::vector<Rate>* rates) {
+  RateError error;
+  if (ReadRates(text, Rate(), rates, &error)) return true;
+  asked->Error("the limit is wrong at character " + std::to_string(error.position + 1) + ": " +
+               error.why);
+  return false;
+}
+
+void DecideOne(const Asked& asked, bool peek) {
+  const auto decision = std::make_shared<Decision>();
+  std::string cost;
+  std::string words;
+  RedisQuantities said;
+  if (!ReadRedisOptions(asked, 2,
+                        {{"COST", &cost},
+                         {"LIMIT", &words},
+                         {"RATE", &said.rate},
+                         {"PER", &said.per},
+                         {"BURST", &said.burst},
+                         {"ALGORITHM", &said.algorithm}}) ||
+      !ReadRedisOptional(asked, "COST", cost, &decision->cost)) {
+    return;
+  }
+  if (!words.empty() && said.said()) {
+    asked->Error("LIMIT says everything: RATE, PER and BURST cannot stand beside it");
+    return;
+  }
+  decision->key = asked->words()[1];
+  decision->peek = peek;
+  if (!words.empty() && !ReadWords(asked, words, &decision->rates)) return;
+  if (said.said() && !said.Read(asked, &decision->rates.emplace_back())) return;
+  Decide(asked, decision,
+         [decision](RedisReply* reply) { AppendDecision(decision->key, decision->result, reply); });
+}
+
+struct Together {
+  std::vector<std::string> keys;
+  std::vector<flint_limiter_item> items;
+  std::vector<flint_limiter_result> results;
+  uint64_t denied = 0;
+
+  Outcome Make(flint_limiter* limiter, uint32_t flags) {
+    flint_limiter_error error = NoError();
+    const int32_t code =
+        flint_limiter_check_all(limiter, items.data(), items.size(), sizeof items[0], flags,
+                                results.data(), sizeof results[0], &denied, &error);
+    return OutcomeOf(code, error, results[0].ticket);
+  }
+
+  void Tell(RedisReply* reply) const {
+    const bool allowed = denied >= items.size();
+    const size_t told = allowed ? items.size() : denied + 1;
+    reply->Map(3).Flag("allowed", allowed).Text("denied_key");
+    if (allowed) {
+      reply->Null();
+    } else {
+      reply->Text(keys[denied]);
+    }
+    reply->Text("results").Array(told);
+    for (size_t i = 0; i < told; i++) AppendDecision(keys[i], results[i], reply);
+  }
+};
+
+}  // namespace
+
+void RedisCheck(const Asked& asked) { DecideOne(asked, false); }
+
+void RedisPeek(const Asked& asked) { DecideOne(asked, true); }
+
+void RedisCheckAll(const Asked& asked) {
+  const auto& words = asked->words();
+  if (words.size() % 2 == 0) {
+    asked->Error("FLINT.CHECKALL takes a cost behind each key");
+    return;
+  }
+  const auto together = std::make_shared<Together>();
+  for (size_t i = 1; i < words.size(); i += 2) together->keys.push_back(words[i]);
+  for (size_t i = 0; i < together->keys.size(); i++) {
+    flint_limiter_item item{};
+    item.struct_size = sizeof item;
+    item.key = together->keys[i].data();
+    item.key_bytes = together->keys[i].size();
+    if (!ReadRedisNumber(asked, "cost", words[2 * i + 2], &item.cost)) return;
+    together->items.push_back(item);
+  }
+  together->results.assign(together->items.size(), NoResult());
+  const auto call = [together, limiter = asked->limiter()](uint32_t flags) {
+    return together->Make(limiter, flags);
+  };
+  asked->Run(call, [asked, together] {
+    asked->server()->counts()->Decided(together->denied >= together->items.size());
+    RedisReply reply = asked->Reply();
+    together->Tell(&reply);
+    asked->Send(reply);
+  });
+}
+
+}  // namespace flint::server

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "calls.h"
+#include "connection.h"
+#include "options.h"
+#include "redis_reader.h"
+#include "redis_reply.h"
+
+namespace flint::server {
+
+class Server;
+
+// The Redis protocol on one connection: reads requests, finds their commands, refuses those that
+// may not be given, and remembers what clients have said of themselves.
+class RedisSession : public Session {
+ public:
+  RedisSession(Server* server, Connection* connection);
+
+  size_t Read(std::string_view bytes) override;
+
+  Server* server() { return server_; }
+  // What the client may do; none until it has said a token, where one is needed.
+  std::optional<Rights> rights() const;
+  // Takes a token over; false when it is none.
+  bool Authenticate(std::string_view user, std::string_view token);
+
+  bool version_3 = false;
+  std::string client_name;
+  const uint64_t id;
+
+ private:
+  void OnRequest();
+  void OnRefused();
+
+  Server* const server_;
+  Connection* const connection_;
+  RedisReader reader_;
+  std::optional<std::string> token_;  // said, and right when it was said
+  bool reading_ = false;
+};
+
+// A request and its answer. Handlers keep it by shared pointer until they have answered.
+class RedisExchange : public std::enable_shared_from_this<RedisExchange> {
+ public:
+  RedisExchange(Server* server, Connection* connection, RedisSession* session,
+                std::vector<std::string> words);
+
+  // The words of the request; the first is the command's name.
+  const std::vector<std::string>& words() const { return words_; }
+  // Only before anything is waited for: the connection may be gone later, and its session with it.
+  RedisSession* session() { return session_; }
+  Server* server() { return server_; }
+  flint_limiter* limiter();
+  RedisReply Reply() const { return RedisReply(version_3_); }
+  void SpeakVersion3(bool wanted) { version_3_ = wanted; }
+
+  void Send(const RedisReply& reply) { connection_->Answer(place_, reply.bytes()); }
+  void Ok() { Send(Reply().Simple("OK")); }
+  void Error(std::string_view text, std::string_view code = "ERR") {
+    Send(Reply().Error(code, text));
+  }
+  void Fail(const Outcome& outcome);
+  void SendAndClose(const RedisReply& reply);
+
+  // As HttpExchange's; `finish` is not called with an error, which is answered.
+  void Run(const Calls::Call& call, std::function<void()> finish);
+  void RunAside(Calls::Call call, std::function<void()> finish);
+
+ private:
+  void Finish(const Outcome& outcome, const std::function<void()>& finish);
+
+  Server* const server_;
+  const std::shared_ptr<Connection> connection_;
+  RedisSession* const session_;
+  const std::vector<std::string> words_;
+  const uint64_t place_;
+  bool version_3_;
+};
+
+}  // namespace flint::server
