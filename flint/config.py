@@ -73,7 +73,7 @@ sync = "always"
 # relaxed = "1000/minute"
 
 [server]
-# For the server, which this version does not have yet:
+# For `flint server start`, which takes [limits] as well, and of [storage] how it syncs:
 # bind = "127.0.0.1:7878"
 # redis_bind = "127.0.0.1:7879"
 # token_file = "/run/secrets/flint-token"

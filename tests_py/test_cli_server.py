@@ -153,3 +153,54 @@ def test_what_goes_wrong(run: Run, server: Reference, monkeypatch: pytest.Monkey
         UNREACHABLE,
         "flint: could not reach Flint server: Connection refused\n",
     )
+
+
+# ---- flint server start ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], str]]:
+    """The words that flint-server would get behind its directory, and its token."""
+    seen: list[Any] = []
+
+    def become(*called: Any) -> None:
+        seen[:] = called
+        raise SystemExit(0)
+
+    def start(*words: str) -> tuple[list[str], str]:
+        code, out, err = run("server", "start", *words)
+        assert (code, out, err) == (0, "", "")
+        return seen[1][3:], seen[2].get("FLINT_SERVER_TOKEN", "")
+
+    monkeypatch.setattr("flint._cli.server.PROGRAM", Path(__file__))
+    monkeypatch.setattr("os.execve", become)
+    return start
+
+
+def test_without_a_file_the_server_gets_what_is_given(
+    started: Callable[..., tuple[list[str], str]],
+) -> None:
+    assert started() == ([], "")
+    words = ("--bind", "127.0.0.1:1", "--bind", "127.0.0.1:2", "--redis-bind", "unix:r")
+    expected = ["--bind=127.0.0.1:1", "--bind=127.0.0.1:2", "--redis-bind=unix:r", "--sync=batch"]
+    assert started(*words, "--sync", "batch", "--token", "hush") == (expected, "hush")
+
+
+def test_the_file_says_how_the_server_starts(
+    started: Callable[..., tuple[list[str], str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "flint.toml"
+    file.write_text(
+        '[storage]\nsync = "batch"\nflush_every_ms = 50\n[limits]\n"a" = "1/minute"\n'
+        '[server]\nbind = "127.0.0.1:1"\nredis_bind = "127.0.0.1:2"\n'
+        'token = "hush"\ntoken_file = "tokens"\n',
+        "utf-8",
+    )
+    rest = ["--sync=batch", "--flush-every-ms=50"]
+    files = [f"--token-file={tmp_path / 'tokens'}", f"--limits={file}"]
+    expected = ["--bind=127.0.0.1:1", "--redis-bind=127.0.0.1:2", *files, *rest]
+    assert started() == (expected, "hush")
+    expected = ["--bind=[::1]:9", "--redis-bind=127.0.0.1:2", files[0], "--limits=other", *rest]
+    monkeypatch.setenv("FLINT_SERVER_TOKEN", "said")
+    assert started("--bind", "[::1]:9", "--limits", "other") == (expected, "said")
+    assert started("--token", "given")[1] == "given"

@@ -57,6 +57,9 @@ _OPTIONS = (
 )
 
 
+_OF_STORAGE = ("sync", "flush_every_ms", "flush_every_events")
+
+
 def start(context: Context) -> int:
     """Becomes the server: what it prints and its exit code are its own."""
     if not PROGRAM.is_file():
@@ -64,20 +67,43 @@ def start(context: Context) -> int:
             "this installation has no flint-server: where flint-limiter is built from source, that "
             "needs libuv, toml++ and, in FLINT_LLHTTP_DIR, llhttp"
         )
+    said = configured()
     environment = dict(os.environ)
-    if context.args.token is not None:
-        environment["FLINT_SERVER_TOKEN"] = context.args.token  # which `ps` does not show
+    token = context.args.token or environment.get("FLINT_SERVER_TOKEN") or said.pop("token", None)
+    if token:
+        environment["FLINT_SERVER_TOKEN"] = token  # which `ps` does not show
     sys.stdout.flush()
-    words = [str(PROGRAM), "--data-dir", directory(context), *given(context)]
+    words = [str(PROGRAM), "--data-dir", directory(context), *given(context, said)]
     os.execve(PROGRAM, words, environment)
 
 
-def given(context: Context) -> list[str]:
-    """The options that are given, as flint-server reads them."""
+def given(context: Context, said: dict[str, str]) -> list[str]:
+    """The options that are given, else those that the file says, as flint-server reads them."""
     words = []
     for name in _OPTIONS:
         value = getattr(context.args, name)
+        if value is None:
+            value = said.get(name)
         for one in value if isinstance(value, list) else [value]:
             if one is not None:
                 words.append(f"--{name.replace('_', '-')}={one}")
     return words
+
+
+def configured() -> dict[str, str]:
+    """The options that the configuration file says, if there is one: those of [server], how
+    [storage] syncs, and the file itself where it has limits."""
+    from flint import config
+    from flint._places import beside
+
+    path = config.find()
+    if path is None:
+        return {}
+    file = config.load(path)
+    said = {name: str(file.options[name]) for name in _OF_STORAGE if name in file.options}
+    said |= file.server
+    if "token_file" in said:
+        said["token_file"] = beside(str(path.absolute().parent), said["token_file"])
+    if file.limits:
+        said["limits"] = str(path.absolute())
+    return said
