@@ -78,7 +78,13 @@ Outcome Decision::DecideSeveral(flint_limiter* limiter, uint32_t flags, CarriedS
   const SeveralRates several(rates);
   const std::string counter = several.prefix + key;
   Outcome known = Ask(limiter, counter, nullptr, flags);
-  if (known.code != FLINT_LIMITER_NOT_CONFIGURED) return known;
+  // A template that somebody was kept from configuring whole, by a wait or a crash, has fewer.
+  const bool whole = result.limit_count >= several.rates.size();
+  if (known.code != FLINT_LIMITER_NOT_CONFIGURED && (peek || whole || !known.ok())) return known;
+  if (known.ok()) {
+    if (Configure(limiter, several, flags).ok()) sets->Add();
+    return known;
+  }
   if (peek) return PeekFresh(limiter, several, flags);
   if (sets->full()) {
     return {FLINT_LIMITER_TABLE_FULL,
