@@ -307,6 +307,15 @@ def test_several_that_go_with_a_check_decide_together(tmp_path: Path) -> None:
         assert limiter.peek("u", limit=limit).remaining == 2
 
 
+def test_a_set_of_which_a_part_is_configured_is_made_whole(limiter: Limiter) -> None:
+    """What a crash while it is configured leaves."""
+    found = Several(parse_many("5/minute; 1/hour"))
+    limiter.limit_many(found.limits[:1])
+    assert [limiter.allow("k", limit="5/minute; 1/hour") for _ in range(2)] == [True, False]
+    limiter.remove(found.prefix + "*")
+    assert limiter.allow("k", limit="5/minute; 1/hour")
+
+
 def test_a_key_keeps_the_limits_that_it_has(limiter: Limiter) -> None:
     limiter.limit("k", "1/day")
     assert limiter.allow("k", limit="5/m; 9/h")

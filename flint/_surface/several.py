@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     # The name of a place's call, and its arguments.
     Step: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]]
 
+# How many sets of limits a place knows to be configured whole.
+MOST_WHOLE = 1024
+
 # ---- Checks that carry limits along ------------------------------------------------------------
 
 
@@ -46,8 +49,9 @@ def _read_limit(
 _native.set_read_limit(_read_limit)
 
 
-def decide(place: Place, call: str, key: str, cost: int, several: Several) -> Any:
-    """The answer of the call of that name about a key that the limits go with."""
+def decide(place: Place, whole: set[str], call: str, key: str, cost: int, several: Several) -> Any:
+    """The answer of the call of that name about a key that the limits go with. `whole` are the sets
+    of limits, by their prefix, that the place is known to have all of."""
     method = getattr(place, call)
     try:
         return method(key, cost)  # a key that has limits keeps them
@@ -55,14 +59,19 @@ def decide(place: Place, call: str, key: str, cost: int, several: Several) -> An
         pass
     own_key = several.prefix + key
     try:
-        return renamed(method(own_key, cost), key)
+        if call == "peek" or several.prefix in whole:
+            return renamed(method(own_key, cost), key)
     except NotConfiguredError:
         if call == "peek":
             named = sorted(zip(several.names, several.rates, strict=True))
             return fresh(key, [(name, method(own_key, cost, limit=rate)) for name, rate in named])
-        if call in ("_check_now", "_check_all_now"):
-            return None  # to configure may wait
+    if call in ("_check_now", "_check_all_now"):
+        return None  # to configure may wait
+    # The first time in any case: a crash may have kept the first of the limits only.
     place._limit_many(several.limits, True)
+    if len(whole) >= MOST_WHOLE:
+        whole.clear()
+    whole.add(several.prefix)
     return renamed(method(own_key, cost), key)
 
 

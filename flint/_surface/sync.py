@@ -50,6 +50,7 @@ class SyncSurface(Place):
         """To be called when the place is open."""
         self._lines = Lines(clock)
         self._declared = Declared()
+        self._whole: set[str] = set()  # prefixes of sets of limits
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +65,7 @@ class SyncSurface(Place):
 
     def _decide_several(self, call: str, key: str, cost: int, several: Several) -> Any:
         """What the extension calls for a check that carries several limits along."""
-        return decide(self, call, key, cost, several)
+        return decide(self, self._whole, call, key, cost, several)
 
     def limit(
         self,
