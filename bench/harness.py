@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -239,7 +239,13 @@ def opened(*sides: Callable[[], Side]) -> Iterator[list[Side]]:
 # ---- Rounds ------------------------------------------------------------------------------------
 
 
-def alternate(sides: Sequence[Side], calls: Sequence[int], rounds: int) -> list[list[Round]]:
+class Answers(Protocol):
+    """What can be measured: a Side, or what stands in for one."""
+
+    def round(self, calls: int) -> Round: ...
+
+
+def alternate(sides: Sequence[Answers], calls: Sequence[int], rounds: int) -> list[list[Round]]:
     """For each side its rounds. Every other time around the last goes first."""
     results: list[list[Round]] = [[] for _ in sides]
     order = list(range(len(sides)))

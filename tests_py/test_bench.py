@@ -238,3 +238,21 @@ def test_what_flint_set_out_to_add(bench: Any) -> None:
     assert without.endswith("missed")
     assert verdicts(sides(20, -1)) == ["x adds nothing that could be measured"]
     assert verdicts({"not_run": "no network"}) == []
+
+
+def test_a_server_is_loaded_by_what_counts(bench: Any, tmp_path: Path) -> None:
+    if not bench("servers").FLINT_SERVER.exists() or shutil.which("redis-benchmark") is None:
+        pytest.skip("needs flint-server and redis-benchmark")
+    servers, server = bench("servers"), bench("server")
+    with servers.flint_server(tmp_path, "batch") as one:
+        load = servers.RedisBenchmark(
+            "a load", url=one.url, port=one.redis, command=("FLINT.CHECK", "bench"), pipeline=4
+        )
+        seen = load.round(2000)
+        assert (seen["calls"], seen["allowed"], seen["denied"]) == (2000, 2000, 0)
+        assert seen["ns"] > 0
+        load = servers.RedisBenchmark("no load", port=one.redis, command=("NO.COMMAND",))
+        with pytest.raises(bench("harness").NotRun):
+            load.round(10)
+    names = [spec.name for case in server.CASES for spec in case.specs]
+    assert len(names) == len(set(names)) >= 7
