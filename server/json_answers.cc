@@ -54,23 +54,6 @@ void AppendPart(std::string_view key, std::string_view name, const flint_limiter
   AppendField("retry_after_ns", part.retry_after_ns, to);
 }
 
-std::string_view TypeName(uint32_t type) {
-  switch (type) {
-    case FLINT_LIMITER_EVENT_LIMIT_CONFIGURED:
-      return "LIMIT_CONFIGURED";
-    case FLINT_LIMITER_EVENT_LIMIT_REMOVED:
-      return "LIMIT_REMOVED";
-    case FLINT_LIMITER_EVENT_ALLOW:
-      return "ALLOW";
-    case FLINT_LIMITER_EVENT_ALLOW_ALL:
-      return "ALLOW_ALL";
-    case FLINT_LIMITER_EVENT_DENY:
-      return "DENY";
-    default:
-      return "RESET";
-  }
-}
-
 // A field that is left out where there is nothing to say.
 void AppendNameIfAny(const flint_limiter_event& event, std::string* to) {
   if (event.name_bytes > 0) AppendText("name", {event.name, event.name_bytes}, to);
@@ -180,7 +163,7 @@ void AppendEvent(const flint_limiter_event* items, std::string* to) {
     AppendText("key", ShownKey(event), to);
     AppendNameIfAny(event, to);
   }
-  AppendText("type", TypeName(event.type), to);
+  AppendText("type", EventTypeName(event.type), to);
   to->push_back('}');
 }
 

@@ -126,17 +126,6 @@ Target ReadTarget(std::string_view key, std::optional<bool> is_template) {
   return target;
 }
 
-flint_limiter_config LimitBody::config() const {
-  flint_limiter_config config = rate.config();
-  config.kind = is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
-  config.key = key.data();
-  config.key_bytes = key.size();
-  config.name = name.data();
-  config.name_bytes = name.size();
-  config.flags = stack ? FLINT_LIMITER_STACK : 0;
-  return config;
-}
-
 bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, HttpRefusal* refusal) {
   Json object;
   if (!Parse(text, &object, refusal)) return false;

@@ -27,15 +27,8 @@ struct Target {
 // How a key that a client wrote is meant. `is_template` is what the client says of it.
 Target ReadTarget(std::string_view key, std::optional<bool> is_template);
 
-struct LimitBody {
-  std::string key;  // the prefix of a template, without its `*`
-  std::string name;
-  bool is_template = false;
-  bool stack = false;
+struct LimitBody : NamedRate {
   bool if_absent = false;
-  Rate rate;
-
-  flint_limiter_config config() const;
 };
 
 struct CheckBody {

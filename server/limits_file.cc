@@ -346,17 +346,6 @@ Outcome FindLeftover(flint_limiter* limiter, const std::vector<FileLimit>& limit
 
 }  // namespace
 
-flint_limiter_config FileLimit::config() const {
-  flint_limiter_config config = rate.config();
-  config.kind = is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
-  config.key = key.data();
-  config.key_bytes = key.size();
-  config.name = name.data();
-  config.name_bytes = name.size();
-  config.flags = stack ? FLINT_LIMITER_STACK : 0;
-  return config;
-}
-
 bool ReadLimitsText(std::string_view text, const std::string& path, std::vector<FileLimit>* limits,
                     std::string* error) {
   return Reader(path, limits, error).Read(text);

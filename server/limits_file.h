@@ -13,16 +13,9 @@
 // they do. [storage] and [server] may be there, and mean nothing to the server.
 namespace flint::server {
 
-struct FileLimit {
-  std::string key;  // the prefix of a template, without its `*`
-  std::string name;
-  bool is_template = false;
-  bool stack = false;
+struct FileLimit : NamedRate {
   bool in_words = false;  // so other limits of this key that came from words are replaced
-  Rate rate;
-  std::string where;  // file, line and key, for errors
-
-  flint_limiter_config config() const;
+  std::string where;      // file, line and key, for errors
 };
 
 // Reads and judges a file: every limit is tried on a limiter in memory. False with the file, the

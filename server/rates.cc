@@ -270,6 +270,17 @@ flint_limiter_config Rate::config() const {
   return config;
 }
 
+flint_limiter_config NamedRate::config() const {
+  flint_limiter_config config = rate.config();
+  config.kind = is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
+  config.key = key.data();
+  config.key_bytes = key.size();
+  config.name = name.data();
+  config.name_bytes = name.size();
+  config.flags = stack ? FLINT_LIMITER_STACK : 0;
+  return config;
+}
+
 bool ReadRates(std::string_view text, const Rate& otherwise, std::vector<Rate>* rates,
                RateError* error) {
   if (Characters(text) > kMaxCharacters) {

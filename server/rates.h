@@ -23,6 +23,17 @@ struct Rate {
   flint_limiter_config config() const;
 };
 
+// A limit to configure.
+struct NamedRate {
+  std::string key;  // the prefix of a template, without its `*`
+  std::string name;
+  bool is_template = false;
+  bool stack = false;
+  Rate rate;
+
+  flint_limiter_config config() const;
+};
+
 struct RateError {
   std::string why;
   size_t position = 0;  // of what is wrong, in characters

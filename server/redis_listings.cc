@@ -34,23 +34,6 @@ std::string_view KindName(uint32_t kind) {
   return kind < kNames.size() ? kNames[kind] : "unknown";
 }
 
-std::string_view TypeName(uint32_t type) {
-  switch (type) {
-    case FLINT_LIMITER_EVENT_LIMIT_CONFIGURED:
-      return "LIMIT_CONFIGURED";
-    case FLINT_LIMITER_EVENT_LIMIT_REMOVED:
-      return "LIMIT_REMOVED";
-    case FLINT_LIMITER_EVENT_ALLOW:
-      return "ALLOW";
-    case FLINT_LIMITER_EVENT_ALLOW_ALL:
-      return "ALLOW_ALL";
-    case FLINT_LIMITER_EVENT_DENY:
-      return "DENY";
-    default:
-      return "RESET";
-  }
-}
-
 bool ReadCount(const Asked& asked, const std::string& text, uint64_t* count) {
   if (!ReadRedisOptional(asked, "COUNT", text, count)) return false;
   if (*count >= 1 && *count <= kMaxCount) return true;
@@ -201,7 +184,7 @@ struct HistoryWork {
     for (uint64_t i = 0; i < count; i++) {
       const flint_limiter_event& one = events[i];
       reply->Map(12)
-          .Word("type", TypeName(one.type))
+          .Word("type", EventTypeName(one.type))
           .Field("sequence", one.sequence)
           .Time("at_ns", one.at_ns)
           .Time("first_at_ns", one.first_at_ns)

@@ -134,6 +134,23 @@ std::string_view AlgorithmName(uint32_t algorithm) {
   return "unknown";
 }
 
+std::string_view EventTypeName(uint32_t type) {
+  switch (type) {
+    case FLINT_LIMITER_EVENT_LIMIT_CONFIGURED:
+      return "LIMIT_CONFIGURED";
+    case FLINT_LIMITER_EVENT_LIMIT_REMOVED:
+      return "LIMIT_REMOVED";
+    case FLINT_LIMITER_EVENT_ALLOW:
+      return "ALLOW";
+    case FLINT_LIMITER_EVENT_ALLOW_ALL:
+      return "ALLOW_ALL";
+    case FLINT_LIMITER_EVENT_DENY:
+      return "DENY";
+    default:
+      return "RESET";
+  }
+}
+
 bool ReadAlgorithm(std::string_view name, uint32_t* algorithm) {
   for (const Algorithm& one : kAlgorithms) {
     if (one.name != name) continue;

@@ -26,6 +26,8 @@ std::string HttpDate(int64_t at_s);
 
 std::string_view AlgorithmName(uint32_t algorithm);
 bool ReadAlgorithm(std::string_view name, uint32_t* algorithm);
+// Of an event in the history: "ALLOW" and so on.
+std::string_view EventTypeName(uint32_t type);
 
 // `text` in quotes, as JSON has it. It is UTF-8.
 void AppendQuoted(std::string_view text, std::string* to);
