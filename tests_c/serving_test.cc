@@ -182,7 +182,8 @@ nlohmann::json Vectors() {
 }
 
 TEST(Rates, AreReadAsInPython) {
-  for (const auto& one : Vectors()["read"]) {
+  const nlohmann::json vectors = Vectors();
+  for (const auto& one : vectors.at("read")) {
     const auto text = one["text"].get<std::string>();
     std::vector<Rate> rates;
     RateError error;
@@ -199,7 +200,8 @@ TEST(Rates, AreReadAsInPython) {
 }
 
 TEST(Rates, AreRefusedAsInPython) {
-  for (const auto& one : Vectors()["refused"]) {
+  const nlohmann::json vectors = Vectors();
+  for (const auto& one : vectors.at("refused")) {
     const auto text = one["text"].get<std::string>();
     std::vector<Rate> rates;
     RateError error;
