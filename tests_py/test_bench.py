@@ -243,7 +243,7 @@ def test_what_flint_set_out_to_add(bench: Any) -> None:
 def test_a_server_is_loaded_by_what_counts(bench: Any, tmp_path: Path) -> None:
     if not bench("servers").FLINT_SERVER.exists() or shutil.which("redis-benchmark") is None:
         pytest.skip("needs flint-server and redis-benchmark")
-    servers, server = bench("servers"), bench("server")
+    servers, serving = bench("servers"), bench("serving")
     with servers.flint_server(tmp_path, "batch") as one:
         load = servers.RedisBenchmark(
             "a load", url=one.url, port=one.redis, command=("FLINT.CHECK", "bench"), pipeline=4
@@ -254,5 +254,5 @@ def test_a_server_is_loaded_by_what_counts(bench: Any, tmp_path: Path) -> None:
         load = servers.RedisBenchmark("no load", port=one.redis, command=("NO.COMMAND",))
         with pytest.raises(bench("harness").NotRun):
             load.round(10)
-    names = [spec.name for case in server.CASES for spec in case.specs]
+    names = [spec.name for case in serving.CASES for spec in case.specs]
     assert len(names) == len(set(names)) >= 7

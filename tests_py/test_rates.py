@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PACKAGE_ROOT
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,7 +190,7 @@ def test_a_refusal_points_at_what_is_wrong(text: str, position: int) -> None:
     assert marks.index("^") == (shown.index(text[position:][:9]) if text[position:] else len(shown))
 
 
-VECTORS = json.loads((PACKAGE_ROOT / "tests_c" / "rates.json").read_text("utf-8"))
+VECTORS = json.loads((ROOT / "tests_c" / "rates.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("one", VECTORS["read"], ids=lambda one: one["text"])

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PACKAGE_ROOT
+from conftest import ROOT
 from flint_server import FlintServer, needs_server, running
 
 pytestmark = needs_server
 
-DESCRIBED = json.loads((PACKAGE_ROOT / "server" / "openapi.json").read_text("utf-8"))
-ROUTES = (PACKAGE_ROOT / "server" / "http_routes.cc").read_text("utf-8")
+DESCRIBED = json.loads((ROOT / "server" / "openapi.json").read_text("utf-8"))
+ROUTES = (ROOT / "server" / "http_routes.cc").read_text("utf-8")
 TYPES: dict[str, Any] = {
     "object": dict,
     "array": list,
