@@ -177,8 +177,9 @@ class RateLimiter:
         """The answer to a request that is not let in."""
         native = _current()
         environ, rule = native.environ, native.url_rule
+        limiter = self._limiter or self.limiter
         found = gate.check(
-            self._limiter or self.limiter,
+            limiter,
             native,
             environ["REQUEST_METHOD"],
             environ.get("REMOTE_ADDR"),
@@ -187,7 +188,7 @@ class RateLimiter:
         if not isinstance(found, Verdict) and not gate.is_shown:
             return None
         if not isinstance(found, Verdict) or found.allowed:
-            native.__dict__.setdefault(_DECIDED, []).append((gate, found))
+            native.__dict__.setdefault(_DECIDED, []).append((limiter, gate, found))
             return None
         policy = found.policy or gate.policy
         if policy.on_denied is not None:
@@ -196,14 +197,15 @@ class RateLimiter:
         return Response(found.body, found.status, found.headers)
 
     def _after(self, response: Response) -> Response:
-        decided: list[tuple[Gate, Result | Verdict]] = _current().__dict__.pop(_DECIDED, ())
-        for gate, found in reversed(decided):  # of several the innermost is shown
+        decided: list[tuple[AnyLimiter, Gate, Result | Verdict]]
+        decided = _current().__dict__.pop(_DECIDED, ())
+        for limiter, gate, found in reversed(decided):  # of several the innermost is shown
             if not isinstance(found, Verdict):
                 more = gate.headers(found)
             else:
                 if found.pending:
                     sent = SentResponse(response.status_code, response.headers.items())
-                    settle(self.limiter, found, sent)
+                    settle(limiter, found, sent)
                 more = found.headers
             add = response.headers.add
             for name, value in added(more, response.headers):

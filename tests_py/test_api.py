@@ -128,6 +128,23 @@ def test_two_places_that_carry_different_limits_are_told_of_once(
         limiter.allow("k", rate=5, per="1m")
 
 
+def test_a_burst_of_the_rate_is_none(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flint.limiter._told_of_values", False)
+    for _ in range(3):  # warnings are errors here
+        limiter.check("k", rate=10, per="1m")
+        limiter.check("k", rate=10, per="1m", burst=10)
+
+
+def test_a_key_may_be_of_a_class_without_a_hash(limiter: Limiter) -> None:
+    class Key(str):
+        def __eq__(self, other: object) -> bool:
+            return str.__eq__(self, other)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    assert limiter.check(Key("k"), rate=1, per="1m").allowed
+
+
 def test_values_that_do_not_come_back_are_nothing_to_tell_of(
     limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,6 @@ namespace flint {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
-constexpr size_t kSweepAtLeast = 65536;
 // A clock that seems to have gone back by no more than this has not.
 constexpr int64_t kOvertakenNs = 1'000'000'000;
 // A binding's segment number; there is but one.
@@ -22,10 +21,7 @@ Status NoLimit(const LegacyEvent& event) {
 }  // namespace
 
 LegacyWriter::LegacyWriter(const SegmentHeader& header, std::unique_ptr<File> file)
-    : generation_(header.generation),
-      file_(std::move(file)),
-      crc_(ChainStart(header.generation)),
-      sweep_at_(kSweepAtLeast) {}
+    : generation_(header.generation), file_(std::move(file)), crc_(ChainStart(header.generation)) {}
 
 Status LegacyWriter::Begin(Env* env) {
   FLINT_RETURN_IF_ERROR(keyspace_.DrawHashSecret(env));

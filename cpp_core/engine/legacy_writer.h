@@ -37,6 +37,8 @@ class LegacyWriter {
   uint64_t events() const { return events_; }
 
  private:
+  static constexpr size_t kSweepAtLeast = 65536;
+
   struct Use {
     Counter* counter = nullptr;
     uint64_t cost = 0;
@@ -81,7 +83,7 @@ class LegacyWriter {
   std::unordered_map<std::string, int64_t> changed_;
   int64_t template_changed_ns_ = 0;
   size_t added_ = 0;  // since the last sweep
-  size_t sweep_at_;
+  size_t sweep_at_ = kSweepAtLeast;
 };
 
 }  // namespace flint

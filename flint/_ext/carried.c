@@ -8,7 +8,7 @@ static bool same_values(const CarriedValues* one, const CarriedValues* other) {
 }
 
 /* Values that come back after others, in the same place: each of the two takes effect in turn. */
-static bool came_back(Carried* seen, Py_hash_t hash, const CarriedValues* values) {
+static bool came_back(Carried* seen, uint64_t hash, const CarriedValues* values) {
   if (!seen->used || seen->hash != hash) {
     memset(seen, 0, sizeof *seen);
     seen->used = true;
@@ -24,17 +24,24 @@ static bool came_back(Carried* seen, Py_hash_t hash, const CarriedValues* values
 
 static PyObject* values_tuple(const ModuleState* state, const CarriedValues* values) {
   return Py_BuildValue("(KKKO)", (unsigned long long)values->rate,
-                       (unsigned long long)values->per_ns,
-                       (unsigned long long)(values->burst == 0 ? values->rate : values->burst),
+                       (unsigned long long)values->per_ns, (unsigned long long)values->burst,
                        state->algorithms[values->algorithm]);
 }
 
-bool carried_note(LimiterObject* self, PyObject* key, const flint_limiter_config* config) {
-  const Py_hash_t hash = PyObject_Hash(key);
-  if (hash == -1) return false;
-  const CarriedValues values = {config->rate, config->per_ns, config->burst, config->algorithm};
+/* FNV-1a: a str of a class of its own may have no hash, or another. */
+static uint64_t hash_of(const char* key, Py_ssize_t size) {
+  uint64_t hash = UINT64_C(14695981039346656037);
+  for (Py_ssize_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)key[i]) * 1099511628211u;
+  return hash;
+}
+
+bool carried_note(LimiterObject* self, PyObject* key, const char* bytes, Py_ssize_t size,
+                  const flint_limiter_config* config) {
+  const uint64_t hash = hash_of(bytes, size);
+  const uint64_t burst = config->burst == 0 ? config->rate : config->burst;
+  const CarriedValues values = {config->rate, config->per_ns, burst, config->algorithm};
   if (atomic_flag_test_and_set(&self->noting)) return true; /* another thread's says enough */
-  Carried* seen = &self->carried[(size_t)hash % FLINT_CARRIED];
+  Carried* seen = &self->carried[hash % FLINT_CARRIED];
   const bool back = came_back(seen, hash, &values);
   const CarriedValues others = seen->before;
   atomic_flag_clear(&self->noting);

@@ -219,7 +219,8 @@ static inline bool request_read_to_use(LimiterObject* self, const char* function
                                        PyObject* const* args, Py_ssize_t given, PyObject* keywords,
                                        Request* request) {
   return request_read(self, function, args, given, keywords, request) &&
-         (request->config == NULL || carried_note(self, request->key_object, request->config));
+         (request->config == NULL ||
+          carried_note(self, request->key_object, request->key, request->size, request->config));
 }
 
 /* Several limits that go with a check are for the surface to decide, by calls of one key each. */

@@ -118,7 +118,7 @@ typedef struct {
   uint32_t algorithm;
 } CarriedValues;
 typedef struct {
-  Py_hash_t hash; /* of the key */
+  uint64_t hash; /* of the key */
   bool used;
   CarriedValues now;
   CarriedValues before;
@@ -250,7 +250,8 @@ bool args_inline(ModuleState* state, PyObject* const* values, flint_limiter_conf
 bool args_rate(ModuleState* state, PyObject* values, flint_limiter_config* config);
 /* Calls the limiter's _values_differ where checks of a key carry two limits in turn. False with an
  * exception set. */
-bool carried_note(LimiterObject* self, PyObject* key, const flint_limiter_config* config);
+bool carried_note(LimiterObject* self, PyObject* key, const char* bytes, Py_ssize_t size,
+                  const flint_limiter_config* config);
 
 /* ---- options.c ----------------------------------------------------------------------------- */
 

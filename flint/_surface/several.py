@@ -59,7 +59,8 @@ def decide(place: Place, whole: set[str], call: str, key: str, cost: int, severa
         pass
     own_key = several.prefix + key
     try:
-        if call == "peek" or several.prefix in whole:
+        # To refuse does not wait, so it does not configure either.
+        if call in ("peek", "_refuse_now") or several.prefix in whole:
             return renamed(method(own_key, cost), key)
     except NotConfiguredError:
         if call == "peek":

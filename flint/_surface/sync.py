@@ -39,6 +39,7 @@ class SyncSurface(Place):
     # Nobody waits for a limiter that has never been open; the others have their own.
     _lines = Lines(None)
     _declared = Declared()
+    _whole: set[str] = set()  # noqa: RUF012 - nothing is added
     # Kept for who observes them, and by nobody else.
     _decisions: Decisions | None = None
     # The rates that a configuration has given names.

@@ -129,7 +129,7 @@ class ClientAddress:
     def of(self, request: Request) -> str | None:
         """The address that counts as one client."""
         exact = self.exact(request)
-        if self.unchecked:
+        if self.unchecked > 0:
             self._check_set_up(request, exact)
         if exact is None or ":" not in exact:
             return exact
@@ -142,7 +142,7 @@ class ClientAddress:
 
     def _check_set_up(self, request: Request, exact: str | None) -> None:
         """One warning, in the first requests, where all clients seem to share a counter."""
-        self.unchecked -= 1
+        self.unchecked = max(self.unchecked - 1, 0)  # several threads may be here
         if not self._trusted and any(request.headers(name) for name in FORWARDED_HEADERS):
             self.unchecked = 0
             _log.warning(

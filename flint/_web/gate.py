@@ -60,13 +60,14 @@ class Gate:
         limit = policy.fixed
         self._limit = limit if isinstance(limit, Rate) else None
         self.is_shown = policy.headers != "none"  # whether `headers` says anything
+        self._set: str | None = None  # of several limits, what their counters begin with
         self._is_quick = len(policies) == 1 and _is_quick(policy)
         if self._is_quick and limit is not None:
             self._cost = units("cost", policy.cost)
             self._prefix = policy.prefix
             if not isinstance(limit, Rate):
                 # Several limits are those of a template, which is there after the first request.
-                self._prefix = limit.prefix
+                self._prefix = self._set = limit.prefix
             is_by_route = policy.scope == "route"
             self._before = None if is_by_route else f"{self._prefix}web {plain(policy.scope)} "
             self._show(limit)
@@ -100,7 +101,7 @@ class Gate:
         """Decide about a request. The limiter's result means that it is let in and nothing is left
         to do but to show `headers`; a verdict means what it says. May wait for the disk."""
         begun_ns = perf_counter_ns()
-        key = self._key(native, method, peer, route)
+        key = self._key(limiter, native, method, peer, route)
         if key is None:
             return decide_all(limiter, self.policies, self._make(native))
         try:
@@ -126,7 +127,7 @@ class Gate:
         """`check` without blocking the event loop. What is not one of `DECIDED` is to be awaited
         at once, and is one then."""
         begun_ns = perf_counter_ns()
-        key = self._key(native, method, peer, route)
+        key = self._key(limiter, native, method, peer, route)
         if key is None or type(limiter).acheck is not _ACHECK:
             return self._long_way(limiter, native)
         try:
@@ -146,10 +147,14 @@ class Gate:
             return result
         return self._judged(limiter, native, key, result, begun_ns)
 
-    def _key(self, native: Any, method: str, peer: str | None, route: str | None) -> str | None:
+    def _key(
+        self, limiter: Any, native: Any, method: str, peer: str | None, route: str | None
+    ) -> str | None:
         """The counter's key; None for what takes the long way: preflights, and all requests while
-        the set-up is still looked at."""
+        the set-up is still looked at, or several limits may not all be configured."""
         address = self._address
+        if self._set is not None and self._set not in getattr(limiter, "_whole", ()):
+            return None
         if not self._is_quick or method == "OPTIONS" or address.unchecked:
             return None
         before = self._before

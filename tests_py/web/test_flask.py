@@ -198,6 +198,21 @@ def test_only_failures_are_counted(app: Flask, limiter: flint.Limiter) -> None:
     assert statuses(app, 3, "/login/401") == [401, 401, 429]
 
 
+def test_two_limiters_of_one_application_settle_their_own(
+    app: Flask, limiter: flint.Limiter, clock: ManualClock
+) -> None:
+    with flint.Limiter(":memory:", clock=clock) as other:
+        ours, theirs = RateLimiter(app, limiter), RateLimiter(app, other)
+
+        @app.get("/login")
+        @theirs.limit("1000/hour", name="many")
+        @ours.limit("2/minute", when="failed", name="few")
+        def login() -> tuple[str, int]:
+            return "no", 401
+
+        assert statuses(app, 4, "/login") == [401, 401, 429, 429]
+
+
 def test_an_answer_of_ones_own(app: Flask, limiter: flint.Limiter) -> None:
     limits = RateLimiter(app, limiter, on_denied=lambda *_: ("slow down", 420))
 

@@ -15,6 +15,7 @@ from test_web_core import Failing, Request
 import flint
 from flint._native import Result
 from flint._surface.decisions import observe
+from flint._surface.rate import Several, parse_many
 from flint._web.decision import Verdict
 from flint._web.gate import DECIDED, Gate
 from flint._web.policy import Policy
@@ -252,3 +253,15 @@ def test_a_limiter_of_another_kind_is_awaited() -> None:
     with Far(":memory:") as far:
         assert ask(gate_of(Policy("9/day")), far, Request(), is_async=True).allowed
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_set_of_limits_of_which_a_part_is_configured(
+    limiter: flint.Limiter, is_async: bool
+) -> None:
+    """What a crash while it was configured left: the short way does not take it for the set."""
+    found = Several(parse_many("100/minute; 2/day"))
+    limiter.limit_many(found.limits[:1])
+    gate = gate_of(Policy("100/minute; 2/day"))
+    allowed = [ask(gate, limiter, Request(), is_async) for _ in range(4)]
+    assert [one.allowed for one in allowed] == [True, True, False, False]
