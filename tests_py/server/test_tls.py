@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import redis
 from flint_server import DEADLINE_S, FlintServer, needs_server, read_all, refused, running
 
 import flint
@@ -93,6 +94,23 @@ def test_the_client_speaks_it(data: Path, authority: Authority, pair: tuple[Path
             pytest.raises(flint.FlintConnectionError, match="CERTIFICATE_VERIFY_FAILED"),
         ):
             shared.check("api")  # which does not know the authority
+
+
+def test_clients_of_redis_speak_it(
+    data: Path, authority: Authority, pair: tuple[Path, Path]
+) -> None:
+    with running(data, "--redis-bind=127.0.0.1:0", *speaking(pair)) as server:
+        assert server.urls[-1].startswith("rediss://127.0.0.1:")
+        port = int(server.urls[-1].rpartition(":")[2])
+        trusting = redis.Redis(port=port, ssl=True, ssl_ca_certs=str(authority.certificate))
+        with trusting as client, client.pipeline(transaction=False) as pipe:
+            for _ in range(100):
+                pipe.execute_command("CL.THROTTLE", "k", 99, 100, 8_640_000)
+            assert [answer[2] for answer in pipe.execute()] == [*range(99, -1, -1)]
+        with redis.Redis(port=port, ssl=True) as client, pytest.raises(redis.ConnectionError):
+            client.ping()  # which does not know the authority
+        with redis.Redis(port=port) as client, pytest.raises(redis.ConnectionError):
+            client.ping()  # which does not speak it
 
 
 @pytest.mark.parametrize(
