@@ -1,5 +1,6 @@
 #include "redis_commands.h"
 
+#include <algorithm>
 #include <array>
 
 #include "server.h"
@@ -9,6 +10,7 @@ namespace flint::server {
 namespace {
 
 constexpr size_t kAny = RedisReader::kMaxArguments;
+constexpr size_t kMaxClientNameBytes = 255;
 
 // ---- The connection --------------------------------------------------------------------------
 
@@ -39,13 +41,15 @@ void Auth(const Asked& asked) {
 }
 
 bool SetName(const Asked& asked, const std::string& name) {
-  for (const char c : name) {
-    if (c > ' ' && c <= '~') continue;
-    asked->Error("a client's name has no blanks and nothing but ASCII");
-    return false;
+  const bool fits =
+      name.size() <= kMaxClientNameBytes &&
+      std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (fits) {
+    asked->session()->client_name = name;
+  } else {
+    asked->Error("a client's name has no blanks, nothing but ASCII, and at most 255 bytes");
   }
-  asked->session()->client_name = name;
-  return true;
+  return fits;
 }
 
 void AnswerHello(const Asked& asked) {
@@ -68,22 +72,26 @@ void Hello(const Asked& asked) {
     asked->Error("unsupported protocol version", "NOPROTO");
     return;
   }
+  size_t auth = 0;
+  size_t name = 0;
   for (size_t at = 2; at < words.size();) {
     if (EqualFold(words[at], "AUTH") && at + 2 < words.size()) {
-      if (!Authenticate(asked, words[at + 1], words[at + 2])) return;
+      auth = at + 1;
       at += 3;
     } else if (EqualFold(words[at], "SETNAME") && at + 1 < words.size()) {
-      if (!SetName(asked, words[at + 1])) return;
+      name = at + 1;
       at += 2;
     } else {
       asked->Error("HELLO takes a version, AUTH with user and token, and SETNAME with a name");
       return;
     }
   }
+  if (auth != 0 && !Authenticate(asked, words[auth], words[auth + 1])) return;
   if (!session->rights()) {
     asked->Error("HELLO needs AUTH with user and token here", "NOAUTH");
     return;
   }
+  if (name != 0 && !SetName(asked, words[name])) return;
   if (words.size() > 1) session->version_3 = words[1] == "3";
   AnswerHello(asked);
 }
@@ -276,7 +284,7 @@ bool RedisQuantities::Read(const Asked& asked, Rate* limit) const {
     asked->Error("PER must be digits with ms, s, m, h or d, not " + Quoted(per.substr(0, 64)));
     return false;
   }
-  if (!ReadAlgorithm(algorithm, &limit->algorithm)) {
+  if (!algorithm.empty() && !ReadAlgorithm(algorithm, &limit->algorithm)) {
     asked->Error("unsupported algorithm: " + Quoted(algorithm.substr(0, 64)));
     return false;
   }

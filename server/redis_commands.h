@@ -78,9 +78,11 @@ struct RedisQuantities {
   std::string rate;
   std::string per;
   std::string burst;
-  std::string algorithm = "token_bucket";
+  std::string algorithm;  // none: a token bucket
 
-  bool said() const { return !rate.empty() || !per.empty() || !burst.empty(); }
+  bool said() const {
+    return !rate.empty() || !per.empty() || !burst.empty() || !algorithm.empty();
+  }
   bool Read(const Asked& asked, Rate* limit) const;
 };
 

@@ -94,9 +94,13 @@ void RedisClThrottle(const Asked& asked) {
 void RedisThrottle(const Asked& asked) {
   const auto decision = ReadThrottle(asked, 0);
   if (decision == nullptr) return;
+  if (decision->too_large) {
+    asked->Error("quantity is larger than max_burst: it can never be let in");
+    return;
+  }
   Decide(asked, decision, [decision](RedisReply* reply) {
     const flint_limiter_result& result = decision->result;
-    const bool allowed = !decision->too_large && (result.allowed != 0 || decision->peek);
+    const bool allowed = result.allowed != 0 || decision->peek;
     reply->Array(5).Integer(allowed ? 1 : 0).Integer(Signed(result.limit));
     reply->Integer(Signed(result.remaining));
     reply->Integer(Seconds(result.reset_after_ns));
@@ -146,7 +150,7 @@ void DecideOne(const Asked& asked, bool peek) {
     return;
   }
   if (!words.empty() && said.said()) {
-    asked->Error("LIMIT says everything: RATE, PER and BURST cannot stand beside it");
+    asked->Error("LIMIT says everything: RATE, PER, BURST and ALGORITHM cannot stand beside it");
     return;
   }
   decision->key = asked->words()[1];

@@ -144,7 +144,7 @@ void RedisFlintInfo(const Asked& asked) {
     flint_limiter_error error = NoError();
     return OutcomeOf(flint_limiter_get_info(limiter, info.get(), &error), error);
   };
-  asked->Run(call, [asked, info] {
+  asked->RunAside(call, [asked, info] {  // it looks at files
     const std::pair<const char*, uint64_t> fields[] = {
         {"limits", info->limits},
         {"counters", info->counters},

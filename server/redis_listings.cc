@@ -47,8 +47,11 @@ struct Statuses {
   std::string text;
   uint64_t count = 0;
 
-  explicit Statuses(uint64_t most, size_t text_bytes)
-      : entries(Entries<flint_limiter_status_info>(most)), text(text_bytes, '\0') {}
+  // In the thread that fills it: what waits for one takes no memory.
+  void MakeRoom(uint64_t most, size_t text_bytes) {
+    entries = Entries<flint_limiter_status_info>(most);
+    text.assign(text_bytes, '\0');
+  }
 
   void Tell(RedisReply* reply) const {
     reply->Array(count);
@@ -97,16 +100,16 @@ void RedisList(const Asked& asked) {
     return;
   }
   struct Work : Statuses {
-    using Statuses::Statuses;
     std::string cursor;
     uint64_t cursor_bytes = 0;
   };
-  const auto work = std::make_shared<Work>(most, FLINT_LIMITER_MIN_TEXT_BYTES);
+  const auto work = std::make_shared<Work>();
   work->cursor_bytes = cursor.size();
   work->cursor = std::move(cursor);
-  work->cursor.resize(FLINT_LIMITER_MAX_CURSOR_BYTES);
   const uint32_t flags = counters ? FLINT_LIMITER_ALL_COUNTERS : 0;
-  const auto call = [work, flags, limiter = asked->limiter()](uint32_t) {
+  const auto call = [work, most, flags, limiter = asked->limiter()](uint32_t) {
+    work->cursor.resize(FLINT_LIMITER_MAX_CURSOR_BYTES);
+    work->MakeRoom(most, FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES);
     flint_limiter_error error = NoError();
     const int32_t code = flint_limiter_list_page(
         limiter, work->cursor.data(), work->cursor_bytes, flags, work->entries.data(),
@@ -140,9 +143,10 @@ void RedisTop(const Asked& asked) {
     return;
   }
   const auto total = static_cast<uint32_t>(found - kTotals.begin());
-  // Room for each key, however long.
-  const auto work = std::make_shared<Statuses>(most, FLINT_LIMITER_MIN_TEXT_BYTES * (most + 1));
-  const auto call = [work, total, limiter = asked->limiter()](uint32_t) {
+  const auto work = std::make_shared<Statuses>();
+  const auto call = [work, most, total, limiter = asked->limiter()](uint32_t) {
+    // Room for each key, however long.
+    work->MakeRoom(most, FLINT_LIMITER_MIN_TEXT_BYTES * (most + 1));
     flint_limiter_error error = NoError();
     const int32_t code = flint_limiter_top(
         limiter, total, FLINT_LIMITER_ALL_COUNTERS, work->entries.data(), work->entries.size(),
@@ -165,9 +169,12 @@ struct HistoryWork {
   flint_limiter_history_query query{};
   std::vector<flint_limiter_event> events;
   std::string text;
+  uint64_t most = FLINT_LIMITER_MAX_ITEMS;
   uint64_t count = 0;
 
   Outcome Read(flint_limiter* limiter) {
+    events = Entries<flint_limiter_event>(most);
+    text.resize(size_t{4} * FLINT_LIMITER_MIN_TEXT_BYTES);
     flint_limiter_error error = NoError();
     const bool is_template = target && target->is_template;
     query.kind = is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
@@ -227,10 +234,7 @@ void RedisHistory(const Asked& asked) {
     return;
   }
   // An event of several keys is as many entries, and stands on one page.
-  uint64_t most = FLINT_LIMITER_MAX_ITEMS;
-  if (!said.empty() && !ReadCount(asked, said, &most)) return;
-  work->events = Entries<flint_limiter_event>(most);
-  work->text.resize(size_t{4} * FLINT_LIMITER_MIN_TEXT_BYTES);
+  if (!said.empty() && !ReadCount(asked, said, &work->most)) return;
   work->query.struct_size = sizeof work->query;
   work->query.flags = newest ? FLINT_LIMITER_NEWEST_FIRST : 0;
   work->query.since_ns = static_cast<int64_t>(std::min<uint64_t>(since_ns, INT64_MAX));

@@ -158,6 +158,8 @@ def test_throttle_as_throttlecrab_has_it(client: Any) -> None:
     allowed, limit, remaining, _, retry_s = throttle()
     assert (allowed, limit, remaining) == (0, 3, 0)
     assert DAY_S - 60 < retry_s <= DAY_S
+    with pytest.raises(redis.ResponseError, match="never"):
+        throttle(4)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +304,9 @@ def test_every_command_wants_its_words(client: Any) -> None:
         (("SELECT", "1"), "one database"),
         (("CLIENT", "KILL"), "CLIENT takes"),
         (("CLIENT", "SETNAME", "a b"), "no blanks"),
+        (("CLIENT", "SETNAME", "a" * 256), "255 bytes"),
+        (("FLINT.CHECK", "a", "LIMIT", "1/s", "ALGORITHM", "gcra"), "LIMIT says everything"),
+        (("FLINT.CHECK", "a", "ALGORITHM", "gcra"), "a limit needs RATE and PER"),
         (("COMMAND", "GETKEYS"), "COMMAND takes"),
         (("AUTH", "x"), "needs no token"),
         (("HELLO", "3", "X"), "HELLO takes"),
@@ -403,6 +408,11 @@ def test_rights(tmp_path: Path) -> None:
             client.ping()
         assert plain(server, request("PING") + QUIT).startswith(b"-NOAUTH ")
         assert plain(server, request("HELLO", "3") + QUIT).startswith(b"-NOAUTH ")
+        failed = request("HELLO", "3", "AUTH", "default", "chief", "BOGUS") + request("PING") + QUIT
+        assert [line[:5] for line in plain(server, failed).split(b"\r\n")[:2]] == [
+            b"-ERR ",
+            b"-NOAU",
+        ]
         assert plain(server, request("NONE") + QUIT).startswith(b"-NOAUTH ")
         assert plain(server, request("AUTH", "chief") + QUIT) == OK + OK
         assert plain(server, request("AUTH", "default", "chief") + QUIT) == OK + OK
