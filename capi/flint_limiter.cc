@@ -244,12 +244,14 @@ void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_statu
 
 template <typename Entry>
 Status CheckPage(const char* name, const Entry* entries, uint64_t capacity, uint64_t stride,
-                 const char* text, uint64_t text_bytes, const uint64_t* count) {
+                 const char* text, uint64_t text_bytes, const uint64_t* count,
+                 uint64_t name_bytes = 0) {
   if (count == nullptr) return NullArgument("count");
   if (text == nullptr) return NullArgument("text");
-  if (text_bytes < FLINT_LIMITER_MIN_TEXT_BYTES) {
+  if (text_bytes < FLINT_LIMITER_MIN_TEXT_BYTES + name_bytes) {
+    const std::string least = name_bytes == 0 ? "65,536" : "65,791";
     return Status(Code::kInvalidArgument,
-                  "text_bytes is " + std::to_string(text_bytes) + "; it must be at least 65,536");
+                  "text_bytes is " + std::to_string(text_bytes) + "; it must be at least " + least);
   }
   FLINT_RETURN_IF_ERROR(flint::CheckStride<Entry>(stride, "stride"));
   for (uint64_t i = 0; i < capacity; ++i) {
@@ -567,7 +569,9 @@ int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint
   return WithEngine(limiter, error, [&](Engine* engine) -> Status {
     Engine::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
-    FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count));
+    // A longest key with a longest name must have room, or the listing would end there.
+    FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count,
+                                    FLINT_LIMITER_MAX_NAME_BYTES));
     if (next_cursor == nullptr) return NullArgument("next_cursor");
     if (next_cursor_bytes == nullptr) return NullArgument("next_cursor_bytes");
     std::string_view view;

@@ -611,7 +611,8 @@ FLINT_LIMITER_API int32_t flint_limiter_status_named(flint_limiter* limiter, con
 /* A page of all limits, in order of key bytes, kind and name bytes. `cursor` says where the page
  * before ended: its bytes are Flint's own affair, 0 of them begin. The cursor of this page is
  * written to `next_cursor`, of FLINT_LIMITER_MAX_CURSOR_BYTES, which may be `cursor` itself.
- * Otherwise as flint_limiter_list, which leaves out limits that have a name. Since 1.1. */
+ * `text` has at least FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES. Otherwise as
+ * flint_limiter_list, which leaves out limits that have a name. Since 1.1. */
 FLINT_LIMITER_API int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor,
                                                   uint64_t cursor_bytes, uint32_t flags,
                                                   flint_limiter_status_info* entries,

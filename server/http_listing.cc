@@ -44,7 +44,7 @@ class Listing : public HttpPages {
  private:
   Outcome Read(bool* last) override {
     auto entries = Entries(kEntries);
-    std::string text(FLINT_LIMITER_MIN_TEXT_BYTES, '\0');
+    std::string text(FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES, '\0');
     flint_limiter_error error = NoError();
     uint64_t count = 0;
     const uint32_t flags = counters_ ? FLINT_LIMITER_ALL_COUNTERS : 0;

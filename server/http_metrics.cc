@@ -110,7 +110,7 @@ Outcome ReadSeries(flint_limiter* limiter, AllSeries* all) {
   flint_limiter_status_info none{};
   none.struct_size = sizeof none;
   std::vector<flint_limiter_status_info> entries(kEntries, none);
-  std::string text(FLINT_LIMITER_MIN_TEXT_BYTES, '\0');
+  std::string text(FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES, '\0');
   std::string cursor(FLINT_LIMITER_MAX_CURSOR_BYTES, '\0');
   uint64_t cursor_bytes = 0;
   for (;;) {

@@ -321,7 +321,7 @@ Outcome FindLeftover(flint_limiter* limiter, const std::vector<FileLimit>& limit
   }
   if (kept.empty()) return {};
   std::vector<flint_limiter_status_info> entries(kEntriesOfPage);
-  std::string text(FLINT_LIMITER_MIN_TEXT_BYTES, '\0');
+  std::string text(FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES, '\0');
   std::string cursor(FLINT_LIMITER_MAX_CURSOR_BYTES, '\0');
   uint64_t cursor_bytes = 0;
   for (;;) {

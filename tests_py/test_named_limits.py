@@ -130,3 +130,10 @@ def test_names_out_of_bounds_are_refused(limiter: Limiter, name: object) -> None
     with pytest.raises((ValueError, TypeError), match="name"):
         limiter.limit("a", rate=3, per="1m", name=name)  # type: ignore[arg-type]
     assert limiter.list() == []
+
+
+def test_a_longest_key_with_a_longest_name_does_not_end_a_listing(limiter: Limiter) -> None:
+    longest = "a" * 65_535
+    limiter.limit(longest, 1, per="1d", name="n" * 255)
+    limiter.limit("b", 1, per="1d")
+    assert [one["key"] for one in limiter.list()] == [longest, "b"]

@@ -3,6 +3,7 @@
 
 #define AS_LIMITER(object) ((LimiterObject*)(object))
 #define LIST_PAGE 256
+#define LIST_TEXT_BYTES (FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES)
 #define TOP_MOST 65536
 
 /* ---- One limit as a dict ------------------------------------------------------------------- */
@@ -180,7 +181,7 @@ PyObject* limiter_list(PyObject* op, PyObject* counters) {
   bool all = false;
   if (with_inline && !args_bool("counters", counters, &all)) return NULL;
   Page page;
-  if (!page_allocate(&page, LIST_PAGE, FLINT_LIMITER_MIN_TEXT_BYTES)) return NULL;
+  if (!page_allocate(&page, LIST_PAGE, LIST_TEXT_BYTES)) return NULL;
   PyObject* list = PyList_New(0);
   const uint32_t flags = all ? FLINT_LIMITER_ALL_COUNTERS : 0;
   if (list != NULL && !list_pages(self, flags, with_inline, &page, list)) {

@@ -153,7 +153,7 @@ int32_t Reset(flint_limiter* limiter, const char* key, uint32_t kind, uint32_t f
   return flint_limiter_reset(limiter, key, strlen(key), kind, flags, NULL, NewError());
 }
 
-char page_text[FLINT_LIMITER_MIN_TEXT_BYTES];
+char page_text[FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES];
 
 void PrepareEntries(flint_limiter_status_info* entries, size_t capacity) {
   for (size_t i = 0; i < capacity; ++i) entries[i] = NewStatus();

@@ -138,7 +138,7 @@ void RunInChild(void (*body)(void* argument), void* argument);
 
 /* ---- Calling --------------------------------------------------------------------------------- */
 
-extern char page_text[FLINT_LIMITER_MIN_TEXT_BYTES];
+extern char page_text[FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES];
 
 flint_limiter_options Options(uint32_t sync);
 /* Batch mode that syncs only when it is told to. */
