@@ -7,7 +7,7 @@
 
 #include "flint_limiter.h"
 #include "redis_commands.h"
-#include "redis_listing.h"
+#include "redis_listings.h"
 #include "text.h"
 
 namespace flint::server {

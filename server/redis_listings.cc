@@ -1,3 +1,5 @@
+#include "redis_listings.h"
+
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -8,7 +10,6 @@
 
 #include "flint_limiter.h"
 #include "redis_commands.h"
-#include "redis_listing.h"
 #include "text.h"
 
 namespace flint::server {
@@ -104,8 +105,12 @@ void RedisList(const Asked& asked) {
     uint64_t cursor_bytes = 0;
   };
   const auto work = std::make_shared<Work>();
-  work->cursor_bytes = cursor.size();
-  work->cursor = std::move(cursor);
+  // Its bytes are no text, which clients may want.
+  if (!ReadHex(cursor, &work->cursor)) {
+    asked->Error("CURSOR is not what a page has answered");
+    return;
+  }
+  work->cursor_bytes = work->cursor.size();
   const uint32_t flags = counters ? FLINT_LIMITER_ALL_COUNTERS : 0;
   const auto call = [work, most, flags, limiter = asked->limiter()](uint32_t) {
     work->cursor.resize(FLINT_LIMITER_MAX_CURSOR_BYTES);
@@ -120,7 +125,7 @@ void RedisList(const Asked& asked) {
   asked->RunAside(call, [asked, work] {
     RedisReply reply = asked->Reply();
     const uint64_t cursor_bytes = work->count == 0 ? 0 : work->cursor_bytes;
-    reply.Array(2).Text(std::string_view(work->cursor).substr(0, cursor_bytes));
+    reply.Array(2).Text(Hex(std::string_view(work->cursor).substr(0, cursor_bytes)));
     work->Tell(&reply);
     asked->Send(reply);
   });

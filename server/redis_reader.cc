@@ -1,6 +1,7 @@
 #include "redis_reader.h"
 
 #include <algorithm>
+#include <string>
 
 #include "text.h"
 
@@ -18,7 +19,7 @@ bool ReadLength(std::string_view line, char mark, uint64_t* length) {
 
 }  // namespace
 
-RedisReader::Event RedisReader::Read(std::string_view bytes, size_t* used) {
+RedisReader::Event RedisReader::Read(std::string_view bytes, size_t* used, const Bounds& bounds) {
   *used = 0;
   if (!refusal_.empty()) return Event::kRefused;
   while (*used < bytes.size()) {
@@ -32,7 +33,7 @@ RedisReader::Event RedisReader::Read(std::string_view bytes, size_t* used) {
       if (refusal_.empty()) continue;
       return Event::kRefused;
     }
-    const bool whole = OnLine();
+    const bool whole = OnLine(bounds);
     line_.clear();
     if (!refusal_.empty()) return Event::kRefused;
     if (whole) return Event::kRequest;
@@ -61,21 +62,23 @@ bool RedisReader::ReadText(std::string_view bytes, size_t* used) {
 }
 
 // Returns whether a request is whole.
-bool RedisReader::OnLine() {
+bool RedisReader::OnLine(const Bounds& bounds) {
   switch (state_) {
     case State::kStart:
       arguments_.clear();
       bytes_ = 0;
       if (!line_.starts_with('*')) return OnInline();
-      if (!ReadLength(line_, '*', &count_) || count_ == 0 || count_ > kMaxArguments) {
-        return Refuse("an array must have 1 to 256 elements");
+      if (!ReadLength(line_, '*', &count_) || count_ == 0 || count_ > bounds.arguments) {
+        return Refuse("an array must have 1 to " + std::to_string(bounds.arguments) + " elements");
       }
       state_ = State::kLength;
       return false;
     case State::kLength:
       if (!ReadLength(line_, '$', &text_bytes_)) return Refuse("expected the length of a string");
       bytes_ += text_bytes_;
-      if (bytes_ > kMaxBytes) return Refuse("a request must have at most 131072 bytes");
+      if (bytes_ > bounds.bytes) {
+        return Refuse("a request must have at most " + std::to_string(bounds.bytes) + " bytes");
+      }
       arguments_.emplace_back();
       state_ = State::kText;
       // An empty one has no bytes that could end it.

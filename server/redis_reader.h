@@ -14,7 +14,7 @@ namespace flint::server {
 class RedisReader {
  public:
   static constexpr uint64_t kMaxArguments = 256;
-  static constexpr uint64_t kMaxBytes = uint64_t{128} * 1024;  // of all words together
+  static constexpr uint64_t kMaxBytes = uint64_t{160} * 1024;  // of all words together
 
   enum class Event : uint8_t {
     kMore,     // all was used, and the request is not whole
@@ -22,8 +22,14 @@ class RedisReader {
     kRefused,  // refusal() says why; nothing more can be read
   };
 
+  // Of one request.
+  struct Bounds {
+    uint64_t arguments = kMaxArguments;
+    uint64_t bytes = kMaxBytes;
+  };
+
   // Reads up to the end of a request; `used` is how many bytes those are.
-  Event Read(std::string_view bytes, size_t* used);
+  Event Read(std::string_view bytes, size_t* used, const Bounds& bounds);
 
   // The request's words, of which there is at least one. They may be moved from.
   std::vector<std::string>& arguments() { return arguments_; }
@@ -37,7 +43,7 @@ class RedisReader {
   // Adds to the line that has begun; true when its end has come, which is not part of it.
   bool ReadLine(std::string_view bytes, size_t* used);
   bool ReadText(std::string_view bytes, size_t* used);
-  bool OnLine();
+  bool OnLine(const Bounds& bounds);
   bool OnInline();
   bool OnTextEnd();
   bool Refuse(std::string_view why);

@@ -7,6 +7,13 @@
 #include "text.h"
 
 namespace flint::server {
+namespace {
+
+constexpr RedisReader::Bounds kBounds;
+// Of who has not said a token where one is needed: room for HELLO with all that it takes.
+constexpr RedisReader::Bounds kBoundsOfStrangers = {10, uint64_t{16} * 1024};
+
+}  // namespace
 
 RedisSession::RedisSession(Server* server, Connection* connection)
     : id(server->NextClientId()), server_(server), connection_(connection) {}
@@ -15,14 +22,13 @@ size_t RedisSession::Read(std::string_view bytes) {
   size_t read = 0;
   while (read < bytes.size() && connection_->may_read()) {
     size_t used = 0;
-    switch (reader_.Read(bytes.substr(read), &used)) {
+    const bool begun = reader_.begun();
+    switch (reader_.Read(bytes.substr(read), &used, rights() ? kBounds : kBoundsOfStrangers)) {
       case RedisReader::Event::kMore:
         // What comes byte by byte has no more time for it.
-        if (!reading_) connection_->SetPhase(Phase::kBody);
-        reading_ = true;
+        if (!begun) connection_->SetPhase(Phase::kBody);
         break;
       case RedisReader::Event::kRequest:
-        reading_ = false;
         connection_->SetPhase(Phase::kIdle);
         OnRequest();
         break;

@@ -42,7 +42,6 @@ class RedisSession : public Session {
   Connection* const connection_;
   RedisReader reader_;
   std::optional<std::string> token_;  // said, and right when it was said
-  bool reading_ = false;
 };
 
 // A request and its answer. Handlers keep it by shared pointer until they have answered.

@@ -235,6 +235,29 @@ bool IsUtf8(std::string_view text) {
   return true;
 }
 
+std::string Hex(std::string_view bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * bytes.size());
+  for (const char byte : bytes) {
+    const auto value = static_cast<uint8_t>(byte);
+    text.push_back(kDigits[value >> 4U]);
+    text.push_back(kDigits[value & 15U]);
+  }
+  return text;
+}
+
+bool ReadHex(std::string_view text, std::string* bytes) {
+  bytes->clear();
+  for (size_t at = 0; at + 1 < text.size(); at += 2) {
+    const int high = HexDigit(text[at]);
+    const int low = HexDigit(text[at + 1]);
+    if (high < 0 || low < 0) return false;
+    bytes->push_back(static_cast<char>(16 * high + low));
+  }
+  return text.size() % 2 == 0;
+}
+
 bool EqualFold(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](char x, char y) { return Lower(x) == Lower(y); });

@@ -43,6 +43,10 @@ std::optional<std::string> QueryValue(std::string_view query, std::string_view n
 
 bool IsUtf8(std::string_view text);
 
+// Two digits for each byte, and back; false where it is not that.
+std::string Hex(std::string_view bytes);
+bool ReadHex(std::string_view text, std::string* bytes);
+
 // Without regard to ASCII's capitals.
 bool EqualFold(std::string_view a, std::string_view b);
 

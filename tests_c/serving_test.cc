@@ -343,6 +343,15 @@ TEST(Log, NobodyWaitsForAReader) {
   close(out);
 }
 
+TEST(Text, Hex) {
+  std::string bytes;
+  EXPECT_EQ(Hex(std::string_view("\0\x7f\xff", 3)), "007fff");
+  EXPECT_TRUE(ReadHex("007FfF", &bytes));
+  EXPECT_EQ(bytes, std::string("\0\x7f\xff", 3));
+  EXPECT_FALSE(ReadHex("0", &bytes));
+  EXPECT_FALSE(ReadHex("0g", &bytes));
+}
+
 // ---- The Redis protocol ----------------------------------------------------------------------
 
 // The requests in `bytes`, which come in two parts.
@@ -352,7 +361,7 @@ std::vector<std::vector<std::string>> ReadInTwo(std::string_view bytes, size_t c
   for (std::string_view part : {bytes.substr(0, cut), bytes.substr(cut)}) {
     while (!part.empty()) {
       size_t used = 0;
-      const RedisReader::Event event = reader.Read(part, &used);
+      const RedisReader::Event event = reader.Read(part, &used, {});
       EXPECT_NE(event, RedisReader::Event::kRefused) << reader.refusal();
       part.remove_prefix(used);
       if (event == RedisReader::Event::kRequest) requests.push_back(reader.arguments());
@@ -371,11 +380,22 @@ TEST(RedisReader, ReadsTheSameHoweverItComes) {
   }
 }
 
+TEST(RedisReader, KeepsToTheBoundsThatAreGiven) {
+  const RedisReader::Bounds bounds = {2, 8};
+  size_t used = 0;
+  const auto read = [&](std::string_view bytes) {
+    return RedisReader().Read(bytes, &used, bounds);
+  };
+  EXPECT_EQ(read("*2\r\n$4\r\nECHO\r\n$4\r\nabcd\r\n"), RedisReader::Event::kRequest);
+  EXPECT_EQ(read("*2\r\n$4\r\nECHO\r\n$5\r\n"), RedisReader::Event::kRefused);
+  EXPECT_EQ(read("*3\r\n"), RedisReader::Event::kRefused);
+}
+
 TEST(RedisReader, RefusesForGood) {
   RedisReader reader;
   size_t used = 0;
-  EXPECT_EQ(reader.Read("*1\r\n$01\r\n", &used), RedisReader::Event::kRefused);
-  EXPECT_EQ(reader.Read("PING\r\n", &used), RedisReader::Event::kRefused);
+  EXPECT_EQ(reader.Read("*1\r\n$01\r\n", &used, {}), RedisReader::Event::kRefused);
+  EXPECT_EQ(reader.Read("PING\r\n", &used, {}), RedisReader::Event::kRefused);
   EXPECT_EQ(reader.refusal(), "expected the length of a string");
 }
 

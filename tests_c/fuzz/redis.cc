@@ -22,7 +22,7 @@ std::string Told(std::string_view bytes, size_t part_bytes) {
   while (!bytes.empty()) {
     size_t used = 0;
     const std::string_view part = bytes.substr(0, part_bytes);
-    const RedisReader::Event event = reader.Read(part, &used);
+    const RedisReader::Event event = reader.Read(part, &used, {});
     Require(used <= part.size());
     if (event == RedisReader::Event::kRefused) return told + "! " + reader.refusal();
     if (event == RedisReader::Event::kMore) Require(used == part.size());

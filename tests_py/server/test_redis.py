@@ -248,6 +248,14 @@ def test_listings(tmp_path: Path) -> None:
             if not cursor:
                 break
         assert found == keys
+        assert cursor == ""
+        # A longest key with a longest name does not end it, and cursors are text.
+        do("FLINT.LIMIT", "a" * 65_535, "RATE", 3, "PER", "1d", "NAME", "ü" * 127)
+        cursor, page = do("FLINT.LIST", "COUNT", 1)
+        assert (page[0]["name"], bytes.fromhex(cursor) != b"") == ("ü" * 127, True)
+        assert do("FLINT.LIST", "COUNT", 1, "CURSOR", cursor)[1][0]["key"] == keys[0]
+        assert len(server.json("GET", "/v1/limits")) == 251
+        do("FLINT.REMOVE", "a" * 65_535)
         for _ in range(5):
             do("FLINT.CHECK", "k007")
         (top,) = do("FLINT.TOP", "BY", "denied", "COUNT", 10)
@@ -300,7 +308,7 @@ def test_every_command_wants_its_words(client: Any) -> None:
         (("FLINT.CHECKALL", "a", "1", "b"), "a cost behind each key"),
         (("FLINT.TOP", "BY", "x"), "BY must be denied"),
         (("FLINT.TOP", "COUNT", "0"), "COUNT must be 1 to 1000"),
-        (("FLINT.LIST", "CURSOR", "x"), "cursor"),
+        (("FLINT.LIST", "CURSOR", "x"), "CURSOR is not"),
         (("SELECT", "1"), "one database"),
         (("CLIENT", "KILL"), "CLIENT takes"),
         (("CLIENT", "SETNAME", "a b"), "no blanks"),
@@ -334,8 +342,8 @@ MALFORMED = {
     "no string": b"*1\r\n:4\r\n",
     "an array in it": b"*1\r\n*1\r\n$4\r\nPING\r\n",
     "null": b"*1\r\n$-1\r\n",
-    "a long string": b"*1\r\n$131073\r\n",
-    "long strings": b"*2\r\n$131072\r\n" + b"a" * 131_072 + b"\r\n$1\r\n",
+    "a long string": b"*1\r\n$163841\r\n",
+    "long strings": b"*2\r\n$163840\r\n" + b"a" * 163_840 + b"\r\n$1\r\n",
     "a string that is longer than it says": b"*1\r\n$3\r\nPING\r\n",
     "a string that is shorter than it says": b"*1\r\n$5\r\nPING\r\n\r\n",
     "an answer": b"+OK\r\n",
@@ -408,6 +416,9 @@ def test_rights(tmp_path: Path) -> None:
             client.ping()
         assert plain(server, request("PING") + QUIT).startswith(b"-NOAUTH ")
         assert plain(server, request("HELLO", "3") + QUIT).startswith(b"-NOAUTH ")
+        # A stranger has no room for more than to say who he is.
+        assert b"at most 16384 bytes" in plain(server, b"*2\r\n$4\r\nECHO\r\n$16381\r\n")
+        assert b"1 to 10 elements" in plain(server, b"*11\r\n")
         failed = request("HELLO", "3", "AUTH", "default", "chief", "BOGUS") + request("PING") + QUIT
         assert [line[:5] for line in plain(server, failed).split(b"\r\n")[:2]] == [
             b"-ERR ",
