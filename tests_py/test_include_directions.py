@@ -75,6 +75,7 @@ MAY_IMPORT = {
     "django": {*SURFACE, "_web", "wsgi"},
     "django_rest": {*SURFACE, "_web", "django"},
     "_rate_limit": {*SURFACE, "_web"},
+    "plugins": {*SURFACE, "_places", "plugins", "rates"},
     "_public": {
         *(*SURFACE, "limiter", "_places", "config", "_what_if", "_rate_limit", "prometheus"),
         "shared",
@@ -95,6 +96,7 @@ EXTRAS = {
     "aiohttp": {"aiohttp"},
     "django": {"asgiref", "django"},
     "django_rest": {"rest_framework"},
+    "plugins": {"limits", "pyrate_limiter"},
 }
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")
