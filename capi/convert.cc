@@ -176,7 +176,7 @@ Status ReadConfig(const flint_limiter_config& from, LimitConfig* to) {
   return Status(Code::kInternal, "an unknown kind of configuration error");
 }
 
-Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Engine::Limit* to) {
+Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Place::Limit* to) {
   flint_limiter_config config;
   FLINT_RETURN_IF_ERROR(ReadStruct(from, "config", &config, stride));
   FLINT_RETURN_IF_ERROR(ReadKind(config.kind, &to->kind));
@@ -198,7 +198,7 @@ Status ReadKind(uint32_t kind, LimitKind* to) {
   return Status();
 }
 
-Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
+Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Place::Flags* to) {
   if ((flags & ~allowed) != 0) [[unlikely]] {
     return OutOfBounds(
         "flags", flags,
@@ -219,7 +219,7 @@ Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name) {
   return OutOfBounds(name, stride, "sizeof the structure");
 }
 
-void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to,
+void WriteOtherDecision(const Place::Decision& from, bool decision_only, flint_limiter_result* to,
                         uint64_t stride) {
   if (decision_only) {
     FillDecisionOnly(from, to);
@@ -230,7 +230,7 @@ void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_
   WriteStruct(result, to, stride);
 }
 
-void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to,
+void WriteStatus(const Place::LimitStatus& from, const char* key, flint_limiter_status_info* to,
                  uint64_t stride) {
   flint_limiter_status_info status{};
   status.kind = static_cast<uint32_t>(from.kind);
@@ -256,7 +256,7 @@ void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter
   WriteStruct(status, to, stride);
 }
 
-std::string WriteCursor(const Engine::LimitStatus& last) {
+std::string WriteCursor(const Place::LimitStatus& last) {
   std::string cursor;
   cursor += static_cast<char>(last.kind);
   cursor += static_cast<char>(last.name.size());
@@ -277,7 +277,7 @@ bool ReadCursor(std::string_view cursor, Listing::Position* after) {
   return true;
 }
 
-void WriteLimitResult(std::string_view name, const Engine::Decision& from,
+void WriteLimitResult(std::string_view name, const Place::Decision& from,
                       flint_limiter_limit_result* to, uint64_t stride) {
   flint_limiter_limit_result result{};
   result.allowed = from.allowed ? 1 : 0;
@@ -292,7 +292,7 @@ void WriteLimitResult(std::string_view name, const Engine::Decision& from,
   WriteStruct(result, to, stride);
 }
 
-void WriteInfo(const Engine::Info& from, flint_limiter_info* to) {
+void WriteInfo(const Place::Info& from, flint_limiter_info* to) {
   flint_limiter_info info{};
   info.sync = from.always ? FLINT_LIMITER_SYNC_ALWAYS : FLINT_LIMITER_SYNC_BATCH;
   info.recovered_records = from.recovered_records;

@@ -102,11 +102,11 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
 // Rate, per, burst and algorithm.
 Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);
 // And kind and key.
-Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Engine::Limit* to);
+Status ReadLimit(const flint_limiter_config* from, uint64_t stride, Place::Limit* to);
 Status ReadKind(uint32_t kind, LimitKind* to);
-Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to);
+Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Place::Flags* to);
 // `*to` is as it was made.
-inline Status ReadFlags(uint32_t flags, uint32_t allowed, Engine::Flags* to) {
+inline Status ReadFlags(uint32_t flags, uint32_t allowed, Place::Flags* to) {
   return flags == 0 ? Status() : ReadSomeFlags(flags, allowed, to);
 }
 Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name);
@@ -117,14 +117,14 @@ Status CheckStride(uint64_t stride, const char* name) {
 }
 
 // What there is of a decision with DECISION_ONLY.
-inline void FillDecisionOnly(const Engine::Decision& from, flint_limiter_result* to) {
+inline void FillDecisionOnly(const Place::Decision& from, flint_limiter_result* to) {
   to->allowed = from.allowed ? 1 : 0;
   to->undecided = from.undecided ? 1 : 0;
   to->ticket = from.ticket;
 }
 
 // All but struct_size.
-inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
+inline void FillResult(const Place::Decision& from, flint_limiter_result* to) {
   to->allowed = from.allowed ? 1 : 0;
   to->undecided = from.undecided ? 1 : 0;
   to->algorithm = static_cast<uint32_t>(from.algorithm);
@@ -138,25 +138,25 @@ inline void FillResult(const Engine::Decision& from, flint_limiter_result* to) {
   to->limit_count = from.limit_count;
   to->limit_index = from.limit_index;
 }
-void WriteOtherDecision(const Engine::Decision& from, bool decision_only, flint_limiter_result* to,
+void WriteOtherDecision(const Place::Decision& from, bool decision_only, flint_limiter_result* to,
                         uint64_t stride);
-inline void WriteDecision(const Engine::Decision& from, bool decision_only,
-                          flint_limiter_result* to, uint64_t stride = kAlone) {
+inline void WriteDecision(const Place::Decision& from, bool decision_only, flint_limiter_result* to,
+                          uint64_t stride = kAlone) {
   if (!decision_only && CommonBytes(*to, stride) == sizeof(*to)) [[likely]] {
     FillResult(from, to);
   } else {
     WriteOtherDecision(from, decision_only, to, stride);
   }
 }
-void WriteStatus(const Engine::LimitStatus& from, const char* key, flint_limiter_status_info* to,
+void WriteStatus(const Place::LimitStatus& from, const char* key, flint_limiter_status_info* to,
                  uint64_t stride = kAlone);
-void WriteInfo(const Engine::Info& from, flint_limiter_info* to);
+void WriteInfo(const Place::Info& from, flint_limiter_info* to);
 void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to);
 // Where a listing goes on: kind, how long the name is, the name, the key.
-std::string WriteCursor(const Engine::LimitStatus& last);
+std::string WriteCursor(const Place::LimitStatus& last);
 bool ReadCursor(std::string_view cursor, Listing::Position* after);
-void WriteLimitResult(std::string_view name, const Engine::Decision& from,
+void WriteLimitResult(std::string_view name, const Place::Decision& from,
                       flint_limiter_limit_result* to, uint64_t stride);
 // Writes an event, one entry for each item, and the items' keys and names to `text`.
 void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, uint64_t stride);

@@ -13,7 +13,8 @@
 // The functions of the public header. Each catches everything; what they do is the engine's.
 
 struct flint_limiter {
-  std::unique_ptr<flint::Engine> engine;
+  flint::Engine* engine = nullptr;  // null where another process decides
+  std::unique_ptr<flint::Place> place;
   bool tell_busy = false;
 };
 
@@ -23,6 +24,7 @@ using flint::Code;
 using flint::Engine;
 using flint::LimitConfig;
 using flint::LimitKind;
+using flint::Place;
 using flint::Status;
 
 constexpr uint32_t kChangeFlags =
@@ -90,11 +92,11 @@ Status NullArgument(const char* name) {
 }
 
 template <typename Body>
-int32_t WithEngine(flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
+int32_t WithPlace(flint_limiter* limiter, flint_limiter_error* error, const Body& body) {
   return Guard(limiter, error, [&]() -> Status {
     if (limiter == nullptr) [[unlikely]]
       return NullArgument("limiter");
-    return body(limiter->engine.get());
+    return body(limiter->place.get());
   });
 }
 
@@ -108,8 +110,8 @@ Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
   return flint::ReadConfig(config, to);
 }
 
-using Decide = Status (Engine::*)(const Engine::Item&, const Engine::Flags&, const LimitConfig*,
-                                  Engine::Decision*);
+using Decide = Status (Place::*)(const Place::Item&, const Place::Flags&, const LimitConfig*,
+                                 Place::Decision*);
 
 // Apart from what most checks take, which would have to make room for all of it.
 template <Decide decide>
@@ -117,21 +119,21 @@ template <Decide decide>
                                       const char* key, uint64_t key_bytes, uint64_t cost,
                                       uint32_t flags, const flint_limiter_config* inline_config,
                                       flint_limiter_result* result, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (result == nullptr || result->struct_size < flint::kFirstSize<flint_limiter_result>)
         [[unlikely]] {
       return flint::CheckStruct(result, "result");
     }
-    Engine::Flags read;
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, WithUpdate(allowed_flags, inline_config), &read));
-    Engine::Item item;
+    Place::Item item;
     item.cost = cost;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));
     LimitConfig config;
     if (inline_config != nullptr) FLINT_RETURN_IF_ERROR(ReadInline(inline_config, &config));
-    Engine::Decision decision;
+    Place::Decision decision;
     FLINT_RETURN_IF_ERROR(
-        (engine->*decide)(item, read, inline_config == nullptr ? nullptr : &config, &decision));
+        (place->*decide)(item, read, inline_config == nullptr ? nullptr : &config, &decision));
     flint::WriteDecision(decision, read.decision_only, result);
     return Status();
   });
@@ -140,20 +142,21 @@ template <Decide decide>
 // Whether there is nothing about a check's arguments but the key and a cost.
 bool AreUsual(const flint_limiter* limiter, const char* key, uint64_t key_bytes, uint32_t flags,
               const flint_limiter_config* inline_config, const flint_limiter_result* result) {
-  return limiter != nullptr && key != nullptr && key_bytes <= FLINT_LIMITER_MAX_KEY_BYTES &&
+  return limiter != nullptr && limiter->engine != nullptr && key != nullptr &&
+         key_bytes <= FLINT_LIMITER_MAX_KEY_BYTES &&
          (flags & ~(kCheckFlags | FLINT_LIMITER_REFUSE)) == 0 && inline_config == nullptr &&
          result != nullptr && result->struct_size >= sizeof(*result);
 }
 
-using EndLimit = Status (Engine::*)(LimitKind, std::string_view, const std::string_view*,
-                                    const Engine::Flags&, uint64_t*);
+using EndLimit = Status (Place::*)(LimitKind, std::string_view, const std::string_view*,
+                                   const Place::Flags&, uint64_t*);
 
 // `name` null: whatever it is.
 int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uint64_t key_bytes,
                       const char* name, uint64_t name_bytes, uint32_t kind, uint32_t flags,
                       uint64_t* ticket, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    Engine::Flags read;
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kEndFlags, &read));
     LimitKind read_kind{};
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
@@ -163,19 +166,19 @@ int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uin
     FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &its_name));
     uint64_t last = 0;
     FLINT_RETURN_IF_ERROR(
-        (engine->*end)(read_kind, view, name == nullptr ? nullptr : &its_name, read, &last));
+        (place->*end)(read_kind, view, name == nullptr ? nullptr : &its_name, read, &last));
     if (ticket != nullptr) *ticket = last;
     return Status();
   });
 }
 
 // Writes what each limit says to the caller's array.
-class LimitResults final : public Engine::EachLimit {
+class LimitResults final : public Place::EachLimit {
  public:
   LimitResults(flint_limiter_limit_result* limits, uint64_t capacity, uint64_t stride)
       : limits_(limits), capacity_(capacity), stride_(stride) {}
 
-  void Add(std::string_view name, const Engine::Decision& decision) override {
+  void Add(std::string_view name, const Place::Decision& decision) override {
     if (count_ == capacity_) return;
     flint_limiter_limit_result* const to = flint::At(limits_, stride_, count_++);
     to->struct_size = limits_->struct_size;
@@ -222,18 +225,21 @@ int32_t OpenWith(OpenEngine open, const char* path, uint64_t path_bytes,
     FLINT_RETURN_IF_ERROR(flint::ReadOptions(options, &read));
     auto made = std::make_unique<flint_limiter>();
     made->tell_busy = read.tell_busy;
-    FLINT_RETURN_IF_ERROR(open(directory, std::move(read), &made->engine));
+    std::unique_ptr<Engine> engine;
+    FLINT_RETURN_IF_ERROR(open(directory, std::move(read), &engine));
+    made->engine = engine.get();
+    made->place = std::move(engine);
     *limiter = made.release();
     return Status();
   });
 }
 
 // Copies as many entries as their keys leave room for.
-void WritePage(const std::vector<Engine::LimitStatus>& page, flint_limiter_status_info* entries,
+void WritePage(const std::vector<Place::LimitStatus>& page, flint_limiter_status_info* entries,
                uint64_t stride, char* text, uint64_t text_bytes, uint64_t* count) {
   uint64_t used = 0;
   *count = 0;
-  for (const Engine::LimitStatus& status : page) {
+  for (const Place::LimitStatus& status : page) {
     if (used + status.key.size() + status.name.size() > text_bytes) return;
     std::memcpy(text + used, status.key.data(), status.key.size());
     std::memcpy(text + used + status.key.size(), status.name.data(), status.name.size());
@@ -278,7 +284,7 @@ Status CheckItems(const flint_limiter_item* items, uint64_t count, uint64_t item
   return Status();
 }
 
-Status ReadItem(const flint_limiter_item* from, uint64_t stride, Engine::Item* to) {
+Status ReadItem(const flint_limiter_item* from, uint64_t stride, Place::Item* to) {
   flint_limiter_item item;
   FLINT_RETURN_IF_ERROR(flint::ReadStruct(from, "items", &item, stride));
   FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &to->key));
@@ -301,7 +307,7 @@ int32_t flint_limiter_open_readonly(const char* path, uint64_t path_bytes,
 }
 
 int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [](Engine* engine) { return engine->Refresh(); });
+  return WithPlace(limiter, error, [](Place* place) { return place->Refresh(); });
 }
 
 int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
@@ -320,7 +326,7 @@ int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
 }
 
 int32_t flint_limiter_shutdown(flint_limiter* limiter, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [](Engine* engine) { return engine->Shutdown(); });
+  return WithPlace(limiter, error, [](Place* place) { return place->Shutdown(); });
 }
 
 int32_t flint_limiter_close(flint_limiter** limiter, flint_limiter_error* error) {
@@ -342,16 +348,16 @@ int32_t flint_limiter_limit(flint_limiter* limiter, const flint_limiter_config* 
 int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_config* configs,
                                  uint64_t count, uint64_t stride, uint32_t flags, uint64_t* ticket,
                                  flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    Engine::Flags read;
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kChangeFlags, &read));
     FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_config>(stride, "stride"));
-    std::vector<Engine::Limit> limits(count);
+    std::vector<Place::Limit> limits(count);
     for (uint64_t i = 0; i < count; ++i) {
       FLINT_RETURN_IF_ERROR(flint::ReadLimit(flint::At(configs, stride, i), stride, &limits[i]));
     }
     uint64_t last = 0;
-    FLINT_RETURN_IF_ERROR(engine->ConfigureMany(limits, read, &last));
+    FLINT_RETURN_IF_ERROR(place->ConfigureMany(limits, read, &last));
     if (ticket != nullptr) *ticket = last;
     return Status();
   });
@@ -367,14 +373,14 @@ int32_t flint_limiter_remove(flint_limiter* limiter, const char* key, uint64_t k
 int32_t flint_limiter_remove_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                                    const char* name, uint64_t name_bytes, uint32_t kind,
                                    uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
-  return RemoveOrReset(&Engine::Remove, limiter, key, key_bytes, name, name_bytes, kind, flags,
+  return RemoveOrReset(&Place::Remove, limiter, key, key_bytes, name, name_bytes, kind, flags,
                        ticket, error);
 }
 
 int32_t flint_limiter_reset_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                                   const char* name, uint64_t name_bytes, uint32_t kind,
                                   uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
-  return RemoveOrReset(&Engine::Reset, limiter, key, key_bytes, name, name_bytes, kind, flags,
+  return RemoveOrReset(&Place::Reset, limiter, key, key_bytes, name, name_bytes, kind, flags,
                        ticket, error);
 }
 
@@ -389,9 +395,9 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
   if (AreUsual(limiter, key, key_bytes, flags, inline_config, result)) [[likely]] {
-    Engine::Decision decision;
+    Place::Decision decision;
     // Nobody waits for the disk here, so NO_SYNC says nothing.
-    Engine::Flags read;
+    Place::Flags read;
     read.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
     read.decision_only = (flags & FLINT_LIMITER_DECISION_ONLY) != 0;
     read.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
@@ -412,15 +418,15 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
       return FLINT_LIMITER_OK;
     }
   }
-  return CheckOrPeek<&Engine::CheckInFull>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key,
-                                           key_bytes, cost, flags, inline_config, result, error);
+  return CheckOrPeek<&Place::CheckInFull>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key,
+                                          key_bytes, cost, flags, inline_config, result, error);
 }
 
 int32_t flint_limiter_peek(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                            uint64_t cost, uint32_t flags, const flint_limiter_config* inline_config,
                            flint_limiter_result* result, flint_limiter_error* error) {
-  return CheckOrPeek<&Engine::Peek>(kCheckFlags, limiter, key, key_bytes, cost, flags,
-                                    inline_config, result, error);
+  return CheckOrPeek<&Place::Peek>(kCheckFlags, limiter, key, key_bytes, cost, flags, inline_config,
+                                   result, error);
 }
 
 int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint64_t key_bytes,
@@ -429,7 +435,7 @@ int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint
                                    flint_limiter_result* result, flint_limiter_limit_result* limits,
                                    uint64_t capacity, uint64_t stride, uint64_t* count,
                                    flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (count == nullptr) return NullArgument("count");
     if (peek > 1) return Status(Code::kInvalidArgument, "peek is neither 0 nor 1");
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(result, "result"));
@@ -437,20 +443,20 @@ int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint
       FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_limit_result>(stride, "stride"));
       FLINT_RETURN_IF_ERROR(flint::CheckStruct(limits, "limits"));
     }
-    Engine::Flags read;
+    Place::Flags read;
     const uint32_t allowed_flags = peek == 1 ? kCheckFlags : kCheckFlags | FLINT_LIMITER_REFUSE;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, WithUpdate(allowed_flags, inline_config), &read));
-    Engine::Item item;
+    Place::Item item;
     item.cost = cost;
     FLINT_RETURN_IF_ERROR(flint::ReadKey(key, key_bytes, &item.key));
     LimitConfig config;
     if (inline_config != nullptr) FLINT_RETURN_IF_ERROR(ReadInline(inline_config, &config));
     const LimitConfig* const of_call = inline_config == nullptr ? nullptr : &config;
     LimitResults each(limits, capacity, stride);
-    Engine::Decision decision;
+    Place::Decision decision;
     decision.each = &each;
-    FLINT_RETURN_IF_ERROR(peek == 1 ? engine->Peek(item, read, of_call, &decision)
-                                    : engine->Check(item, read, of_call, &decision));
+    FLINT_RETURN_IF_ERROR(peek == 1 ? place->Peek(item, read, of_call, &decision)
+                                    : place->Check(item, read, of_call, &decision));
     flint::WriteDecision(decision, read.decision_only, result);
     *count = decision.limit_count;
     return Status();
@@ -461,20 +467,20 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
                                 uint64_t count, uint64_t item_stride, uint32_t flags,
                                 flint_limiter_result* results, uint64_t result_stride,
                                 uint64_t* denied_index, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (denied_index == nullptr) return NullArgument("denied_index");
-    Engine::Flags read;
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
     FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
     char memory[kArenaBytes];
     std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
-    std::pmr::vector<Engine::Item> wanted(count, &arena);
+    std::pmr::vector<Place::Item> wanted(count, &arena);
     for (uint64_t i = 0; i < count; ++i) {
       FLINT_RETURN_IF_ERROR(ReadItem(flint::At(items, item_stride, i), item_stride, &wanted[i]));
     }
-    std::pmr::vector<Engine::Decision> decisions(count, &arena);
+    std::pmr::vector<Place::Decision> decisions(count, &arena);
     size_t denied = 0;
-    FLINT_RETURN_IF_ERROR(engine->CheckAll(wanted, read, decisions.data(), &denied));
+    FLINT_RETURN_IF_ERROR(place->CheckAll(wanted, read, decisions.data(), &denied));
     for (uint64_t i = 0; i < count && i <= denied; ++i) {
       flint::WriteDecision(decisions[i], read.decision_only, flint::At(results, result_stride, i),
                            result_stride);
@@ -488,20 +494,20 @@ int32_t flint_limiter_check_many(flint_limiter* limiter, const flint_limiter_ite
                                  uint64_t count, uint64_t item_stride, uint32_t flags,
                                  flint_limiter_result* results, uint64_t result_stride,
                                  int32_t* codes, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (codes == nullptr) return NullArgument("codes");
-    Engine::Flags read;
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
     FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
     if (count == 0) return TooMany(count);
     char memory[kArenaBytes];
     std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
-    std::pmr::vector<Engine::Item> wanted(count, &arena);
-    std::pmr::vector<Engine::Answer> answers(count, &arena);
+    std::pmr::vector<Place::Item> wanted(count, &arena);
+    std::pmr::vector<Place::Answer> answers(count, &arena);
     for (uint64_t i = 0; i < count; ++i) {
       answers[i].code = ReadItem(flint::At(items, item_stride, i), item_stride, &wanted[i]).code();
     }
-    FLINT_RETURN_IF_ERROR(engine->CheckMany(wanted, read, answers));
+    FLINT_RETURN_IF_ERROR(place->CheckMany(wanted, read, answers));
     for (uint64_t i = 0; i < count; ++i) {
       codes[i] = static_cast<int32_t>(ToldAs(limiter, answers[i].code));
       if (answers[i].code != Code::kOk) continue;
@@ -521,7 +527,7 @@ int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t k
 int32_t flint_limiter_status_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                                    const char* name, uint64_t name_bytes, uint32_t kind,
                                    flint_limiter_status_info* status, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(status, "status"));
     LimitKind read_kind{};
     FLINT_RETURN_IF_ERROR(flint::ReadKind(kind, &read_kind));
@@ -531,8 +537,8 @@ int32_t flint_limiter_status_named(flint_limiter* limiter, const char* key, uint
     FLINT_RETURN_IF_ERROR(is_template ? flint::CheckPrefix(view) : flint::CheckKey(view));
     std::string_view its_name;
     FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &its_name));
-    Engine::LimitStatus found;
-    FLINT_RETURN_IF_ERROR(engine->StatusOf(read_kind, view, its_name, &found));
+    Place::LimitStatus found;
+    FLINT_RETURN_IF_ERROR(place->StatusOf(read_kind, view, its_name, &found));
     flint::WriteStatus(found, nullptr, status);
     return Status();
   });
@@ -542,8 +548,8 @@ int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t a
                            uint32_t after_kind, uint32_t flags, flint_limiter_status_info* entries,
                            uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
                            uint64_t* count, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    Engine::Flags read;
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
     FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count));
     if (after_kind > FLINT_LIMITER_KIND_INLINE) {
@@ -552,10 +558,10 @@ int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t a
     }
     std::string_view view;
     FLINT_RETURN_IF_ERROR(flint::ReadText(after, after_bytes, "after", &view));
-    std::vector<Engine::LimitStatus> page;
-    FLINT_RETURN_IF_ERROR(engine->List(after == nullptr ? nullptr : &view,
-                                       static_cast<LimitKind>(after_kind), read, capacity,
-                                       text_bytes, &page));
+    std::vector<Place::LimitStatus> page;
+    FLINT_RETURN_IF_ERROR(place->List(after == nullptr ? nullptr : &view,
+                                      static_cast<LimitKind>(after_kind), read, capacity,
+                                      text_bytes, &page));
     WritePage(page, entries, stride, text, text_bytes, count);
     return Status();
   });
@@ -566,8 +572,8 @@ int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint
                                 uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
                                 uint64_t* count, char* next_cursor, uint64_t* next_cursor_bytes,
                                 flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    Engine::Flags read;
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
     // A longest key with a longest name must have room, or the listing would end there.
     FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count,
@@ -580,8 +586,8 @@ int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint
     if (!view.empty() && !flint::ReadCursor(view, &after)) {
       return Status(Code::kInvalidArgument, "cursor is not what a page has written");
     }
-    std::vector<Engine::LimitStatus> page;
-    FLINT_RETURN_IF_ERROR(engine->ListBehind(
+    std::vector<Place::LimitStatus> page;
+    FLINT_RETURN_IF_ERROR(place->ListBehind(
         view.empty() ? nullptr : &after, {read.all_counters, capacity, text_bytes, false}, &page));
     WritePage(page, entries, stride, text, text_bytes, count);
     std::string next(view);
@@ -596,8 +602,8 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
                           flint_limiter_status_info* entries, uint64_t capacity, uint64_t stride,
                           char* text, uint64_t text_bytes, uint64_t* count,
                           flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    Engine::Flags read;
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
     FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes, count));
     if (by > FLINT_LIMITER_BY_ALLOWED_COST) {
@@ -605,8 +611,8 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
                                                 "; it must be between 0 (denied) and 3 "
                                                 "(allowed cost)");
     }
-    std::vector<Engine::LimitStatus> top;
-    FLINT_RETURN_IF_ERROR(engine->Top(static_cast<Engine::TopBy>(by), read, capacity, &top));
+    std::vector<Place::LimitStatus> top;
+    FLINT_RETURN_IF_ERROR(place->Top(static_cast<Place::TopBy>(by), read, capacity, &top));
     WritePage(top, entries, stride, text, text_bytes, count);
     return Status();
   });
@@ -614,10 +620,10 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
 
 int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
                                flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(info, "info"));
-    Engine::Info found;
-    FLINT_RETURN_IF_ERROR(engine->GetInfo(&found));
+    Place::Info found;
+    FLINT_RETURN_IF_ERROR(place->GetInfo(&found));
     flint::WriteInfo(found, info);
     return Status();
   });
@@ -627,7 +633,7 @@ int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t 
                               const flint_limiter_history_query* query, flint_limiter_event* events,
                               uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
                               uint64_t* count, uint64_t* next_cursor, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
     flint::HistoryQuery read;
     FLINT_RETURN_IF_ERROR(flint::ReadHistoryQuery(query, &read));
     FLINT_RETURN_IF_ERROR(CheckPage("events", events, capacity, stride, text, text_bytes, count));
@@ -637,7 +643,7 @@ int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t 
     read.capacity = capacity;
     read.text_bytes = text_bytes;
     flint::HistoryPage page;
-    FLINT_RETURN_IF_ERROR(engine->History(read, &page));
+    FLINT_RETURN_IF_ERROR(place->History(read, &page));
     *count = 0;
     for (const flint::HistoryEvent& event : page.events) {
       flint::WriteEvent(event, text, flint::At(events, stride, *count), stride);
@@ -652,37 +658,36 @@ int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t 
 }
 
 int32_t flint_limiter_flush(flint_limiter* limiter, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [](Engine* engine) { return engine->Flush(); });
+  return WithPlace(limiter, error, [](Place* place) { return place->Flush(); });
 }
 
 int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket, uint64_t timeout_ns,
                            flint_limiter_error* error) {
-  return WithEngine(limiter, error,
-                    [&](Engine* engine) { return engine->Wait(ticket, timeout_ns); });
+  return WithPlace(limiter, error, [&](Place* place) { return place->Wait(ticket, timeout_ns); });
 }
 
 int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
                               flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) {
-    return ticket == nullptr ? NullArgument("ticket") : engine->Durable(ticket);
+  return WithPlace(limiter, error, [&](Place* place) {
+    return ticket == nullptr ? NullArgument("ticket") : place->Durable(ticket);
   });
 }
 
 int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* fd, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) {
-    return fd == nullptr ? NullArgument("fd") : engine->Watch(fd);
+  return WithPlace(limiter, error, [&](Place* place) {
+    return fd == nullptr ? NullArgument("fd") : place->Watch(fd);
   });
 }
 
 int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) { return engine->Unwatch(fd); });
+  return WithPlace(limiter, error, [&](Place* place) { return place->Unwatch(fd); });
 }
 
 int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags, flint_limiter_error* error) {
-  return WithEngine(limiter, error, [&](Engine* engine) -> Status {
-    Engine::Flags read;
+  return WithPlace(limiter, error, [&](Place* place) -> Status {
+    Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_NO_WAIT, &read));
-    return engine->Compact(read);
+    return place->Compact(read);
   });
 }
 

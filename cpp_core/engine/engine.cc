@@ -240,14 +240,6 @@ Status Engine::StatusOf(LimitKind kind, std::string_view key, std::string_view n
   return listing_.StatusOf(kind, key, name, status);
 }
 
-Status Engine::List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
-                    size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page) {
-  Listing::Position position;
-  if (after != nullptr) position = {*after, after_kind};
-  return ListBehind(after == nullptr ? nullptr : &position,
-                    {flags.all_counters, capacity, key_bytes, true}, page);
-}
-
 Status Engine::ListBehind(const Listing::Position* after, const Listing::Wanted& wanted,
                           std::vector<LimitStatus>* page) {
   const Running running(this);

@@ -20,6 +20,7 @@
 #include "engine/keyspace.h"
 #include "engine/legacy.h"
 #include "engine/listing.h"
+#include "engine/place.h"
 #include "engine/recorder.h"
 #include "engine/room_maker.h"
 #include "model/engine_clock.h"
@@ -36,7 +37,7 @@ class Reading;
 //
 // Locks, in the order in which they may be taken: shards (several in order of index), the log's.
 // No lock is held across a system call that waits.
-class Engine final : private LogObserver {
+class Engine final : public Place, private LogObserver {
  public:
   // What a check answers that cannot be decided, because the disk is full or failing, the table
   // full or memory short.
@@ -62,96 +63,6 @@ class Engine final : private LogObserver {
     WhenFull when_full = WhenFull::kRefuse;
   };
 
-  // How long a call may wait and what it fills; the public header's flags.
-  struct Flags {
-    bool no_wait = false;
-    bool no_sync = false;
-    bool decision_only = false;
-    bool if_absent = false;
-    bool all_counters = false;
-    bool refuse = false;
-    bool update = false;  // an inline limit takes the values of the call
-  };
-
-  struct Limit {
-    LimitKind kind = LimitKind::kExact;
-    std::string_view key;
-    LimitConfig config;
-    std::string_view name{};
-  };
-
-  struct Item {
-    std::string_view key;
-    uint64_t cost = 1;
-  };
-
-  struct Decision;
-  // Hears what each limit of a key says, under its shard's lock.
-  class EachLimit {
-   public:
-    virtual void Add(std::string_view name, const Decision& decision) = 0;
-
-   protected:
-    ~EachLimit() = default;
-  };
-
-  // Of several limits of one key the numbers are those of one: of the denying ones that which will
-  // deny longest, otherwise the one with the least left.
-  struct Decision {
-    bool allowed = false;
-    bool undecided = false;  // on_error has answered
-    Algorithm algorithm{};
-    uint64_t cost = 0;
-    uint64_t limit = 0;
-    uint64_t remaining = 0;
-    int64_t reset_at_ns = 0;
-    uint64_t reset_after_ns = 0;
-    uint64_t retry_after_ns = 0;
-    uint64_t ticket = 0;
-    uint32_t limit_count = 0;   // 0: the key has one limit, and that has no name
-    uint32_t limit_index = 0;   // whose the numbers are
-    EachLimit* each = nullptr;  // set by the caller; hears nothing when limit_count is 0
-  };
-
-  // What one of many checks has come to; the decision counts with kOk.
-  struct Answer {
-    Code code = Code::kOk;
-    Decision decision;
-  };
-
-  using LimitStatus = flint::LimitStatus;
-  using TopBy = flint::TopBy;
-
-  struct Info {
-    bool always = false;
-    uint64_t recovered_records = 0;
-    uint64_t recovered_ring_records = 0;
-    uint64_t torn_bytes = 0;
-    uint64_t snapshot_limits = 0;
-    uint64_t limits = 0;
-    uint64_t counters = 0;
-    uint64_t log_bytes = 0;
-    uint64_t segments = 0;
-    uint64_t snapshot_bytes = 0;
-    Log::Counts log;
-    uint64_t compactions = 0;
-    uint64_t compaction_failures = 0;
-    uint64_t compaction_done_bytes = 0;   // of the one that is running
-    uint64_t compaction_total_bytes = 0;  // 0: none is
-    Status compaction_failure;            // since the last that succeeded
-    int64_t compaction_retry_at_ns = 0;   // wall clock; 0: there was no failure
-    uint64_t history_bytes = 0;
-    uint64_t history_failures = 0;  // to remove a segment that may go
-    uint64_t damaged_history = 0;   // segments that are history and cannot be read
-    uint64_t undecided = 0;         // checks that on_error answered
-    uint64_t evicted = 0;           // keys in use that made room for others
-    bool read_only = false;
-    bool bus_guard_replaced = false;  // somebody else handles SIGBUS now
-    uint32_t directory_mode = 0;
-    int64_t engine_time_ns = 0;
-    LegacyReport legacy;  // of opening
-  };
-
   // An empty `directory` keeps everything in memory.
   static Status Open(const std::string& directory, Options options,
                      std::unique_ptr<Engine>* engine);
@@ -159,17 +70,15 @@ class Engine final : private LogObserver {
   // environment and the clock count. What would change something returns kReadOnly.
   static Status OpenReadOnly(const std::string& directory, Options options,
                              std::unique_ptr<Engine>* engine);
-  ~Engine();
-  Engine(const Engine&) = delete;
-  Engine& operator=(const Engine&) = delete;
+  ~Engine() override;
 
   Status Configure(const Limit& limit, const Flags& flags, uint64_t* ticket);
-  Status ConfigureMany(const std::vector<Limit>& limits, const Flags& flags, uint64_t* ticket);
-  // `name` null: all limits of the key, or all templates of the prefix.
+  Status ConfigureMany(const std::vector<Limit>& limits, const Flags& flags,
+                       uint64_t* ticket) override;
   Status Remove(LimitKind kind, std::string_view key, const std::string_view* name,
-                const Flags& flags, uint64_t* ticket);
+                const Flags& flags, uint64_t* ticket) override;
   Status Reset(LimitKind kind, std::string_view key, const std::string_view* name,
-               const Flags& flags, uint64_t* ticket);
+               const Flags& flags, uint64_t* ticket) override;
   Status Remove(LimitKind kind, std::string_view key, const Flags& flags, uint64_t* ticket) {
     return Remove(kind, key, nullptr, flags, ticket);
   }
@@ -177,58 +86,45 @@ class Engine final : private LogObserver {
     return Reset(kind, key, nullptr, flags, ticket);
   }
 
-  // `inline_config` may be null. On an error `decision` is left alone.
   Status Check(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-               Decision* decision);
+               Decision* decision) override;
   // What most checks are: the key has one limit, without a name, nobody is in the way, there is
   // room for what has to be recorded, and nobody waits for the disk. False if anything is
   // otherwise, or throws std::bad_alloc; then nothing has been decided, and CheckInFull does it
   // all. In plain_check.h.
   bool CheckPlain(const Item& item, const Flags& flags, Decision* decision);
   Status CheckInFull(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-                     Decision* decision);
+                     Decision* decision) override;
   Status Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
-              Decision* decision);
-  // `decisions` has room for all; those up to and including `*denied` are filled.
+              Decision* decision) override;
   Status CheckAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
-                  size_t* denied);
+                  size_t* denied) override;
   Status CheckAll(std::initializer_list<Item> items, const Flags& flags, Decision* decisions,
                   size_t* denied) {
     return CheckAll(std::span<const Item>(items.begin(), items.size()), flags, decisions, denied);
   }
+  Status CheckMany(std::span<const Item> items, const Flags& flags,
+                   std::span<Answer> answers) override;
 
-  // Each item by itself and in order, with one wait for the disk. What has a code other than kOk
-  // already is left out. Fails only for what concerns all of them.
-  Status CheckMany(std::span<const Item> items, const Flags& flags, std::span<Answer> answers);
-
-  // What these cost is said in listing.h.
-  Status StatusOf(LimitKind kind, std::string_view key, std::string_view name, LimitStatus* status);
+  Status StatusOf(LimitKind kind, std::string_view key, std::string_view name,
+                  LimitStatus* status) override;
   Status StatusOf(LimitKind kind, std::string_view key, LimitStatus* status) {
     return StatusOf(kind, key, {}, status);
   }
-  // The next limits in order of key, kind and name behind `after` (null: from the start).
   Status ListBehind(const Listing::Position* after, const Listing::Wanted& wanted,
-                    std::vector<LimitStatus>* page);
-  // Those that have no name; at most `capacity` with keys of at most `key_bytes` together.
-  Status List(const std::string_view* after, LimitKind after_kind, const Flags& flags,
-              size_t capacity, size_t key_bytes, std::vector<LimitStatus>* page);
-  Status Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top);
-  Status GetInfo(Info* info);
+                    std::vector<LimitStatus>* page) override;
+  Status Top(TopBy by, const Flags& flags, size_t capacity, std::vector<LimitStatus>* top) override;
+  Status GetInfo(Info* info) override;
 
-  Status Flush();
-  Status Wait(uint64_t ticket, uint64_t timeout_ns);
-  Status Durable(uint64_t* ticket);
-  Status Watch(int* fd);
-  Status Unwatch(int fd);
-  // no_wait: only starts it.
-  Status Compact(const Flags& flags);
-  Status History(const HistoryQuery& query, HistoryPage* page);
-
-  // Of one that is read only: takes over what has been written since.
-  Status Refresh();
-
-  // Makes other calls return kClosed, waits until none is running and syncs.
-  Status Shutdown();
+  Status Flush() override;
+  Status Wait(uint64_t ticket, uint64_t timeout_ns) override;
+  Status Durable(uint64_t* ticket) override;
+  Status Watch(int* fd) override;
+  Status Unwatch(int fd) override;
+  Status Compact(const Flags& flags) override;
+  Status History(const HistoryQuery& query, HistoryPage* page) override;
+  Status Refresh() override;
+  Status Shutdown() override;
   // Runs in a forked child: every later call fails.
   void AbandonInChild();
 
