@@ -122,8 +122,8 @@ class PosixEnv : public Env {
   Status Rename(const std::string& from, const std::string& to) override {
     FLINT_RETURN_IF_ERROR(CheckPath(from));
     FLINT_RETURN_IF_ERROR(CheckPath(to));
-    const Place source = PlaceOf(from);
-    const Place target = PlaceOf(to);
+    const FilePlace source = PlaceOf(from);
+    const FilePlace target = PlaceOf(to);
     if (renameat(source.directory, source.name.c_str(), target.directory, target.name.c_str()) !=
         0) {
       return Failure("cannot rename ", from + " to " + to);
@@ -134,8 +134,8 @@ class PosixEnv : public Env {
   Status Link(const std::string& from, const std::string& to) override {
     FLINT_RETURN_IF_ERROR(CheckPath(from));
     FLINT_RETURN_IF_ERROR(CheckPath(to));
-    const Place source = PlaceOf(from);
-    const Place target = PlaceOf(to);
+    const FilePlace source = PlaceOf(from);
+    const FilePlace target = PlaceOf(to);
     if (linkat(source.directory, source.name.c_str(), target.directory, target.name.c_str(), 0) !=
         0) {
       return Failure("cannot link ", from + " to " + to);
@@ -145,7 +145,7 @@ class PosixEnv : public Env {
 
   Status Remove(const std::string& path) override {
     FLINT_RETURN_IF_ERROR(CheckPath(path));
-    const Place place = PlaceOf(path);
+    const FilePlace place = PlaceOf(path);
     if (unlinkat(place.directory, place.name.c_str(), 0) != 0) {
       return Failure("cannot remove ", path);
     }
@@ -188,7 +188,7 @@ class PosixEnv : public Env {
   }
 
  protected:
-  virtual Place PlaceOf(const std::string& path) const { return {AT_FDCWD, path, path}; }
+  virtual FilePlace PlaceOf(const std::string& path) const { return {AT_FDCWD, path, path}; }
 
   static Status SyncOpen(int fd, const std::string& path) {
     if (RetryInterrupted([&] { return fsync(fd); }) != 0) return Failure("cannot sync ", path);
@@ -197,7 +197,7 @@ class PosixEnv : public Env {
 
  private:
   int Examine(const std::string& path, struct stat* info) const {
-    const Place place = PlaceOf(path);
+    const FilePlace place = PlaceOf(path);
     return fstatat(place.directory, place.name.c_str(), info, 0);
   }
 
@@ -210,7 +210,7 @@ class PosixEnv : public Env {
 
   // The parent is synced, so that what is later synced inside is not lost with the directory.
   Status CreateDirectory(const std::string& path) {
-    const Place place = PlaceOf(path);
+    const FilePlace place = PlaceOf(path);
     const uint32_t mode = access_.directory_mode();
     if (mkdirat(place.directory, place.name.c_str(), mode) != 0) {
       if (errno != EEXIST) return Failure("cannot create ", path);
@@ -264,7 +264,7 @@ class OpenDirectoryEnv final : public PosixEnv {
   }
 
  protected:
-  Place PlaceOf(const std::string& path) const override {
+  FilePlace PlaceOf(const std::string& path) const override {
     if (path == path_) return {Own(), ".", path};
     if (path.size() <= path_.size() || path[path_.size()] != '/' || !path.starts_with(path_)) {
       return PosixEnv::PlaceOf(path);

@@ -248,12 +248,12 @@ int AboveStandard(int fd) {
   return above;
 }
 
-int OpenDescriptor(const Place& place, int flags, uint32_t mode) {
+int OpenDescriptor(const FilePlace& place, int flags, uint32_t mode) {
   return AboveStandard(RetryInterrupted(
       [&] { return openat(place.directory, place.name.c_str(), flags | O_CLOEXEC, mode); }));
 }
 
-Status GiveAccess(int fd, const Place& place, const Access& access) {
+Status GiveAccess(int fd, const FilePlace& place, const Access& access) {
   struct stat info;
   if (fstat(fd, &info) != 0) return Status::FromErrno(errno, "cannot examine " + place.path);
   if (access.group != Access::kOwnGroup && info.st_gid != static_cast<gid_t>(access.group) &&
@@ -267,7 +267,7 @@ Status GiveAccess(int fd, const Place& place, const Access& access) {
   return Status();
 }
 
-Status OpenRegular(const Place& place, int flags, const Access& access, Descriptor* descriptor,
+Status OpenRegular(const FilePlace& place, int flags, const Access& access, Descriptor* descriptor,
                    struct stat* info) {
   // Without O_NONBLOCK, opening a pipe would wait for its other end. Regular files ignore it.
   flags |= O_NONBLOCK;

@@ -46,7 +46,7 @@ class Descriptor {
 };
 
 // Where something is: a name, from an open directory on; and the path that people know it by.
-struct Place {
+struct FilePlace {
   int directory = AT_FDCWD;
   std::string name;
   std::string path;
@@ -66,15 +66,15 @@ auto RetryInterrupted(Call call) {
 int AboveStandard(int fd);
 
 // open(2) with O_CLOEXEC, above the standard descriptors; -1 and errno on failure.
-int OpenDescriptor(const Place& place, int flags, uint32_t mode = 0);
+int OpenDescriptor(const FilePlace& place, int flags, uint32_t mode = 0);
 
 // Opens what must be a regular file; anything else there (a pipe would block, a device would
 // swallow) is an error. What O_CREAT makes is accessible as `access` says. `*info` is its fstat.
-Status OpenRegular(const Place& place, int flags, const Access& access, Descriptor* descriptor,
+Status OpenRegular(const FilePlace& place, int flags, const Access& access, Descriptor* descriptor,
                    struct stat* info);
 
 // Gives a file that has just been made to whom it is for, whatever the umask.
-Status GiveAccess(int fd, const Place& place, const Access& access);
+Status GiveAccess(int fd, const FilePlace& place, const Access& access);
 
 std::unique_ptr<File> MakePosixFile(Descriptor descriptor, std::string path);
 

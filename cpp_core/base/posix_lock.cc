@@ -37,7 +37,7 @@ class LockDescriptors {
     return *all;
   }
 
-  int Open(const Place& place, int flags, const Access& access, Status* status) {
+  int Open(const FilePlace& place, int flags, const Access& access, Status* status) {
     const MutexLock lock(mutex_);
     Descriptor descriptor;
     if ((flags & O_DIRECTORY) != 0) {
@@ -90,7 +90,7 @@ class LockDescriptor {
     if (fd_ >= 0) LockDescriptors::All().Close(fd_);
   }
 
-  Status Open(const Place& place, int flags, const Access& access) {
+  Status Open(const FilePlace& place, int flags, const Access& access) {
     Status status;
     fd_ = LockDescriptors::All().Open(place, flags, access, &status);
     return status;
@@ -136,7 +136,7 @@ bool IsPlain(const std::string& text) {
 }
 
 // " (by process 12 since ...)"; nothing where the file does not tell.
-std::string WhoHolds(const Place& file) {
+std::string WhoHolds(const FilePlace& file) {
   const Descriptor descriptor(OpenDescriptor(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   if (descriptor.get() < 0) return "";
   std::string text(kMostHolderBytes, '\0');
@@ -170,7 +170,7 @@ class PosixLock final : public DirectoryLock {
 };
 
 // `directory` is the path people know the lock by, `file` that of who holds it.
-Status TryLock(int fd, const std::string& directory, const Place& file) {
+Status TryLock(int fd, const std::string& directory, const FilePlace& file) {
   if (RetryInterrupted([&] { return flock(fd, LOCK_EX | LOCK_NB); }) == 0) return Status();
   const int error = errno;
   switch (error) {
@@ -197,7 +197,7 @@ Status TryLock(int fd, const std::string& directory, const Place& file) {
 }
 
 // Whether a place still leads to what `fd` has open.
-Status IsSame(int fd, const Place& place, bool* same) {
+Status IsSame(int fd, const FilePlace& place, bool* same) {
   struct stat opened;
   struct stat found;
   if (fstat(fd, &opened) != 0) return Status::FromErrno(errno, "cannot examine " + place.path);
@@ -211,12 +211,12 @@ Status IsSame(int fd, const Place& place, bool* same) {
 }
 
 // `*lock` stays null when the directory or the file was replaced in the meantime.
-Status LockOnce(const Place& place, const Access& access, const MakeDirectoryEnv& make_directory,
-                std::unique_ptr<DirectoryLock>* lock) {
+Status LockOnce(const FilePlace& place, const Access& access,
+                const MakeDirectoryEnv& make_directory, std::unique_ptr<DirectoryLock>* lock) {
   Descriptor opened(OpenDescriptor(place, O_RDONLY | O_DIRECTORY));
   if (opened.get() < 0) return Status::FromErrno(errno, "cannot open " + place.path);
-  const Place inside{opened.get(), ".", place.path};
-  const Place file_place{opened.get(), kLockName, place.path + "/" + kLockName};
+  const FilePlace inside{opened.get(), ".", place.path};
+  const FilePlace file_place{opened.get(), kLockName, place.path + "/" + kLockName};
 
   LockDescriptor directory;
   FLINT_RETURN_IF_ERROR(directory.Open(inside, O_RDONLY | O_DIRECTORY, access));
@@ -239,7 +239,7 @@ Status LockOnce(const Place& place, const Access& access, const MakeDirectoryEnv
 
 }  // namespace
 
-Status LockPosixDirectory(const Place& place, const Access& access,
+Status LockPosixDirectory(const FilePlace& place, const Access& access,
                           const MakeDirectoryEnv& make_directory,
                           std::unique_ptr<DirectoryLock>* lock) {
   constexpr int kMaxAttempts = 16;

@@ -14,7 +14,7 @@ namespace flint {
 using MakeDirectoryEnv = std::function<std::shared_ptr<Env>(Descriptor directory)>;
 
 // Env::LockDirectory for real directories.
-Status LockPosixDirectory(const Place& place, const Access& access,
+Status LockPosixDirectory(const FilePlace& place, const Access& access,
                           const MakeDirectoryEnv& make_directory,
                           std::unique_ptr<DirectoryLock>* lock);
 

@@ -139,7 +139,7 @@ Status ReadWhole(int fd, const std::string& path, std::string* content) {
 
 }  // namespace
 
-Status OpenPosixStore(const Place& place, size_t size, StoreMode mode, const Access& access,
+Status OpenPosixStore(const FilePlace& place, size_t size, StoreMode mode, const Access& access,
                       std::unique_ptr<StoreFile>* store) {
   const std::string& path = place.path;
   Descriptor descriptor;

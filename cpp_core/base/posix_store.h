@@ -13,7 +13,7 @@ namespace flint {
 // cache, which belongs to the kernel and so outlives the process. A forked child does not inherit
 // the mapping. What asks for a mapping that the file system refuses (9p, virtiofs and FUSE often
 // do), or that cannot be guarded, is written.
-Status OpenPosixStore(const Place& place, size_t size, StoreMode mode, const Access& access,
+Status OpenPosixStore(const FilePlace& place, size_t size, StoreMode mode, const Access& access,
                       std::unique_ptr<StoreFile>* store);
 
 }  // namespace flint
