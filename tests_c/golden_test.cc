@@ -321,6 +321,50 @@ TEST(GoldenNamed, HasWhatItIsFor) {
   EXPECT_EQ(seen, all);
 }
 
+// Keys under a template that are used once or twice, over several segments and an opening; killed.
+std::unique_ptr<FakeEnv> WriteFirstUses() {
+  Machine machine(false);
+  machine.segment_bytes = 12'000;
+  machine.ring_bytes = 1 << 13;
+  machine.Open();
+  const auto use = [&machine](int begin, int end) {
+    for (int i = begin; i < end; ++i) {
+      Allowed(machine.engine.get(), "user:" + std::to_string(i), 1 + static_cast<uint64_t>(i) % 3);
+      machine.clock->AdvanceNs(kSecondNs);
+    }
+  };
+  EXPECT_TRUE(Configure(machine.engine.get(), "user:", Hourly(3), LimitKind::kTemplate).ok());
+  use(0, 200);
+  EXPECT_TRUE(machine.engine->Compact({}).ok());
+  use(100, 300);
+  machine.Close();
+  machine.Open();
+  use(250, 320);
+  EXPECT_TRUE(Configure(machine.engine.get(), "user:", Hourly(5), LimitKind::kTemplate).ok());
+  use(310, 330);
+  return machine.env->ProcessDeath();
+}
+
+TEST(GoldenFirstUses, OpenAsTheyWere) {
+  const fs::path root = GoldenRoot() / "v1.1" / "first-uses";
+  const std::unique_ptr<FakeEnv> written = WriteFirstUses();
+  if (std::getenv("FLINT_GOLDEN_WRITE") != nullptr) {
+    Store(*written, root);
+    WriteFile(root / "expected.txt", OpenNamed(written.get()));
+    return;
+  }
+  const std::string expected = ReadFile(root / "expected.txt");
+  EXPECT_EQ(OpenNamed(written.get()), expected);
+  const std::unique_ptr<FakeEnv> kept = LoadDirectory(root);
+  int first_uses = 0;
+  ReadAll(kept.get(), [&](const Record& record) {
+    if (record.type == RecordType::kKeyAllow) ++first_uses;
+  });
+  EXPECT_GT(first_uses, 50);
+  EXPECT_EQ(OpenNamed(kept.get()), expected);
+  EXPECT_EQ(OpenNamed(kept.get()), expected);
+}
+
 // Otherwise the directories would prove less than they seem to.
 TEST_P(Golden, HasOneOfEverything) {
   const std::unique_ptr<FakeEnv> env = LoadDirectory(GoldenRoot() / "v1" / GetParam().name);

@@ -28,7 +28,9 @@ TYPES = {
     9: "ALLOW_ALL",
     10: "DENY",
     11: "RESET",
+    16: "KEY_ALLOW",
 }
+COUNTER = 2  # kind of a limit: a counter under a template
 
 
 class DamageError(Exception):
@@ -148,6 +150,14 @@ def read_key(cursor: Cursor) -> None:
     read_name(cursor, name_size)
 
 
+def read_key_allow(cursor: Cursor) -> None:
+    cursor.number("time", 8)
+    cursor.number("cost", 8)
+    size = cursor.number("key length", 4)
+    require(cursor.number("template prefix length", 4) <= size, "a prefix longer than its key")
+    cursor.text("key", size)
+
+
 def read_seal(cursor: Cursor) -> None:
     start = cursor.at
     for name in ("generation", "begin", "end"):
@@ -199,6 +209,8 @@ def read_payload(kind: str, cursor: Cursor) -> None:
         read_keyed(cursor)
     elif kind == "KEY":
         read_key(cursor)
+    elif kind == "KEY_ALLOW":
+        read_key_allow(cursor)
     elif kind == "ALLOW_ALL":
         read_allow_all(cursor)
     else:
@@ -450,15 +462,27 @@ class Directory:
         require(covered[0].values["CRC32C"] == self.snapshot["crc"], "a snapshot of another log")
 
 
+def prefix_of(values: dict[str, Any]) -> bytes:
+    prefix: bytes = values["key"].encode()[: values["template prefix length"]]
+    return prefix
+
+
 def uses(directory: Directory) -> Iterator[tuple[str, str, int, int]]:
     """(key, ALLOW or DENY, count, cost) of every use, with the names that KEY records give."""
     names: dict[int, str] = {}
+    templates: set[bytes] = set()
     for _, record in directory.records():
         values = record.values
         if record.kind == "START":
-            names = {}
+            names, templates = {}, set()
         elif record.kind == "KEY":
             names[values["id"]] = values["key"]
+            if values["kind"] == COUNTER and not values["name length"]:
+                templates.add(prefix_of(values))
+        elif record.kind == "KEY_ALLOW":
+            require(prefix_of(values) in templates, "a key under a template that has no KEY")
+            names[values["id"]] = values["key"]
+            yield values["key"], "ALLOW", 1, values["cost"]
         elif record.kind in ("ALLOW", "DENY"):
             yield names[values["id"]], record.kind, values.get("count", 1), values["cost"]
         elif record.kind == "ALLOW_ALL":

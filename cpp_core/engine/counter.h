@@ -33,6 +33,9 @@ struct Template {
   const std::string prefix;
   const std::string name;
   const TemplateConfig* config = nullptr;  // the newest; owned by TemplateSet
+  // The segment of the log with a KEY that has this configuration; 0: none, as behind each change.
+  // Only used with the lock of some shard and that of the log, or with those of all shards.
+  uint32_t keyed_in = 0;
   std::atomic<uint64_t> counters{0};
   std::atomic<uint64_t> allowed{0};
   std::atomic<uint64_t> denied{0};

@@ -13,16 +13,21 @@ constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count 
 
 }  // namespace
 
-AppendOutcome Recorder::BindKey(Counter* counter, bool no_wait) {
+KeyPayload Recorder::KeyOf(const Counter& counter) {
   KeyPayload key;
-  key.config = *counter->config;
-  key.kind = counter->kind;
-  key.key = counter->key();
-  key.name = counter->name();
-  if (counter->parent() != nullptr) {
-    key.prefix_bytes = static_cast<uint32_t>(counter->parent()->prefix.size());
+  key.config = *counter.config;
+  key.kind = counter.kind;
+  key.key = counter.key();
+  key.name = counter.name();
+  if (counter.parent() != nullptr) {
+    key.prefix_bytes = static_cast<uint32_t>(counter.parent()->prefix.size());
   }
-  const AppendOutcome result = log_->AppendKey(key, no_wait, &counter->binding);
+  return key;
+}
+
+AppendOutcome Recorder::BindKey(Counter* counter, bool no_wait) {
+  const AppendOutcome result =
+      log_->AppendKey(KeyOf(*counter), KeyedIn(*counter), no_wait, &counter->binding);
   FLINT_ASSERT(result != AppendOutcome::kOk || counter->binding.id != 0);
   return result;
 }
@@ -48,18 +53,6 @@ AppendOutcome Recorder::RecordAllow(Keyspace::Shard& shard, Counter* counter, in
     auto view = algorithm.At(*counter->config, counter->state, now_ns);
     return RecordAllowAs<decltype(algorithm)>(shard, counter, now_ns, cost, &view, no_wait, ticket);
   });
-}
-
-AppendOutcome Recorder::AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost,
-                                           bool no_wait, uint64_t* ticket) {
-  AppendOutcome result = AppendOutcome::kNeedKey;
-  while (result == AppendOutcome::kNeedKey) {
-    result = BindKey(counter, no_wait);
-    if (result == AppendOutcome::kOk) {
-      result = log_->AppendAllow(counter->binding, now_ns, cost, no_wait, ticket);
-    }
-  }
-  return result;
 }
 
 AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,

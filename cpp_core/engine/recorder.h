@@ -56,7 +56,8 @@ class Recorder {
     if (log_ != nullptr) {
       AppendOutcome result = log_->AppendAllow(counter->binding, now_ns, cost, no_wait, ticket);
       if (result == AppendOutcome::kNeedKey) [[unlikely]] {
-        result = AppendAllowWithKey(counter, now_ns, cost, no_wait, ticket);
+        result = log_->AppendFirstAllow(KeyOf(*counter), KeyedIn(*counter), now_ns, cost, no_wait,
+                                        &counter->binding, ticket);
       }
       if (result != AppendOutcome::kOk) [[unlikely]]
         return result;
@@ -95,9 +96,13 @@ class Recorder {
  private:
   AppendOutcome BeginAnew(Keyspace::Shard& shard, Counter* counter, bool no_wait)
       FLINT_REQUIRES(shard.mutex);
-  AppendOutcome AppendAllowWithKey(Counter* counter, int64_t now_ns, uint64_t cost, bool no_wait,
-                                   uint64_t* ticket);
   AppendOutcome BindKey(Counter* counter, bool no_wait);
+  static KeyPayload KeyOf(const Counter& counter);
+  // Where it is noted that the log has a template's configuration; null where that does not count.
+  static uint32_t* KeyedIn(const Counter& counter) {
+    Template* const parent = counter.parent();
+    return parent != nullptr && parent->name.empty() ? &parent->keyed_in : nullptr;
+  }
   AppendOutcome BindStale(std::span<const Claim> claims, bool no_wait);
   AppendOutcome AppendDeny(Counter* counter, const Denials& deny, bool no_wait, uint64_t* ticket);
   void MergeDeny(Keyspace::Shard& shard, Counter* counter, const Denials& deny, bool no_wait)

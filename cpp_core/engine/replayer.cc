@@ -44,6 +44,8 @@ Status Replayer::ApplyOther(const Record& record) {
       return Status();
     case RecordType::kKey:
       return ApplyKey(record);
+    case RecordType::kKeyAllow:
+      return ApplyKeyAllow(record);
     case RecordType::kLimitConfigured:
       return ApplyConfigured(record);
     case RecordType::kLimitRemoved:
@@ -68,9 +70,23 @@ Status Replayer::ApplyClock(const Record& record) {
 
 Status Replayer::ApplyKey(const Record& record) {
   KeyPayload key;
-  if (!Decode(record.payload, &key) || key.key.empty() || key.key.size() > UINT16_MAX) {
-    return Nonsense("a key that cannot be read");
-  }
+  if (!Decode(record.payload, &key)) return Nonsense("a key that cannot be read");
+  return Bind(record.id, key);
+}
+
+Status Replayer::ApplyKeyAllow(const Record& record) {
+  KeyAllowPayload first;
+  if (!Decode(record.payload, &first)) return Nonsense("a key that cannot be read");
+  KeyPayload key;
+  key.kind = LimitKind::kCounter;
+  key.prefix_bytes = first.prefix_bytes;
+  key.key = first.key;
+  FLINT_RETURN_IF_ERROR(Bind(record.id, key));
+  return Admit(record.id, first.time_ns, first.cost);
+}
+
+Status Replayer::Bind(uint32_t id, const KeyPayload& key) {
+  if (key.key.empty() || key.key.size() > UINT16_MAX) return Nonsense("a key that cannot be read");
   const uint64_t hash = keyspace_->Hash(key.key);
   Keyspace::Shard& shard = keyspace_->ShardOf(hash);
   shard.AssumeHeld();
@@ -79,7 +95,7 @@ Status Replayer::ApplyKey(const Record& record) {
     if (counter == nullptr || counter->kind != LimitKind::kExact) {
       return Nonsense("a key without its limit");
     }
-    bound_.Bind(record.id, counter);
+    bound_.Bind(id, counter);
     return Status();
   }
   const bool same =
@@ -91,7 +107,7 @@ Status Replayer::ApplyKey(const Record& record) {
     counter = Replace(key, hash, counter);
     if (counter == nullptr) return Nonsense("a key without its template");
   }
-  bound_.Bind(record.id, counter);
+  bound_.Bind(id, counter);
   return Status();
 }
 

@@ -40,6 +40,8 @@ class Replayer final : public RecordSink {
   [[gnu::noinline]] Status ApplyOther(const Record& record);
   Status ApplyClock(const Record& record);
   Status ApplyKey(const Record& record);
+  Status ApplyKeyAllow(const Record& record);
+  Status Bind(uint32_t id, const KeyPayload& key);
   Status ApplyConfigured(const Record& record);
   Status ChangeInline(Keyspace::Shard& shard, uint64_t hash, const LimitPayload& limit)
       FLINT_REQUIRES(shard.mutex);

@@ -74,6 +74,7 @@ Template* TemplateSet::Configure(std::string_view prefix, std::string_view name,
   Change change{Kind::kConfigured, at_ns, subject, made.get(), false, nullptr, nullptr};
   change.old_config.reset(std::exchange(subject->config, made.release()));
   change.ends_shorter = EndsShorter(prefix);
+  subject->keyed_in = 0;
   if (IsSpecial(*subject)) ++special_;
   Note(std::move(change));
   return subject;

@@ -115,6 +115,7 @@ Status CheckUnusualRecord(const Record& record) {
     case RecordType::kClock:
     case RecordType::kAllow:
     case RecordType::kDeny:
+    case RecordType::kKeyAllow:
       return Status();
     case RecordType::kLimitConfigured:
       return CheckConfigured(record.payload);

@@ -73,8 +73,14 @@ class Log {
                                bool no_wait, uint64_t* ticket) {
     return appender_.AppendAllowAll(shares, time_ns, one_key, no_wait, ticket);
   }
-  AppendOutcome AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding) {
-    return appender_.AppendKey(key, no_wait, binding);
+  AppendOutcome AppendKey(const KeyPayload& key, uint32_t* keyed_in, bool no_wait,
+                          KeyBinding* binding) {
+    return appender_.AppendKey(key, keyed_in, no_wait, binding);
+  }
+  AppendOutcome AppendFirstAllow(const KeyPayload& key, uint32_t* keyed_in, int64_t time_ns,
+                                 uint64_t cost, bool no_wait, KeyBinding* binding,
+                                 uint64_t* ticket) {
+    return appender_.AppendFirstAllow(key, keyed_in, time_ns, cost, no_wait, binding, ticket);
   }
   AppendOutcome Append(RecordType type, std::string_view payload, bool no_wait, uint64_t* ticket) {
     return appender_.Append(type, payload, no_wait, ticket);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "base/check_path.h"
@@ -136,9 +137,15 @@ void LogAppender::GoOnIn(const SegmentHeader& header) {
 }
 
 void LogAppender::Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload) {
-  const uint32_t crc =
-      BuildRecord(scratch_.data(), crc_, generation_, sequence_ + 1, type, flags, id, payload);
-  const uint32_t length = RecordBytes(payload.size());
+  if (!payload.empty())
+    std::memcpy(scratch_.data() + kRecordHeaderBytes, payload.data(), payload.size());
+  EmitScratch(type, flags, id, payload.size());
+}
+
+void LogAppender::EmitScratch(RecordType type, uint8_t flags, uint32_t id, size_t payload_bytes) {
+  const uint32_t crc = FinishRecord(scratch_.data(), crc_, generation_, sequence_ + 1, type, flags,
+                                    id, payload_bytes);
+  const uint32_t length = RecordBytes(payload_bytes);
   ring_->Put(head_, scratch_.data(), length);
   Advance(length, crc);
 }
@@ -211,6 +218,7 @@ AppendOutcome LogAppender::AppendOne(RecordType type, const KeyBinding& binding,
                                      uint64_t cost, bool no_wait, uint64_t* ticket) {
   bool wake = false;
   {
+    if (binding.segment != active_segment()) return AppendOutcome::kNeedKey;  // and no lock for it
     if (!Lock(no_wait)) return AppendOutcome::kBusy;
     const MutexLock lock(mutex_, std::adopt_lock);
     const AppendOutcome result =
@@ -255,36 +263,63 @@ AppendOutcome LogAppender::AppendAllowAll(std::span<const KeyShare> shares, int6
     const MutexLock lock(mutex_, std::adopt_lock);
     const AppendOutcome result = ReserveBounded(length);
     if (result != AppendOutcome::kOk) return result;
-    char* const record = scratch_.data();
-    char* const payload = record + kRecordHeaderBytes;
+    char* const payload = scratch_.data() + kRecordHeaderBytes;
     EncodeAllowAll(payload, time_ns, count);
     for (uint32_t i = 0; i < count; ++i) {
       const KeyBinding& binding = *shares[i].binding;
       if (binding.segment != active_segment()) return AppendOutcome::kNeedKey;
       EncodeAllowAllItem(payload, i, {binding.id, shares[i].cost});
     }
-    const uint32_t crc =
-        FinishRecord(record, crc_, generation_, sequence_ + 1, RecordType::kAllowAll,
-                     one_key ? kFlagOneKey : 0, 0, payload_bytes);
-    ring_->Put(head_, record, length);
-    Advance(length, crc);
+    EmitScratch(RecordType::kAllowAll, one_key ? kFlagOneKey : uint8_t{0}, 0, payload_bytes);
     *ticket = head_;
     CountEvent(&wake);
   }
   return Appended(wake);
 }
 
-AppendOutcome LogAppender::AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding) {
-  const std::string payload = Encode(key);
+AppendOutcome LogAppender::AppendKey(const KeyPayload& key, uint32_t* keyed_in, bool no_wait,
+                                     KeyBinding* binding) {
   if (!Lock(no_wait)) return AppendOutcome::kBusy;
   const MutexLock lock(mutex_, std::adopt_lock);
-  const AppendOutcome result = Reserve(RecordBytes(payload.size()));
-  if (result != AppendOutcome::kOk) return result;
+  const AppendOutcome result = Reserve(RecordBytes(EncodedBytes(key)));
+  if (result == AppendOutcome::kOk) EmitKey(key, keyed_in, binding);
+  return result;
+}
+
+void LogAppender::EmitKey(const KeyPayload& key, uint32_t* keyed_in, KeyBinding* binding) {
   FLINT_ASSERT(next_id_ < UINT32_MAX && binding->segment != active_segment());
-  Emit(RecordType::kKey, 0, next_id_, payload);
-  binding->segment = active_segment();
-  binding->id = next_id_++;
-  return AppendOutcome::kOk;
+  EncodeTo(scratch_.data() + kRecordHeaderBytes, key);
+  EmitScratch(RecordType::kKey, 0, next_id_, EncodedBytes(key));
+  *binding = {active_segment(), next_id_++};
+  if (keyed_in != nullptr) *keyed_in = active_segment();
+}
+
+AppendOutcome LogAppender::AppendFirstAllow(const KeyPayload& key, uint32_t* keyed_in,
+                                            int64_t time_ns, uint64_t cost, bool no_wait,
+                                            KeyBinding* binding, uint64_t* ticket) {
+  bool wake = false;
+  {
+    if (!Lock(no_wait)) return AppendOutcome::kBusy;
+    const MutexLock lock(mutex_, std::adopt_lock);
+    const uint32_t length = RecordBytes(EncodedBytes(key)) + kAllowBytes;
+    AppendOutcome result = ReserveBounded(length);
+    // Again, as going on in the next segment takes room for the log's own records.
+    if (result == AppendOutcome::kOk) result = ReserveBounded(length);
+    if (result != AppendOutcome::kOk) return result;
+    if (keyed_in != nullptr && *keyed_in == active_segment()) {
+      FLINT_ASSERT(next_id_ < UINT32_MAX && binding->segment != active_segment());
+      const KeyAllowPayload first{time_ns, cost, key.prefix_bytes, key.key};
+      EncodeTo(scratch_.data() + kRecordHeaderBytes, first);
+      EmitScratch(RecordType::kKeyAllow, 0, next_id_, EncodedBytes(first));
+      *binding = {active_segment(), next_id_++};
+      *ticket = head_;
+    } else {
+      EmitKey(key, keyed_in, binding);
+      *ticket = PutEvent(RecordType::kAllow, binding->id, time_ns, cost);
+    }
+    CountEvent(&wake);
+  }
+  return Appended(wake);
 }
 
 AppendOutcome LogAppender::Append(RecordType type, std::string_view payload, bool no_wait,

@@ -138,7 +138,15 @@ class LogAppender {
   // At most 1,024.
   AppendOutcome AppendAllowAll(std::span<const KeyShare> shares, int64_t time_ns, bool one_key,
                                bool no_wait, uint64_t* ticket);
-  AppendOutcome AppendKey(const KeyPayload& key, bool no_wait, KeyBinding* binding);
+  // Gives a key its id in the active segment. `keyed_in` is of the template that covers the key,
+  // and null where there is none or it has a name: the segment in which a KEY has its
+  // configuration.
+  AppendOutcome AppendKey(const KeyPayload& key, uint32_t* keyed_in, bool no_wait,
+                          KeyBinding* binding);
+  // AppendKey and AppendAllow in one, in one record where that is possible.
+  AppendOutcome AppendFirstAllow(const KeyPayload& key, uint32_t* keyed_in, int64_t time_ns,
+                                 uint64_t cost, bool no_wait, KeyBinding* binding,
+                                 uint64_t* ticket);
   AppendOutcome Append(RecordType type, std::string_view payload, bool no_wait, uint64_t* ticket);
   // Something will be appended before the next sync: lets that sync come in time. Takes no lock.
   void ExpectEvent();
@@ -268,6 +276,11 @@ class LogAppender {
   void GoOnIn(const SegmentHeader& header) FLINT_REQUIRES(mutex_);
   void SwitchNow() FLINT_REQUIRES(mutex_);
   void Emit(RecordType type, uint8_t flags, uint32_t id, std::string_view payload)
+      FLINT_REQUIRES(mutex_);
+  // A record whose payload stands in the scratch memory already.
+  void EmitScratch(RecordType type, uint8_t flags, uint32_t id, size_t payload_bytes)
+      FLINT_REQUIRES(mutex_);
+  void EmitKey(const KeyPayload& key, uint32_t* keyed_in, KeyBinding* binding)
       FLINT_REQUIRES(mutex_);
   void EmitPendingSeals(uint8_t flags) FLINT_REQUIRES(mutex_);
   bool HasReserve(uint32_t length) const FLINT_REQUIRES(mutex_);

@@ -32,6 +32,7 @@ enum class RecordType : uint8_t {
   kAllowAll = 9,
   kDeny = 10,
   kReset = 11,
+  kKeyAllow = 16,
 };
 
 inline constexpr uint8_t kFlagCleanClose = 1;

@@ -10,7 +10,6 @@ namespace {
 
 constexpr size_t kSealCheckedBytes = 80;
 constexpr size_t kConfiguredBytes = 40;  // and the key
-constexpr size_t kKeyBytes = 40;         // likewise
 constexpr uint8_t kNameStack = 1;
 
 void PutPair(FixedPayload* to, const ClockPair& pair) {
@@ -56,6 +55,10 @@ bool GetName(ByteReader* reader, uint8_t* bytes, LimitConfig* config) {
   if (!reader->GetU8(bytes) || !reader->GetU8(&bits) || (bits & ~kNameStack) != 0) return false;
   config->stack = bits != 0;
   return true;
+}
+
+void CopyBytes(char* to, std::string_view bytes) {
+  if (!bytes.empty()) std::memcpy(to, bytes.data(), bytes.size());
 }
 
 bool GetKind(ByteReader* reader, LimitKind* kind) {
@@ -182,17 +185,24 @@ bool Decode(std::string_view payload, Denials* deny) {
   return reader.empty() || (reader.GetU64(&deny->count) && reader.GetI64(&deny->first_ns));
 }
 
+void EncodeTo(char* payload, const KeyPayload& key) {
+  Encode64(payload, key.config.rate);
+  Encode64(payload + 8, key.config.per_ns);
+  Encode64(payload + 16, key.config.burst);
+  payload[24] = static_cast<char>(key.config.algorithm);
+  payload[25] = static_cast<char>(key.kind);
+  payload[26] = static_cast<char>(key.name.size());
+  payload[27] = static_cast<char>(key.config.stack ? kNameStack : 0);
+  Encode32(payload + 28, static_cast<uint32_t>(key.key.size()));
+  Encode32(payload + 32, key.prefix_bytes);
+  Encode32(payload + 36, 0);
+  CopyBytes(payload + 40, key.key);
+  CopyBytes(payload + 40 + key.key.size(), key.name);
+}
+
 std::string Encode(const KeyPayload& key) {
-  std::string to;
-  to.reserve(kKeyBytes + key.key.size() + key.name.size());
-  PutConfig(&to, key.config);
-  Put8(&to, static_cast<uint8_t>(key.kind));
-  PutName(&to, key.name, key.config);
-  Put32(&to, static_cast<uint32_t>(key.key.size()));
-  Put32(&to, key.prefix_bytes);
-  Put32(&to, 0);
-  PutBytes(&to, key.key);
-  PutBytes(&to, key.name);
+  std::string to(EncodedBytes(key), '\0');
+  EncodeTo(to.data(), key);
   return to;
 }
 
@@ -206,6 +216,22 @@ bool Decode(std::string_view payload, KeyPayload* key) {
          reader.GetU32(&key->prefix_bytes) && reader.GetU32(&zero32) &&
          reader.GetBytes(size, &key->key) && reader.GetBytes(name_bytes, &key->name) &&
          key->prefix_bytes <= size && key->kind != LimitKind::kTemplate;
+}
+
+void EncodeTo(char* payload, const KeyAllowPayload& first) {
+  Encode64(payload, static_cast<uint64_t>(first.time_ns));
+  Encode64(payload + 8, first.cost);
+  Encode32(payload + 16, static_cast<uint32_t>(first.key.size()));
+  Encode32(payload + 20, first.prefix_bytes);
+  CopyBytes(payload + 24, first.key);
+}
+
+bool Decode(std::string_view payload, KeyAllowPayload* first) {
+  ByteReader reader(payload);
+  uint32_t size;
+  return reader.GetI64(&first->time_ns) && reader.GetU64(&first->cost) && reader.GetU32(&size) &&
+         reader.GetU32(&first->prefix_bytes) && reader.GetBytes(size, &first->key) &&
+         first->prefix_bytes <= size;
 }
 
 std::string EncodeConfigured(const LimitPayload& limit) {

@@ -80,6 +80,14 @@ struct KeyPayload {
   std::string_view name{};
 };
 
+// KEY and ALLOW of a counter under a template without a name.
+struct KeyAllowPayload {
+  int64_t time_ns = 0;
+  uint64_t cost = 0;
+  uint32_t prefix_bytes = 0;
+  std::string_view key;
+};
+
 struct AllowAllItem {
   uint32_t id = 0;
   uint64_t cost = 0;
@@ -186,7 +194,6 @@ FixedPayload Encode(const FooterPayload& footer);
 FixedPayload Encode(const SealPayload& seal);
 FixedPayload Encode(const ClockPayload& clock);
 std::string Encode(const Denials& deny);
-std::string Encode(const KeyPayload& key);
 std::string EncodeConfigured(const LimitPayload& limit);
 std::string EncodeKeyed(const LimitPayload& limit);  // LIMIT_REMOVED and RESET
 
@@ -196,12 +203,20 @@ bool Decode(std::string_view payload, SealPayload* seal);  // also checks its ow
 bool Decode(std::string_view payload, ClockPayload* clock);
 bool Decode(std::string_view payload, Denials* deny);
 bool Decode(std::string_view payload, KeyPayload* key);
+bool Decode(std::string_view payload, KeyAllowPayload* first);
 bool DecodeConfigured(std::string_view payload, LimitPayload* limit);
 bool DecodeKeyed(std::string_view payload, LimitPayload* limit);
 inline bool DecodeAllow(std::string_view payload, int64_t* time_ns, uint64_t* cost) {
   ByteReader reader(payload);
   return reader.GetI64(time_ns) && reader.GetU64(cost) && *cost >= 1;
 }
+
+// The payloads of these are written in place, of so many bytes.
+inline size_t EncodedBytes(const KeyPayload& key) { return 40 + key.key.size() + key.name.size(); }
+inline size_t EncodedBytes(const KeyAllowPayload& first) { return 24 + first.key.size(); }
+void EncodeTo(char* payload, const KeyPayload& key);
+std::string Encode(const KeyPayload& key);
+void EncodeTo(char* payload, const KeyAllowPayload& first);
 
 // ALLOW_ALL without copying its items.
 class AllowAllReader {

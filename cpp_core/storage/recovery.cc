@@ -109,7 +109,9 @@ Status Recovery::Observe(const Record& record) {
   if (record.type == RecordType::kClock && std::exchange(clock_due_, false)) {
     floor_ns_ = report_.clock.floor_ns;
   }
-  if (record.type == RecordType::kKey) largest_id_ = std::max(largest_id_, record.id);
+  if (record.type == RecordType::kKey || record.type == RecordType::kKeyAllow) {
+    largest_id_ = std::max(largest_id_, record.id);
+  }
   SealPayload seal;
   const bool sealed = record.type == RecordType::kSeal && Decode(record.payload, &seal);
   closed_ = sealed && (record.flags & kFlagCleanClose) != 0;

@@ -73,6 +73,7 @@ Status SegmentScanner::Next(HistoryEvent* event, bool* found) {
       case RecordType::kAllow:
       case RecordType::kAllowAll:
       case RecordType::kDeny:
+      case RecordType::kKeyAllow:
         is_event = true;
         readable = Read(record, event);
         break;
@@ -96,7 +97,22 @@ bool SegmentScanner::Bind(const Record& record) {
   if (!Decode(record.payload, &payload)) return false;
   keys_[record.id] = Key{std::string(payload.key), payload.kind, payload.config,
                          std::string(payload.name), payload.prefix_bytes};
+  if (payload.kind == LimitKind::kCounter && payload.name.empty()) {
+    templates_[std::string(payload.key.substr(0, payload.prefix_bytes))] = payload.config;
+  }
   return true;
+}
+
+bool SegmentScanner::BindFirst(const Record& record, HistoryEvent* event) {
+  KeyAllowPayload first;
+  if (!Decode(record.payload, &first) || first.cost < 1) return false;
+  const auto covering = templates_.find(std::string(first.key.substr(0, first.prefix_bytes)));
+  if (covering == templates_.end()) return false;
+  keys_[record.id] =
+      Key{std::string(first.key), LimitKind::kCounter, covering->second, {}, first.prefix_bytes};
+  event->type = RecordType::kAllow;
+  event->at_ns = event->first_ns = first.time_ns;
+  return AddItem(record.id, first.cost, event);
 }
 
 bool SegmentScanner::AddItem(uint32_t id, uint64_t cost, HistoryEvent* event) {
@@ -147,6 +163,8 @@ bool SegmentScanner::Read(const Record& record, HistoryEvent* event) {
     event->count = deny.count;
   } else if (record.type == RecordType::kAllowAll) {
     readable = ReadAllowAll(record, event);
+  } else if (record.type == RecordType::kKeyAllow) {
+    readable = BindFirst(record, event);
   } else {
     readable = ReadLimit(record, event);
   }

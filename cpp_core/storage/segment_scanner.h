@@ -48,6 +48,7 @@ class SegmentScanner {
   }
   Status Seal(const Record& record);
   bool Bind(const Record& record);
+  bool BindFirst(const Record& record, HistoryEvent* event);
   bool Read(const Record& record, HistoryEvent* event);
   bool ReadLimit(const Record& record, HistoryEvent* event);
   bool ReadAllowAll(const Record& record, HistoryEvent* event);
@@ -61,6 +62,8 @@ class SegmentScanner {
   uint32_t crc_ = 0;
   ClockPayload clock_;
   std::unordered_map<uint32_t, Key> keys_;
+  // Of templates without a name, by their prefix: what the last KEY of one of their counters says.
+  std::unordered_map<std::string, LimitConfig> templates_;
 };
 
 }  // namespace flint
