@@ -10,6 +10,7 @@ from harness import (
     Bench,
     Case,
     Outcome,
+    Round,
     Side,
     Spec,
     alternate,
@@ -26,7 +27,7 @@ from harness import (
 )
 from rows_latency import while_compacting
 
-EVENTS, FEW_EVENTS, LIMITS = 1_000_000, 1000, 10_000
+EVENTS, FEW_EVENTS, LIMITS, KEYS = 1_000_000, 1000, 10_000, 1_000_000
 OLD = "flint-limiter 0.2.1"
 
 
@@ -88,6 +89,20 @@ def what_if(bench: Bench) -> Sequence[Outcome]:
         rounds = [one.round(1) for _ in range(bench.long_rounds)]
     seconds = [ns_per_call(each) / 1e9 for each in rounds]
     return [outcome(seconds, [tally(name, rounds)])]
+
+
+def bytes_of_an_event(bench: Bench) -> Sequence[Outcome]:
+    keys, place = bench.size(KEYS), bench.place("many-keys")
+    name = f"{keys:,} keys, {keys:,} checks"
+    with opened(lambda: python_side(name, "targets_log.ManyKeys", directory=place, keys=keys)) as (
+        one,
+    ):
+        rounds = [one.round(keys)]
+
+    def bytes_each(measured: Round) -> float:
+        return float(measured["bytes"]) / float(measured["calls"])
+
+    return [outcome([bytes_each(each) for each in rounds], [tally(name, rounds, bytes_each, "B")])]
 
 
 def limits(bench: Bench) -> Sequence[Outcome]:
@@ -156,6 +171,18 @@ CASES = [
             ),
         ),
         what_if,
+    ),
+    Case(
+        (
+            Spec(
+                "log-bytes",
+                "bytes of log an event, batch mode, 1,000,000 keys of 16 bytes drawn uniformly",
+                "",
+                at_most(70, "B"),
+                "B",
+            ),
+        ),
+        bytes_of_an_event,
     ),
     Case(
         (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from loops import Loop, Target
-from targets_flint import PER, RATE, Flint, version
+from targets_flint import PER, RATE, Flint, drawn, made_keys, version
 
 import flint
 
@@ -177,3 +178,30 @@ class AllowAll(Flint):
             self.close()
             self.open()
         return super().run(calls)
+
+
+class ManyKeys(Target):
+    """Checks of so many keys of 16 bytes under one template, drawn uniformly, and the bytes of the
+    log that they are."""
+
+    def __init__(self, directory: str, keys: int) -> None:
+        super().__init__()
+        self.versions = named()
+        self.names = drawn(made_keys(keys))
+        self.limiter = flint.Limiter(directory, sync="batch")
+        self.limiter.limit("user:*", rate=RATE, per=PER)
+
+    def run(self, calls: int) -> dict[str, Any]:
+        before = self.limiter.info()["appended"]
+        started = time.perf_counter_ns()
+        allowed = sum(self.limiter.allow(name) for name in islice(cycle(self.names), calls))
+        ns = time.perf_counter_ns() - started
+        self.limiter.flush()
+        return {
+            "ns": ns,
+            "calls": calls,
+            "allowed": allowed,
+            "denied": calls - allowed,
+            "unsynced": 0,
+            "bytes": self.limiter.info()["appended"] - before,
+        }
