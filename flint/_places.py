@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 # For each scheme the module and the class, which is called with the URL and the options.
 PLACES: dict[str, tuple[str, str]] = dict.fromkeys(
     ("http", "https", "http+unix"), ("flint.shared", "SharedLimiter")
-)
+) | dict.fromkeys(("postgresql", "postgres"), ("flint.postgres", "PostgresLimiter"))
 _NOT_HERE = {"flint", "flints", "redis", "rediss", "valkey", "valkeys", "unix"}
-_NOT_HERE |= {"postgres", "postgresql", "memcached", "memory", "sqlite", "mysql", "mongodb"}
+_NOT_HERE |= {"memcached", "memory", "sqlite", "mysql", "mongodb"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
 

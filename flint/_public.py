@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from flint._surface.rate import RateLike
     from flint._what_if import what_if
     from flint.config import from_config
+    from flint.postgres import PostgresLimiter
     from flint.shared import SharedLimiter
 
     Parameters = ParamSpec("Parameters")
@@ -113,6 +114,7 @@ __all__ = [
     "NotConfiguredError",
     "OnError",
     "PoisonedError",
+    "PostgresLimiter",
     "RateError",
     "RateLimitExceeded",
     "ReadOnlyError",
@@ -155,6 +157,10 @@ def __getattr__(name: str) -> object:
         from flint.shared import SharedLimiter
 
         return SharedLimiter
+    if name == "PostgresLimiter":  # which needs what an extra brings
+        from flint.postgres import PostgresLimiter
+
+        return PostgresLimiter
     raise AttributeError(f"module 'flint._public' has no attribute {name!r}")
 
 

@@ -56,6 +56,8 @@ MAY_IMPORT = {
     "_remote": {*SURFACE, "_remote"},
     "limiter": {*SURFACE, "_local"},
     "shared": {*SURFACE, "_remote"},
+    "_postgres": {*SURFACE, "_remote", "_postgres", "limiter"},
+    "postgres": {*SURFACE, "_remote", "_postgres"},
     "testing": SURFACE,
     "rates": SURFACE,
     "_metrics": SURFACE,
@@ -78,7 +80,7 @@ MAY_IMPORT = {
     "plugins": {*SURFACE, "_places", "plugins", "rates"},
     "_public": {
         *(*SURFACE, "limiter", "_places", "config", "_what_if", "_rate_limit", "prometheus"),
-        "shared",
+        *("shared", "postgres"),
     },
     "flint": {"_public", "errors"},
     "_config": {"flint"},
@@ -87,6 +89,8 @@ MAY_IMPORT = {
 }
 # For each part, what an extra of the distribution brings for it.
 EXTRAS = {
+    "_postgres": {"psycopg"},
+    "postgres": {"psycopg"},
     "_cli": {"rich", "shtab"},
     "prometheus": {"prometheus_client", "starlette"},
     "opentelemetry": {"opentelemetry"},

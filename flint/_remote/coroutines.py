@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from flint._remote import questions
 from flint._remote.place import RemotePlace
 from flint._surface.arguments import check_limits
 from flint._surface.surface import Surface
@@ -58,12 +57,12 @@ class RemoteSurface(RemotePlace, Surface):
     async def _decide_in_loop(
         self, call: str, key: str, cost: SupportsIndex, *limit: Any
     ) -> Result:
-        asked = questions.read_check(self._rates, key, cost, *limit)
-        return await self._ask_in_loop(questions.decision(call, asked))
+        asked = self._questions.read_check(self._rates, key, cost, *limit)
+        return await self._ask_in_loop(self._questions.decision(call, asked))
 
     async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
         """`check_all` as a coroutine; see `acheck`."""
-        return await self._ask_in_loop(questions.check_all(items))
+        return await self._ask_in_loop(self._questions.check_all(items))
 
     async def aacquire(
         self,
@@ -117,15 +116,15 @@ class RemoteSurface(RemotePlace, Surface):
 
     async def _make(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if call == "_limit":
-            return await self._ask_in_loop(questions.limit(*args))
+            return await self._ask_in_loop(self._questions.limit(*args))
         if call == "_limit_many":
-            for question in questions.limit_many(*args):
+            for question in self._questions.limit_many(*args):
                 await self._ask_in_loop(question)
             return None
         if call == "_remove":
-            return await self._ask_in_loop(questions.change("remove", *args, **kwargs))
+            return await self._ask_in_loop(self._questions.change("remove", *args, **kwargs))
         if call == "_limits_of":
-            answers = [await self._ask_in_loop(one) for one in questions.limits_of(*args)]
+            answers = [await self._ask_in_loop(one) for one in self._questions.limits_of(*args)]
             return [one for answer in answers for one in answer]
         return await self.apeek(*args)
 
@@ -133,14 +132,14 @@ class RemoteSurface(RemotePlace, Surface):
         self, key: str, template: bool | None = None, *, name: str | None = None
     ) -> None:
         """`reset` as a coroutine."""
-        await self._ask_in_loop(questions.change("reset", key, template, name))
+        await self._ask_in_loop(self._questions.change("reset", key, template, name))
         self._lines.look_again()
 
     async def aremove(
         self, key: str, template: bool | None = None, *, name: str | None = None
     ) -> None:
         """`remove` as a coroutine."""
-        await self._ask_in_loop(questions.change("remove", key, template, name))
+        await self._ask_in_loop(self._questions.change("remove", key, template, name))
         if name is None:
             self._declared.forget(key)
         self._lines.look_again()
@@ -149,18 +148,18 @@ class RemoteSurface(RemotePlace, Surface):
         self, key: str, template: bool | None = None, *, name: str | None = None
     ) -> StatusDict | None:
         """`status` as a coroutine."""
-        return await self._ask_in_loop(questions.status(key, template, name))
+        return await self._ask_in_loop(self._questions.status(key, template, name))
 
     async def alist(self, *, counters: bool = False) -> StatusList:
         """`list` as a coroutine."""
-        entries = await self._ask_in_loop(questions.listing(counters))
+        entries: StatusList = await self._ask_in_loop(self._questions.listing(counters))
         entries.sort(key=operator.itemgetter("key", "template"))
         return entries
 
     async def atop(self, by: Total = "denied", limit: SupportsIndex = 20) -> StatusList:
         """`top` as a coroutine."""
-        return await self._ask_in_loop(questions.top(by, limit))
+        return await self._ask_in_loop(self._questions.top(by, limit))
 
     async def aflush(self) -> None:
         """`flush` as a coroutine."""
-        await self._ask_in_loop(questions.log("flush", {}))
+        await self._ask_in_loop(self._questions.flush())

@@ -35,6 +35,8 @@ class RemotePlace:
     """A Flint server, over HTTP."""
 
     _rates: Mapping[str, tuple[Rate, ...]] = {}
+    # What makes questions of calls; other places have other ones.
+    _questions: Any = questions
 
     def _reach(
         self, server: Server, token: str | None, timeout_s: float, on_error: OnError
@@ -162,13 +164,15 @@ class RemotePlace:
         return self._decide("peek", key, cost, rate, per, burst, algorithm, limit)
 
     def _decide(self, call: str, key: str, cost: SupportsIndex, *limit: Any) -> Result:
-        asked = questions.read_check(self._rates, key, cost, *limit)
-        return self._ask(questions.decision(call, asked))
+        asked = self._questions.read_check(self._rates, key, cost, *limit)
+        question: Question[Result] = self._questions.decision(call, asked)
+        return self._ask(question)
 
     def check_all(self, items: Iterable[Item]) -> CheckAllDict:
         """Decide several items, all or nothing; see `flint.Limiter.check_all`. A server takes 64
         items at most."""
-        return self._ask(questions.check_all(items))
+        question: Question[CheckAllDict] = self._questions.check_all(items)
+        return self._ask(question)
 
     def allow_all(self, items: Iterable[Item]) -> bool:
         """Several keys, all or nothing."""
@@ -196,37 +200,38 @@ class RemotePlace:
     # ---- Configuring and looking ---------------------------------------------------------------
 
     def _limit(self, *limit: Any) -> None:
-        self._ask(questions.limit(*limit))
+        self._ask(self._questions.limit(*limit))
 
     def _limit_many(self, limits: Limits, if_absent: bool, /) -> None:
-        for question in questions.limit_many(limits, if_absent):
+        for question in self._questions.limit_many(limits, if_absent):
             self._ask(question)
 
     def _remove(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
-        self._ask(questions.change("remove", key, template, name))
+        self._ask(self._questions.change("remove", key, template, name))
 
     def _reset(self, key: str, template: bool | None = None, *, name: str | None = None) -> None:
-        self._ask(questions.change("reset", key, template, name))
+        self._ask(self._questions.change("reset", key, template, name))
 
     def _list(self, counters: bool | None, /) -> list[StatusDict]:
-        return self._ask(questions.listing(counters))
+        return self._ask(self._questions.listing(counters))
 
     def _limits_of(self, keys: Collection[tuple[str, bool]], /) -> list[StatusDict]:
-        return [one for question in questions.limits_of(keys) for one in self._ask(question)]
+        return [one for question in self._questions.limits_of(keys) for one in self._ask(question)]
 
     def status(
         self, key: str, template: bool | None = None, *, name: str | None = None
     ) -> StatusDict | None:
         """What a limit is and what has happened to it; see `flint.Limiter.status`."""
-        return self._ask(questions.status(key, template, name))
+        question: Question[StatusDict | None] = self._questions.status(key, template, name)
+        return self._ask(question)
 
     def top(self, by: Total = "denied", limit: SupportsIndex = 20) -> list[StatusDict]:
         """The keys with the largest totals; see `flint.Limiter.top`."""
-        return self._ask(questions.top(by, limit))
+        return self._ask(self._questions.top(by, limit))
 
     def flush(self) -> None:
         """Wait until all that the server has answered is on its disk."""
-        self._ask(questions.log("flush", {}))
+        self._ask(self._questions.flush())
 
     def close(self) -> None:
         """Give the connections up."""

@@ -89,11 +89,12 @@ def _refuse_bad(call: str, *args: Any, **kwargs: Any) -> None:
 
 class Checked(NamedTuple):
     """The arguments of a check: plain values. `config` is what a server reads of the limits that it
-    carries along."""
+    carries along; `carried` is the same as rate, period, burst and algorithm, or as several."""
 
     key: str
     cost: int
     config: dict[str, Any]
+    carried: tuple[Any, ...] | Several | None = None
 
 
 def read_check(
@@ -122,9 +123,9 @@ def read_check(
         found = read_one_or_several(limit, rates, algorithm, burst)
         if isinstance(found, Several):
             carried = {"limit": [str(one) for one in found.rates]}
-            return Checked(_exact(key), operator.index(cost), carried)
+            return Checked(_exact(key), operator.index(cost), carried, found)
         values = found.values
-    return Checked(_exact(key), operator.index(cost), _config(*values))
+    return Checked(_exact(key), operator.index(cost), _config(*values), values)
 
 
 def _config(
@@ -166,7 +167,7 @@ def decision(call: str, asked: Checked) -> Question[_native.Result]:
 
 def check_all(items: Iterable[Item]) -> Question[CheckAllDict]:
     """`check_all`."""
-    given = _plain_items(items)
+    given = plain_items(items)
     keys = [str(one["key"]) for one in given]
 
     def undecided(allowed: bool) -> CheckAllDict:
@@ -192,7 +193,8 @@ def check_all(items: Iterable[Item]) -> Question[CheckAllDict]:
     )
 
 
-def _plain_items(items: Any) -> list[dict[str, Any]]:
+def plain_items(items: Any) -> list[dict[str, Any]]:
+    """Items as a server reads them."""
     if not isinstance(items, (str, dict, list, tuple)) and hasattr(items, "__iter__"):
         items = tuple(islice(items, MAX_ITEMS + 1))
     elif isinstance(items, list):
@@ -257,7 +259,7 @@ def limit_many(limits: Limits, if_absent: bool) -> list[Question[None]]:
     questions = []
     batch: list[dict[str, Any]] = []
     size = 0
-    for one in map(_plain_limit, given):
+    for one in map(plain_limit, given):
         added = len(json.dumps(one, ensure_ascii=False).encode())
         if batch and (len(batch) == MOST_LIMITS or size + added > _MOST_BYTES):
             questions.append(_batch(batch, if_absent))
@@ -272,7 +274,8 @@ def _batch(limits: list[dict[str, Any]], if_absent: bool) -> Question[None]:
     return Question(Request("POST", "/v1/limits:batch", body, True), _nothing)
 
 
-def _plain_limit(given: Any) -> dict[str, Any]:
+def plain_limit(given: Any) -> dict[str, Any]:
+    """A limit of `limit_many` as a server reads it."""
     parts = ("key", "rate", "per", "algorithm", "burst")
     one: dict[str, Any] = given if isinstance(given, dict) else {}
     if not one:
@@ -376,6 +379,10 @@ def history(
     return Question(request, shapes.events)
 
 
+def flush() -> Question[None]:
+    return log("flush", {})
+
+
 def doctor() -> Question[DoctorDict]:
     return Question(_get("/v1/doctor", **_DETAILS), shapes.doctor)
 
@@ -385,5 +392,5 @@ def info() -> Question[InfoDict]:
 
 
 def log(verb: str, body: dict[str, Any]) -> Question[None]:
-    """`flush` and `compact`."""
+    """`flush` or `compact`."""
     return Question(Request("POST", f"/v1/log/{verb}", body, True), _nothing)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from http_reference import serving
+from postgres.database import PROGRAMS, clocked
 
 import flint
 from flint.testing import ManualClock
@@ -38,9 +39,17 @@ def http(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
         yield shared
 
 
+@contextlib.contextmanager
+def postgres(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
+    assert path.is_dir()
+    with clocked(clock) as limiter:
+        yield limiter
+
+
 PLACES: dict[str, Factory] = {
     "always": directory,
     "batch": directory_in_batch_mode,
     "memory": memory,
     "http": http,
+    **({"postgres": postgres} if PROGRAMS else {}),
 }

@@ -155,7 +155,7 @@ def test_what_lives_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "https+x://h:1",
         "flint://h",
         "redis://u:secret@h/0",
-        "postgresql://h/db",
+        "mysql://h/db",
         "x-y://z",
     ):
         with pytest.raises(flint.UnsupportedError, match="use a path, a file: URL") as caught:

@@ -1,0 +1,1 @@
+"""Limits that live in PostgreSQL: what `flint.PostgresLimiter` is made of."""

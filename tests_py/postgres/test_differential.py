@@ -1,0 +1,183 @@
+"""PostgresLimiter beside the embedded engine, under one clock: every answer is the same, to the
+nanosecond."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from postgres.database import clocked, needs_postgres
+
+import flint
+from flint.testing import ManualClock
+
+pytestmark = needs_postgres
+
+STEPS = 10_000 if os.environ.get("FLINT_LONG") else 300
+START_S = 1_700_000_000
+ALGORITHMS = [
+    "token_bucket",
+    "gcra",
+    "leaky_bucket",
+    "fixed_window_counter",
+    "sliding_window_log",
+    "sliding_window_counter",
+]
+# Rates, periods and bursts whose products have more than 64 bits among them.
+NUMBERS = [
+    (3, 10**9, None),
+    (7, 60 * 10**9, 11),
+    (10, 1, 10),
+    (2**31 - 1, 86_400 * 10**9, None),
+    (2**62, 2**62, None),
+    (2**62 - 1, 2**61 + 1, 2**62 - 3),
+    (1, 2**60, 4),
+    (999_999_937, 10**18 + 9, 123_456_789),
+]
+
+
+def answered(call: Callable[[], Any]) -> Any:
+    """The answer, or the error with its message."""
+    try:
+        return call()
+    except (flint.FlintError, ValueError, TypeError) as error:
+        return type(error), str(error)
+
+
+def shown(answer: Any) -> Any:
+    """With sums of costs that end where those of PostgreSQL do."""
+    if isinstance(answer, list):
+        return [shown(one) for one in answer]
+    if isinstance(answer, dict):
+        most = 2**63 - 1
+        return {
+            name: min(value, most) if name in ("total_allowed_cost", "total_denied_cost") else value
+            for name, value in answer.items()
+        }
+    return answer
+
+
+class Pair:
+    """Two limiters that are asked the same."""
+
+    def __init__(self, one: flint.AnyLimiter, other: flint.AnyLimiter) -> None:
+        self._both = one, other
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            found, wanted = (
+                shown(answered(lambda limiter=limiter: getattr(limiter, name)(*args, **kwargs)))
+                for limiter in self._both
+            )
+            assert found == wanted, (name, args, kwargs)
+            return found
+
+        return call
+
+
+def costs(draw: random.Random, most: int) -> int:
+    """Of every size; some are too large."""
+    return draw.choice([1, 1, 1, 2, 3, max(most // 3, 1), max(most - 1, 1), most, most + 1])
+
+
+def pauses(draw: random.Random, per_ns: int, rate: int) -> int:
+    unit_ns = max(per_ns // rate, 1)
+    some = [0, 0, 1, unit_ns, unit_ns - 1, unit_ns + 1, per_ns // 3, per_ns, per_ns - 1]
+    return min(draw.choice([*some, draw.randrange(unit_ns * 3)]), 2**54)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_one_limit(algorithm: str) -> None:
+    draw = random.Random(algorithm)
+    clock, other = ManualClock(START_S), ManualClock(START_S)
+    with clocked(clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        pair = Pair(limiter, expected)
+        rate, per_ns, burst = NUMBERS[0]
+        for step in range(STEPS):
+            if step % 25 == 0:
+                rate, per_ns, burst = draw.choice(NUMBERS)
+                if algorithm not in ALGORITHMS[:3]:
+                    burst = None
+                key = draw.choice(["a", "t:*"])
+                rest = {"per_ns": per_ns, "burst": burst, "algorithm": algorithm}
+                pair.limit(key, rate, **rest)
+            by_ns = pauses(draw, per_ns, rate)
+            for each in (clock, other):
+                if each.now_ns + by_ns > START_S * 10**9 + 2**61:
+                    by_ns = 0
+                each.advance_ns(by_ns)
+            key = draw.choice(["a", "a", "t:1", "t:2"])
+            name = draw.choice(["check", "check", "check", "check", "peek", "status"])
+            if name == "status":
+                pair.status(key)
+            else:
+                pair.__getattr__(name)(key, costs(draw, burst or rate))
+            if draw.randrange(60) == 0:
+                pair.reset(draw.choice(["a", "t:1", "t:*"]))
+        pair.list(counters=True)
+
+
+def any_limit(draw: random.Random) -> dict[str, Any]:
+    algorithm = draw.choice(ALGORITHMS)
+    rate = draw.choice([1, 2, 3, 5, 8])
+    burst = draw.choice([None, rate, rate + 3]) if algorithm in ALGORITHMS[:3] else None
+    return {
+        "rate": rate,
+        "per": draw.choice(["1s", "7s", "1m", "700ms"]),
+        "burst": burst,
+        "algorithm": algorithm,
+    }
+
+
+def one_change(draw: random.Random, pair: Pair) -> None:
+    """To limits: of keys and templates, with names and without, that stack and do not."""
+    keys = ["a", "t:1", "t:u:1", "t:*", "t:u:*", "*", "u*"]
+    key, name = draw.choice(keys), draw.choice([None, None, "n", "m"])
+    kind = draw.randrange(8)
+    if kind < 5:
+        if_absent = draw.randrange(4) == 0
+        stack = draw.randrange(3) == 0
+        pair.limit(key, **any_limit(draw), name=name, stack=stack, if_absent=if_absent)
+    elif kind == 5:
+        pair.remove(key, name=name)
+    else:
+        pair.reset(key, name=name)
+
+
+def one_question(draw: random.Random, pair: Pair) -> None:
+    keys = ["a", "b", "t:1", "t:2", "t:u:1", "t:u:2", "u1", "i", "j"]
+    key, cost = draw.choice(keys), draw.choice([1, 1, 2, 3, 6])
+    kind = draw.randrange(12)
+    if kind < 5:
+        pair.check(key, cost)
+    elif kind == 5:
+        pair.peek(key, cost)
+    elif kind < 8:
+        limit = any_limit(random.Random(draw.randrange(3)))
+        pair.check(key, cost, **limit)
+    elif kind < 10:
+        pair.check_all([(one, draw.choice([1, 2])) for one in draw.sample(keys, 3)])
+    elif kind == 10:
+        pair.status(draw.choice([*keys, "t:*", "*"]), name=draw.choice([None, "n"]))
+    else:
+        draw.choice([lambda: pair.list(counters=True), pair.list, lambda: pair.top("allowed")])()
+
+
+@pytest.mark.filterwarnings("ignore:checks of .* carry two limits in turn")
+@pytest.mark.parametrize("seed", range(6 if STEPS == 300 else 20))
+def test_all_sorts_of_limits_together(seed: int) -> None:
+    draw = random.Random(seed)
+    clock, other = ManualClock(START_S), ManualClock(START_S)
+    with clocked(clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        pair = Pair(limiter, expected)
+        for _ in range(STEPS):
+            by_ns = draw.choice([0, 0, 1, 10**8, 10**9, 7 * 10**9, 10**9 // 3, 70 * 10**9])
+            clock.advance_ns(by_ns)
+            other.advance_ns(by_ns)
+            if draw.randrange(6) == 0:
+                one_change(draw, pair)
+            else:
+                one_question(draw, pair)

@@ -1,0 +1,196 @@
+"""What PostgresLimiter promises beyond its answers: never one too many, denials that write nothing,
+no deadlocks, rows that go when they are fresh."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from postgres.database import clocked, database, needs_postgres
+
+import flint
+from flint._postgres import denials
+from flint.postgres import PostgresLimiter
+from flint.testing import ManualClock
+
+pytestmark = needs_postgres
+
+CLIENTS = 32
+
+
+@pytest.fixture
+def schema() -> str:
+    return database().new_schema()
+
+
+def limiter_of(schema: str, **options: Any) -> PostgresLimiter:
+    return PostgresLimiter(database().dsn, schema=schema, **options)
+
+
+@pytest.mark.parametrize("sync", ["always", "batch"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["gcra", "fixed_window_counter", "sliding_window_log", "sliding_window_counter"],
+)
+def test_32_clients_get_what_there_is(schema: str, algorithm: str, sync: Any) -> None:
+    start = threading.Barrier(CLIENTS)
+
+    def use(number: int) -> int:
+        with limiter_of(schema, sync=sync) as limiter:
+            if number == 0:
+                limiter.limit("t:*", 100, per="1000d", algorithm=algorithm)
+            start.wait()
+            # The counter is made by whoever is first.
+            return sum(limiter.allow("t:1", 2) for _ in range(10))
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        admitted = list(threads.map(use, range(CLIENTS)))
+    assert sum(admitted) == 50
+    with limiter_of(schema) as limiter:
+        status = limiter.status("t:1")
+        assert status
+        assert (status["remaining"], status["total_allowed"], status["total_denied"]) == (
+            0,
+            50,
+            270,
+        )
+
+
+def test_check_all_in_any_order_does_not_deadlock(schema: str) -> None:
+    keys = [f"t:{number}" for number in range(6)]
+
+    def use(seed: int) -> int:
+        draw = random.Random(seed)
+        with limiter_of(schema, sync="batch") as limiter:
+            return sum(limiter.allow_all(draw.sample(keys, 3)) for _ in range(25))
+
+    with limiter_of(schema) as limiter:
+        limiter.limit_many([("t:*", 100, "1000d"), {"key": "t:5", "rate": 90, "per": "1000d"}])
+        limiter.limit("t:*", 120, per="1000d", name="other", stack=True)
+        with ThreadPoolExecutor(8) as threads:
+            admitted = sum(threads.map(use, range(8)))
+        used = sum(100 - limiter.peek(key).remaining for key in keys[:5])
+        assert used + 90 - limiter.peek("t:5").remaining == 3 * admitted
+        base = database()
+        assert base.ask("select deadlocks from pg_stat_database where datname = 'postgres'") == 0
+
+
+def wal_position() -> int:
+    found = database().ask("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+    return int(found)
+
+
+@pytest.mark.parametrize("algorithm", ["token_bucket", "sliding_window_log"])
+def test_denials_write_nothing(schema: str, algorithm: Any) -> None:
+    with limiter_of(schema) as limiter:
+        limiter.limit("a", 1, per="1000d", algorithm=algorithm)
+        limiter.limit("t:*", "1/1000d; 2/2000d")
+        assert limiter.allow_all(["a", "t:1"])
+        assert not limiter.allow("a")
+        assert not limiter.allow("t:1")
+        before = wal_position()
+        for _ in range(100):
+            assert not limiter.allow("a")
+            assert not limiter.check("t:1")
+            assert limiter.peek("t:2")
+        # The server writes something itself now and then; a commit with a change has 100 bytes.
+        assert wal_position() - before < 5000
+        limiter.flush()
+        assert wal_position() > before
+        found = limiter.status("a")
+        assert found
+        assert found["total_denied"] == 101
+
+
+def test_who_reads_waits_for_nobody(schema: str) -> None:
+    """A denial and a peek need no lock, so that who holds one does not hold them up."""
+    with limiter_of(schema, timeout=2) as limiter, database().connect() as holder:
+        limiter.limit("a", 1, per="1000d")
+        assert limiter.allow("a")
+        name = psycopg.sql.Identifier(schema)
+        with holder.transaction():
+            holder.execute(psycopg.sql.SQL("select from {}.counters for update").format(name))
+            assert not limiter.allow("a")
+            assert not limiter.peek("a")
+
+
+def test_denials_are_told_after_a_while(schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "TOLD_EVERY_S", 0.0)
+    with limiter_of(schema) as limiter, limiter_of(schema) as other:
+        limiter.limit("a", 1, per="1000d")
+        assert [limiter.allow("a") for _ in range(4)] == [True, False, False, False]
+        found = other.status("a")
+        assert found
+        assert found["total_denied"] == 3
+
+
+def test_denials_are_told_with_the_next_admission() -> None:
+    clock = ManualClock(1_700_000_000)
+    with clocked(clock) as limiter:
+        limiter.limit("a", 1, per="1m")
+        assert [limiter.allow("a") for _ in range(3)] == [True, False, False]
+        clock.advance(60)
+        assert limiter.allow("a")
+        base, quoted = database(), psycopg.sql.Identifier(limiter.schema).as_string(None)
+        assert base.ask(f"select denied from {quoted}.counters") == 2
+
+
+def test_fresh_rows_go_a_few_at_a_time() -> None:
+    clock = ManualClock(1_700_000_000)
+    with clocked(clock, sync="batch") as limiter:
+        limiter.limit("t:*", 2, per="1m")
+        for number in range(600):
+            assert limiter.allow(f"t:{number}")
+            clock.advance(1)
+        base, quoted = database(), psycopg.sql.Identifier(limiter.schema).as_string(None)
+        left = base.ask(f"select count(*) from {quoted}.counters")
+        assert 30 <= left < 300
+        # What they had counted is not lost.
+        found = limiter.status("t:*")
+        assert found
+        assert found["total_allowed"] == 600
+
+
+def test_time_does_not_go_back_for_a_key() -> None:
+    clock, other = ManualClock(1_700_000_000), ManualClock(1_700_000_000)
+    with clocked(clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        for one in (limiter, expected):
+            one.limit("a", 2, per="1m")
+            assert one.allow("a")
+        for each in (clock, other):
+            each.advance(-3600)
+        found, wanted = limiter.check("a"), expected.check("a")
+        assert (found.remaining, found.reset_after_ns) == (wanted.remaining, wanted.reset_after_ns)
+        assert not limiter.allow("a")
+
+
+def test_other_clients_see_changes_at_once(schema: str) -> None:
+    with limiter_of(schema) as one, limiter_of(schema) as other:
+        one.limit("t:*", "5/1000d")
+        assert other.check("t:1").limit == 5
+        one.limit("t:u*", "7/1000d")
+        assert other.check("t:u1").limit == 7
+        one.limit("t:1", "9/1000d")
+        assert other.check("t:1").remaining == 7
+        one.remove("t:u*")
+        assert other.check("t:u1").limit == 5
+        one.remove("t:*")
+        with pytest.raises(flint.NotConfiguredError):
+            other.check("t:2")
+
+
+def test_keys_longer_than_an_index_takes(schema: str) -> None:
+    long = "k" * 65_000
+    with limiter_of(schema) as limiter:
+        limiter.limit(long, "2/1000d")
+        limiter.limit(long + "t*", "3/1000d")
+        assert [limiter.check(long + end).limit for end in ("", "t1")] == [2, 3]
+        assert [one["key"] for one in limiter.list(counters=True)] == [
+            *(long, long + "t*", long + "t1")
+        ]
+        assert limiter.check_all([long])["allowed"]
+        assert limiter.check("\0", limit="5/1000d").remaining == 4
