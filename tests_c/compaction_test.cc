@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/kept_segments.h"
 #include "engine_testing.h"
 #include "gate.h"
 #include "storage/file_names.h"
@@ -562,6 +563,29 @@ TEST(History, IsDroppedWithoutAGapWhateverAPowerLossTakes) {
     EXPECT_EQ(StatusOf(machine.engine.get(), "k").totals.allowed, 8u);
     machine.Close();
   }
+}
+
+// That the directory is not found does not say that a segment is gone.
+TEST(History, KeepsASegmentWhereTheRemovalBeforeCannotBeSynced) {
+  FakeEnv env;
+  FakeClock clock;
+  EngineClock engine_clock(&clock);
+  KeptSegments kept(&env, kDirectory, &engine_clock, {});
+  kept.Add({{"first", 100, 0}, {"second", 100, 0}});
+  const std::string second = std::string(kDirectory) + "/second";
+  env.SetContents(second, "history");
+  EXPECT_TRUE(kept.DropOldest()) << "somebody else has removed it";
+  Fault fault;
+  fault.error = ENOENT;
+  fault.matches = OnlyOps({Op::kSyncDirectory});
+  env.InjectFault(fault);
+  EXPECT_FALSE(kept.DropOldest());
+  EXPECT_EQ(kept.failures(), 1u);
+  EXPECT_EQ(kept.bytes(), 100u);
+  EXPECT_EQ(env.Contents(second), "history");
+  EXPECT_TRUE(kept.DropOldest());
+  EXPECT_EQ(env.Files(), std::vector<std::string>());
+  EXPECT_EQ(kept.bytes(), 0u);
 }
 
 TEST(History, IsKeptUpToItsAge) {

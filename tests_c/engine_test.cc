@@ -331,6 +331,32 @@ TEST_F(EngineTest, AnInlineLimitThatWasChangedByADenialStaysSo) {
   EXPECT_EQ(decision.ticket, 0u) << "nothing has changed";
 }
 
+// The change may be another call's, or that of an attempt of this one that found no room.
+TEST_F(EngineTest, ADenialWaitsForTheChangeThatItFinds) {
+  Engine::Flags update;
+  update.update = true;
+  const LimitConfig first = Hourly(5);
+  const LimitConfig smaller = Hourly(4);
+  Engine::Decision decision;
+  ASSERT_TRUE(engine()->Check({"login:1", 4}, {}, &first, &decision).ok());
+  Engine::Flags unsynced = update;
+  unsynced.no_sync = true;
+  ASSERT_TRUE(engine()->Check({"login:1", 1}, unsynced, &smaller, &decision).ok());
+  EXPECT_FALSE(decision.allowed);
+  const uint64_t change = decision.ticket;
+  Engine::Flags at_once = update;
+  at_once.no_wait = true;
+  const Status waits = engine()->Check({"login:1", 1}, at_once, &smaller, &decision);
+  EXPECT_EQ(waits.code(), Code::kWouldBlock);
+  ASSERT_TRUE(engine()->Check({"login:1", 1}, update, &smaller, &decision).ok());
+  EXPECT_FALSE(decision.allowed);
+  EXPECT_EQ(decision.ticket, change);
+  ASSERT_TRUE(engine()->Check({"login:1", 1}, at_once, &smaller, &decision).ok());
+  machine_.LosePower(Loss::kDropAll);
+  machine_.Open();
+  EXPECT_EQ(StatusOf(engine(), "login:1").config.rate, 4u);
+}
+
 TEST_F(EngineTest, AnInlineLimitTakesOtherValuesAndKeepsItsUse) {
   Engine::Flags update;
   update.update = true;

@@ -158,8 +158,7 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
   }
   Counter* const counter = claims[0].counter;
   uint64_t change = 0;
-  if (flags.update && inline_config != nullptr && counter->kind == LimitKind::kInline &&
-      !counter->config->SameAs(*inline_config)) {
+  if (flags.update && inline_config != nullptr && counter->kind == LimitKind::kInline) {
     FLINT_RETURN_IF_ERROR(
         ChangeInline(shard, counter, *inline_config, flags, now_ns, &change, result));
     if (*result != AppendOutcome::kOk) return Status();
@@ -170,10 +169,16 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
   return Status();
 }
 
-// The program has been changed, or asks in two places with different values.
+// The program has been changed, or asks in two places with different values. Who finds the values
+// changed waits for that too: it may have been this call, before it found no room to go on.
 Status Engine::ChangeInline(Shard& shard, Counter* counter, const LimitConfig& config,
                             const Flags& flags, int64_t now_ns, uint64_t* ticket,
                             AppendOutcome* result) {
+  if (counter->config->SameAs(config)) {
+    const uint64_t newest = keyspace_.configured_at();
+    if (log_ != nullptr && log_->durable() < newest) *ticket = newest;
+    return *ticket != 0 && WouldWaitForDisk(flags) ? Status::WouldBlock() : Status();
+  }
   if (WouldWaitForDisk(flags)) return Status::WouldBlock();
   auto changed = std::make_unique<LimitConfig>(config);
   *result = recorder_.FlushMerged(shard, counter, flags.no_wait);

@@ -26,11 +26,13 @@ Status KeptSegments::Trim() {
 }
 
 bool KeptSegments::DropFront() {
-  const Status synced = SyncRemovals();
-  const Status status =
-      synced.ok() ? env_->Remove(directory_ + "/" + segments_.front().name) : synced;
-  const bool gone = status.detail() != nullptr && status.detail()->system_errno == ENOENT;
-  if (!status.ok() && !gone) {
+  Status status = SyncRemovals();
+  if (status.ok()) {
+    status = env_->Remove(directory_ + "/" + segments_.front().name);
+    const bool gone = status.detail() != nullptr && status.detail()->system_errno == ENOENT;
+    if (gone) status = Status();
+  }
+  if (!status.ok()) {
     ++failures_;
     return false;
   }
