@@ -4,16 +4,22 @@ needs: psycopg 3."""
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg.conninfo import make_conninfo
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+except ImportError:
+    raise ImportError(
+        'flint.postgres needs psycopg 3: pip install "flint-limiter[postgres]"'
+    ) from None
 
+from flint._postgres import install
 from flint._postgres.aio import OwnLoopSessions, PooledLoopSessions
 from flint._postgres.connections import OwnSessions, PooledSessions
 from flint._postgres.place import PostgresPlace
 from flint._surface.arguments import refusal, seconds_to_ns
+from flint.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -21,10 +27,13 @@ if TYPE_CHECKING:
     from flint._surface.arguments import Seconds
     from flint._surface.types import OnError, Sync
 
-__all__ = ["PostgresLimiter"]
+__all__ = ["PostgresLimiter", "create", "sql", "upgrade"]
 
+_KEEPS_NO_LOG = (
+    "limits in PostgreSQL have no log of Flint: history, doctor and compact are for a data "
+    "directory (flint.Limiter) and a Flint server"
+)
 _MOST_TIMEOUT_NS = 86_400 * 1_000_000_000
-_LONGEST_NAME = 63  # of PostgreSQL, in bytes
 
 
 class PostgresLimiter(PostgresPlace):
@@ -68,7 +77,7 @@ class PostgresLimiter(PostgresPlace):
     ) -> None:
         _check_word("sync", sync, ("always", "batch"))
         _check_word("on_error", on_error, ("raise", "allow", "deny"))
-        check_schema(schema)
+        install.check_name("schema", schema)
         timeout_ns = seconds_to_ns("timeout", timeout, 1, _MOST_TIMEOUT_NS)
         self._sessions, self._loop_sessions = _sessions(database)
         self._shown = _shown(database)
@@ -96,19 +105,29 @@ class PostgresLimiter(PostgresPlace):
         self._give_up()
         self._lines.look_again()
 
+    # ---- What the database keeps ---------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """`sync`, and `engine_time_ns`: the database's time."""
+        return {"sync": self.sync, "engine_time_ns": self._ask(self._questions.now())}
+
+    def history(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises UnsupportedError: a database keeps totals, not what happened one by one."""
+        raise UnsupportedError(_KEEPS_NO_LOG)
+
+    def doctor(self) -> NoReturn:
+        """Raises UnsupportedError: a database verifies itself."""
+        raise UnsupportedError(_KEEPS_NO_LOG)
+
+    def compact(self) -> NoReturn:
+        """Raises UnsupportedError: there is no log; autovacuum keeps the tables small."""
+        raise UnsupportedError(_KEEPS_NO_LOG)
+
 
 def _check_word(name: str, value: object, words: tuple[str, ...]) -> None:
     if value not in words:
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(refusal(name, " or ".join(map(repr, words)), value))
-
-
-def check_schema(schema: object) -> None:
-    """Raise for what is no name of a schema."""
-    if not isinstance(schema, str):
-        raise TypeError(refusal("schema", "a str", schema))
-    if not 1 <= len(schema.encode()) <= _LONGEST_NAME or "\0" in schema:
-        raise ValueError(refusal("schema", f"1 to {_LONGEST_NAME} bytes", schema))
 
 
 def _sessions(database: object) -> tuple[Any, Any]:
@@ -128,25 +147,47 @@ def _sessions(database: object) -> tuple[Any, Any]:
 
 
 def _defaults(database: str) -> dict[str, str]:
-    return {} if "application_name" in database else {"application_name": "flint"}
+    return {} if "application_name" in conninfo_to_dict(database) else {"application_name": "flint"}
 
 
 def _shown(database: object) -> str:
     """Where it is, without a password."""
     if not isinstance(database, str):
         return type(database).__name__
-    found = psycopg.conninfo.conninfo_to_dict(database)
+    found = conninfo_to_dict(database)
     parts = (f"{name}={found[name]}" for name in ("host", "port", "dbname") if name in found)
     return repr(" ".join(parts))
 
 
-def schema_sql(schema: str = "flint") -> str:
-    """The statements that make the tables and functions, to be run once as a whole."""
-    check_schema(schema)
-    file = Path(__file__).parent / "_postgres" / "schema.sql"
-    quoted = '"' + schema.replace('"', '""') + '"'
-    return (
-        file.read_text("utf-8")
-        .replace("flint.", quoted + ".")
-        .replace("create schema if not exists flint;", f"create schema if not exists {quoted};")
-    )
+def sql(schema: str = "flint", *, role: str | None = None) -> str:
+    """The statements that make the tables and functions in an empty database, and let a role use
+    them, to be run as one transaction."""
+    install.check_name("schema", schema)
+    text = install.tables(schema) + "\n" + install.functions(schema)
+    if role is not None:
+        install.check_name("role", role)
+        text += install.grants(schema, role)
+    return text
+
+
+def create(database: str, *, schema: str = "flint", role: str | None = None) -> bool:
+    """Make the tables and functions that are missing, in one transaction, and let a role use them,
+    which may then decide and configure, and create nothing. Whether the tables were made: done
+    twice it does nothing more than `upgrade`. `database` is a connection string, of a role that may
+    create a schema. Raises FlintConnectionError, FlintPermissionError, and UnsupportedError for
+    tables of a newer Flint."""
+    _check_names(schema, role)
+    return install.bring_up(database, schema, role, may_create=True)
+
+
+def upgrade(database: str, *, schema: str = "flint", role: str | None = None) -> None:
+    """Replace the functions by those of this version; limiters go on meanwhile. Raises what
+    `create` raises, and UnsupportedError where there is nothing yet."""
+    _check_names(schema, role)
+    install.bring_up(database, schema, role, may_create=False)
+
+
+def _check_names(schema: str, role: str | None) -> None:
+    install.check_name("schema", schema)
+    if role is not None:
+        install.check_name("role", role)

@@ -84,7 +84,10 @@ MAY_IMPORT = {
     },
     "flint": {"_public", "errors"},
     "_config": {"flint"},
-    "_cli": {*SURFACE, "_local", "limiter", "shared", "_places", "config", "_what_if", "_cli"},
+    "_cli": {
+        *(*SURFACE, "_local", "limiter", "shared", "postgres", "_places", "config", "_what_if"),
+        "_cli",
+    },
     "__main__": {"_cli"},
 }
 # For each part, what an extra of the distribution brings for it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flint._cli import completion, config, doctor, limits, log, server, top, what_if
+from flint._cli import completion, config, doctor, limits, log, postgres, server, top, what_if
 from flint._cli.grammar import Parser, Verbs, common
 from flint._cli.version import show_version, version
 
@@ -25,6 +25,7 @@ def make_parser() -> Parser:
     top.add_to(verbs)
     what_if.add_to(verbs)
     server.add_to(verbs)
+    postgres.add_to(verbs)
     config.add_to(verbs)
     completion.add_to(verbs)
     verbs.add("version", show_version, "print the version", "flint version", "flint --version")

@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flint._cli.failure import CommandError
 from flint._cli.log import newest_write_s
 from flint.limiter import Limiter
 
@@ -120,6 +121,8 @@ class Sampler:
 
     def _storage(self) -> Storage:
         info: dict[str, Any] = dict(self._limiter.info())
+        if "log_bytes" not in info:
+            raise CommandError("limits in a database have no log to watch; leave --watch out")
         written_at_s = newest_write_s(self._limiter)
         return Storage(
             info["log_bytes"],

@@ -108,6 +108,11 @@ class Questions:
                 self._denials.add(key_id, name, one)
             raise
 
+    def _tell_first(self) -> Steps[None]:
+        """The same for a call that does not fail for that."""
+        with contextlib.suppress(FlintError):
+            yield from self._tell()
+
     # ---- Deciding ------------------------------------------------------------------------------
 
     def read_check(self, *args: Any) -> Checked:
@@ -144,8 +149,7 @@ class Questions:
             else:
                 result = yield from self._decide(call == "check", key, cost, limit)
             if self._denials.are_due():
-                with contextlib.suppress(FlintError):  # what was decided is answered
-                    yield from self._tell()
+                yield from self._tell_first()
             return result
 
         return Question(steps, undecided)
@@ -254,7 +258,7 @@ class Questions:
         def steps() -> Steps[CheckAllDict]:
             ids = [identity(one.raw)[0] for one in asked]
             if any(map(self._denials.has, ids)) or self._denials.are_due():
-                yield from self._tell()
+                yield from self._tell_first()
             found = yield from self._check(True, asked, None, {})
             return self._all(asked, found)
 
@@ -323,7 +327,7 @@ class Questions:
         function = "template" if is_template else "limit"
 
         def steps() -> Steps[None]:
-            yield from self._tell()
+            yield from self._tell_first()
             rows = yield self._call(function, *values, changes=True, repeatable=True)
             if rows[0][0] is None:
                 mark = "*" if is_template else ""
@@ -343,7 +347,7 @@ class Questions:
         named = None if name is None else name.encode()
 
         def steps() -> Steps[None]:
-            yield from self._tell()
+            yield from self._tell_first()
             ended = 0
             if is_template:
                 ended = yield from self._end("end_template", call, raw, named)
@@ -400,7 +404,7 @@ class Questions:
         named = (name or "").encode()
 
         def steps() -> Steps[StatusDict | None]:
-            yield from self._tell()
+            yield from self._tell_first()
             known = yield from self._load()
             if is_template:
                 for one in known.of(raw):
@@ -445,7 +449,7 @@ class Questions:
         embedded.refuse_bad("_list", counters)
 
         def steps() -> Steps[list[StatusDict]]:
-            yield from self._tell()
+            yield from self._tell_first()
             known = yield from self._status_of_templates(None)
             found = [((one["key"].encode(), TEMPLATE, one["name"] or ""), one) for one in known]
             after: tuple[bytes, bytes] = (b"", b"")
@@ -497,12 +501,16 @@ class Questions:
         embedded.refuse_bad("top", by, most)
 
         def steps() -> Steps[list[StatusDict]]:
-            yield from self._tell()
+            yield from self._tell_first()
             rows = yield self._call("top", _BY[by], operator.index(most), repeatable=True)
             found = [Claim.read(row) for row in rows]
             return [claims.status_of_claim(one) for one in found]
 
         return Question(steps)
+
+    def now(self) -> Question[int]:
+        """The time of the database."""
+        return Question(self._now)
 
     def flush(self) -> Question[None]:
         """`flush`: what has been answered is as durable as it will be, but for what has been

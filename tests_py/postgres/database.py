@@ -21,7 +21,8 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from flint.postgres import PostgresLimiter, schema_sql
+from flint import postgres
+from flint.postgres import PostgresLimiter
 from flint.testing import ManualClock
 
 DEADLINE_S = 60
@@ -132,7 +133,8 @@ class Database:
         children = Path(f"/proc/{found[0]}/task/{found[0]}/children")
         found += map(int, children.read_text("ascii").split())
         for process in found:
-            os.kill(process, signal.SIGSTOP if stops else signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # its client has gone
+                os.kill(process, signal.SIGSTOP if stops else signal.SIGCONT)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Ends it: fast, or as a crash by SIGQUIT."""
@@ -158,8 +160,8 @@ class Database:
 
     def new_schema(self) -> str:
         """The name of a schema that holds Flint."""
-        schema = f'Flint "{os.getpid()}" {next(self._numbers)}'
-        self.ask(schema_sql(schema))
+        schema = f"Flint-{os.getpid()} {next(self._numbers)}"
+        postgres.create(self.dsn, schema=schema)
         return schema
 
 
@@ -200,9 +202,8 @@ class ClockedLoopSessions(ClockedSessions):
 
 def stop_clock(base: Database, schema: str) -> None:
     """Has the functions of a schema read the time of the tests."""
-    quoted = schema.replace('"', '""')
     base.ask(
-        f'create or replace function "{quoted}".now_ns() returns int8 language sql volatile as '
+        f'create or replace function "{schema}".now_ns() returns int8 language sql volatile as '
         "$$ select current_setting('flint.test_ns')::int8 $$"
     )
 
@@ -218,4 +219,4 @@ def clocked(clock: ManualClock, **options: Any) -> Iterator[PostgresLimiter]:
         limiter._loop_sessions = ClockedLoopSessions(limiter._loop_sessions, clock)
         limiter._begin(clock)
         yield limiter
-    base.ask(f'drop schema "{schema.replace(chr(34), chr(34) * 2)}" cascade')
+    base.ask(f'drop schema "{schema}" cascade')

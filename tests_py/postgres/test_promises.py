@@ -108,7 +108,7 @@ def test_denials_write_nothing(schema: str, algorithm: Any) -> None:
 
 def test_who_reads_waits_for_nobody(schema: str) -> None:
     """A denial and a peek need no lock, so that who holds one does not hold them up."""
-    with limiter_of(schema, timeout=2) as limiter, database().connect() as holder:
+    with limiter_of(schema, timeout=60) as limiter, database().connect() as holder:
         limiter.limit("a", 1, per="1000d")
         assert limiter.allow("a")
         name = psycopg.sql.Identifier(schema)

@@ -1,4 +1,5 @@
--- The tables and functions of Flint in PostgreSQL; flint.* stands for the schema's name.
+-- The functions of Flint in PostgreSQL; flint.* stands for the schema's name. They are replaced by
+-- those of another version.
 --
 -- What decides is what the engine in cpp_core/algorithms does, in integers of 64 bits; numeric is
 -- used for products that may have more. A function that begins with _ is for the others; those
@@ -6,171 +7,19 @@
 --
 -- Locks are taken in this order: the epoch, counters by (id, name), sums by (template_id, slot).
 
-create schema if not exists flint;
-
--- ---- Tables ------------------------------------------------------------------------------------
-
--- Counts the changes of templates. Whoever changes one holds this row's lock.
-create table flint.epoch (
-  only_row bool primary key default true check (only_row),
-  epoch int8 not null,
-  at_ns int8 not null
-);
-insert into flint.epoch values (true, 0, 0);
-
--- An id is the key's bytes, or for more than 255 of them 0xff and their SHA-256: an index holds no
--- longer values, and no UTF-8 begins with 0xff.
-create table flint.templates (
-  template_id int8 generated always as identity primary key,
-  id bytea not null,
-  prefix bytea not null,
-  name bytea not null,
-  algorithm int2 not null,
-  stack bool not null,
-  rate int8 not null,
-  per_ns int8 not null,
-  burst int8 not null,
-  unique (id, name)
-);
-
--- What counters go through when they are next used. kind: 1 configured, 2 removed, 3 reset.
-create table flint.changes (
-  epoch int8 primary key,
-  kind int2 not null,
-  at_ns int8 not null,
-  template_id int8 not null,
-  prefix bytea not null,
-  name bytea not null,
-  ends_shorter bool not null,
-  algorithm int2 not null,
-  stack bool not null,
-  rate int8 not null,
-  per_ns int8 not null,
-  burst int8 not null
-);
-
--- kind: 0 a limit of the key's own, 2 a counter under a template, 3 a limit that came with a check.
--- state1 to state3 are, by algorithm: 1 to 3 (buckets) the arrival time and its fraction; 4 (fixed
--- window) its start and what is used; 5 (log) its number in flint.log, the units and the entries up
--- to the newest; 6 (sliding counter) the window's index, the units before it and in it.
-create table flint.counters (
-  id bytea not null,
-  name bytea not null,
-  long_key bytea,
-  kind int2 not null,
-  template_id int8,
-  prefix_bytes int4,
-  epoch int8 not null,
-  algorithm int2 not null,
-  stack bool not null,
-  rate int8 not null,
-  per_ns int8 not null,
-  burst int8 not null,
-  state1 int8 not null,
-  state2 int8 not null,
-  state3 int8 not null,
-  last_ns int8 not null,
-  allowed int8 not null,
-  denied int8 not null,
-  allowed_cost int8 not null,
-  denied_cost int8 not null,
-  last_allowed_ns int8,
-  last_denied_ns int8,
-  last_reset_ns int8,
-  primary key (id, name)
-) with (fillfactor = 70);
-
--- The admissions of a sliding_window_log, with the units and the entries up to each. The newest of
--- those that have left the window stays, to count from.
-create table flint.log (
-  log int8,
-  at_ns int8,
-  units int8 not null,
-  entries int8 not null,
-  primary key (log, at_ns)
-);
-create sequence flint.logs;
-
--- What forgotten counters had counted, in several rows, so that sessions do not wait for each other.
-create table flint.sums (
-  template_id int8,
-  slot int4,
-  allowed int8 not null,
-  denied int8 not null,
-  allowed_cost int8 not null,
-  denied_cost int8 not null,
-  last_allowed_ns int8,
-  last_denied_ns int8,
-  last_reset_ns int8,
-  primary key (template_id, slot)
-) with (fillfactor = 50);
-
--- ---- Types -------------------------------------------------------------------------------------
-
-create type flint.totals as (
-  template_id int8,
-  allowed int8,
-  denied int8,
-  allowed_cost int8,
-  denied_cost int8,
-  last_allowed_ns int8,
-  last_denied_ns int8,
-  last_reset_ns int8
-);
-
--- A counter, and what a call makes of it. status: 0 fine, 1 the caller's templates are old,
--- 2 no limit, 3 too many limits, 4 the cost is above the burst.
-create type flint.claim as (
-  id bytea,
-  name bytea,
-  long_key bytea,
-  kind int2,
-  template_id int8,
-  prefix_bytes int4,
-  epoch int8,
-  algorithm int2,
-  stack bool,
-  rate int8,
-  per_ns int8,
-  burst int8,
-  state1 int8,
-  state2 int8,
-  state3 int8,
-  last_ns int8,
-  allowed int8,
-  denied int8,
-  allowed_cost int8,
-  denied_cost int8,
-  last_allowed_ns int8,
-  last_denied_ns int8,
-  last_reset_ns int8,
-  status int4,
-  item int4,
-  cost int8,
-  found bool,
-  allows bool,
-  changed bool,
-  now_ns int8,
-  old_log int8,
-  log_units int8,
-  log_entries int8,
-  oldest_ns int8,
-  leaves_ns int8,
-  forgotten flint.totals[]
-);
-
 -- ---- Arithmetic --------------------------------------------------------------------------------
 
-create function flint.now_ns() returns int8 language sql volatile as $$
+create or replace function flint.now_ns() returns int8 language sql volatile as $$
   select (extract(epoch from clock_timestamp()) * 1000000)::int8 * 1000
 $$;
 
-create function flint._add(a int8, b int8) returns int8 language sql immutable as $$
+create or replace function flint._add(a int8, b int8) returns int8 language sql immutable as $$
   select case when a > 9223372036854775807 - b then 9223372036854775807 else a + b end
 $$;
 
 -- units * per / rate, as whole nanoseconds and a fraction of 1/rate.
-create function flint._span(units int8, per_ns int8, rate int8, out ns int8, out fraction int8)
+create or replace function flint._span(units int8, per_ns int8, rate int8, out ns int8,
+  out fraction int8)
 language plpgsql immutable as $$
 begin
   if units <= 9223372036854775807 / per_ns then
@@ -184,7 +33,8 @@ end
 $$;
 
 -- Whether it cannot be told from a new counter.
-create function flint._fresh(c flint.claim, now_ns int8) returns bool language plpgsql immutable as $$
+create or replace function flint._fresh(c flint.claim, now_ns int8)
+returns bool language plpgsql immutable as $$
 begin
   if c.algorithm <= 3 then
     return c.state1 < now_ns or (c.state1 = now_ns and c.state2 = 0);
@@ -199,7 +49,8 @@ end
 $$;
 
 -- The units used as of a time, rounded up.
-create function flint._used(c flint.claim, p_at_ns int8) returns int8 language plpgsql stable as $$
+create or replace function flint._used(c flint.claim, p_at_ns int8)
+returns int8 language plpgsql stable as $$
 declare
   v_before numeric;
 begin
@@ -224,7 +75,8 @@ end
 $$;
 
 -- It begins anew, and what it has counted goes to its template.
-create function flint._forget(c flint.claim) returns flint.claim language plpgsql immutable as $$
+create or replace function flint._forget(c flint.claim)
+returns flint.claim language plpgsql immutable as $$
 begin
   if c.kind = 2 and (c.allowed, c.denied) <> (0, 0) or c.last_reset_ns is not null then
     c.forgotten := c.forgotten || row(c.template_id, c.allowed, c.denied, c.allowed_cost,
@@ -247,7 +99,8 @@ end
 $$;
 
 -- Other values: what was used counts as used at the moment of the change.
-create function flint._migrate(c flint.claim, algorithm int2, rate int8, per_ns int8, burst int8,
+create or replace function flint._migrate(c flint.claim, algorithm int2, rate int8, per_ns int8,
+  burst int8,
                                at_ns int8)
 returns flint.claim language plpgsql stable as $$
 declare
@@ -264,7 +117,8 @@ begin
   if v_used = 0 then
     null;
   elsif algorithm <= 3 then
-    select at_ns + s.ns, s.fraction into c.state1, c.state2 from flint._span(v_used, per_ns, rate) s;
+    select at_ns + s.ns, s.fraction into c.state1, c.state2
+      from flint._span(v_used, per_ns, rate) s;
   elsif algorithm = 4 then
     c.state1 := at_ns;
     c.state2 := v_used;
@@ -280,7 +134,7 @@ end
 $$;
 
 -- Whether the cost is admitted.
-create function flint._look(c flint.claim, now_ns int8) returns flint.claim
+create or replace function flint._look(c flint.claim, now_ns int8) returns flint.claim
 language plpgsql immutable as $$
 declare
   v_most record;
@@ -330,7 +184,7 @@ end
 $$;
 
 -- Adds an entry to the log of a counter, and ends those that have left the window.
-create function flint._log(c flint.claim) returns flint.claim language plpgsql as $$
+create or replace function flint._log(c flint.claim) returns flint.claim language plpgsql as $$
 declare
   v_base record;
 begin
@@ -371,7 +225,7 @@ end
 $$;
 
 -- Counts an admission that _look has granted.
-create function flint._admit(c flint.claim) returns flint.claim language plpgsql as $$
+create or replace function flint._admit(c flint.claim) returns flint.claim language plpgsql as $$
 declare
   v_cost record;
   v_index int8;
@@ -417,7 +271,7 @@ $$;
 
 -- Takes a counter under a template through the changes since it was last used. NULL when its
 -- template has been removed; kind NULL when the template does not apply any more.
-create function flint._caught_up(c flint.claim, p_epoch int8) returns flint.claim
+create or replace function flint._caught_up(c flint.claim, p_epoch int8) returns flint.claim
 language plpgsql stable as $$
 declare
   v_change record;
@@ -458,7 +312,7 @@ end
 $$;
 
 -- A row as it stands. What is read of its log is of the same snapshot.
-create function flint._claim(c flint.counters, p_item int4, p_cost int8, p_now_ns int8)
+create or replace function flint._claim(c flint.counters, p_item int4, p_cost int8, p_now_ns int8)
 returns flint.claim language sql stable as $$
   select row(c.*, 0, p_item, p_cost, true, false, false, p_now_ns,
     case when c.algorithm = 5 then c.state1 else 0 end,
@@ -475,7 +329,8 @@ returns flint.claim language sql stable as $$
 $$;
 
 -- What there is for a key, in order of name.
-create function flint._rows(p_id bytea, p_item int4, p_cost int8, p_epoch int8, p_now_ns int8)
+create or replace function flint._rows(p_id bytea, p_item int4, p_cost int8, p_epoch int8,
+  p_now_ns int8)
 returns flint.claim[] language plpgsql stable as $$
 declare
   v_rows flint.claim[];
@@ -494,7 +349,7 @@ end
 $$;
 
 -- A counter of a key that has used nothing.
-create function flint._begin(p_id bytea, p_name bytea, p_long_key bytea, p_epoch int8)
+create or replace function flint._begin(p_id bytea, p_name bytea, p_long_key bytea, p_epoch int8)
 returns flint.claim language plpgsql immutable as $$
 declare
   c flint.claim;
@@ -524,7 +379,7 @@ end
 $$;
 
 -- Makes of what was found under a name, or of nothing, a counter that has used nothing.
-create function flint._anew(p_rows flint.claim[], p_new flint.claim) returns flint.claim
+create or replace function flint._anew(p_rows flint.claim[], p_new flint.claim) returns flint.claim
 language plpgsql immutable as $$
 declare
   v_one flint.claim;
@@ -544,7 +399,7 @@ $$;
 
 -- The limits that decide about a key together: its own in order of name, then those of templates.
 -- p_inline is what a check carries along, by algorithm, rate, per_ns and burst.
-create function flint._applying(p_id bytea, p_long_key bytea, p_item int4, p_cost int8,
+create or replace function flint._applying(p_id bytea, p_long_key bytea, p_item int4, p_cost int8,
   p_templates int8[], p_inline int8[], p_epoch int8, p_now_ns int8)
 returns flint.claim[] language plpgsql stable as $$
 declare
@@ -624,7 +479,7 @@ end
 $$;
 
 -- Writes a counter that is found there, or that is not; false if somebody else was faster.
-create function flint._store(c flint.claim) returns bool language plpgsql as $$
+create or replace function flint._store(c flint.claim) returns bool language plpgsql as $$
 begin
   if c.old_log > 0 and (c.algorithm <> 5 or c.state1 <> c.old_log) then
     delete from flint.log l where l.log = c.old_log;
@@ -646,7 +501,7 @@ begin
 end
 $$;
 
-create function flint._erase(c flint.claim) returns void language plpgsql as $$
+create or replace function flint._erase(c flint.claim) returns void language plpgsql as $$
 begin
   delete from flint.counters x where x.id = c.id and x.name = c.name;
   if c.old_log > 0 then
@@ -655,7 +510,8 @@ begin
 end
 $$;
 
-create function flint._absorb(p_totals flint.totals[]) returns void language plpgsql as $$
+create or replace function flint._absorb(p_totals flint.totals[])
+returns void language plpgsql as $$
 begin
   insert into flint.sums as s
     select t.template_id, pg_backend_pid() % 64, sum(t.allowed), sum(t.denied),
@@ -678,7 +534,7 @@ $$;
 
 -- Erases a few counters that have used nothing, of one page of the table, and tells what they had
 -- counted. Rows that others have locked are passed over.
-create function flint._sweep(p_epoch int8, p_now_ns int8) returns flint.totals[]
+create or replace function flint._sweep(p_epoch int8, p_now_ns int8) returns flint.totals[]
 language plpgsql as $$
 declare
   v_pages int8 := pg_relation_size('flint.counters') / current_setting('block_size')::int8;
@@ -710,7 +566,7 @@ begin
 end
 $$;
 
-create function flint._sync(p_always bool) returns void language plpgsql as $$
+create or replace function flint._sync(p_always bool) returns void language plpgsql as $$
 begin
   if not p_always then
     perform set_config('synchronous_commit', 'off', true);
@@ -720,11 +576,12 @@ begin
 end
 $$;
 
--- ---- Deciding, in the case of most checks --------------------------------------------------------
+-- ---- Deciding, in the case of most checks
+-- --------------------------------------------------------
 
 -- Whether a cost is admitted by a counter of which nothing else has to be known (no log), and its
 -- state behind it. The same as _look and _admit, with less to carry about.
-create function flint._step(p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8,
+create or replace function flint._step(p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8,
   p_cost int8, p_now_ns int8, inout state1 int8, inout state2 int8, inout state3 int8,
   out allows bool, out fresh bool)
 language plpgsql immutable as $$
@@ -797,7 +654,8 @@ $$;
 
 -- Decides about a key that has one row, without a name, which needs nothing but itself; NULL for
 -- every other. Read without a lock first: what is denied then locks and writes nothing.
-create function flint._quick(p_epoch int8, p_count bool, p_always bool, p_id bytea, p_cost int8,
+create or replace function flint._quick(p_epoch int8, p_count bool, p_always bool, p_id bytea,
+  p_cost int8,
   p_template int8, p_denials int8, p_denied_cost int8, p_denied_ns int8)
 returns flint.claim language plpgsql as $$
 declare
@@ -872,7 +730,7 @@ $$;
 
 -- ---- Deciding ----------------------------------------------------------------------------------
 
-create function flint._find(p_ids bytea[], p_long_keys bytea[], p_costs int8[],
+create or replace function flint._find(p_ids bytea[], p_long_keys bytea[], p_costs int8[],
   p_templates int8[], p_template_counts int4[], p_inline int8[], p_epoch int8)
 returns flint.claim[] language plpgsql as $$
 declare
@@ -903,7 +761,7 @@ end
 $$;
 
 -- Locks the rows of claims in their order, and makes those that are not there.
-create function flint._lock(p_claims flint.claim[]) returns void language plpgsql as $$
+create or replace function flint._lock(p_claims flint.claim[]) returns void language plpgsql as $$
 declare
   v_one flint.claim;
 begin
@@ -919,7 +777,7 @@ $$;
 
 -- Counts the admission of locked claims. The denials that the caller has seen meanwhile are of the
 -- one key that it asks about.
-create function flint._count(p_claims flint.claim[], p_names bytea[], p_counts int8[],
+create or replace function flint._count(p_claims flint.claim[], p_names bytea[], p_counts int8[],
   p_costs int8[], p_last_ns int8[])
 returns flint.claim[] language plpgsql as $$
 declare
@@ -945,7 +803,7 @@ end
 $$;
 
 -- Decides about one key or several, all or nothing. p_count: whether to count an admission.
-create function flint.v1_check(p_epoch int8, p_count bool, p_always bool, p_ids bytea[],
+create or replace function flint.v1_check(p_epoch int8, p_count bool, p_always bool, p_ids bytea[],
   p_long_keys bytea[], p_costs int8[], p_templates int8[], p_template_counts int4[],
   p_inline int8[], p_names bytea[], p_denials int8[], p_denied_costs int8[], p_denied_ns int8[])
 returns setof flint.claim language plpgsql as $$
@@ -1023,7 +881,7 @@ end
 $$;
 
 -- Counts denials that callers have seen. They are never waited for on disk.
-create function flint.v1_denied(p_ids bytea[], p_names bytea[], p_templates int8[],
+create or replace function flint.v1_denied(p_ids bytea[], p_names bytea[], p_templates int8[],
   p_denials int8[], p_costs int8[], p_last_ns int8[])
 returns void language plpgsql as $$
 declare
@@ -1050,7 +908,7 @@ $$;
 -- ---- Configuring -------------------------------------------------------------------------------
 
 -- Ends what a key's own limits leave nothing to decide.
-create function flint._end_uncovered(p_id bytea, p_epoch int8, p_now_ns int8)
+create or replace function flint._end_uncovered(p_id bytea, p_epoch int8, p_now_ns int8)
 returns flint.totals[] language plpgsql as $$
 declare
   v_rows flint.claim[] := flint._rows(p_id, 0, 1, p_epoch, p_now_ns);
@@ -1073,7 +931,7 @@ end
 $$;
 
 -- Gives a key a limit of its own. Whether something has changed; NULL: there are 16 already.
-create function flint.v1_limit(p_always bool, p_id bytea, p_long_key bytea, p_name bytea,
+create or replace function flint.v1_limit(p_always bool, p_id bytea, p_long_key bytea, p_name bytea,
   p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8, p_stack bool, p_if_absent bool)
 returns bool language plpgsql as $$
 declare
@@ -1127,13 +985,14 @@ begin
 end
 $$;
 
-create function flint._ends_shorter(p_id bytea) returns bool language sql stable as $$
+create or replace function flint._ends_shorter(p_id bytea) returns bool language sql stable as $$
   select count(*) > 0 and not coalesce(bool_or(t.stack), false)
   from flint.templates t where t.id = p_id
 $$;
 
 -- Notes a change of a template, and when it was.
-create function flint._note(p_kind int2, t flint.templates) returns void language plpgsql as $$
+create or replace function flint._note(p_kind int2, t flint.templates)
+returns void language plpgsql as $$
 declare
   v_epoch record;
 begin
@@ -1145,7 +1004,8 @@ end
 $$;
 
 -- The same as v1_limit for a template.
-create function flint.v1_template(p_always bool, p_id bytea, p_prefix bytea, p_name bytea,
+create or replace function flint.v1_template(p_always bool, p_id bytea, p_prefix bytea,
+  p_name bytea,
   p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8, p_stack bool, p_if_absent bool)
 returns bool language plpgsql as $$
 declare
@@ -1178,7 +1038,7 @@ end
 $$;
 
 -- Removes or resets the limits of a key, of one name or of all. How many there were.
-create function flint.v1_end(p_always bool, p_reset bool, p_id bytea, p_name bytea)
+create or replace function flint.v1_end(p_always bool, p_reset bool, p_id bytea, p_name bytea)
 returns int4 language plpgsql as $$
 declare
   v_epoch int8;
@@ -1219,7 +1079,8 @@ end
 $$;
 
 -- The same for templates.
-create function flint.v1_end_template(p_always bool, p_reset bool, p_id bytea, p_name bytea)
+create or replace function flint.v1_end_template(p_always bool, p_reset bool, p_id bytea,
+  p_name bytea)
 returns int4 language plpgsql as $$
 declare
   t flint.templates;
@@ -1248,7 +1109,7 @@ $$;
 -- ---- Looking -----------------------------------------------------------------------------------
 
 -- All templates, behind the epoch that they are of.
-create function flint.v1_templates()
+create or replace function flint.v1_templates()
 returns table (epoch int8, template_id int8, prefix bytea, name bytea, algorithm int2, stack bool,
   rate int8, per_ns int8, burst int8) language sql stable as $$
   select e.epoch, t.template_id, t.prefix, t.name, t.algorithm, t.stack, t.rate, t.per_ns, t.burst
@@ -1256,7 +1117,7 @@ returns table (epoch int8, template_id int8, prefix bytea, name bytea, algorithm
 $$;
 
 -- The counters of some keys.
-create function flint.v1_counters(p_ids bytea[]) returns setof flint.claim
+create or replace function flint.v1_counters(p_ids bytea[]) returns setof flint.claim
 language plpgsql volatile as $$
 declare
   v_epoch int8;
@@ -1271,7 +1132,7 @@ end
 $$;
 
 -- The counters behind one of them, in order; p_all: also those under templates.
-create function flint.v1_page(p_all bool, p_id bytea, p_name bytea, p_most int4)
+create or replace function flint.v1_page(p_all bool, p_id bytea, p_name bytea, p_most int4)
 returns setof flint.claim language plpgsql volatile as $$
 declare
   v_epoch int8;
@@ -1292,7 +1153,7 @@ end
 $$;
 
 -- The counters with the largest totals: 1 denied, 2 allowed, 3 and 4 their costs.
-create function flint.v1_top(p_by int4, p_most int4) returns setof flint.claim
+create or replace function flint.v1_top(p_by int4, p_most int4) returns setof flint.claim
 language plpgsql volatile as $$
 declare
   v_epoch int8;
@@ -1312,7 +1173,7 @@ end
 $$;
 
 -- What templates and their counters have counted together.
-create function flint.v1_sums() returns setof flint.totals language sql volatile as $$
+create or replace function flint.v1_sums() returns setof flint.totals language sql volatile as $$
   with caught_up as (
     select (flint._caught_up(flint._claim(c, 0, 1, 0), e.epoch)).* from flint.counters c,
       flint.epoch e where c.kind = 2 and c.epoch < e.epoch
@@ -1332,6 +1193,6 @@ create function flint.v1_sums() returns setof flint.totals language sql volatile
   group by t.template_id
 $$;
 
-create function flint.v1_now() returns int8 language sql volatile as $$
+create or replace function flint.v1_now() returns int8 language sql volatile as $$
   select flint.now_ns()
 $$;
