@@ -18,11 +18,6 @@ constexpr uint64_t kAlwaysSegmentBytes = uint64_t{1} << 23;
 constexpr uint64_t kBatchSegmentBytes = uint64_t{1} << 26;
 constexpr char kQuantity[] = "between 1 and 2^62 (4611686018427387904)";
 
-Status OutOfBounds(const std::string& name, uint64_t value, const std::string& allowed) {
-  return Status(Code::kInvalidArgument,
-                name + " is " + std::to_string(value) + "; it must be " + allowed);
-}
-
 // Takes the default for 0.
 Status ReadBounded(const char* name, uint64_t value, uint64_t least, uint64_t most,
                    uint64_t default_value, uint64_t* to) {
@@ -44,6 +39,11 @@ void CopyText(std::string_view from, char (&to)[N]) {
 }
 
 }  // namespace
+
+Status OutOfBounds(const std::string& name, uint64_t value, const std::string& allowed) {
+  return Status(Code::kInvalidArgument,
+                name + " is " + std::to_string(value) + "; it must be " + allowed);
+}
 
 Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_view* view) {
   if (text == nullptr && bytes > 0) {

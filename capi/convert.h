@@ -36,6 +36,8 @@ FLINT_FIRST_SIZE(flint_limiter_info, read_only, 216);
 FLINT_FIRST_SIZE(flint_limiter_doctor_report, directory_mode, 104);
 FLINT_FIRST_SIZE(flint_limiter_history_query, cursor, 40);
 FLINT_FIRST_SIZE(flint_limiter_event, item_count, 104);
+FLINT_FIRST_SIZE(flint_limiter_state, leaves_ns, 72);
+FLINT_FIRST_SIZE(flint_limiter_span, fraction_low, 40);
 #undef FLINT_FIRST_SIZE
 
 // Whether a structure is there and at least as large as in its first version.
@@ -98,6 +100,7 @@ inline Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {
   return Status();
 }
 
+Status OutOfBounds(const std::string& name, uint64_t value, const std::string& allowed);
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
 // Rate, per, burst and algorithm.
 Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);

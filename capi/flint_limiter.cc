@@ -6,6 +6,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "arithmetic.h"
 #include "convert.h"
 #include "engine/key.h"
 #include "engine/plain_check.h"
@@ -689,6 +690,25 @@ int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags, flint_limi
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_NO_WAIT, &read));
     return place->Compact(read);
   });
+}
+
+int32_t flint_limiter_get_span(const flint_limiter_config* config, uint64_t units,
+                               flint_limiter_span* span, flint_limiter_error* error) {
+  return Guard(nullptr, error, [&] { return flint::GetSpan(config, units, span); });
+}
+
+int32_t flint_limiter_decide(const flint_limiter_config* config, flint_limiter_state* state,
+                             int64_t now_ns, uint64_t cost, flint_limiter_result* result,
+                             flint_limiter_error* error) {
+  return Guard(nullptr, error,
+               [&] { return flint::DecideState(config, state, now_ns, cost, result); });
+}
+
+int32_t flint_limiter_describe(const flint_limiter_config* config, const flint_limiter_state* state,
+                               int64_t now_ns, uint64_t cost, uint32_t allowed,
+                               flint_limiter_result* result, flint_limiter_error* error) {
+  return Guard(nullptr, error,
+               [&] { return flint::DescribeState(config, state, now_ns, cost, allowed, result); });
 }
 
 const char* flint_limiter_version(void) { return "1.1.0"; }

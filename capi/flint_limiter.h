@@ -704,6 +704,74 @@ FLINT_LIMITER_API int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t 
 FLINT_LIMITER_API int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags,
                                                 flint_limiter_error* error);
 
+/* ---- Arithmetic, for counters that another store keeps --------------------------------------- */
+
+/* These functions open nothing and remember nothing: they are what decides here, for who keeps the
+ * counters in a database or a cache and wants the same answers to the nanosecond. Any thread may
+ * call them. A store reads a counter, decides, and writes it back, under a lock or in a
+ * transaction; or, where a script in the store decides, it computes with the numbers of
+ * flint_limiter_get_span and flint_limiter_describe tells what its answer means. Times are the
+ * store's: nanoseconds since any moment, 0 to 2^62, that never go back for one counter. Since
+ * 1.1. */
+
+/* What a counter remembers. All zeros are a new one, of which nothing has been used. What is not
+ * named for an algorithm is not read, and stays as it was. */
+typedef struct flint_limiter_state {
+  uint32_t struct_size;
+  uint32_t reserved;
+  int64_t at_ns;     /* buckets: the theoretical arrival time, when all is there again.
+                        fixed_window_counter: when the window began. sliding_window_log: the newest
+                        admission */
+  uint64_t fraction; /* buckets: what belongs to at_ns, in 1/rate nanoseconds; below the rate */
+  int64_t index;     /* sliding_window_counter: which window, time / per_ns */
+  uint64_t used;     /* windows: the units of the current one; 0 in a fixed_window_counter: none has
+                        begun. sliding_window_log: the units of its entries */
+  uint64_t previous; /* sliding_window_counter: the units of the window before */
+  /* sliding_window_log: its entries are kept by the store, one for each time at which something was
+   * admitted, with the units of that time. Those that are per_ns old or older have been dropped. */
+  uint64_t entries;  /* how many there are, at most 2^20 */
+  int64_t oldest_ns; /* the time of the oldest */
+  int64_t leaves_ns; /* the time of the last of the oldest that must leave until the cost fits;
+                        only read where the cost is denied */
+} flint_limiter_state;
+
+/* How long units take to come back: units * per_ns / rate, exactly; and the same in numbers that
+ * are small enough for scripts whose only numbers are doubles. */
+typedef struct flint_limiter_span {
+  uint32_t struct_size;
+  uint32_t nanoseconds;   /* of `ns`, those behind the seconds */
+  uint64_t ns;            /* rounded down */
+  uint64_t fraction;      /* what is left, in 1/rate nanoseconds; below the rate */
+  uint64_t seconds;       /* of `ns`, whole ones */
+  uint32_t fraction_high; /* of `fraction`, without the lowest 31 bits */
+  uint32_t fraction_low;  /* the lowest 31 bits */
+} flint_limiter_span;
+
+/* Fills `span` for so many units, 1 to 2^62, of a limit's rate: a bucket admits a cost when
+ * max(at_ns - now, 0) and the span of the cost are at most the span of the burst, and then moves
+ * at_ns by the span of the cost. Of `config` rate, per_ns, burst and algorithm are read. Errors:
+ * INVALID_ARGUMENT, also where the span is over 2^62 ns. */
+FLINT_LIMITER_API int32_t flint_limiter_get_span(const flint_limiter_config* config, uint64_t units,
+                                                 flint_limiter_span* span,
+                                                 flint_limiter_error* error);
+
+/* Decides whether `cost` units may be used at `now_ns`, and if so counts them in `state`; fills
+ * `result` as flint_limiter_check does, but for ticket and undecided, which are 0. Its reset_at_ns
+ * is in the store's time. Where a sliding_window_log admits, the store adds an entry, or the cost
+ * to the entry of `now_ns`. Errors: INVALID_ARGUMENT; `state` and `result` are left alone then. */
+FLINT_LIMITER_API int32_t flint_limiter_decide(const flint_limiter_config* config,
+                                               flint_limiter_state* state, int64_t now_ns,
+                                               uint64_t cost, flint_limiter_result* result,
+                                               flint_limiter_error* error);
+
+/* Fills `result` for a decision that the store has made: `state` is as it stands behind it, and
+ * `allowed` what it was, 0 or 1. Errors: INVALID_ARGUMENT. */
+FLINT_LIMITER_API int32_t flint_limiter_describe(const flint_limiter_config* config,
+                                                 const flint_limiter_state* state, int64_t now_ns,
+                                                 uint64_t cost, uint32_t allowed,
+                                                 flint_limiter_result* result,
+                                                 flint_limiter_error* error);
+
 /* ---- About the library --------------------------------------------------------------------- */
 
 /* "1.1.0"; static. */

@@ -31,6 +31,7 @@ typedef struct Test {
 #define TEST(name) \
   { #name, name }
 
+extern const Test arithmetic_tests[];
 extern const Test library_tests[];
 extern const Test arguments_tests[];
 extern const Test bounds_tests[];
