@@ -85,6 +85,7 @@ _STORAGE = {
     if name not in ("self", "data_dir")
 }
 _SERVED = {"timeout", "on_error"}  # of flint.SharedLimiter
+_IN_DATABASE = {*_SERVED, "schema", "sync"}  # of flint.PostgresLimiter
 _LIMIT = {"rate", "per", "per_ns", "burst", "algorithm", "template", "name", "stack"}
 _RATE = {"rate", "per", "burst", "algorithm"}
 _SERVER = {"bind", "redis_bind", "token", "token_file"}
@@ -287,7 +288,10 @@ class _Reader:
     def _storage(self, table: dict[str, Any]) -> None:
         url = table.get("url", self.config.url)
         served = isinstance(url, str) and is_served(url)
-        keys = self._known(("storage",), table, {*(_SERVED if served else _STORAGE), "url"})
+        known = _SERVED if served else _STORAGE
+        if served and url.lower().startswith("postgres"):
+            known = _IN_DATABASE
+        keys = self._known(("storage",), table, {*known, "url"})
         if isinstance(url, str) and url:
             self.config.url = url
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import psycopg
 from psycopg import pq
 
-from flint._postgres.connections import is_stale
+from flint._postgres.connections import forget_in_child, is_stale
 from flint._postgres.wire import READ, WRITE, ServerError, connecting, exchanging
 from flint._remote.connections import LATE, UnreachableError, cause_of
 
@@ -108,6 +108,7 @@ class OwnLoopSessions:
             weakref.WeakKeyDictionary()
         )
         self._is_closed = False
+        forget_in_child(self)
 
     def _here(self) -> _LoopSessions:
         return self._of.setdefault(asyncio.get_running_loop(), _LoopSessions())
@@ -182,7 +183,7 @@ class PooledLoopSessions:
         try:
             return await self._pool.getconn(timeout=max(deadline - time.monotonic(), 0.001))
         except psycopg.OperationalError as error:  # PoolTimeout, PoolClosed, TooManyRequests
-            raise UnreachableError(cause_of(error), is_away=True) from None
+            raise UnreachableError(cause_of(error)) from None
 
     async def give_back(self, taken: Any, is_usable: bool) -> None:
         if not is_usable:
@@ -191,6 +192,3 @@ class PooledLoopSessions:
 
     def close(self) -> None:
         """The pool is not ours."""
-
-    def forget(self) -> None:
-        """Nor are its connections."""

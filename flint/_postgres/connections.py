@@ -107,7 +107,7 @@ class OwnSessions:
         self._lock = threading.Lock()
         self._idle: deque[_Kept] = deque()
         self._is_closed = False
-        _every_sessions.add(self)
+        forget_in_child(self)
 
     def take(self, deadline: float) -> _Kept:
         while True:
@@ -165,7 +165,7 @@ class PooledSessions:
         try:
             return self._pool.getconn(timeout=max(deadline - time.monotonic(), 0.001))
         except psycopg.OperationalError as error:  # PoolTimeout, PoolClosed, TooManyRequests
-            raise UnreachableError(cause_of(error), is_away=True) from None
+            raise UnreachableError(cause_of(error)) from None
 
     def give_back(self, taken: Any, is_usable: bool) -> None:
         if not is_usable:
@@ -176,7 +176,12 @@ class PooledSessions:
         """The pool is not ours."""
 
 
-_every_sessions: weakref.WeakSet[OwnSessions] = weakref.WeakSet()
+_every_sessions: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def forget_in_child(sessions: Any) -> None:
+    """Have a forked child call its `forget`."""
+    _every_sessions.add(sessions)
 
 
 def _forget_in_child() -> None:

@@ -566,8 +566,11 @@ begin
 end
 $$;
 
-create or replace function flint._sync(p_always bool) returns void language plpgsql as $$
+-- How durable the transaction is, and how long it waits for a lock; for itself alone.
+create or replace function flint._sync(p_always bool, p_wait_ms int4) returns void
+language plpgsql as $$
 begin
+  perform set_config('lock_timeout', p_wait_ms::text, true);
   if not p_always then
     perform set_config('synchronous_commit', 'off', true);
   elsif current_setting('synchronous_commit') = 'off' then
@@ -654,7 +657,8 @@ $$;
 
 -- Decides about a key that has one row, without a name, which needs nothing but itself; NULL for
 -- every other. Read without a lock first: what is denied then locks and writes nothing.
-create or replace function flint._quick(p_epoch int8, p_count bool, p_always bool, p_id bytea,
+create or replace function flint._quick(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
+  p_id bytea,
   p_cost int8,
   p_template int8, p_denials int8, p_denied_cost int8, p_denied_ns int8)
 returns flint.claim language plpgsql as $$
@@ -673,6 +677,7 @@ begin
         c.denied_cost, c.last_allowed_ns, c.last_denied_ns, c.last_reset_ns
         from flint.counters x where x.id = p_id limit 1;
     else
+      perform flint._sync(p_always, p_wait_ms);
       select x.ctid, x.* into v_place, c.id, c.name, c.long_key, c.kind,
         c.template_id, c.prefix_bytes, c.epoch, c.algorithm, c.stack, c.rate, c.per_ns, c.burst,
         c.state1, c.state2, c.state3, c.last_ns, c.allowed, c.denied, c.allowed_cost,
@@ -715,7 +720,6 @@ begin
   c.state2 := v_step.state2;
   c.state3 := v_step.state3;
   c.last_ns := c.now_ns;
-  perform flint._sync(p_always);
   update flint.counters x set state1 = c.state1, state2 = c.state2, state3 = c.state3,
     last_ns = c.now_ns, allowed = c.allowed + 1, denied = c.denied,
     allowed_cost = flint._add(c.allowed_cost, p_cost), denied_cost = c.denied_cost,
@@ -803,7 +807,8 @@ end
 $$;
 
 -- Decides about one key or several, all or nothing. p_count: whether to count an admission.
-create or replace function flint.v1_check(p_epoch int8, p_count bool, p_always bool, p_ids bytea[],
+create or replace function flint.v1_check(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
+  p_ids bytea[],
   p_long_keys bytea[], p_costs int8[], p_templates int8[], p_template_counts int4[],
   p_inline int8[], p_names bytea[], p_denials int8[], p_denied_costs int8[], p_denied_ns int8[])
 returns setof flint.claim language plpgsql as $$
@@ -823,7 +828,8 @@ begin
     return;
   end if;
   if cardinality(p_ids) = 1 and p_inline is null and cardinality(p_templates) <= 1 then
-    v_one := flint._quick(p_epoch, p_count, p_always, p_ids[1], p_costs[1], p_templates[1],
+    v_one := flint._quick(p_epoch, p_count, p_always, p_wait_ms,
+      p_ids[1], p_costs[1], p_templates[1],
       coalesce(p_denials[1], 0), p_denied_costs[1], p_denied_ns[1]);
     if v_one.status = 0 then
       return next v_one;
@@ -847,7 +853,7 @@ begin
       return;
     end if;
     exit when v_names = v_locked and not exists (select from unnest(v_claims) c where not c.found);
-    perform flint._sync(p_always);
+    perform flint._sync(p_always, p_wait_ms);
     if cardinality(v_claims) = 1 and not v_claims[1].found and v_claims[1].algorithm <> 5 then
       v_one := flint._admit(v_claims[1]);
       if flint._store(v_one) then
@@ -881,14 +887,15 @@ end
 $$;
 
 -- Counts denials that callers have seen. They are never waited for on disk.
-create or replace function flint.v1_denied(p_ids bytea[], p_names bytea[], p_templates int8[],
+create or replace function flint.v1_denied(p_wait_ms int4,
+  p_ids bytea[], p_names bytea[], p_templates int8[],
   p_denials int8[], p_costs int8[], p_last_ns int8[])
 returns void language plpgsql as $$
 declare
   v_one record;
   v_totals flint.totals[] := array[]::flint.totals[];
 begin
-  perform flint._sync(false);
+  perform flint._sync(false, p_wait_ms);
   for v_one in select * from unnest(p_ids, p_names, p_templates, p_denials, p_costs, p_last_ns)
     u (id, name, template_id, denials, cost, last_ns) order by u.id, u.name
   loop
@@ -931,7 +938,8 @@ end
 $$;
 
 -- Gives a key a limit of its own. Whether something has changed; NULL: there are 16 already.
-create or replace function flint.v1_limit(p_always bool, p_id bytea, p_long_key bytea, p_name bytea,
+create or replace function flint.v1_limit(p_always bool, p_wait_ms int4,
+  p_id bytea, p_long_key bytea, p_name bytea,
   p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8, p_stack bool, p_if_absent bool)
 returns bool language plpgsql as $$
 declare
@@ -946,8 +954,13 @@ begin
   then
     return false;
   end if;
+  if (select count(*) from flint.counters c where c.id = p_id and c.kind = 0 and c.name <> p_name)
+    >= 16
+  then
+    return null;
+  end if;
   select e.epoch into v_epoch from flint.epoch e;
-  perform flint._sync(p_always);
+  perform flint._sync(p_always, p_wait_ms);
   v_one := flint._begin(p_id, p_name, p_long_key, v_epoch);
   v_one.kind := 0;
   v_one.algorithm := p_algorithm;
@@ -958,11 +971,6 @@ begin
   perform from flint.counters c where c.id = p_id and c.name < p_name order by c.name for update;
   perform flint._store(v_one);
   perform from flint.counters c where c.id = p_id and c.name >= p_name order by c.name for update;
-  if (select count(*) from flint.counters c where c.id = p_id and c.kind = 0 and c.name <> p_name)
-    >= 16
-  then
-    return null;
-  end if;
   select greatest(flint.now_ns(), max(c.last_ns)) into v_now_ns
     from flint.counters c where c.id = p_id;
   select r.* into v_one from unnest(flint._rows(p_id, 0, 1, v_epoch, v_now_ns)) r
@@ -1004,7 +1012,8 @@ end
 $$;
 
 -- The same as v1_limit for a template.
-create or replace function flint.v1_template(p_always bool, p_id bytea, p_prefix bytea,
+create or replace function flint.v1_template(p_always bool, p_wait_ms int4,
+  p_id bytea, p_prefix bytea,
   p_name bytea,
   p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8, p_stack bool, p_if_absent bool)
 returns bool language plpgsql as $$
@@ -1019,13 +1028,13 @@ begin
       return false;
     end if;
     if v_is_locked = 0 then
+      perform flint._sync(p_always, p_wait_ms);
       perform from flint.epoch for update;
     end if;
   end loop;
   if (select count(*) from flint.templates x where x.id = p_id and x.name <> p_name) >= 16 then
     return null;
   end if;
-  perform flint._sync(p_always);
   insert into flint.templates as x
     (id, prefix, name, algorithm, stack, rate, per_ns, burst)
     values (p_id, p_prefix, p_name, p_algorithm, p_stack, p_rate, p_per_ns, p_burst)
@@ -1038,7 +1047,8 @@ end
 $$;
 
 -- Removes or resets the limits of a key, of one name or of all. How many there were.
-create or replace function flint.v1_end(p_always bool, p_reset bool, p_id bytea, p_name bytea)
+create or replace function flint.v1_end(p_always bool, p_wait_ms int4,
+  p_reset bool, p_id bytea, p_name bytea)
 returns int4 language plpgsql as $$
 declare
   v_epoch int8;
@@ -1047,7 +1057,7 @@ declare
   v_ended int4 := 0;
   v_totals flint.totals[] := array[]::flint.totals[];
 begin
-  perform flint._sync(p_always);
+  perform flint._sync(p_always, p_wait_ms);
   select e.epoch into v_epoch from flint.epoch e;
   perform from flint.counters c where c.id = p_id order by c.name for update;
   select greatest(flint.now_ns(), max(c.last_ns)) into v_now_ns
@@ -1079,15 +1089,16 @@ end
 $$;
 
 -- The same for templates.
-create or replace function flint.v1_end_template(p_always bool, p_reset bool, p_id bytea,
+create or replace function flint.v1_end_template(p_always bool, p_wait_ms int4,
+  p_reset bool, p_id bytea,
   p_name bytea)
 returns int4 language plpgsql as $$
 declare
   t flint.templates;
   v_ended int4 := 0;
 begin
+  perform flint._sync(p_always, p_wait_ms);
   perform from flint.epoch for update;
-  perform flint._sync(p_always);
   for t in select * from flint.templates x where x.id = p_id and x.name = coalesce(p_name, x.name)
     order by x.name
   loop

@@ -37,7 +37,7 @@ class PostgresPlace(RemoteSurface):
         self._schema = schema
         self._timeout_s = timeout_s
         self._on_error = on_error
-        self._questions = Questions(schema, always)
+        self._questions = Questions(schema, always, timeout_s)
         self._breaker = Breaker()
         self._is_closed = False
         self._begin(None)

@@ -61,11 +61,13 @@ class _Asked(NamedTuple):
 class Questions:
     """The questions of one limiter, and what it knows of its database."""
 
-    def __init__(self, schema: str, always: bool) -> None:
+    def __init__(self, schema: str, always: bool, timeout_s: float) -> None:
         quoted = '"' + schema.replace('"', '""') + '"'
         self._schema = schema
         self._quoted = quoted
         self._always = always
+        # Less than the caller, who so learns that nothing was counted.
+        self._wait_ms = max(min(int(timeout_s * 900), 2**31 - 1), 1)
         self._templates: Templates | None = None
         self._denials = Denials()
         # Sets of limits that are known to be configured whole.
@@ -75,7 +77,7 @@ class Questions:
         self, function: str, *values: Value, repeatable: bool = False, changes: bool = False
     ) -> Statement:
         """A call of one of the schema's functions."""
-        given = (self._always, *values) if changes else values
+        given = (self._always, self._wait_ms, *values) if changes else values
         holders = ",".join(f"${number}" for number in range(1, len(given) + 1))
         sql = f"select * from {self._quoted}.v1_{function}({holders})"
         encoded = tuple(text(value) for value in given)
@@ -98,8 +100,8 @@ class Questions:
             return
         ids, names, denied = zip(*kept, strict=True)
         numbers = [array(column) for column in zip(*denied, strict=True)]
-        values = [array(ids), array(names), *numbers]
-        holders = ",".join(f"${number}" for number in range(1, 7))
+        values = [text(self._wait_ms), array(ids), array(names), *numbers]
+        holders = ",".join(f"${number}" for number in range(1, 8))
         sql = f"select {self._quoted}.v1_denied({holders})".encode()
         try:
             yield Statement(sql, tuple(values), False)
@@ -182,6 +184,7 @@ class Questions:
                 text(known.epoch),
                 text(count),
                 text(self._always),
+                text(self._wait_ms),
                 array(ids),
                 array(long_keys),
                 array(one.cost for one in items),

@@ -130,6 +130,8 @@ def exchanging(connection: pq.abc.PGconn, statement: Statement) -> Generator[int
             results.append(result)
     except psycopg.Error as error:
         raise ConnectionResetError(_words(str(error).encode())) from None
+    if not results:
+        raise ConnectionResetError("the connection is lost")
     return _rows(results[-1], connection)
 
 

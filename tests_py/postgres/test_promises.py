@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -194,3 +195,41 @@ def test_keys_longer_than_an_index_takes(schema: str) -> None:
         ]
         assert limiter.check_all([long])["allowed"]
         assert limiter.check("\0", limit="5/1000d").remaining == 4
+
+
+def test_the_17th_limit_of_a_key(schema: str) -> None:
+    with limiter_of(schema) as limiter, flint.Limiter(":memory:") as expected:
+        for number in range(16):
+            for one in (limiter, expected):
+                one.limit("a", 9, per="1d", name=f"n{number}")
+                one.limit("t:*", 9, per="1d", name=f"n{number}", stack=True)
+        for key in ("a", "t:*"):
+            told = []
+            for one in (limiter, expected):
+                with pytest.raises(ValueError, match="17th") as caught:
+                    one.limit(key, 9, per="1d", name="more")
+                told.append(str(caught.value))
+            assert told[0] == told[1]
+        assert len(limiter.list()) == 32
+        assert len(limiter.check("a").results) == 16
+        for one in (limiter, expected):
+            one.limit("*", 9, per="1d")
+        told = []
+        for one in (limiter, expected):
+            with pytest.raises(ValueError, match="more than 16") as caught:
+                one.check("t:1")
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+
+
+def test_the_file_of_the_configuration(schema: str, tmp_path: Path) -> None:
+    path = tmp_path / "flint.toml"
+    path.write_text(
+        f'[storage]\nurl = "{database().dsn}"\nschema = "{schema}"\nsync = "batch"\n'
+        '[limits]\n"user:*" = "2/d"\n',
+        "utf-8",
+    )
+    with flint.from_config(path) as limiter:
+        assert isinstance(limiter, PostgresLimiter)
+        assert (limiter.schema, limiter.sync) == (schema, "batch")
+        assert limiter.check("user:1").limit == 2
