@@ -396,7 +396,6 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
   if (AreUsual(limiter, key, key_bytes, flags, inline_config, result)) [[likely]] {
-    Place::Decision decision;
     // Nobody waits for the disk here, so NO_SYNC says nothing.
     Place::Flags read;
     read.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
@@ -404,20 +403,22 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
     read.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
     bool decided = false;
     try {
-      decided = limiter->engine->CheckPlain({{key, key_bytes}, cost}, read, &decision);
+      decided = limiter->engine->CheckPlain(
+          {{key, key_bytes}, cost},
+          read, [&](const Place::Decision& decision) __attribute__((always_inline)) {
+            if (read.decision_only) {
+              flint::FillDecisionOnly(decision, result);
+            } else {
+              flint::FillResult(decision, result);
+            }
+          });
     } catch (const std::bad_alloc&) {
       decided = false;  // what is answered then is said below
     } catch (...) {
       return ReportException(error);
     }
-    if (decided) [[likely]] {
-      if (read.decision_only) {
-        flint::FillDecisionOnly(decision, result);
-      } else {
-        flint::FillResult(decision, result);
-      }
+    if (decided) [[likely]]
       return FLINT_LIMITER_OK;
-    }
   }
   return CheckOrPeek<&Place::CheckInFull>(kCheckFlags | FLINT_LIMITER_REFUSE, limiter, key,
                                           key_bytes, cost, flags, inline_config, result, error);

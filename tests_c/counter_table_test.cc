@@ -49,6 +49,22 @@ TEST_F(CounterTableTest, HoldsWhatAMapHolds) {
   }
 }
 
+// All with one hash. Keys are compared in words, so each byte is looked at in keys of any size.
+TEST_F(CounterTableTest, TellsKeysApartByEachByte) {
+  for (size_t size = 1; size <= 80; ++size) {
+    const std::string key(size, 'a');
+    Counter* const counter = Insert(0, key);
+    EXPECT_EQ(table_.Find(0, key), counter);
+    for (size_t at = 0; at < size; ++at) {
+      std::string other = key;
+      other[at] = 'b';
+      EXPECT_EQ(table_.Find(0, other), nullptr) << size << " bytes, at " << at;
+    }
+    // What has the same beginning and another size.
+    EXPECT_EQ(table_.Find(0, key + "a"), nullptr);
+  }
+}
+
 TEST_F(CounterTableTest, HasNotManyMoreSlotsThanCounters) {
   std::mt19937_64 random(1);
   for (size_t size = 1; size <= 20000; ++size) {

@@ -55,8 +55,10 @@ struct BucketLevel {
   }
 
   FLINT_CHECK_PATH static uint64_t Used(const LimitConfig& config, View view) {
-    const Uint128 level = Uint128{view.ns} * config.rate + view.fraction;  // times per_ns
-    return std::min(Divide(level + config.per_ns - 1, config.per_ns).quotient, config.burst);
+    // The level times per_ns, and what rounds up; the latter two take one word together.
+    const uint64_t rounded_up = view.fraction + (config.per_ns - 1);
+    const Uint128 level = Uint128{view.ns} * config.rate + rounded_up;
+    return std::min(Divide(level, config.per_ns).quotient, config.burst);
   }
 
   FLINT_CHECK_PATH static uint64_t Remaining(const LimitConfig& config, View view) {

@@ -22,6 +22,16 @@ CounterTable::~CounterTable() {
   }
 }
 
+bool CounterTable::AreEqual(const char* a, const char* b, size_t size) {
+  constexpr size_t kMostWords = 8;
+  if (size < kWordBytes || size > kMostWords * kWordBytes) return std::memcmp(a, b, size) == 0;
+  const size_t last = size - kWordBytes;
+  for (size_t at = 0; at < last; at += kWordBytes) {
+    if (Decode64(a + at) != Decode64(b + at)) return false;
+  }
+  return Decode64(a + last) == Decode64(b + last);
+}
+
 Counter* CounterTable::Insert(uint64_t hash, CounterPointer counter) {
   if (slots_.empty()) Layout(kFirstSlots);
   if (TooFull(size_ + 1, slots_.size())) Layout(Larger(slots_.size()));

@@ -23,14 +23,20 @@ class CounterTable {
 
   // Some limit of a key.
   FLINT_CHECK_PATH Counter* Find(uint64_t hash, std::string_view key) const {
-    if (slots_.empty()) return nullptr;
+    if (slots_.empty()) [[unlikely]]
+      return nullptr;
     const uint64_t tag = Tag(hash);
-    for (size_t i = Home(static_cast<uint32_t>(hash)); slots_[i] != 0; i = Next(i)) {
-      if ((slots_[i] & ~kAddressMask) != tag) continue;
-      Counter* counter = Address(slots_[i]);
-      if (HasKey(*counter, key)) return counter;
+    for (size_t i = Home(static_cast<uint32_t>(hash));; i = Next(i)) {
+      // An address, if the slot has the tag and is not empty.
+      const uint64_t address = slots_[i] ^ tag;
+      if (address - 1 < kAddressMask) [[likely]] {
+        Counter* const counter = Address(address);
+        if (HasKey(*counter, key)) [[likely]]
+          return counter;
+      } else if (slots_[i] == 0) {
+        return nullptr;
+      }
     }
-    return nullptr;
   }
   // Calls `visit` for each limit of a key; it must not change the table. All have the key's hash,
   // so they stand in one run of slots.
@@ -66,22 +72,22 @@ class CounterTable {
   uint32_t layouts() const { return layouts_; }
 
  private:
-  // Most keys are a few words long, and comparing these takes less than calling a function.
+  // Most keys are one word or two, and comparing these takes less than calling a function.
   FLINT_CHECK_PATH static bool HasKey(const Counter& counter, std::string_view key) {
     const size_t size = key.size();
-    if (counter.key_bytes != size) return false;
+    if (counter.key_bytes != size) [[unlikely]]
+      return false;
     const char* const a = counter.key().data();
     const char* const b = key.data();
-    if (size < kWordBytes || size > kMostWords * kWordBytes) return std::memcmp(a, b, size) == 0;
+    if (size - kWordBytes > kWordBytes) [[unlikely]]
+      return AreEqual(a, b, size);
     const size_t last = size - kWordBytes;
-    for (size_t at = 0; at < last; at += kWordBytes) {
-      if (Decode64(a + at) != Decode64(b + at)) return false;
-    }
-    return Decode64(a + last) == Decode64(b + last);
+    return Decode64(a) == Decode64(b) && Decode64(a + last) == Decode64(b + last);
   }
+  // Of any size.
+  static bool AreEqual(const char* a, const char* b, size_t size);
 
   static constexpr size_t kWordBytes = 8;
-  static constexpr size_t kMostWords = 8;
   static constexpr int kTagShift = 48;
   static constexpr uint64_t kAddressMask = (uint64_t{1} << kTagShift) - 1;
   static Counter* Address(uint64_t slot) { return reinterpret_cast<Counter*>(slot & kAddressMask); }

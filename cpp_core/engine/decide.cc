@@ -92,7 +92,7 @@ Status Engine::Check(const Item& item, const Flags& flags, const LimitConfig* in
                      Decision* decision) {
   bool decided = false;
   try {
-    decided = CheckPlain(item, flags, decision);
+    decided = CheckPlain(item, flags, [&](const Decision& plain) { *decision = plain; });
   } catch (const std::bad_alloc&) {
     decided = false;  // what is answered then is said below
   }

@@ -92,7 +92,10 @@ class Engine final : public Place, private LogObserver {
   // room for what has to be recorded, and nobody waits for the disk. False if anything is
   // otherwise, or throws std::bad_alloc; then nothing has been decided, and CheckInFull does it
   // all. In plain_check.h.
-  bool CheckPlain(const Item& item, const Flags& flags, Decision* decision);
+  // `fill` is called with the decision, under the shard's lock: so that none has to be put together
+  // in memory.
+  template <typename Fill>
+  bool CheckPlain(const Item& item, const Flags& flags, const Fill& fill);
   Status CheckInFull(const Item& item, const Flags& flags, const LimitConfig* inline_config,
                      Decision* decision) override;
   Status Peek(const Item& item, const Flags& flags, const LimitConfig* inline_config,
@@ -191,7 +194,7 @@ class Engine final : public Place, private LogObserver {
                          Decision* decision);
   Status MakeRoom(const Flags& flags, Keyspace::Places* places);
   static bool CostFits(const LimitConfig& config, uint64_t cost) {
-    return cost >= 1 && cost <= config.burst;
+    return cost - 1 < config.burst;  // 0 becomes the largest there is
   }
   static Status WrongCost(const LimitConfig& config, std::string_view name, const Item& item);
   Status CheckLocked(Shard& shard, uint64_t hash, const Item& item, const Flags& flags,

@@ -161,7 +161,9 @@ class Keyspace {
   FLINT_CHECK_PATH Counter* FindAny(Shard& shard, uint64_t hash, std::string_view key)
       FLINT_REQUIRES(shard.mutex) {
     Counter* const counter = shard.table.Find(hash, key);
-    if (counter == nullptr || templates_.CatchUp(counter)) [[likely]]
+    if (counter == nullptr) [[unlikely]]
+      return nullptr;
+    if (templates_.CatchUp(counter)) [[likely]]
       return counter;
     Erase(shard, counter);
     return nullptr;

@@ -37,10 +37,13 @@ FLINT_CHECK_PATH AppendOutcome Engine::CheckAs(Shard& shard, Counter* counter, u
   typename A::View view = A::At(config, counter->state, now_ns);
   const bool allowed = !flags.refuse && A::Allows(config, view, cost);
   uint64_t ticket = 0;
-  const AppendOutcome result =
-      allowed
-          ? recorder_.RecordAllowAs<A>(shard, counter, now_ns, cost, &view, flags.no_wait, &ticket)
-          : recorder_.RecordDeny(shard, counter, now_ns, cost, flags.no_wait, &ticket);
+  AppendOutcome result;
+  if (allowed) [[likely]] {
+    result =
+        recorder_.RecordAllowAs<A>(shard, counter, now_ns, cost, &view, flags.no_wait, &ticket);
+  } else {
+    result = recorder_.RecordDeny(shard, counter, now_ns, cost, flags.no_wait, &ticket);
+  }
   if (result != AppendOutcome::kOk) [[unlikely]]
     return result;
   decision->allowed = allowed;
@@ -49,17 +52,20 @@ FLINT_CHECK_PATH AppendOutcome Engine::CheckAs(Shard& shard, Counter* counter, u
   return AppendOutcome::kOk;
 }
 
-FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, Decision* decision) {
+template <typename Fill>
+FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, const Fill& fill) {
+  // Before anything is worked out, since in always mode it never does; and in a forked child the
+  // lock may be held for ever.
+  if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
+    return false;
   const uint64_t hash = HashOf(item.key, keyspace_.hash_secret());
   Shard* shard_of_hash = &keyspace_.ShardOf(hash);
   // Otherwise the compiler works it out anew each time rather than keep it.
   __asm__("" : "+r"(shard_of_hash));
   Shard& shard = *shard_of_hash;
-  // In a forked child the lock may be held for ever.
-  if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
-    return false;
-  if (!shard.Lock(flags.no_wait)) [[unlikely]]
-    return false;
+  if (!shard.mutex.try_lock()) [[unlikely]] {
+    if (!shard.Lock(flags.no_wait)) return false;
+  }
   const MutexLock lock(shard.mutex, std::adopt_lock);
   if (!answers_at_once_.load(std::memory_order_relaxed)) [[unlikely]]
     return false;
@@ -67,7 +73,9 @@ FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, D
   const int64_t now_ns = Keyspace::NowIn(shard, &clock_);
   keyspace_.SweepAsUsed(shard, now_ns);
   Counter* const counter = keyspace_.FindAny(shard, hash, item.key);
-  if (counter == nullptr || !counter->plain || !CostFits(*counter->config, item.cost)) [[unlikely]]
+  if (counter == nullptr) [[unlikely]]
+    return false;
+  if (!counter->plain || !CostFits(*counter->config, item.cost)) [[unlikely]]
     return false;
   if (!IsBucket(counter->config->algorithm)) [[unlikely]] {
     // Copies: what is handed on to a function that is called has to be in memory.
@@ -77,11 +85,16 @@ FLINT_CHECK_PATH bool Engine::CheckPlain(const Item& item, const Flags& flags, D
         AppendOutcome::kOk) {
       return false;
     }
-    *decision = of_window;
+    fill(of_window);
     return true;
   }
-  return CheckAs<BucketLevel>(shard, counter, item.cost, flags, now_ns, decision) ==
-         AppendOutcome::kOk;
+  Decision decision;
+  if (CheckAs<BucketLevel>(shard, counter, item.cost, flags, now_ns, &decision) !=
+      AppendOutcome::kOk) [[unlikely]] {
+    return false;
+  }
+  fill(decision);
+  return true;
 }
 
 }  // namespace flint

@@ -67,7 +67,9 @@ class TemplateSet {
   // Takes a counter under a template through the changes since it was last used. False when its
   // template has been removed: the counter is to be erased.
   bool CatchUp(Counter* counter) const {
-    return counter->template_epoch == epoch_ || GoThroughChanges(counter);
+    if (counter->template_epoch == epoch_) [[likely]]
+      return true;
+    return GoThroughChanges(counter);
   }
   // Forgets the changes; every counter has been through all of them.
   void ClearJournal() { journal_.clear(); }

@@ -57,7 +57,8 @@ class EngineClock {
   // The wall clock's time at a moment of engine time not long ago. A step of the wall clock is seen
   // after a millisecond, so that a check reads one clock and not two.
   FLINT_CHECK_PATH int64_t WallAt(int64_t engine_ns) {
-    if (!monotonic_) return clock_->WallNs();
+    if (!monotonic_) [[unlikely]]
+      return clock_->WallNs();
     const int64_t read_at_ns = wall_read_at_ns_.load(std::memory_order_relaxed);
     // What is earlier is another thread's, or time has been set anew.
     if (static_cast<uint64_t>(engine_ns - read_at_ns) > kWallAgeNs) [[unlikely]] {

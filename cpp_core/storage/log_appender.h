@@ -121,15 +121,15 @@ class LogAppender {
   FLINT_CHECK_PATH AppendOutcome AppendAllow(const KeyBinding& binding, int64_t time_ns,
                                              uint64_t cost, bool no_wait, uint64_t* ticket) {
     if (mutex_.try_lock()) [[likely]] {
-      const bool plain = head_ + kAllowBytes <= plain_until_.load(std::memory_order_relaxed) &&
-                         binding.segment == active_segment();
-      if (plain) [[likely]] {
+      if (IsPlain(binding)) [[likely]] {
         *ticket = PutEvent(RecordType::kAllow, binding.id, time_ns, cost);
         ++events_;
+        mutex_.unlock();
+        if (ring_->failed()) [[unlikely]]
+          return NoteRingFailed();
+        return AppendOutcome::kOk;
       }
       mutex_.unlock();
-      if (plain) [[likely]]
-        return ring_->failed() ? NoteRingFailed() : AppendOutcome::kOk;
     }
     return AppendOne(RecordType::kAllow, binding, time_ns, cost, no_wait, ticket);
   }
@@ -233,6 +233,12 @@ class LogAppender {
     if (no_wait) return mutex_.TryLockForAMoment();
     mutex_.lock();
     return true;
+  }
+  // Whether an event of a key can be put where the last one ended, with nothing to see to.
+  FLINT_CHECK_PATH bool IsPlain(const KeyBinding& binding) const FLINT_REQUIRES(mutex_) {
+    if (head_ + kAllowBytes > plain_until_.load(std::memory_order_relaxed)) [[unlikely]]
+      return false;
+    return binding.segment == active_segment();
   }
   AppendOutcome AppendOne(RecordType type, const KeyBinding& binding, int64_t time_ns,
                           uint64_t cost, bool no_wait, uint64_t* ticket);

@@ -50,9 +50,18 @@ class Ring {
     }
     char* const to = memory_.file + kRingHeaderBytes + at;
     char* const copy = memory_.read + kRingHeaderBytes + at;
-    // Word by word, since what has just been stored in pieces is slow to load as a whole.
-    for (size_t i = 0; i < kAllowBytes / 8; ++i) Encode64(copy + 8 * i, record.words[i]);
-    for (size_t i = 1; i < kAllowBytes / 8; ++i) Encode64(to + 8 * i, record.words[i]);
+    // Word by word, since what has just been stored in pieces is slow to load as a whole; and not
+    // in a loop, which the compiler would take for a copy from memory.
+    static_assert(kAllowBytes == 5 * sizeof(uint64_t));
+    Encode64(copy, record.words[0]);
+    Encode64(copy + 8, record.words[1]);
+    Encode64(copy + 16, record.words[2]);
+    Encode64(copy + 24, record.words[3]);
+    Encode64(copy + 32, record.words[4]);
+    Encode64(to + 8, record.words[1]);
+    Encode64(to + 16, record.words[2]);
+    Encode64(to + 24, record.words[3]);
+    Encode64(to + 32, record.words[4]);
     __atomic_store_n(reinterpret_cast<uint64_t*>(to), record.words[0], __ATOMIC_RELEASE);
     // Whoever drains has had it last, and the next lock's barrier would have to wait for it.
     FetchToWrite(copy + kFetchedAhead);
