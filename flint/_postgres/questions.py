@@ -74,12 +74,17 @@ class Questions:
         self._whole: set[str] = set()
 
     def _call(
-        self, function: str, *values: Value, repeatable: bool = False, changes: bool = False
+        self,
+        function: str,
+        *values: Value,
+        columns: Iterable[str] = ("*",),
+        repeatable: bool = False,
+        changes: bool = False,
     ) -> Statement:
         """A call of one of the schema's functions."""
         given = (self._always, self._wait_ms, *values) if changes else values
         holders = ",".join(f"${number}" for number in range(1, len(given) + 1))
-        sql = f"select * from {self._quoted}.v1_{function}({holders})"
+        sql = f"select {','.join(columns)} from {self._quoted}.v1_{function}({holders})"
         encoded = tuple(text(value) for value in given)
         return Statement(sql.encode(), encoded, repeatable)
 
@@ -197,7 +202,8 @@ class Questions:
                 array(one.last_ns for one in denied.values()),
             ]
             holders = ",".join(f"${number}" for number in range(1, len(values) + 1))
-            sql = f"select * from {self._quoted}.v1_check({holders})".encode()
+            columns = ",".join(claims.DECIDED)
+            sql = f"select {columns} from {self._quoted}.v1_check({holders})".encode()
             rows = yield Statement(sql, tuple(values), not count)
             found = [Claim.read(row) for row in rows]
             if found[0].status == claims.OLD_TEMPLATES:
@@ -386,7 +392,8 @@ class Questions:
 
     def _counters(self, keys: list[bytes]) -> Steps[list[Claim]]:
         ids = array(identity(raw)[0] for raw in keys)
-        sql = f"select * from {self._quoted}.v1_counters($1)".encode()
+        columns = ",".join(claims.ALL)
+        sql = f"select {columns} from {self._quoted}.v1_counters($1)".encode()
         rows = yield Statement(sql, (ids,), True)
         return [Claim.read(row) for row in rows]
 
@@ -457,7 +464,9 @@ class Questions:
             found = [((one["key"].encode(), TEMPLATE, one["name"] or ""), one) for one in known]
             after: tuple[bytes, bytes] = (b"", b"")
             while True:
-                rows = yield self._call("page", bool(counters), *after, _PAGE, repeatable=True)
+                rows = yield self._call(
+                    "page", bool(counters), *after, _PAGE, columns=claims.ALL, repeatable=True
+                )
                 page = [Claim.read(row) for row in rows]
                 for one in page:
                     is_left_out = one.kind == INLINE and counters is None
@@ -505,7 +514,8 @@ class Questions:
 
         def steps() -> Steps[list[StatusDict]]:
             yield from self._tell_first()
-            rows = yield self._call("top", _BY[by], operator.index(most), repeatable=True)
+            values = (_BY[by], operator.index(most))
+            rows = yield self._call("top", *values, columns=claims.ALL, repeatable=True)
             found = [Claim.read(row) for row in rows]
             return [claims.status_of_claim(one) for one in found]
 
