@@ -18,6 +18,7 @@
   X(flint_limiter_version, HELD)            \
   X(flint_limiter_code_text, HELD)          \
   X(flint_limiter_durable, HELD)            \
+  X(flint_limiter_describe, HELD)           \
   X(flint_limiter_check, HELD_FIRST)        \
   X(flint_limiter_check_limits, HELD_FIRST) \
   X(flint_limiter_check_all, HELD_FIRST)    \

@@ -123,6 +123,10 @@ static PyModuleDef_Slot module_slots[] = {
 static PyMethodDef module_methods[] = {
     {"examine", examine, METH_O,
      "examine($module, path, /)\n--\n\nVerify a data directory; see flint.doctor."},
+    {"describe", describe, METH_VARARGS,
+     "describe($module, limit, state, now_ns, cost, allowed, /)\n--\n\n"
+     "How a limit stands whose counter another store keeps: (remaining, reset_after_ns,\n"
+     "retry_after_ns), as flint_limiter_describe says."},
     {"set_errors", set_errors, METH_O,
      "set_errors($module, errors, /)\n--\n\n"
      "Raise the exception classes of a module that has those of flint.errors."},

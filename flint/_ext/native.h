@@ -358,6 +358,10 @@ PyObject* limiter_unwatch(PyObject* op, PyObject* fd);
 
 PyObject* examine(PyObject* module, PyObject* path);
 
+/* ---- arithmetic.c -------------------------------------------------------------------------- */
+
+PyObject* describe(PyObject* module, PyObject* args);
+
 /* ---- module.c ------------------------------------------------------------------------------ */
 
 /* The module that made a type or one of its bases. Borrowed. */

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flint import _native
-from flint._postgres.standing import ALGORITHMS, Config, Standing
 from flint._postgres.wire import binary, integer
+from flint._remote.standing import ALGORITHMS, Config, Standing, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,8 +74,18 @@ class Claim(NamedTuple):
         if algorithm == 5 and first == 0:  # one entry that is nowhere else
             units = second if last_ns > now_ns - per_ns else 0
             entries, oldest_ns = min(units, 1), last_ns
-        log = (units, entries, oldest_ns, leaves_ns)
-        config = Config(algorithm, rate, per_ns, burst)
+        now_ns = max(now_ns, last_ns)
+        if algorithm <= 3:
+            kept = State(at_ns=first, fraction=second)
+        elif algorithm == 4:
+            kept = State(at_ns=first, used=second)
+        elif algorithm == 5:
+            # Every entry is of one unit at least, so that the oldest has to leave for one.
+            leaving = (entries, oldest_ns, leaves_ns or oldest_ns)
+            kept = State(last_ns, 0, 0, units, 0, *leaving)
+        else:
+            kept = State(window=first, used=third, previous=second)
+        standing = Standing(Config(algorithm, rate, per_ns, burst), kept, now_ns)
         is_whole = len(row) > len(DECIDED)
         return cls(
             binary(row[21]) if is_whole and row[21] is not None else identity,
@@ -87,7 +97,7 @@ class Claim(NamedTuple):
             status,
             item,
             row[7] == b"t",
-            Standing(config, (first, second, third), now_ns, last_ns, *log),
+            standing,
             (identity, name),
         )
 
@@ -205,7 +215,7 @@ def status_of_template(template: Template, totals: Totals, now_ns: int) -> Statu
         shown,
         template.name,
         template.config,
-        Standing(template.config, (0, 0, 0), now_ns),
+        Standing(template.config, State(), now_ns),
         totals,
         template=True,
         stack=template.stack,

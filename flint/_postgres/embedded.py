@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from flint._postgres.standing import ALGORITHMS, Config
+from flint._remote.standing import ALGORITHMS, Config
 from flint.errors import NotConfiguredError
 from flint.limiter import Limiter
 

@@ -12,10 +12,10 @@ from flint import _native
 from flint._postgres import claims, embedded
 from flint._postgres.claims import EXACT, INLINE, TEMPLATE, Claim, Totals
 from flint._postgres.denials import Denials, Denied
-from flint._postgres.standing import ALGORITHMS, Config, Standing
 from flint._postgres.templates import Templates, identity
 from flint._postgres.wire import Statement, array, integer, text
 from flint._remote.questions import plain_items, plain_limit, read_check
+from flint._remote.standing import ALGORITHMS, Config, Standing, State
 from flint._surface.arguments import per_to_ns
 from flint._surface.rate import Rate, Several
 from flint._surface.several import fresh, renamed
@@ -447,7 +447,7 @@ class Questions:
                     raw.decode(),
                     name,
                     template.config,
-                    Standing(template.config, (0, 0, 0), now_ns),
+                    Standing(template.config, State(), now_ns),
                     Totals(),
                     template=False,
                     stack=template.stack,

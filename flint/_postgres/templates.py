@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from flint._postgres.standing import Config
 from flint._postgres.wire import binary, integer
+from flint._remote.standing import Config
 
 if TYPE_CHECKING:
     from flint._postgres.wire import Row
