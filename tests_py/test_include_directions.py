@@ -78,6 +78,7 @@ MAY_IMPORT = {
     "django_rest": {*SURFACE, "_web", "django"},
     "_rate_limit": {*SURFACE, "_web"},
     "plugins": {*SURFACE, "_places", "plugins", "rates"},
+    "compat": {*SURFACE, "_places", "compat"},
     "_public": {
         *(*SURFACE, "limiter", "_places", "config", "_what_if", "_rate_limit", "prometheus"),
         *("shared", "postgres"),
@@ -104,6 +105,7 @@ EXTRAS = {
     "django": {"asgiref", "django"},
     "django_rest": {"rest_framework"},
     "plugins": {"limits", "pyrate_limiter"},
+    "compat": {"flask", "prometheus_client", "starlette"},
 }
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")

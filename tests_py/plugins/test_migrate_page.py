@@ -87,5 +87,10 @@ def test_pyrate_limiter(tmp_path: Path) -> None:
     assert run(left, tmp_path) == "True\n2\n"
 
 
+def test_fluxlimit(tmp_path: Path) -> None:
+    assert run(EXAMPLES[4].replace("rate=10", "rate=0.001"), tmp_path) == "19\n"
+    assert run(EXAMPLES[4].replace("rate=10", "rate=0.001"), tmp_path) == "18\n"
+
+
 def test_every_example_is_run_here() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") == 4
+    assert len(EXAMPLES) == PAGE.count("```python") == 5

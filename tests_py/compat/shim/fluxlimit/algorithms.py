@@ -1,0 +1,1 @@
+from flint.compat.fluxlimit._algorithms import *  # noqa: F403

@@ -1,0 +1,1 @@
+from flint.compat.fluxlimit._backends import *  # noqa: F403

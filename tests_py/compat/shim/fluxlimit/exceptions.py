@@ -1,0 +1,1 @@
+from flint.compat.fluxlimit._errors import *  # noqa: F403

@@ -1,0 +1,1 @@
+from flint.compat.fluxlimit._asgi import *  # noqa: F403

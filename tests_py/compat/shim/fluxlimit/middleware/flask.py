@@ -1,0 +1,1 @@
+from flint.compat.fluxlimit._flask import Fluxlimit, init_fluxlimit  # noqa: F401
