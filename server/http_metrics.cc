@@ -213,6 +213,12 @@ void AppendServer(Server* server, Page* page) {
     const std::string code = std::to_string(asked.second);
     page->Sample(number, "{" + Label("route", asked.first) + "," + Label("code", code) + "}");
   }
+  page->Family("flint_server_commands_total", "counter", "Redis commands that were answered.");
+  for (const auto& [command, codes] : counts.commands()) {
+    for (const auto& [code, number] : codes) {
+      page->Sample(number, "{" + Label("command", command) + "," + Label("code", code) + "}");
+    }
+  }
   page->Family("flint_server_decisions_total", "counter", "Decisions that were answered.");
   page->Sample(counts.allowed(), R"({result="allowed"})");
   page->Sample(counts.denied(), R"({result="denied"})");

@@ -26,7 +26,10 @@ void Quit(const Asked& asked) { asked->SendAndClose(asked->Reply().Simple("OK"))
 
 bool Authenticate(const Asked& asked, std::string_view user, std::string_view token) {
   if (!asked->server()->tokens().required()) {
-    asked->Error("this server needs no token");
+    // As Redis says it: clients know this text, and go on.
+    asked->Error(
+        "AUTH <password> called without any password configured for the default user. Are you "
+        "sure your configuration is correct?");
     return false;
   }
   if (asked->session()->Authenticate(user, token)) return true;
@@ -125,9 +128,13 @@ void Select(const Asked& asked) {
   }
 }
 
+// Clients choose by Redis's version what they may say; it is that of the server whose HELLO,
+// CLIENT and COMMAND these are.
 void Info(const Asked& asked) {
-  const std::string text = std::string("# Server\r\nflint_version:") + flint_limiter_version() +
-                           "\r\nredis_mode:standalone\r\nloading:0\r\n";
+  const std::string text = std::string("# Server\r\nredis_version:7.2.0\r\nflint_version:") +
+                           flint_limiter_version() +
+                           "\r\nredis_mode:standalone\r\nloading:0\r\n"
+                           "# Replication\r\nrole:master\r\n";
   asked->Send(asked->Reply().Text(text));
 }
 

@@ -15,11 +15,14 @@ namespace {
 
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
 
-void Decide(const Asked& asked, const std::shared_ptr<Decision>& decision,
-            std::function<void(RedisReply*)> tell) {
+template <typename OneDecision>
+void Decide(const Asked& asked, const std::shared_ptr<OneDecision>& decision,
+            std::function<void(RedisReply*)> tell,
+            Outcome (OneDecision::*decide)(flint_limiter*, uint32_t,
+                                           CarriedSets*) = &OneDecision::Decide) {
   CarriedSets* const sets = asked->server()->carried_sets();
-  const auto call = [decision, sets, limiter = asked->limiter()](uint32_t flags) {
-    return decision->Decide(limiter, flags, sets);
+  const auto call = [decision, decide, sets, limiter = asked->limiter()](uint32_t flags) {
+    return (decision.get()->*decide)(limiter, flags, sets);
   };
   asked->Run(call, [asked, decision, tell = std::move(tell)] {
     if (!decision->peek) asked->server()->counts()->Decided(decision->result.allowed != 0);
@@ -42,6 +45,22 @@ int64_t Signed(uint64_t value) {
 
 struct Throttle : Decision {
   bool too_large = false;  // more than there can ever be: nothing is decided
+
+  // Which limit decides, that of the key or the one that came with the command, the limiter knows.
+  Outcome Judge(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
+    Outcome decided = Decide(limiter, flags, sets);
+    if (peek || decided.code != FLINT_LIMITER_INVALID_ARGUMENT) return decided;
+    Decision look = *this;
+    look.peek = true;
+    look.cost = 1;
+    Outcome looked = look.Decide(limiter, flags, sets);
+    if (!looked.ok()) return looked;
+    // So nothing but the cost was wrong.
+    too_large = true;
+    peek = true;
+    result = look.result;
+    return looked;
+  }
 };
 
 // A rate of `count` in so many seconds, with `more` beside the burst that is said. A quantity of 0
@@ -65,8 +84,7 @@ std::shared_ptr<Throttle> ReadThrottle(const Asked& asked, uint64_t more) {
   }
   auto decision = std::make_shared<Throttle>();
   decision->key = words[1];
-  decision->too_large = quantity > burst + more;
-  decision->peek = quantity == 0 || decision->too_large;
+  decision->peek = quantity == 0;
   decision->cost = decision->peek ? 1 : quantity;
   decision->rates.push_back({count, period_s * kNsPerSecond, burst + more, FLINT_LIMITER_GCRA});
   return decision;
@@ -79,14 +97,15 @@ std::shared_ptr<Throttle> ReadThrottle(const Asked& asked, uint64_t more) {
 void RedisClThrottle(const Asked& asked) {
   const auto decision = ReadThrottle(asked, 1);
   if (decision == nullptr) return;
-  Decide(asked, decision, [decision](RedisReply* reply) {
+  const auto tell = [decision](RedisReply* reply) {
     const flint_limiter_result& result = decision->result;
     const bool limited = decision->too_large || (result.allowed == 0 && !decision->peek);
     reply->Array(5).Integer(limited ? 1 : 0).Integer(Signed(result.limit));
     reply->Integer(Signed(result.remaining));
     reply->Integer(limited && !decision->too_large ? Seconds(result.retry_after_ns) : -1);
     reply->Integer(Seconds(result.reset_after_ns));
-  });
+  };
+  Decide<Throttle>(asked, decision, tell, &Throttle::Judge);
 }
 
 // Five numbers: whether it is allowed, the burst, what remains, in how many seconds all is there
@@ -94,18 +113,19 @@ void RedisClThrottle(const Asked& asked) {
 void RedisThrottle(const Asked& asked) {
   const auto decision = ReadThrottle(asked, 0);
   if (decision == nullptr) return;
-  if (decision->too_large) {
-    asked->Error("quantity is larger than max_burst: it can never be let in");
-    return;
-  }
-  Decide(asked, decision, [decision](RedisReply* reply) {
+  const auto tell = [decision](RedisReply* reply) {
     const flint_limiter_result& result = decision->result;
+    if (decision->too_large) {
+      reply->Error("ERR", "quantity is larger than the burst: it can never be let in");
+      return;
+    }
     const bool allowed = result.allowed != 0 || decision->peek;
     reply->Array(5).Integer(allowed ? 1 : 0).Integer(Signed(result.limit));
     reply->Integer(Signed(result.remaining));
     reply->Integer(Seconds(result.reset_after_ns));
     reply->Integer(allowed ? 0 : Seconds(result.retry_after_ns));
-  });
+  };
+  Decide<Throttle>(asked, decision, tell, &Throttle::Judge);
 }
 
 // ---- Flint's own -----------------------------------------------------------------------------

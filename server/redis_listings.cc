@@ -177,8 +177,24 @@ struct HistoryWork {
   uint64_t most = FLINT_LIMITER_MAX_ITEMS;
   uint64_t count = 0;
 
+  // An event of several keys is as many entries, which stand on one page: COUNT is less than one
+  // event may be, and then the page is that event.
   Outcome Read(flint_limiter* limiter) {
-    events = Entries<flint_limiter_event>(most);
+    const uint64_t cursor = query.cursor;
+    Outcome read = ReadPage(limiter, most);
+    if (read.code != FLINT_LIMITER_INVALID_ARGUMENT) return read;
+    query.cursor = cursor;
+    read = ReadPage(limiter, FLINT_LIMITER_MAX_ITEMS);
+    if (!read.ok() || count == 0) return read;
+    const uint64_t sequence = events[0].sequence;
+    uint64_t whole = 1;
+    while (whole < count && events[whole].sequence == sequence) whole++;
+    query.cursor = cursor;
+    return ReadPage(limiter, whole);
+  }
+
+  Outcome ReadPage(flint_limiter* limiter, uint64_t capacity) {
+    events = Entries<flint_limiter_event>(capacity);
     text.resize(size_t{4} * FLINT_LIMITER_MIN_TEXT_BYTES);
     flint_limiter_error error = NoError();
     const bool is_template = target && target->is_template;
@@ -238,7 +254,6 @@ void RedisHistory(const Asked& asked) {
       !ReadRedisOptional(asked, "CURSOR", cursor, &work->query.cursor)) {
     return;
   }
-  // An event of several keys is as many entries, and stands on one page.
   if (!said.empty() && !ReadCount(asked, said, &work->most)) return;
   work->query.struct_size = sizeof work->query;
   work->query.flags = newest ? FLINT_LIMITER_NEWEST_FIRST : 0;

@@ -47,6 +47,7 @@ void RedisSession::OnRequest() {
   const std::vector<std::string>& words = exchange->words();
   const RedisCommand* const command = FindRedisCommand(words[0]);
   const auto allowed = rights();
+  if (command != nullptr) exchange->NameCommand(command->name);
   if (!allowed && (command == nullptr || !command->open)) {
     exchange->Error("Authentication required.", "NOAUTH");
   } else if (command == nullptr) {
@@ -91,6 +92,13 @@ RedisExchange::RedisExchange(Server* server, Connection* connection, RedisSessio
       version_3_(session->version_3) {}
 
 flint_limiter* RedisExchange::limiter() { return server_->calls()->limiter(); }
+
+void RedisExchange::Send(const RedisReply& reply) {
+  const std::string_view bytes = reply.bytes();
+  const bool failed = bytes.starts_with('-');
+  server_->counts()->Commanded(command_, failed ? bytes.substr(1, bytes.find(' ') - 1) : "OK");
+  connection_->Answer(place_, bytes);
+}
 
 void RedisExchange::Fail(const Outcome& outcome) {
   if (outcome.code == FLINT_LIMITER_POISONED || outcome.code == FLINT_LIMITER_INTERNAL) {

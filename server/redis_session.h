@@ -59,7 +59,10 @@ class RedisExchange : public std::enable_shared_from_this<RedisExchange> {
   RedisReply Reply() const { return RedisReply(version_3_); }
   void SpeakVersion3(bool wanted) { version_3_ = wanted; }
 
-  void Send(const RedisReply& reply) { connection_->Answer(place_, reply.bytes()); }
+  // As which command it is counted.
+  void NameCommand(std::string_view name) { command_ = name; }
+
+  void Send(const RedisReply& reply);
   void Ok() { Send(Reply().Simple("OK")); }
   void Error(std::string_view text, std::string_view code = "ERR") {
     Send(Reply().Error(code, text));
@@ -79,6 +82,7 @@ class RedisExchange : public std::enable_shared_from_this<RedisExchange> {
   RedisSession* const session_;
   const std::vector<std::string> words_;
   const uint64_t place_;
+  std::string_view command_ = "other";
   bool version_3_;
 };
 

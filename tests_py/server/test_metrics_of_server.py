@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import redis
 from flint_server import FlintServer, needs_server, running
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -146,3 +147,21 @@ def test_in_memory() -> None:
         _, types, _ = scraped(server)
         assert "flint_disk_free_bytes" not in types
         assert "flint_log_bytes" in types
+
+
+def test_redis_commands_are_counted(data_dir: Path) -> None:
+    with running(data_dir, "--redis-bind=127.0.0.1:0") as server:
+        port = int(server.urls[-1].rsplit(":", 1)[1])
+        with redis.Redis(port=port, protocol=3) as client:
+            for _ in range(3):
+                client.execute_command("cl.throttle", "secret key", 1, 1, 60)
+            for words in (["FLINT.CHECK", "none"], ["FLINT.CHECK"], ["no such"]):
+                with pytest.raises(redis.ResponseError):
+                    client.execute_command(*words)
+        text, _, samples = scraped(server)
+        assert "secret" not in text
+        commands = "flint_server_commands_total"
+        assert of(samples, commands, command="CL.THROTTLE", code="OK") == 3
+        assert of(samples, commands, command="FLINT.CHECK", code="NOT_CONFIGURED") == 1
+        assert of(samples, commands, command="FLINT.CHECK", code="ERR") == 1
+        assert of(samples, commands, command="other", code="ERR") == 1

@@ -74,6 +74,7 @@ def test_a_client_connects(client: Any) -> None:
     assert client.client_id() > 0
     assert client.execute_command("SELECT", "0") in ("OK", True)
     assert client.info()["redis_mode"] == "standalone"
+    assert client.info()["redis_version"] == "7.2.0"
     assert client.command()["CL.THROTTLE"]["arity"] == -5
     assert client.command_count() == len(client.execute_command("COMMAND LIST")) > 20
 
@@ -160,6 +161,20 @@ def test_throttle_as_throttlecrab_has_it(client: Any) -> None:
     assert DAY_S - 60 < retry_s <= DAY_S
     with pytest.raises(redis.ResponseError, match="never"):
         throttle(4)
+
+
+def test_a_quantity_is_judged_by_the_limit_that_decides(client: Any) -> None:
+    def throttle(command: str, key: str, *words: int) -> Any:
+        return client.execute_command(command, key, *words)
+
+    client.execute_command("FLINT.LIMIT", "narrow", "RATE", 3, "PER", "1d")
+    client.execute_command("FLINT.LIMIT", "wide", "RATE", 100, "PER", "1d")
+    assert throttle("CL.THROTTLE", "narrow", 99, 100, 60, 4) == [1, 3, 3, -1, 0]
+    assert throttle("CL.THROTTLE", "wide", 1, 2, 60, 50)[:4] == [0, 100, 50, -1]
+    assert throttle("THROTTLE", "wide", 2, 2, 60, 40)[:3] == [1, 100, 10]
+    with pytest.raises(redis.ResponseError, match="never"):
+        throttle("THROTTLE", "narrow", 100, 100, 60, 4)
+    assert client.execute_command("FLINT.STATUS", "narrow")["total_denied"] == 0
 
 
 @pytest.mark.parametrize(
@@ -274,6 +289,24 @@ def test_listings(tmp_path: Path) -> None:
         assert (info["limits"], info["compactions"], info["poisoned"]) == (250, 1, 0)
 
 
+def test_a_page_holds_one_event_at_least(tmp_path: Path) -> None:
+    with running(tmp_path / "data", BIND) as server, client_of(server) as client:
+        for key in "abc":
+            client.execute_command("FLINT.LIMIT", key, "RATE", 5, "PER", "1d")
+        client.execute_command("FLINT.CHECKALL", "a", 1, "b", 1, "c", 1)
+        client.execute_command("FLINT.CHECK", "a")
+        for order in ((), ("NEWEST",)):
+            pages, cursor = [], 0
+            while True:
+                words = ("COUNT", 2, *order, *(("CURSOR", cursor) if cursor else ()))
+                cursor, events = client.execute_command("FLINT.HISTORY", *words)
+                if not events:
+                    break
+                pages.append([event["key"] for event in events])
+            assert ["a", "b", "c"] in pages
+            assert sum(map(len, pages)) == 7
+
+
 def test_keys_are_bytes_of_utf8(client: Any) -> None:
     words = ("RATE", 1, "PER", "1d")
     assert client.execute_command("FLINT.CHECK", "ключ \r\n $5", *words)["key"] == "ключ \r\n $5"
@@ -316,7 +349,6 @@ def test_every_command_wants_its_words(client: Any) -> None:
         (("FLINT.CHECK", "a", "LIMIT", "1/s", "ALGORITHM", "gcra"), "LIMIT says everything"),
         (("FLINT.CHECK", "a", "ALGORITHM", "gcra"), "a limit needs RATE and PER"),
         (("COMMAND", "GETKEYS"), "COMMAND takes"),
-        (("AUTH", "x"), "needs no token"),
         (("HELLO", "3", "X"), "HELLO takes"),
     ],
 )
@@ -439,6 +471,13 @@ def test_rights(tmp_path: Path) -> None:
 
 
 # ---- What is on disk ---------------------------------------------------------------------------
+
+
+def test_a_token_that_nobody_wants(server: FlintServer) -> None:
+    # Clients know this text, and go on.
+    said = b"-ERR AUTH <password> called without any password configured for the default user. "
+    for words in (("AUTH", "x"), ("AUTH", "default", "x"), ("HELLO", "3", "AUTH", "default", "x")):
+        assert plain(server, request(*words) + QUIT).startswith(said)
 
 
 def test_what_was_answered_survives_kill(tmp_path: Path) -> None:
