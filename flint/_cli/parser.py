@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from flint._cli import completion, config, doctor, limits, log, postgres, server, top, what_if
+from flint._cli import (
+    completion,
+    config,
+    doctor,
+    limits,
+    log,
+    migrate,
+    postgres,
+    server,
+    top,
+    what_if,
+)
 from flint._cli.grammar import Parser, Verbs, common
 from flint._cli.version import show_version, version
 
@@ -27,6 +38,7 @@ def make_parser() -> Parser:
     server.add_to(verbs)
     postgres.add_to(verbs)
     config.add_to(verbs)
+    migrate.add_to(verbs)
     completion.add_to(verbs)
     verbs.add("version", show_version, "print the version", "flint version", "flint --version")
     return parser
