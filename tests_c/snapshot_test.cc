@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -184,6 +187,89 @@ TEST_F(SnapshotTest, HoldsEveryKey) {
   // One line per limit.
   const std::string text = env_.Contents(SnapshotPath());
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), static_cast<ptrdiff_t>(limits.size() + 2));
+}
+
+// They are written, and most of them read, without the library.
+TEST_F(SnapshotTest, LinesAreAsTheLibraryWritesThem) {
+  State state;
+  state.log = std::make_unique<SlidingLog>();
+  state.log->Append(5, 3);
+  state.log->Append(6, 4);
+  std::vector<SavedLimit> limits;
+  for (const Algorithm algorithm : kAlgorithms) {
+    for (const std::string_view text : {"plain", "\"a\\/\n\x01\x7F", "\xC3\xA4", "\n", " ~"}) {
+      SavedLimit limit;
+      limit.key = text;
+      limit.name = text;
+      limit.kind = text == "plain" ? LimitKind::kCounter : LimitKind::kInline;
+      limit.prefix_bytes = text == "plain" ? 3 : 0;
+      limit.config = Config(algorithm, 70, kHourNs);
+      limit.config.stack = text == " ~";
+      limit.totals = Totals{UINT64_MAX, 1, 2, 3, -1, INT64_MAX, INT64_MIN};
+      limit.state = &state;
+      limits.push_back(limit);
+    }
+  }
+  ASSERT_TRUE(Write(Head(), limits).ok());
+  std::istringstream text(env_.Contents(SnapshotPath()));
+  std::string line;
+  size_t seen = 0;
+  while (std::getline(text, line)) {
+    if (!line.starts_with("{\"algorithm\"")) continue;
+    if (line.back() == ',') line.pop_back();
+    EXPECT_EQ(nlohmann::json::parse(line).dump(), line);
+    ++seen;
+  }
+  EXPECT_EQ(seen, limits.size());
+  SnapshotHead head;
+  std::vector<Line> lines;
+  ASSERT_TRUE(Read(&head, &lines).ok());
+  for (size_t i = 0; i < lines.size(); ++i) {
+    EXPECT_EQ(lines[i].key, limits[i].key);
+    EXPECT_TRUE(lines[i].limit.config.SameAs(limits[i].config));
+    EXPECT_EQ(lines[i].limit.prefix_bytes, limits[i].prefix_bytes);
+  }
+}
+
+// The same, spaced or ordered in another way, and what is not JSON although it nearly is.
+TEST_F(SnapshotTest, ReadsALineThatIsWrittenInAnotherWay) {
+  SavedLimit limit;
+  State state;
+  state.bucket = {12345, 2};
+  limit.key = "key";
+  limit.config = Config(Algorithm::kTokenBucket, 5, kHourNs);
+  limit.state = &state;
+  const std::vector<std::pair<std::string, std::string>> same = {
+      {"\"rate\":5", "\"rate\": 5"},
+      {"\"rate\":5", "\"rate\":5,\"_new\":[1]"},
+      {"\"key\":\"key\"", "\"key\":\"\\u006bey\""},
+      {"{\"algorithm\":\"token_bucket\",\"burst\":5",
+       "{\"burst\":5,\"algorithm\":\"token_bucket\""},
+      {"[12345,2]", "[12345, 2]"},
+  };
+  for (const auto& [from, to] : same) {
+    ASSERT_TRUE(Write(Head(), {limit}).ok());
+    Replace(from, to);
+    SnapshotHead head;
+    std::vector<Line> lines;
+    ASSERT_TRUE(Read(&head, &lines).ok()) << to;
+    ASSERT_EQ(lines.size(), 1u);
+    EXPECT_EQ(lines[0].key, "key");
+    EXPECT_TRUE(lines[0].limit.config.SameAs(limit.config));
+    EXPECT_EQ(lines[0].state.bucket.tat_ns, 12345);
+    EXPECT_EQ(lines[0].state.bucket.fraction, 2u);
+  }
+  const std::vector<std::pair<std::string, std::string>> wrong = {
+      {"\"rate\":5", "\"rate\":05"},      {"\"rate\":5", "\"rate\":0"},
+      {"\"rate\":5", "\"rate\":"},        {"[12345,2]", "[012345,2]"},
+      {"[12345,2]", "[12345]"},           {"[12345,2]", "[12345,2"},
+      {"\"key\":\"key\"", "\"key\":key"}, {"\"key\":\"key\"", "\"key\":\"k\ty\""},
+  };
+  for (const auto& [from, to] : wrong) {
+    ASSERT_TRUE(Write(Head(), {limit}).ok());
+    Replace(from, to);
+    EXPECT_EQ(ReadCode(), Code::kCorruption) << to;
+  }
 }
 
 TEST_F(SnapshotTest, ABitInAnyByteIsFound) {

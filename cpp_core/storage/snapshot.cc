@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "algorithms/sliding_window_log.h"
 #include "storage/file_names.h"
@@ -46,26 +48,201 @@ bool ParseHex(const std::string& text, std::array<uint8_t, N>* bytes) {
   return true;
 }
 
-Json StateToJson(const LimitConfig& config, const State& state) {
+// ---- Writing a line --------------------------------------------------------------------------
+
+// A line is what the library makes of an object, fields in order of their names. With a million
+// limits a tree for each would be nearly all that a compaction takes.
+
+template <typename Number>
+void PutNumber(Number number, std::string* to) {
+  char digits[std::numeric_limits<Number>::digits10 + 3];
+  to->append(digits, std::to_chars(std::begin(digits), std::end(digits), number).ptr);
+}
+
+template <typename First, typename... Others>
+void PutNumbers(std::string* to, First first, Others... others) {
+  to->push_back('[');
+  PutNumber(first, to);
+  ((to->push_back(','), PutNumber(others, to)), ...);
+  to->push_back(']');
+}
+
+// Of characters that stand for themselves, whatever reads or writes them.
+bool IsPlain(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+}
+
+// What is not plain the library escapes, and refuses what is not UTF-8.
+void PutText(std::string_view text, std::string* to) {
+  if (!IsPlain(text)) {
+    to->append(Json(std::string(text)).dump());
+    return;
+  }
+  to->push_back('"');
+  to->append(text);
+  to->push_back('"');
+}
+
+void PutState(const LimitConfig& config, const State& state, std::string* to) {
   switch (config.algorithm) {
     case Algorithm::kTokenBucket:
     case Algorithm::kGcra:
     case Algorithm::kLeakyBucket:
-      return Json::array({state.bucket.tat_ns, state.bucket.fraction});
+      return PutNumbers(to, state.bucket.tat_ns, state.bucket.fraction);
     case Algorithm::kFixedWindowCounter:
-      return Json::array({state.fixed.start_ns, state.fixed.used});
+      return PutNumbers(to, state.fixed.start_ns, state.fixed.used);
     case Algorithm::kSlidingWindowCounter:
-      return Json::array({state.sliding.index, state.sliding.previous, state.sliding.current});
+      return PutNumbers(to, state.sliding.index, state.sliding.previous, state.sliding.current);
     case Algorithm::kSlidingWindowLog:
       break;
   }
-  Json entries = Json::array();
+  to->push_back('[');
   const uint32_t count = state.log == nullptr ? 0 : state.log->size();
   for (uint32_t i = 0; i < count; ++i) {
-    const SlidingLog::Entry& entry = state.log->entry(i);
-    entries.push_back(Json::array({entry.at_ns, entry.cost}));
+    if (i > 0) to->push_back(',');
+    PutNumbers(to, state.log->entry(i).at_ns, state.log->entry(i).cost);
   }
-  return entries;
+  to->push_back(']');
+}
+
+void PutLine(const SavedLimit& limit, std::string* to) {
+  const Totals& totals = limit.totals;
+  to->append("{\"algorithm\":");
+  PutText(AlgorithmName(limit.config.algorithm), to);
+  to->append(",\"burst\":");
+  PutNumber(limit.config.burst, to);
+  to->append(",\"key\":");
+  PutText(limit.key, to);
+  to->append(",\"kind\":");
+  PutText(kKindNames[static_cast<size_t>(limit.kind)], to);
+  if (!limit.name.empty()) {
+    to->append(",\"name\":");
+    PutText(limit.name, to);
+  }
+  to->append(",\"per_ns\":");
+  PutNumber(limit.config.per_ns, to);
+  if (limit.kind == LimitKind::kCounter) {
+    to->append(",\"prefix\":");
+    PutNumber(limit.prefix_bytes, to);
+  }
+  to->append(",\"rate\":");
+  PutNumber(limit.config.rate, to);
+  if (limit.config.stack) to->append(",\"stack\":true");
+  to->append(",\"stamps\":");
+  PutNumbers(to, totals.last_allowed_ns, totals.last_denied_ns, totals.last_reset_ns);
+  if (limit.state != nullptr) {
+    to->append(",\"state\":");
+    PutState(limit.config, *limit.state, to);
+  }
+  to->append(",\"totals\":");
+  PutNumbers(to, totals.allowed, totals.denied, totals.allowed_cost, totals.denied_cost);
+  to->push_back('}');
+}
+
+// ---- Reading a line --------------------------------------------------------------------------
+
+// A line as PutLine writes it, taken apart from the front. What is written otherwise, or escaped,
+// is not read here.
+class PlainLine {
+ public:
+  explicit PlainLine(std::string_view line) : rest_(line) {}
+
+  bool Take(std::string_view literal) {
+    if (!rest_.starts_with(literal)) return false;
+    rest_.remove_prefix(literal.size());
+    return true;
+  }
+  template <typename Number>
+  bool TakeNumber(Number* number) {
+    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), *number);
+    if (error != std::errc()) return false;
+    const auto size = static_cast<size_t>(end - rest_.data());
+    // JSON has no zeros in front.
+    const size_t sign = rest_.front() == '-' ? 1 : 0;
+    if (rest_[sign] == '0' && size > sign + 1) return false;
+    rest_.remove_prefix(size);
+    return true;
+  }
+  template <typename First, typename... Others>
+  bool TakeNumbers(First* first, Others*... others) {
+    return Take("[") && TakeNumber(first) && ((Take(",") && TakeNumber(others)) && ...) &&
+           Take("]");
+  }
+  bool TakeText(std::string_view* text) {
+    if (!Take("\"")) return false;
+    const size_t size = rest_.find('"');
+    if (size == std::string_view::npos || !IsPlain(rest_.substr(0, size))) return false;
+    *text = rest_.substr(0, size);
+    rest_.remove_prefix(size + 1);
+    return true;
+  }
+  bool at_end() const { return rest_.empty(); }
+
+ private:
+  std::string_view rest_;
+};
+
+bool ReadPlainState(Algorithm algorithm, PlainLine* line, State* state) {
+  if (IsBucket(algorithm)) return line->TakeNumbers(&state->bucket.tat_ns, &state->bucket.fraction);
+  if (algorithm == Algorithm::kFixedWindowCounter) {
+    return line->TakeNumbers(&state->fixed.start_ns, &state->fixed.used);
+  }
+  return algorithm == Algorithm::kSlidingWindowCounter &&
+         line->TakeNumbers(&state->sliding.index, &state->sliding.previous,
+                           &state->sliding.current);
+}
+
+bool ParseKind(std::string_view text, LimitKind* kind) {
+  for (size_t i = 0; i < std::size(kKindNames); ++i) {
+    if (text != kKindNames[i]) continue;
+    *kind = static_cast<LimitKind>(i);
+    return true;
+  }
+  return false;
+}
+
+// False where the line is to be read as any JSON is, which also finds what is wrong with it.
+bool ReadPlainLine(std::string_view text, SavedLimit* limit, State* state) {
+  PlainLine line(text);
+  std::string_view algorithm_name;
+  std::string_view kind;
+  Algorithm algorithm{};
+  uint64_t burst = 0;
+  uint64_t per_ns = 0;
+  uint64_t rate = 0;
+  if (!line.Take("{\"algorithm\":") || !line.TakeText(&algorithm_name) ||
+      !ParseAlgorithm(algorithm_name.data(), algorithm_name.size(), &algorithm) ||
+      !line.Take(",\"burst\":") || !line.TakeNumber(&burst) || !line.Take(",\"key\":") ||
+      !line.TakeText(&limit->key) || !line.Take(",\"kind\":") || !line.TakeText(&kind) ||
+      !ParseKind(kind, &limit->kind)) {
+    return false;
+  }
+  if (line.Take(",\"name\":") && !line.TakeText(&limit->name)) return false;
+  if (!line.Take(",\"per_ns\":") || !line.TakeNumber(&per_ns)) return false;
+  if (limit->kind == LimitKind::kCounter &&
+      !(line.Take(",\"prefix\":") && line.TakeNumber(&limit->prefix_bytes))) {
+    return false;
+  }
+  if (!line.Take(",\"rate\":") || !line.TakeNumber(&rate) ||
+      MakeConfig(algorithm, rate, per_ns, burst, &limit->config) != ConfigError::kNone ||
+      limit->name.size() > kMaxNameBytes) {
+    return false;
+  }
+  limit->config.stack = line.Take(",\"stack\":true");
+  Totals& totals = limit->totals;
+  if (!line.Take(",\"stamps\":") ||
+      !line.TakeNumbers(&totals.last_allowed_ns, &totals.last_denied_ns, &totals.last_reset_ns)) {
+    return false;
+  }
+  if (limit->kind != LimitKind::kTemplate &&
+      !(line.Take(",\"state\":") && ReadPlainState(algorithm, &line, state))) {
+    return false;
+  }
+  return line.Take(",\"totals\":") &&
+         line.TakeNumbers(&totals.allowed, &totals.denied, &totals.allowed_cost,
+                          &totals.denied_cost) &&
+         line.Take("}") && line.at_end();
 }
 
 State StateFromJson(const LimitConfig& config, const Json& json) {
@@ -97,25 +274,6 @@ State StateFromJson(const LimitConfig& config, const Json& json) {
   return state;
 }
 
-Json LimitToJson(const SavedLimit& limit) {
-  const Totals& totals = limit.totals;
-  Json json = {
-      {"key", std::string(limit.key)},
-      {"kind", kKindNames[static_cast<size_t>(limit.kind)]},
-      {"rate", limit.config.rate},
-      {"per_ns", limit.config.per_ns},
-      {"burst", limit.config.burst},
-      {"algorithm", AlgorithmName(limit.config.algorithm)},
-      {"totals", {totals.allowed, totals.denied, totals.allowed_cost, totals.denied_cost}},
-      {"stamps", {totals.last_allowed_ns, totals.last_denied_ns, totals.last_reset_ns}},
-  };
-  if (limit.kind == LimitKind::kCounter) json["prefix"] = limit.prefix_bytes;
-  if (!limit.name.empty()) json["name"] = std::string(limit.name);
-  if (limit.config.stack) json["stack"] = true;
-  if (limit.state != nullptr) json["state"] = StateToJson(limit.config, *limit.state);
-  return json;
-}
-
 Status Met(const std::string& what) { return Newer("", what); }
 
 template <size_t N>
@@ -130,7 +288,7 @@ Status CheckFields(const Json& json, const char* const (&known)[N], const char* 
   return Status();
 }
 
-Status AddLine(const Json& json, const AddLimit& add) {
+Status AddAnyLine(const Json& json, const AddLimit& add) {
   FLINT_RETURN_IF_ERROR(CheckFields(json, kLimitFields, "a limit"));
   const std::string key = json.at("key").get<std::string>();
   const std::string kind = json.at("kind").get<std::string>();
@@ -139,10 +297,7 @@ Status AddLine(const Json& json, const AddLimit& add) {
   SavedLimit limit;
   limit.key = key;
   limit.name = name;
-  size_t number = 0;
-  while (number < std::size(kKindNames) && kind != kKindNames[number]) ++number;
-  if (number == std::size(kKindNames)) return Met("the limit kind \"" + kind + "\"");
-  limit.kind = static_cast<LimitKind>(number);
+  if (!ParseKind(kind, &limit.kind)) return Met("the limit kind \"" + kind + "\"");
   Algorithm algorithm{};
   if (!ParseAlgorithm(algorithm_name.data(), algorithm_name.size(), &algorithm)) {
     return Met("the algorithm \"" + algorithm_name + "\"");
@@ -162,6 +317,13 @@ Status AddLine(const Json& json, const AddLimit& add) {
   if (limit.kind == LimitKind::kCounter) limit.prefix_bytes = json.at("prefix").get<uint32_t>();
   if (limit.kind == LimitKind::kTemplate) return add(limit, State());
   return add(limit, StateFromJson(limit.config, json.at("state")));
+}
+
+Status AddLine(std::string_view line, const AddLimit& add) {
+  SavedLimit limit;
+  State state;
+  if (!ReadPlainLine(line, &limit, &state)) return AddAnyLine(Json::parse(line), add);
+  return add(limit, std::move(state));
 }
 
 Status HeadFromJson(const Json& json, SnapshotHead* head) {
@@ -213,9 +375,7 @@ Status ParseLines(const std::string& text, SnapshotHead* head, const AddLimit& a
     ++count;
     at = text.find('\n', begin);
     const size_t end = text[at - 1] == ',' ? at - 1 : at;
-    FLINT_RETURN_IF_ERROR(AddLine(Json::parse(text.begin() + static_cast<ptrdiff_t>(begin),
-                                              text.begin() + static_cast<ptrdiff_t>(end)),
-                                  add));
+    FLINT_RETURN_IF_ERROR(AddLine(std::string_view(text).substr(begin, end - begin), add));
   }
   *line = at + 1;
   const std::string end = "],\"count\":" + std::to_string(count) + kDigestField;
@@ -261,9 +421,10 @@ Status SnapshotWriter::Begin(const SnapshotHead& head) {
 }
 
 Status SnapshotWriter::Add(const SavedLimit& limit) {
-  FLINT_RETURN_IF_ERROR(Put(count_ == 0 ? "\n" : ",\n"));
+  buffer_.append(count_ == 0 ? "\n" : ",\n");
   ++count_;
-  return Put(LimitToJson(limit).dump());
+  PutLine(limit, &buffer_);
+  return WriteIfFull();
 }
 
 Status SnapshotWriter::Finish() {
@@ -280,6 +441,10 @@ Status SnapshotWriter::Finish() {
 
 Status SnapshotWriter::Put(std::string_view bytes) {
   buffer_.append(bytes);
+  return WriteIfFull();
+}
+
+Status SnapshotWriter::WriteIfFull() {
   if (buffer_.size() < kBufferBytes) return Status();
   digest_.Update(buffer_.data(), buffer_.size());
   return WriteOut();

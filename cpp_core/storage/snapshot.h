@@ -43,6 +43,7 @@ class SnapshotWriter final : public LimitSink {
 
  private:
   Status Put(std::string_view bytes);
+  Status WriteIfFull();
   Status WriteOut();
 
   Env* const env_;
