@@ -473,6 +473,84 @@ def test_rights(tmp_path: Path) -> None:
 # ---- What is on disk ---------------------------------------------------------------------------
 
 
+# What clients say when they connect, in their versions at the time and in the order in which they
+# send it, and how each answer must begin. An error is one that the client goes on from.
+def says(name: str, version: str, name_first: bool, words: bytes) -> list[tuple[bytes, bytes]]:
+    client, setinfo = words.split()
+    pairs = [(b"LIB-NAME", name.encode()), (b"LIB-VER", version.encode())]
+    return [
+        (request(client, setinfo, *pair), b"+OK") for pair in (pairs if name_first else pairs[::-1])
+    ]
+
+
+CAPITALS, SMALL = b"CLIENT SETINFO", b"client setinfo"
+MOVING = ("moving-endpoint-type", "external-ip")
+CONNECTING = {
+    "ioredis 6.0.0": [
+        (request("hello", "3", "AUTH", "default", "sesame"), b"%6"),
+        *says("ioredis", "6.0.0", False, words=SMALL),
+        (request("info"), b"$"),
+    ],
+    "node-redis 6.3.1": [
+        (request("AUTH", "sesame"), b"+OK"),
+        *says("node-redis", "6.3.1", False, words=CAPITALS),
+    ],
+    "node-redis 6.3.1, version 3": [
+        (request("HELLO", "3", "AUTH", "default", "sesame"), b"%6"),
+        *says("node-redis", "6.3.1", False, words=CAPITALS),
+        (request("CLIENT", "MAINT_NOTIFICATIONS", "ON", *MOVING), b"-ERR "),
+    ],
+    "go-redis 9.23.0": [
+        (request("hello", "2", "auth", "default", "sesame"), b"*12"),
+        *says("go-redis(,go1.26.8)", "9.23.0", True, words=SMALL),
+    ],
+    "go-redis 9.23.0, version 3": [
+        (request("hello", "3", "auth", "default", "sesame"), b"%6"),
+        (request("client", "maint_notifications", "on", *MOVING), b"-ERR "),
+        *says("go-redis(,go1.26.8)", "9.23.0", True, words=SMALL),
+    ],
+    "jedis 5.1.0": [
+        (request("AUTH", "sesame"), b"+OK"),
+        (request("HELLO", "3"), b"%6"),
+        *says("jedis", "5.1.0", True, words=CAPITALS),
+        (request("PING"), b"+PONG"),
+    ],
+}
+
+
+def beginnings(answers: bytes) -> list[bytes]:
+    """The first line of each answer; of maps and lists only of texts and numbers."""
+    firsts, at = [], 0
+
+    def skip(at: int) -> int:
+        end = answers.index(b"\r\n", at)
+        mark, said, behind = answers[at : at + 1], answers[at + 1 : end], end + 2
+        if mark == b"$":
+            return behind + int(said) + 2
+        for _ in range(int(said) * {b"*": 1, b"%": 2}.get(mark, 0) if mark in b"*%" else 0):
+            behind = skip(behind)
+        return behind
+
+    while at < len(answers):
+        firsts.append(answers[at : answers.index(b"\r\n", at)])
+        at = skip(at)
+    return firsts
+
+
+@pytest.mark.parametrize("name", CONNECTING)
+def test_what_clients_say_when_they_connect(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tokens").write_text("sesame\n")
+    (tmp_path / "tokens").chmod(0o600)
+    with running(tmp_path / "data", BIND, f"--token-file={tmp_path / 'tokens'}") as server:
+        asked = b"".join(words for words, _ in CONNECTING[name])
+        throttle = request("CL.THROTTLE", "key", "15", "30", "60")
+        answers = beginnings(plain(server, asked + throttle + QUIT))
+        expected = [*(first for _, first in CONNECTING[name]), b"*5", b"+OK"]
+        assert len(answers) == len(expected)
+        for answer, first in zip(answers, expected, strict=True):
+            assert answer.startswith(first)
+
+
 def test_a_token_that_nobody_wants(server: FlintServer) -> None:
     # Clients know this text, and go on.
     said = b"-ERR AUTH <password> called without any password configured for the default user. "
