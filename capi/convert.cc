@@ -144,6 +144,10 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   FLINT_RETURN_IF_ERROR(ReadFileOptions(options, to));
   FLINT_RETURN_IF_ERROR(
       ReadChoice("options.clock_source", options.clock_source, 1, "0 (counter) or 1 (system)"));
+  FLINT_RETURN_IF_ERROR(ReadChoice("options.shared", options.shared, 1, "0 or 1"));
+  if (options.answer_timeout_ns > uint64_t{1} << 62) {
+    return OutOfBounds("options.answer_timeout_ns", options.answer_timeout_ns, "at most 2^62");
+  }
   if (options.clock_source == FLINT_LIMITER_CLOCK_SYSTEM) to->clock = Clock::SystemWithoutCounter();
   if (options.clock != nullptr) {
     to->owned_clock = std::make_unique<CallbackClock>(options.clock, options.clock_argument);
@@ -292,8 +296,9 @@ void WriteLimitResult(std::string_view name, const Place::Decision& from,
   WriteStruct(result, to, stride);
 }
 
-void WriteInfo(const Place::Info& from, flint_limiter_info* to) {
+void WriteInfo(const Place::Info& from, bool shared, flint_limiter_info* to) {
   flint_limiter_info info{};
+  info.role = shared ? FLINT_LIMITER_ROLE_OWNER : FLINT_LIMITER_ROLE_ALONE;
   info.sync = from.always ? FLINT_LIMITER_SYNC_ALWAYS : FLINT_LIMITER_SYNC_BATCH;
   info.recovered_records = from.recovered_records;
   info.recovered_ring_records = from.recovered_ring_records;

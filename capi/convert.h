@@ -153,7 +153,7 @@ inline void WriteDecision(const Place::Decision& from, bool decision_only, flint
 }
 void WriteStatus(const Place::LimitStatus& from, const char* key, flint_limiter_status_info* to,
                  uint64_t stride = kAlone);
-void WriteInfo(const Place::Info& from, flint_limiter_info* to);
+void WriteInfo(const Place::Info& from, bool shared, flint_limiter_info* to);
 void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to);
 // Where a listing goes on: kind, how long the name is, the name, the key.

@@ -10,14 +10,9 @@
 #include "convert.h"
 #include "engine/key.h"
 #include "engine/plain_check.h"
+#include "shared.h"
 
 // The functions of the public header. Each catches everything; what they do is the engine's.
-
-struct flint_limiter {
-  flint::Engine* engine = nullptr;  // null where another process decides
-  std::unique_ptr<flint::Place> place;
-  bool tell_busy = false;
-};
 
 namespace {
 
@@ -101,6 +96,48 @@ int32_t WithPlace(flint_limiter* limiter, flint_limiter_error* error, const Body
   });
 }
 
+// Where another process owns the directory, what asks it; otherwise null.
+flint::sharing::Member* AskedInstead(const flint_limiter* limiter) {
+  return limiter != nullptr && limiter->IsClient() ? limiter->member.get() : nullptr;
+}
+
+// Asks, when what is looked at here is as it must be.
+template <typename Arguments, typename Call>
+[[gnu::noinline, gnu::cold]] int32_t AskInstead(flint_limiter_error* error,
+                                                const Arguments& arguments, const Call& call) {
+  const int32_t wrong = Guard(nullptr, error, arguments);
+  if (wrong != FLINT_LIMITER_OK) return wrong;
+  try {
+    return call();
+  } catch (...) {
+    return ReportException(error);
+  }
+}
+
+Status NothingToLookAt() { return Status(); }
+
+// What a client has been answered is durable, so it has no tickets.
+int32_t WaitOfClient(const flint::sharing::Member& member, uint64_t ticket,
+                     flint_limiter_error* error) {
+  const int32_t code = member.CheckOpen(error);
+  if (code != FLINT_LIMITER_OK || ticket == 0) return code;
+  return Report(Code::kInvalidArgument, nullptr, "ticket was never given out", error);
+}
+
+int32_t DurableOfClient(const flint::sharing::Member& member, uint64_t* ticket,
+                        flint_limiter_error* error) {
+  if (ticket == nullptr) return Report(Code::kInvalidArgument, nullptr, "ticket is NULL", error);
+  *ticket = 0;
+  return member.CheckOpen(error);
+}
+
+int32_t WatchOfClient(const flint::sharing::Member& member, flint_limiter_error* error) {
+  const int32_t code = member.CheckOpen(error);
+  if (code != FLINT_LIMITER_OK) return code;
+  return Report(Code::kUnsupported, nullptr, "another process owns the directory, and syncs",
+                error);
+}
+
 uint32_t WithUpdate(uint32_t allowed_flags, const flint_limiter_config* inline_config) {
   return inline_config == nullptr ? allowed_flags : allowed_flags | FLINT_LIMITER_UPDATE;
 }
@@ -120,6 +157,23 @@ template <Decide decide>
                                       const char* key, uint64_t key_bytes, uint64_t cost,
                                       uint32_t flags, const flint_limiter_config* inline_config,
                                       flint_limiter_result* result, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    std::string_view text;
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          Place::Flags read;
+          FLINT_RETURN_IF_ERROR(flint::CheckStruct(result, "result"));
+          FLINT_RETURN_IF_ERROR(
+              flint::ReadFlags(flags, WithUpdate(allowed_flags, inline_config), &read));
+          return flint::ReadKey(key, key_bytes, &text);
+        },
+        [&] {
+          const uint32_t peek = (allowed_flags & FLINT_LIMITER_REFUSE) == 0 ? 1 : 0;
+          return other->Check(text, cost, flags, inline_config, peek, result, nullptr, 0, 0,
+                              nullptr, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (result == nullptr || result->struct_size < flint::kFirstSize<flint_limiter_result>)
         [[unlikely]] {
@@ -141,10 +195,9 @@ template <Decide decide>
 }
 
 // Whether there is nothing about a check's arguments but the key and a cost.
-bool AreUsual(const flint_limiter* limiter, const char* key, uint64_t key_bytes, uint32_t flags,
+bool AreUsual(const Engine* engine, const char* key, uint64_t key_bytes, uint32_t flags,
               const flint_limiter_config* inline_config, const flint_limiter_result* result) {
-  return limiter != nullptr && limiter->engine != nullptr && key != nullptr &&
-         key_bytes <= FLINT_LIMITER_MAX_KEY_BYTES &&
+  return engine != nullptr && key != nullptr && key_bytes <= FLINT_LIMITER_MAX_KEY_BYTES &&
          (flags & ~(kCheckFlags | FLINT_LIMITER_REFUSE)) == 0 && inline_config == nullptr &&
          result != nullptr && result->struct_size >= sizeof(*result);
 }
@@ -153,9 +206,22 @@ using EndLimit = Status (Place::*)(LimitKind, std::string_view, const std::strin
                                    const Place::Flags&, uint64_t*);
 
 // `name` null: whatever it is.
-int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uint64_t key_bytes,
+int32_t RemoveOrReset(bool remove, flint_limiter* limiter, const char* key, uint64_t key_bytes,
                       const char* name, uint64_t name_bytes, uint32_t kind, uint32_t flags,
                       uint64_t* ticket, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    std::string_view text;
+    std::string_view ignored;
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          Place::Flags read;
+          FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kEndFlags, &read));
+          FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &ignored));
+          return flint::ReadKey(key, key_bytes, &text);
+        },
+        [&] { return other->End(remove, text, name, name_bytes, kind, flags, ticket, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kEndFlags, &read));
@@ -166,6 +232,7 @@ int32_t RemoveOrReset(EndLimit end, flint_limiter* limiter, const char* key, uin
     std::string_view its_name;
     FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &its_name));
     uint64_t last = 0;
+    const EndLimit end = remove ? static_cast<EndLimit>(&Place::Remove) : &Place::Reset;
     FLINT_RETURN_IF_ERROR(
         (place->*end)(read_kind, view, name == nullptr ? nullptr : &its_name, read, &last));
     if (ticket != nullptr) *ticket = last;
@@ -235,6 +302,36 @@ int32_t OpenWith(OpenEngine open, const char* path, uint64_t path_bytes,
   });
 }
 
+// Whether a directory is to be shared, and with which options; those that are wrong are told by
+// whoever opens it.
+bool IsShared(const flint_limiter_options* options, flint_limiter_options* read) {
+  return options != nullptr && flint::ReadStruct(options, "options", read).ok() &&
+         read->shared != 0;
+}
+
+int32_t OpenSharedWith(const char* path, uint64_t path_bytes, const flint_limiter_options& options,
+                       flint_limiter** limiter, flint_limiter_error* error) {
+  if (limiter != nullptr) *limiter = nullptr;
+  std::string directory;
+  flint_limiter_error met{};
+  met.struct_size = sizeof(met);
+  const auto arguments = [&]() -> Status {
+    if (limiter == nullptr) return NullArgument("limiter");
+    FLINT_RETURN_IF_ERROR(ReadPath(path, path_bytes, &directory));
+    Engine::Options read;
+    return flint::ReadOptions(&options, &read);
+  };
+  const int32_t code = AskInstead(&met, arguments, [&] {
+    std::unique_ptr<flint_limiter> made;
+    const int32_t opened = flint::OpenShared(directory, options, &made, &met);
+    if (made != nullptr) made->tell_busy = options.tell_busy != 0;
+    *limiter = made.release();
+    return opened;
+  });
+  if (code != FLINT_LIMITER_OK && error != nullptr) flint::WriteStruct(met, error);
+  return code;
+}
+
 // Copies as many entries as their keys leave room for.
 void WritePage(const std::vector<Place::LimitStatus>& page, flint_limiter_status_info* entries,
                uint64_t stride, char* text, uint64_t text_bytes, uint64_t* count) {
@@ -298,6 +395,8 @@ Status ReadItem(const flint_limiter_item* from, uint64_t stride, Place::Item* to
 int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
                            const flint_limiter_options* options, flint_limiter** limiter,
                            flint_limiter_error* error) {
+  flint_limiter_options read;
+  if (IsShared(options, &read)) return OpenSharedWith(path, path_bytes, read, limiter, error);
   return OpenWith(&Engine::Open, path, path_bytes, options, limiter, error);
 }
 
@@ -327,6 +426,10 @@ int32_t flint_limiter_doctor(const char* path, uint64_t path_bytes,
 }
 
 int32_t flint_limiter_shutdown(flint_limiter* limiter, flint_limiter_error* error) {
+  if (limiter != nullptr && limiter->member != nullptr) {
+    limiter->member->Shutdown();
+    if (limiter->IsClient()) return FLINT_LIMITER_OK;
+  }
   return WithPlace(limiter, error, [](Place* place) { return place->Shutdown(); });
 }
 
@@ -349,6 +452,21 @@ int32_t flint_limiter_limit(flint_limiter* limiter, const flint_limiter_config* 
 int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_config* configs,
                                  uint64_t count, uint64_t stride, uint32_t flags, uint64_t* ticket,
                                  flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          Place::Flags read;
+          FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kChangeFlags, &read));
+          FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_config>(stride, "stride"));
+          for (uint64_t i = 0; i < count; ++i) {
+            Place::Limit limit;
+            FLINT_RETURN_IF_ERROR(flint::ReadLimit(flint::At(configs, stride, i), stride, &limit));
+          }
+          return Status();
+        },
+        [&] { return other->LimitMany(configs, count, stride, flags, ticket, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kChangeFlags, &read));
@@ -374,15 +492,14 @@ int32_t flint_limiter_remove(flint_limiter* limiter, const char* key, uint64_t k
 int32_t flint_limiter_remove_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                                    const char* name, uint64_t name_bytes, uint32_t kind,
                                    uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
-  return RemoveOrReset(&Place::Remove, limiter, key, key_bytes, name, name_bytes, kind, flags,
-                       ticket, error);
+  return RemoveOrReset(true, limiter, key, key_bytes, name, name_bytes, kind, flags, ticket, error);
 }
 
 int32_t flint_limiter_reset_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                                   const char* name, uint64_t name_bytes, uint32_t kind,
                                   uint32_t flags, uint64_t* ticket, flint_limiter_error* error) {
-  return RemoveOrReset(&Place::Reset, limiter, key, key_bytes, name, name_bytes, kind, flags,
-                       ticket, error);
+  return RemoveOrReset(false, limiter, key, key_bytes, name, name_bytes, kind, flags, ticket,
+                       error);
 }
 
 int32_t flint_limiter_reset(flint_limiter* limiter, const char* key, uint64_t key_bytes,
@@ -395,7 +512,9 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
                             uint64_t cost, uint32_t flags,
                             const flint_limiter_config* inline_config, flint_limiter_result* result,
                             flint_limiter_error* error) {
-  if (AreUsual(limiter, key, key_bytes, flags, inline_config, result)) [[likely]] {
+  Engine* const engine =
+      limiter == nullptr ? nullptr : limiter->engine.load(std::memory_order_acquire);
+  if (AreUsual(engine, key, key_bytes, flags, inline_config, result)) [[likely]] {
     // Nobody waits for the disk here, so NO_SYNC says nothing.
     Place::Flags read;
     read.no_wait = (flags & FLINT_LIMITER_NO_WAIT) != 0;
@@ -403,7 +522,7 @@ int32_t flint_limiter_check(flint_limiter* limiter, const char* key, uint64_t ke
     read.refuse = (flags & FLINT_LIMITER_REFUSE) != 0;
     bool decided = false;
     try {
-      decided = limiter->engine->CheckPlain(
+      decided = engine->CheckPlain(
           {{key, key_bytes}, cost},
           read, [&](const Place::Decision& decision) __attribute__((always_inline)) {
             if (read.decision_only) {
@@ -437,6 +556,25 @@ int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint
                                    flint_limiter_result* result, flint_limiter_limit_result* limits,
                                    uint64_t capacity, uint64_t stride, uint64_t* count,
                                    flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    std::string_view text;
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          if (count == nullptr) return NullArgument("count");
+          if (peek > 1) return Status(Code::kInvalidArgument, "peek is neither 0 nor 1");
+          FLINT_RETURN_IF_ERROR(flint::CheckStruct(result, "result"));
+          if (capacity > 0) {
+            FLINT_RETURN_IF_ERROR(flint::CheckStride<flint_limiter_limit_result>(stride, "stride"));
+            FLINT_RETURN_IF_ERROR(flint::CheckStruct(limits, "limits"));
+          }
+          return flint::ReadKey(key, key_bytes, &text);
+        },
+        [&] {
+          return other->Check(text, cost, flags, inline_config, peek, result, limits, capacity,
+                              stride, count, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (count == nullptr) return NullArgument("count");
     if (peek > 1) return Status(Code::kInvalidArgument, "peek is neither 0 nor 1");
@@ -469,6 +607,18 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
                                 uint64_t count, uint64_t item_stride, uint32_t flags,
                                 flint_limiter_result* results, uint64_t result_stride,
                                 uint64_t* denied_index, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          if (denied_index == nullptr) return NullArgument("denied_index");
+          return CheckItems(items, count, item_stride, results, result_stride);
+        },
+        [&] {
+          return other->CheckAll(items, count, item_stride, flags, results, result_stride,
+                                 denied_index, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (denied_index == nullptr) return NullArgument("denied_index");
     Place::Flags read;
@@ -496,6 +646,18 @@ int32_t flint_limiter_check_many(flint_limiter* limiter, const flint_limiter_ite
                                  uint64_t count, uint64_t item_stride, uint32_t flags,
                                  flint_limiter_result* results, uint64_t result_stride,
                                  int32_t* codes, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          if (codes == nullptr) return NullArgument("codes");
+          return CheckItems(items, count, item_stride, results, result_stride);
+        },
+        [&] {
+          return other->CheckMany(items, count, item_stride, flags, results, result_stride, codes,
+                                  error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     if (codes == nullptr) return NullArgument("codes");
     Place::Flags read;
@@ -529,6 +691,18 @@ int32_t flint_limiter_status(flint_limiter* limiter, const char* key, uint64_t k
 int32_t flint_limiter_status_named(flint_limiter* limiter, const char* key, uint64_t key_bytes,
                                    const char* name, uint64_t name_bytes, uint32_t kind,
                                    flint_limiter_status_info* status, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    std::string_view text;
+    std::string_view its_name;
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          FLINT_RETURN_IF_ERROR(flint::CheckStruct(status, "status"));
+          FLINT_RETURN_IF_ERROR(flint::ReadText(name, name_bytes, "name", &its_name));
+          return flint::ReadKey(key, key_bytes, &text);
+        },
+        [&] { return other->Status(text, its_name, kind, status, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(status, "status"));
     LimitKind read_kind{};
@@ -550,6 +724,15 @@ int32_t flint_limiter_list(flint_limiter* limiter, const char* after, uint64_t a
                            uint32_t after_kind, uint32_t flags, flint_limiter_status_info* entries,
                            uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
                            uint64_t* count, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(
+        error,
+        [&] { return CheckPage("entries", entries, capacity, stride, text, text_bytes, count); },
+        [&] {
+          return other->List(after, after_bytes, after_kind, flags, entries, capacity, stride, text,
+                             text_bytes, count, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
@@ -574,6 +757,22 @@ int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint
                                 uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
                                 uint64_t* count, char* next_cursor, uint64_t* next_cursor_bytes,
                                 flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    std::string_view view;
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          FLINT_RETURN_IF_ERROR(CheckPage("entries", entries, capacity, stride, text, text_bytes,
+                                          count, FLINT_LIMITER_MAX_NAME_BYTES));
+          if (next_cursor == nullptr) return NullArgument("next_cursor");
+          if (next_cursor_bytes == nullptr) return NullArgument("next_cursor_bytes");
+          return flint::ReadText(cursor, cursor_bytes, "cursor", &view);
+        },
+        [&] {
+          return other->ListPage(view, flags, entries, capacity, stride, text, text_bytes, count,
+                                 next_cursor, next_cursor_bytes, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
@@ -604,6 +803,14 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
                           flint_limiter_status_info* entries, uint64_t capacity, uint64_t stride,
                           char* text, uint64_t text_bytes, uint64_t* count,
                           flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(
+        error,
+        [&] { return CheckPage("entries", entries, capacity, stride, text, text_bytes, count); },
+        [&] {
+          return other->Top(by, flags, entries, capacity, stride, text, text_bytes, count, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_ALL_COUNTERS, &read));
@@ -622,11 +829,16 @@ int32_t flint_limiter_top(flint_limiter* limiter, uint32_t by, uint32_t flags,
 
 int32_t flint_limiter_get_info(flint_limiter* limiter, flint_limiter_info* info,
                                flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(
+        error, [&] { return flint::CheckStruct(info, "info"); },
+        [&] { return other->Info(info, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     FLINT_RETURN_IF_ERROR(flint::CheckStruct(info, "info"));
     Place::Info found;
     FLINT_RETURN_IF_ERROR(place->GetInfo(&found));
-    flint::WriteInfo(found, info);
+    flint::WriteInfo(found, limiter->member != nullptr, info);
     return Status();
   });
 }
@@ -635,6 +847,22 @@ int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t 
                               const flint_limiter_history_query* query, flint_limiter_event* events,
                               uint64_t capacity, uint64_t stride, char* text, uint64_t text_bytes,
                               uint64_t* count, uint64_t* next_cursor, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    std::string_view view;
+    return AskInstead(
+        error,
+        [&]() -> Status {
+          FLINT_RETURN_IF_ERROR(flint::CheckStruct(query, "query"));
+          FLINT_RETURN_IF_ERROR(
+              CheckPage("events", events, capacity, stride, text, text_bytes, count));
+          if (next_cursor == nullptr) return NullArgument("next_cursor");
+          return flint::ReadKey(key, key_bytes, &view);
+        },
+        [&] {
+          return other->History(key, key_bytes, query, events, capacity, stride, text, text_bytes,
+                                count, next_cursor, error);
+        });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     flint::HistoryQuery read;
     FLINT_RETURN_IF_ERROR(flint::ReadHistoryQuery(query, &read));
@@ -660,22 +888,35 @@ int32_t flint_limiter_history(flint_limiter* limiter, const char* key, uint64_t 
 }
 
 int32_t flint_limiter_flush(flint_limiter* limiter, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt, [&] { return other->Flush(error); });
+  }
   return WithPlace(limiter, error, [](Place* place) { return place->Flush(); });
 }
 
 int32_t flint_limiter_wait(flint_limiter* limiter, uint64_t ticket, uint64_t timeout_ns,
                            flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt, [&] { return WaitOfClient(*other, ticket, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) { return place->Wait(ticket, timeout_ns); });
 }
 
 int32_t flint_limiter_durable(flint_limiter* limiter, uint64_t* ticket,
                               flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt,
+                      [&] { return DurableOfClient(*other, ticket, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) {
     return ticket == nullptr ? NullArgument("ticket") : place->Durable(ticket);
   });
 }
 
 int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* fd, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt, [&] { return WatchOfClient(*other, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) {
     return fd == nullptr ? NullArgument("fd") : place->Watch(fd);
   });
@@ -686,6 +927,9 @@ int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd, flint_limiter_
 }
 
 int32_t flint_limiter_compact(flint_limiter* limiter, uint32_t flags, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt, [&] { return other->Compact(flags, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) -> Status {
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, FLINT_LIMITER_NO_WAIT, &read));

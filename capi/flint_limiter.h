@@ -3,8 +3,8 @@
  *
  * What Flint is not for: one limit shared by several machines (use a server that they all reach),
  * several processes writing one data directory at the same time (the second open fails with
- * FLINT_LIMITER_LOCKED), and counting that may be forgotten at exit (":memory:" does that, but any
- * counter does too).
+ * FLINT_LIMITER_LOCKED, unless both have flint_limiter_options.shared), and counting that may be
+ * forgotten at exit (":memory:" does that, but any counter does too).
  *
  * Conventions
  *  1. Functions return a status code, FLINT_LIMITER_OK (0) or one of the codes below. A denial is
@@ -27,7 +27,8 @@
  *  8. `error` may be NULL; otherwise it is filled when the function does not return OK, and left
  *     alone when it does.
  *  9. After fork() a child can use its parent's limiter for nothing: every call returns
- *     FLINT_LIMITER_FORKED, and flint_limiter_close only nulls the handle.
+ *     FLINT_LIMITER_FORKED, and flint_limiter_close only nulls the handle. A limiter that is shared
+ *     goes on in the child, which asks its parent.
  * 10. There are no callbacks but the clock.
  *
  * 11. On a limiter that was opened for reading only, what would change something returns READ_ONLY.
@@ -63,7 +64,7 @@ extern "C" {
 #define FLINT_LIMITER_CLOSED 9           /* flint_limiter_shutdown has been called */
 #define FLINT_LIMITER_FORKED 10          /* the limiter belongs to the parent process */
 #define FLINT_LIMITER_WOULD_BLOCK 11     /* NO_WAIT was given and the call would wait */
-#define FLINT_LIMITER_TIMEOUT 12         /* the time given to flint_limiter_wait is over */
+#define FLINT_LIMITER_TIMEOUT 12         /* the time given to wait is over */
 #define FLINT_LIMITER_POISONED 13        /* an earlier write or sync failed; reads still work */
 #define FLINT_LIMITER_NO_MEMORY 14       /* there is not enough memory for the call */
 #define FLINT_LIMITER_INTERNAL 15        /* a defect of Flint; please report the message */
@@ -105,6 +106,11 @@ extern "C" {
  * Since 1.1. */
 #define FLINT_LIMITER_CLOCK_COUNTER 0
 #define FLINT_LIMITER_CLOCK_SYSTEM 1
+
+/* flint_limiter_info.role. Since 1.1. */
+#define FLINT_LIMITER_ROLE_ALONE 0  /* the directory is not shared */
+#define FLINT_LIMITER_ROLE_OWNER 1  /* this process decides, and serves the others */
+#define FLINT_LIMITER_ROLE_CLIENT 2 /* another process does */
 
 #define FLINT_LIMITER_KIND_EXACT 0    /* one key */
 #define FLINT_LIMITER_KIND_TEMPLATE 1 /* every key that starts with a prefix */
@@ -222,7 +228,8 @@ typedef struct flint_limiter_options {
                                for it at once; 0: of one key's denials between two syncs, those
                                behind the first 16 are one record */
   uint64_t lock_timeout_ns; /* how long to wait for a directory that another limiter has open, at
-                               most 2^62; 0: not at all */
+                               most 2^62; 0: not at all, or if it is shared 10 s: how long a call
+                               looks for an owner */
   uint32_t file_mode;    /* permission bits of each file that is made from now on, 0600 to 0666 with
                             0600 in it, whatever the umask; 0 means 0600. A directory that is made
                             may be entered by whoever may read its files */
@@ -234,7 +241,14 @@ typedef struct flint_limiter_options {
    * DISK_FULL, IO or NO_MEMORY; nothing has changed then. */
   uint64_t max_replay_bytes;
   uint32_t clock_source; /* FLINT_LIMITER_CLOCK_...; nothing to a `clock` that is given */
-  uint32_t reserved;
+  /* 1: processes of one user, on one machine and with one version of Flint, may have the directory
+   * open together. Whoever gets its lock owns it, decides as ever, and serves the others by the
+   * socket flint.sock in the directory; they are its clients, and any of them takes over when it is
+   * gone. What a client's calls are is said with flint_limiter_open. */
+  uint32_t shared;
+  /* Of a client: how long the owner may say nothing before a call fails with TIMEOUT, or on_error
+   * answers; at most 2^62, 0 means 1 s. An owner that waits for the disk says so. */
+  uint64_t answer_timeout_ns;
 } flint_limiter_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,
@@ -366,6 +380,7 @@ typedef struct flint_limiter_info {
                              sleeps this stands. 0 for ":memory:" and for reading only */
   uint64_t sync_time_ns;  /* that the system took for all `syncs` together */
   uint64_t poisoned;      /* 1: a write or sync has failed; admissions and changes are POISONED */
+  uint64_t role;          /* FLINT_LIMITER_ROLE_... of this process; the rest is the owner's */
 } flint_limiter_info;
 
 /* What flint_limiter_doctor found. */
@@ -431,7 +446,15 @@ typedef struct flint_limiter_event {
  * recovers what an earlier process left. The path ":memory:" keeps everything in memory. `options`
  * may be NULL. On success `*limiter` must later be given to flint_limiter_close; otherwise it is
  * set to NULL. Errors: INVALID_ARGUMENT, LOCKED, PERMISSION, UNSUPPORTED, IO, DISK_FULL,
- * CORRUPTION, NO_MEMORY. */
+ * CORRUPTION, NO_MEMORY; with `shared` also TIMEOUT.
+ *
+ * With `shared`, and as a client: every call asks the owner, so each may wait; decisions and
+ * changes with NO_WAIT always return WOULD_BLOCK. What is answered is as durable as the owner's
+ * `sync` says, whatever NO_SYNC says: tickets are 0, flint_limiter_durable tells 0, and
+ * flint_limiter_watch returns UNSUPPORTED. Every call may return TIMEOUT, and while nobody owns the
+ * directory what opening it meets. One call takes at most 4 MiB; a page of a listing or of the
+ * history holds at most 16,384 entries and 8 MiB of text. When the owner dies in the middle of a
+ * call, the call is made again by who comes next: a check may then be counted twice. */
 FLINT_LIMITER_API int32_t flint_limiter_open(const char* path, uint64_t path_bytes,
                                              const flint_limiter_options* options,
                                              flint_limiter** limiter, flint_limiter_error* error);

@@ -52,7 +52,8 @@ class ClosedError(FlintError, RuntimeError):
 
 
 class ForkedError(FlintError, RuntimeError):
-    """The limiter belongs to the parent of this forked process; open one here."""
+    """The limiter belongs to the parent of this forked process; open one here, or share it
+    (`shared=True`)."""
 
 
 class UnsupportedError(FlintError, RuntimeError):
@@ -146,7 +147,8 @@ class FlintServerError(FlintError, RuntimeError):
 
 
 class FlintConnectionError(FlintError, RuntimeError):
-    """A Flint server could not be reached."""
+    """A Flint server could not be reached, or the process that owns a shared directory has not
+    answered in time."""
 
 
 class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has always had

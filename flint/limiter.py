@@ -108,9 +108,16 @@ class Limiter(LocalPlace, Surface):
     replaces the system's clocks in tests; with `"system"` each check asks the system for the time,
     where it otherwise reads the processor's counter (docs/time.md).
 
-    All methods may be called from any thread. A limiter cannot be used in a forked child
-    (`ForkedError`) and cannot be pickled. Losing the last reference closes it, as does the end of
-    the interpreter; `with` does so at a known moment and raises what the last sync met.
+    With `shared=True` processes of one user on one machine may have the directory open together
+    (docs/sharing.md), without a server: whoever opens it first owns it and decides, the others ask
+    it, and when it is gone one of them takes over; `info()["role"]` is "owner" or "client". All of
+    them open it with the same options. A forked child goes on as a client. `lock_timeout` is then
+    how long a call looks for an owner (10 s by default), and `answer_timeout` how long an owner may
+    say nothing (1 s) before FlintConnectionError, or what `on_error` answers.
+
+    All methods may be called from any thread. A limiter that is not shared cannot be used in a
+    forked child (`ForkedError`); none can be pickled. Losing the last reference closes it, as does
+    the end of the interpreter; `with` does so at a known moment and raises what the last sync met.
 
     Opening raises LockedError, FlintPermissionError, UnsupportedError, FlintOSError, DiskFullError,
     CorruptionError, TypeError or ValueError, and warns (FlintWarning) of a directory in which
@@ -140,6 +147,8 @@ class Limiter(LocalPlace, Surface):
         lock_timeout: Duration | None = None,
         file_mode: SupportsIndex | None = None,
         group: str | SupportsIndex | None = None,
+        shared: bool = False,
+        answer_timeout: Duration | None = None,
     ) -> None:
         path = absolute_path(data_dir)
         options: Options = {
@@ -162,6 +171,8 @@ class Limiter(LocalPlace, Surface):
             "lock_timeout": optional_ns("lock_timeout", lock_timeout),
             "file_mode": file_mode,
             "group_plus_1": group_plus_1(group),
+            "shared": shared,
+            "answer_timeout": optional_ns("answer_timeout", answer_timeout),
         }
         self._open_directory(path, False, options)
         self._begin(manual(clock))

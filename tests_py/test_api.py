@@ -536,6 +536,7 @@ def test_info(data_dir: Path) -> None:
         after = limiter.info()
     assert list(before) == [
         "sync",
+        "role",
         "recovered_records",
         "recovered_ring_records",
         "torn_bytes",

@@ -3,6 +3,7 @@
 tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage ->
 model -> algorithms -> base
 server -> capi/flint_limiter.h
+capi -> cpp_core/sharing -> capi/flint_limiter.h
 
 Within flint/: limiter -> _local and shared -> _remote (places) -> _surface (what every place has in
 common) -> errors -> flint/_ext.
@@ -29,7 +30,8 @@ MAY_INCLUDE = {
     "cpp_core/model": MODEL,
     "cpp_core/storage": ["cpp_core/storage", *MODEL],
     "cpp_core/engine": ENGINE,
-    "capi": ["capi", *ENGINE],
+    "cpp_core/sharing": ["cpp_core/sharing", "cpp_core/base", "capi"],
+    "capi": ["capi", "cpp_core/sharing", *ENGINE],
     "flint/_ext": ["flint/_ext", "capi"],
     "server": ["server", "capi"],
     "tests_c": ["tests_c", "capi", "server", *ENGINE],

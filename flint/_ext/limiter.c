@@ -127,6 +127,16 @@ static int32_t close_limiter(LimiterObject* self, flint_limiter_error* error) {
   return code;
 }
 
+/* Of the calls that were inside, the child has none. */
+static PyObject* limiter_adopt(PyObject* op, PyObject* ignored) {
+  (void)ignored;
+  LimiterObject* self = AS_LIMITER(op);
+  self->owner = getpid();
+  atomic_store(&self->running, 0);
+  if (atomic_load(&self->phase) != PHASE_OPEN) atomic_store(&self->phase, PHASE_CLOSED);
+  Py_RETURN_NONE;
+}
+
 static PyObject* limiter_close(PyObject* op, PyObject* ignored) {
   (void)ignored;
   LimiterObject* self = AS_LIMITER(op);
@@ -550,6 +560,7 @@ static PyMethodDef limiter_methods[] = {
     KEYWORD_METHOD("_refuse_now", limiter_refuse_now, REFUSE_NOW_DOC),
     {"_check_all_now", limiter_check_all_now, METH_O, CHECK_ALL_NOW_DOC},
     PLAIN_METHOD("_durable", limiter_durable, DURABLE_DOC),
+    {"_adopt", limiter_adopt, METH_NOARGS, ADOPT_DOC},
     {"_watch", limiter_watch, METH_NOARGS, WATCH_DOC},
     {"_unwatch", limiter_unwatch, METH_O, UNWATCH_DOC},
     {NULL, NULL, 0, NULL},

@@ -189,4 +189,8 @@
   "_unwatch($self, name, /)\n--\n\n" \
   "End a _watch. Does nothing when the limiter is closed."
 
+#define ADOPT_DOC            \
+  "_adopt($self, /)\n--\n\n" \
+  "To be called first in a forked child, for a limiter that is shared: it goes on there."
+
 #endif /* FLINT_EXT_LIMITER_DOC_H */

@@ -87,6 +87,7 @@ enum {
   X(FLINT_LIMITER_CORRUPTION, CorruptionError)        \
   X(FLINT_LIMITER_CLOSED, ClosedError)                \
   X(FLINT_LIMITER_FORKED, ForkedError)                \
+  X(FLINT_LIMITER_TIMEOUT, FlintConnectionError)      \
   X(FLINT_LIMITER_POISONED, PoisonedError)            \
   X(FLINT_LIMITER_INTERNAL, FlintError)               \
   X(FLINT_LIMITER_HISTORY_GONE, HistoryGoneError)     \

@@ -53,6 +53,8 @@ static const Option open_options[] = {
     NUMBER("lock_timeout", lock_timeout_ns, 1, FLINT_MAX_QUANTITY),
     NUMBER("file_mode", file_mode, 0600, 0666),
     NUMBER("group_plus_1", group_plus_1, 1, UINT32_MAX),
+    FLAG("shared", shared),
+    NUMBER("answer_timeout", answer_timeout_ns, 1, FLINT_MAX_QUANTITY),
 };
 
 #define OPTION_COUNT ((int)(sizeof open_options / sizeof *open_options))

@@ -278,6 +278,9 @@ PyObject* limiter_top(PyObject* op, PyObject* const* args, Py_ssize_t given, PyO
   X(sync_time_ns)           \
   X(poisoned)
 
+/* By the header's constants. */
+static const char* const role_names[] = {"alone", "owner", "client"};
+
 PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   (void)ignored;
   LimiterObject* self = AS_LIMITER(op);
@@ -292,10 +295,11 @@ PyObject* limiter_info(PyObject* op, PyObject* ignored) {
   }
 #define INFO_FORMAT(name) "sK"
 #define INFO_VALUE(name) #name, (unsigned long long)info.name,
-  return Py_BuildValue("{ss" INFO_FIELDS(INFO_FORMAT) "sLsL}", "sync",
-                       info.sync == FLINT_LIMITER_SYNC_BATCH ? "batch" : "always",
-                       INFO_FIELDS(INFO_VALUE) "engine_time_ns", (long long)info.engine_time_ns,
-                       "compaction_retry_at_ns", (long long)info.compaction_retry_at_ns);
+  return Py_BuildValue("{ssss" INFO_FIELDS(INFO_FORMAT) "sLsL}", "sync",
+                       info.sync == FLINT_LIMITER_SYNC_BATCH ? "batch" : "always", "role",
+                       role_names[info.role], INFO_FIELDS(INFO_VALUE) "engine_time_ns",
+                       (long long)info.engine_time_ns, "compaction_retry_at_ns",
+                       (long long)info.compaction_retry_at_ns);
 #undef INFO_FORMAT
 #undef INFO_VALUE
 }

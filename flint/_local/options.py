@@ -45,6 +45,8 @@ class Options(TypedDict, total=False):
     lock_timeout: SupportsIndex | None
     file_mode: SupportsIndex | None
     group_plus_1: SupportsIndex | None
+    shared: bool
+    answer_timeout: SupportsIndex | None
 
 
 def optional_ns(name: str, length: Duration | None) -> int | None:

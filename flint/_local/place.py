@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import weakref
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,27 @@ def _close_all() -> None:
                 stack.callback(place.close)
 
 
+def _adopt_shared() -> None:
+    for reference in _open_places.valuerefs():
+        place = reference()
+        if place is not None and place._is_shared:
+            place._adopt()
+            place._watchers = weakref.WeakValueDictionary()
+
+
+os.register_at_fork(after_in_child=_adopt_shared)
+
+
 class LocalPlace(_native.LimiterBase):
     """A data directory, or the memory of this process."""
 
     _watchers = _no_watchers
+    _is_shared = False
 
     def _open_directory(self, path: str, read_only: bool, options: Options) -> None:
         self._waiting(lambda: self._open(path, read_only, options), path)
         self._watchers = weakref.WeakValueDictionary()
+        self._is_shared = bool(options.get("shared"))
         _open_places[id(self)] = self
 
     @staticmethod

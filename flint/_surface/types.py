@@ -13,6 +13,7 @@ Algorithm: TypeAlias = Literal[
     "sliding_window_counter",
 ]
 Sync: TypeAlias = Literal["always", "batch"]
+Role: TypeAlias = Literal["alone", "owner", "client"]
 OnError: TypeAlias = Literal["raise", "allow", "deny"]
 WhenFull: TypeAlias = Literal["refuse", "evict"]
 Mapped: TypeAlias = Literal["auto", "never"]
@@ -76,6 +77,7 @@ class InfoDict(TypedDict):
     """What `Limiter.info` returns."""
 
     sync: Sync
+    role: Role
     recovered_records: int
     recovered_ring_records: int
     torn_bytes: int

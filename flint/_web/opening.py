@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 _HELD = (
     "Every worker process of a server opens its limiter, and only one of them can have the data "
-    "directory. Run one worker, or let the workers share the limiter of a server: `flint server "
-    "start` and its URL here, http://127.0.0.1:7878"
+    "directory alone. Let them share it, flint.Limiter(path, shared=True), or run one worker, or "
+    "let the workers share the limiter of a server: `flint server start` and its URL here, "
+    "http://127.0.0.1:7878"
 )
 
 

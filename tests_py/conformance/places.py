@@ -46,10 +46,26 @@ def postgres(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
         yield limiter
 
 
+def owner(path: Path, clock: ManualClock) -> flint.AnyLimiter:
+    return flint.connect(path / "limits", clock=clock, shared=True)
+
+
+@contextlib.contextmanager
+def client(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
+    with (
+        flint.Limiter(path / "limits", clock=clock, shared=True),
+        flint.Limiter(path / "limits", clock=clock, shared=True) as asked,
+    ):
+        assert asked.info()["role"] == "client"
+        yield asked
+
+
 PLACES: dict[str, Factory] = {
     "always": directory,
     "batch": directory_in_batch_mode,
     "memory": memory,
+    "owner": owner,
+    "client": client,
     "http": http,
     **({"postgres": postgres} if PROGRAMS else {}),
 }

@@ -1,0 +1,267 @@
+#include "sharing/member.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "sharing/message.h"
+
+namespace flint::sharing {
+namespace {
+
+// Those that are kept between two calls.
+constexpr size_t kMostIdle = 16;
+
+uint64_t NowNs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::nanoseconds(now).count());
+}
+
+std::string SecondsText(uint64_t ns) {
+  std::string text = std::to_string(ns / 1'000'000'000);
+  const uint64_t ms = ns / 1'000'000 % 1'000;
+  if (ms != 0) text += "." + std::to_string(1'000 + ms).substr(1);
+  return text + " s";
+}
+
+int32_t Closed(flint_limiter_error* error) {
+  return Fail(FLINT_LIMITER_CLOSED, flint_limiter_code_text(FLINT_LIMITER_CLOSED), error);
+}
+
+}  // namespace
+
+Member::Member(flint_limiter* limiter, Home* home, Settings settings)
+    : limiter_(limiter), home_(home), settings_(std::move(settings)), state_(new State) {
+  CallInChild(InChild, this);
+}
+
+Member::~Member() {
+  ForgetInChild(this);
+  delete state_.load();
+}
+
+// The parent's state stays as it is: its locks may be held by threads that are not here.
+void Member::InChild(void* member) {
+  auto* const self = static_cast<Member*>(member);
+  self->home_->LeaveInChild();
+  self->state_ = new State;
+}
+
+int32_t Member::Open(flint_limiter_error* error) {
+  State* const state = state_;
+  Found found = Elect(state, NowNs(), error);
+  if (found.channel != nullptr) {
+    const MutexLock lock(state->mutex);
+    state->busy.erase(found.channel.get());
+    state->idle.push_back(std::move(found.channel));
+  }
+  opened_ = found.code == FLINT_LIMITER_OK;
+  return found.code;
+}
+
+void Member::Shutdown() {
+  State* const state = state_;
+  std::unique_ptr<Owner> owner;
+  {
+    const MutexLock lock(state->mutex);
+    state->closed = true;
+    for (Channel* const channel : state->busy) channel->Interrupt();
+    state->changed.NotifyAll();
+    while (state->running > 0) state->changed.Wait(state->mutex);
+    state->idle.clear();
+    owner = std::move(state->owner);
+  }
+  if (owner != nullptr) owner->Stop();
+}
+
+int32_t Member::CheckOpen(flint_limiter_error* error) const {
+  State* const state = state_;
+  const MutexLock lock(state->mutex);
+  return state->closed ? Closed(error) : FLINT_LIMITER_OK;
+}
+
+// ---- Asking ----------------------------------------------------------------------------------
+
+int32_t Member::Ask(const std::string& request, std::string* body, bool* here,
+                    flint_limiter_error* error) {
+  flint_limiter_error met = NoError();
+  const int32_t code = AskRunning(request, body, here, &met);
+  if (code != FLINT_LIMITER_OK && error != nullptr) {
+    met.struct_size = error->struct_size;
+    std::memcpy(error, &met, std::min<size_t>(met.struct_size, sizeof(met)));
+  }
+  return code;
+}
+
+int32_t Member::AskRunning(const std::string& request, std::string* body, bool* here,
+                           flint_limiter_error* error) {
+  if (request.size() > kMaxRequestBytes) {
+    return Fail(FLINT_LIMITER_INVALID_ARGUMENT,
+                "more than 4 MiB for one call of a limiter that is shared; make several of it",
+                error);
+  }
+  State* const state = state_;
+  {
+    const MutexLock lock(state->mutex);
+    if (state->closed) return Closed(error);
+    state->running++;
+  }
+  int32_t code = AskOwner(state, request, body, here, error);
+  {
+    const MutexLock lock(state->mutex);
+    state->running--;
+    if (state->closed) state->changed.NotifyAll();
+  }
+  if (code != FLINT_LIMITER_OK || *here) return code;
+  Reader reader(*body);
+  reader.Get(&code);
+  if (code != FLINT_LIMITER_OK) {
+    ReadError(&reader, code, error);
+  } else {
+    body->erase(0, sizeof(code));
+  }
+  return code;
+}
+
+int32_t Member::AskOwner(State* state, std::string_view request, std::string* body, bool* here,
+                         flint_limiter_error* error) {
+  uint64_t lost_at_ns = 0;
+  for (;;) {
+    Found found = FindOwner(state, lost_at_ns, error);
+    *here = found.here;
+    if (found.code != FLINT_LIMITER_OK || found.here) return found.code;
+    const Channel::Result result = found.channel->Exchange(request, body);
+    const MutexLock lock(state->mutex);
+    state->busy.erase(found.channel.get());
+    if (state->closed) return Closed(error);
+    if (result == Channel::Result::kLate) return Late(error);
+    if (result == Channel::Result::kAnswered) {
+      if (state->idle.size() < kMostIdle) state->idle.push_back(std::move(found.channel));
+      return FLINT_LIMITER_OK;
+    }
+    state->idle.clear();  // they were the same owner's
+    if (lost_at_ns == 0) lost_at_ns = NowNs();
+  }
+}
+
+int32_t Member::Late(flint_limiter_error* error) const {
+  return Fail(FLINT_LIMITER_TIMEOUT,
+              "the process that owns " + settings_.channel.directory + " has not answered for " +
+                  SecondsText(settings_.channel.answer_timeout_ns) +
+                  "; it may be stopped. A check may have been counted",
+              error);
+}
+
+Member::Found Member::FindOwner(State* state, uint64_t lost_at_ns, flint_limiter_error* error) {
+  {
+    const MutexLock lock(state->mutex);
+    if (state->closed) return {Closed(error), false, nullptr};
+    if (state->here) return {FLINT_LIMITER_OK, true, nullptr};
+    if (!state->idle.empty()) {
+      std::unique_ptr<Channel> channel = std::move(state->idle.back());
+      state->idle.pop_back();
+      state->busy.insert(channel.get());
+      return {FLINT_LIMITER_OK, false, std::move(channel)};
+    }
+  }
+  return Elect(state, lost_at_ns == 0 ? NowNs() : lost_at_ns, error);
+}
+
+// ---- Who owns the directory ------------------------------------------------------------------
+
+// One thread of a process at a time tries to own the directory; to connect, all may.
+Member::Found Member::Elect(State* state, uint64_t lost_at_ns, flint_limiter_error* error) {
+  for (bool first = true;; first = false) {
+    auto channel = std::make_unique<Channel>();
+    Channel::Result result = Channel::Result::kLost;
+    // Whoever opens tries to own it before.
+    if (opened_ || !first) result = channel->Open(settings_.channel, error);
+    if (result == Channel::Result::kLate) return {Late(error), false, nullptr};
+    if (result == Channel::Result::kFailed) return {error->code, false, nullptr};
+    const MutexLock lock(state->mutex);
+    if (state->closed) return {Closed(error), false, nullptr};
+    if (state->here) return {FLINT_LIMITER_OK, true, nullptr};
+    if (result == Channel::Result::kAnswered) {
+      state->busy.insert(channel.get());
+      return {FLINT_LIMITER_OK, false, std::move(channel)};
+    }
+    if (state->electing) {
+      state->changed.Wait(state->mutex);
+      continue;
+    }
+    state->electing = true;
+    Found found;
+    {
+      const MutexUnlock unlocked(state->mutex);
+      found = ElectAlone(state, lost_at_ns, error);
+    }
+    state->electing = false;
+    if (found.channel != nullptr) state->busy.insert(found.channel.get());
+    state->changed.NotifyAll();
+    return found;
+  }
+}
+
+Member::Found Member::ElectAlone(State* state, uint64_t lost_at_ns, flint_limiter_error* error) {
+  for (uint64_t nap_ns = kShortestNapNs;; nap_ns = std::min(2 * nap_ns, kLongestNapNs)) {
+    const int32_t code = home_->Open(error);
+    if (code == FLINT_LIMITER_OK) return {TakeOver(state, lost_at_ns, error), true, nullptr};
+    if (code != FLINT_LIMITER_LOCKED) return {code, false, nullptr};
+    auto channel = std::make_unique<Channel>();
+    switch (channel->Open(settings_.channel, error)) {
+      case Channel::Result::kAnswered:
+        return {FLINT_LIMITER_OK, false, std::move(channel)};
+      case Channel::Result::kLate:
+        return {Late(error), false, nullptr};
+      case Channel::Result::kFailed:
+        return {error->code, false, nullptr};
+      case Channel::Result::kLost:
+        break;
+    }
+    if (NowNs() - lost_at_ns >= settings_.open_timeout_ns) {
+      return {Fail(FLINT_LIMITER_LOCKED,
+                   std::string(error->message) +
+                       "; it does not share the directory, or has not "
+                       "begun to within " +
+                       SecondsText(settings_.open_timeout_ns),
+                   error),
+              false, nullptr};
+    }
+    {
+      const MutexLock lock(state->mutex);
+      if (state->closed) return {Closed(error), false, nullptr};
+    }
+    std::this_thread::sleep_for(std::chrono::nanoseconds(nap_ns));
+  }
+}
+
+int32_t Member::TakeOver(State* state, uint64_t lost_at_ns, flint_limiter_error* error) {
+  Owner::Settings settings;
+  settings.directory = settings_.channel.directory;
+  settings.sync = settings_.channel.sync;
+  if (opened_) settings.takeover_ns = std::max<uint64_t>(NowNs() - lost_at_ns, 1);
+  auto owner = std::make_unique<Owner>(limiter_, settings);
+  const int32_t code = owner->Prepare(error);
+  if (code != FLINT_LIMITER_OK) {
+    home_->Discard();
+    return code;
+  }
+  {
+    const MutexLock lock(state->mutex);
+    if (!state->closed) {
+      home_->MoveIn();
+      owner->Begin();
+      state->owner = std::move(owner);
+      state->here = true;
+      state->idle.clear();
+      return FLINT_LIMITER_OK;
+    }
+  }
+  owner->Stop();
+  home_->Discard();
+  return Closed(error);
+}
+
+}  // namespace flint::sharing
