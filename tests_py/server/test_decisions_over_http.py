@@ -47,6 +47,66 @@ def test_allow(server: FlintServer) -> None:
     assert server.ask("POST", "/v1/allow", {"key": "n", "limit": "1/day"})[0] == 429
 
 
+JSON = {"Content_Type": "application/json"}
+MOST = 2**62
+BIG = 2**60
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "cost"),
+    [
+        ('{"key":"plain","cost":2}', "plain", 2),
+        (' { "key" : "pl ain" , "cost" : 3 } ', "pl ain", 3),
+        ('{"cost":2,"key":"turned"}', "turned", 2),
+        ('{"key":"alone"}', "alone", 1),
+        ('{"key":"null","cost":null}', "null", 1),
+        ('{"key":"more","cost":4,"details":false}', "more", 4),
+        ('{"key":"twice","cost":4,"cost":5}', "twice", 5),
+        ('{"key":"first","key":"second"}', "second", 1),
+        ('{"key":"\\u0061\\"\\\\"}', 'a"\\', 1),
+        (r'{"key":"h\u00e4","cost":1}', "h\u00e4", 1),
+        ('\r\n{\t"key":"tab"}\n', "tab", 1),
+        (f'{{"key":"big","cost":{BIG}}}', "big", BIG),
+    ],
+)
+def test_how_a_check_may_be_written(server: FlintServer, body: str, key: str, cost: int) -> None:
+    limit(server, key, rate=MOST, algorithm="fixed_window_counter")
+    answer = server.json("POST", "/v1/check", body, **JSON)
+    assert (answer["key"], answer["allowed"]) == (key, True)
+    assert MOST - answer["remaining"] == cost
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("{", 400),
+        ('{"key":"a"', 400),
+        ('{"key":"a}', 400),
+        ('{"key":"a","cost":1', 400),
+        ('{"key":"a","cost":1}}', 400),
+        ('{"key":"a","cost":1} x', 400),
+        ('{"key":"a","cost":01}', 400),
+        ('{"key":"a","cost":}', 400),
+        ('{"key":"a",}', 400),
+        ('{"key":"a" "cost":1}', 400),
+        ('{"key":"a\nb"}', 400),
+        ('{"key":"a","cost":1.5}', 422),
+        ('{"key":"a","cost":-1}', 422),
+        ('{"key":"a","cost":"1"}', 422),
+        ('{"key":"a","cost":1e3}', 422),
+        ('{"key":1}', 422),
+        ("{}", 422),
+        ('{"key":"a","cost":0}', 400),
+        ('{"key":"","cost":1}', 400),
+    ],
+)
+def test_how_a_check_may_not_be_written(server: FlintServer, body: str, status: int) -> None:
+    limit(server, "a")
+    assert server.ask("POST", "/v1/check", body, **JSON)[0] == status
+    assert server.json("POST", "/v1/peek", {"key": "a"})["remaining"] == 2
+
+
 # ---- Many at once --------------------------------------------------------------------------------
 
 
