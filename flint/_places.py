@@ -27,8 +27,8 @@ _USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
 def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
     """Open the limiter that lives at `url`: a path, `file:///var/lib/limits` or `":memory:"` is a
     `flint.Limiter`; `http://host:port`, `https://host:port` or `http+unix:///path/of/the/socket` is
-    a `flint.SharedLimiter`, which asks a Flint server. Their options are keywords. More places may
-    follow.
+    a `flint.SharedLimiter`, which asks a Flint server; `postgresql://host/database` is a
+    `flint.PostgresLimiter`. Their options are keywords. More places may follow.
 
     >>> with connect(":memory:", max_keys=1000) as limiter:
     ...     limiter.limit("user:*", "100/minute")

@@ -57,7 +57,8 @@ class ForkedError(FlintError, RuntimeError):
 
 
 class UnsupportedError(FlintError, RuntimeError):
-    """The file system cannot lock, or a newer Flint wrote the directory."""
+    """The file system cannot lock, a newer Flint wrote the directory, a database has no schema of
+    Flint, or the place where limits live cannot do what was asked."""
 
 
 class FlintOSError(FlintError, OSError, RuntimeError):
@@ -65,7 +66,8 @@ class FlintOSError(FlintError, OSError, RuntimeError):
 
 
 class FlintPermissionError(FlintOSError, PermissionError):
-    """The system refuses access to the data directory or one of its files."""
+    """The system refuses access to the data directory or one of its files, or a database to its
+    schema."""
 
 
 class DiskFullError(FlintOSError):
@@ -147,8 +149,8 @@ class FlintServerError(FlintError, RuntimeError):
 
 
 class FlintConnectionError(FlintError, RuntimeError):
-    """A Flint server could not be reached, or the process that owns a shared directory has not
-    answered in time."""
+    """A Flint server or a database could not be reached or cannot decide now, or the process that
+    owns a shared directory has not answered in time."""
 
 
 class RateLimitExceeded(FlintError):  # noqa: N818 - the name that Flint has always had

@@ -111,7 +111,10 @@ class OwnLoopSessions:
         forget_in_child(self)
 
     def _here(self) -> _LoopSessions:
-        return self._of.setdefault(asyncio.get_running_loop(), _LoopSessions())
+        loop = asyncio.get_running_loop()
+        if loop not in self._of:
+            self._of[loop] = _LoopSessions()
+        return self._of[loop]
 
     async def take(self, deadline: float) -> _Kept:
         here = self._here()

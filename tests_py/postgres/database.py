@@ -30,7 +30,7 @@ DEADLINE_S = 60
 USERS = ("postgres", "nobody")
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 
-# Debian's package postgresql-15; `./dev` always has it.
+# Debian's package postgresql; `./dev` always has it.
 needs_postgres = pytest.mark.skipif(not PROGRAMS, reason="PostgreSQL is not installed")
 
 
