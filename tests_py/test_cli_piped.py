@@ -444,7 +444,7 @@ VERBS = [
     *(f"limit {verb}" for verb in ("check-all", "explain", "history", "top")),
     *(f"log {verb}" for verb in ("compact", "verify", "stat", "dump")),
     *("config check", "config show", "init", "server start"),
-    *("doctor", "top", "migrate", "completion", "version"),
+    *("doctor", "top", "sharing", "migrate", "completion", "version"),
 ]
 
 

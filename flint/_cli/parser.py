@@ -11,6 +11,7 @@ from flint._cli import (
     migrate,
     postgres,
     server,
+    sharing,
     top,
     what_if,
 )
@@ -36,6 +37,7 @@ def make_parser() -> Parser:
     top.add_to(verbs)
     what_if.add_to(verbs)
     server.add_to(verbs)
+    sharing.add_to(verbs)
     postgres.add_to(verbs)
     config.add_to(verbs)
     migrate.add_to(verbs)

@@ -1,0 +1,94 @@
+"""Who shares a data directory, as its owner tells it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, TypedDict
+
+from flint.errors import FlintConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DESCRIBE = 2
+_LONGEST_ADDRESS = 107
+_MOST_BYTES = 1 << 20
+_TIMEOUT_S = 2.0
+
+
+class ClientDict(TypedDict):
+    """One connection. A process has one for each of its threads that have been asking at a time."""
+
+    pid: int
+    since_ns: int
+    requests: int
+
+
+class SharingDict(TypedDict):
+    """`takeover_ns` is how long nobody had owned the directory before; 0: it was opened."""
+
+    pid: int
+    version: str
+    since_ns: int
+    takeover_ns: int
+    clients: list[ClientDict]
+
+
+def describe(directory: str) -> SharingDict | None:
+    """Who owns a directory and who is connected; None where nobody shares it now. Raises OSError
+    and, where the owner does not answer, FlintConnectionError."""
+    try:
+        with _connected(directory) as stream:
+            stream.sendall(struct.pack("<II", 4, _DESCRIBE))
+            size, code = struct.unpack("<Ii", _exactly(stream, 8))
+            if code != 0 or not 8 <= size <= _MOST_BYTES:
+                raise FlintConnectionError(f"what owns {directory!r} does not tell who shares it")
+            return _read(_exactly(stream, size - 4)[4:].decode())
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except TimeoutError:
+        raise FlintConnectionError(
+            f"the process that owns {directory!r} does not answer; it may be stopped"
+        ) from None
+
+
+@contextlib.contextmanager
+def _connected(directory: str) -> Iterator[socket.socket]:
+    path = os.fsencode(directory) + b"/flint.sock"
+    with contextlib.ExitStack() as stack:
+        if len(path) > _LONGEST_ADDRESS:
+            folder = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            path = b"/proc/self/fd/%d/flint.sock" % folder
+        stream = stack.enter_context(socket.socket(socket.AF_UNIX))
+        stream.settimeout(_TIMEOUT_S)
+        stream.connect(path)
+        yield stream
+
+
+def _exactly(stream: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        part = stream.recv(size - len(received))
+        if not part:
+            raise ConnectionRefusedError
+        received += part
+    return received
+
+
+def _read(text: str) -> SharingDict:
+    owner, *clients = (line.split(" ") for line in text.splitlines())
+    _, pid, since_ns, takeover_ns, version = owner
+    return {
+        "pid": int(pid),
+        "version": version,
+        "since_ns": int(since_ns),
+        "takeover_ns": int(takeover_ns),
+        "clients": [
+            {"pid": int(one), "since_ns": int(since), "requests": int(requests)}
+            for _, one, since, requests in clients
+        ],
+    }
