@@ -128,7 +128,7 @@ CASES = [
                 "allow-all",
                 "`allow_all` of 3 keys, batch mode, after 1,000,000 events",
                 "`allow` of one",
-                at_least(0.3),
+                at_least(0.4),
             ),
             Spec("allow-all-late", "the same", "the same after 1,000 events", no_worse()),
         ),

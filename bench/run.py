@@ -26,6 +26,7 @@ import rows_async
 import rows_batch
 import rows_c
 import rows_command
+import rows_growth
 import rows_latency
 import rows_log
 import rows_memory
@@ -37,6 +38,7 @@ CASES: list[Case] = [
     *rows_always.CASES,
     *rows_log.CASES,
     *rows_memory.CASES,
+    *rows_growth.CASES,
     *rows_async.CASES,
     *rows_latency.CASES,
     *rows_command.CASES,
