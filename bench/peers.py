@@ -20,6 +20,8 @@ from harness import HERE, ROOT, NotRun
 import flint
 
 BUILD = ROOT / "build" / "bench"
+# Flint itself, as it was when its opening and compaction were measured last.
+BEFORE = "819b75d39e"
 INSTALL_TIMEOUT_S = 900
 
 
@@ -103,6 +105,19 @@ def flint_02() -> Path:
     if not have("cargo"):
         raise NotRun("flint-limiter 0.2.1 is built from its source by cargo, which is not here")
     return environment("flint-0.2", HERE / "requirements-flint-0.2.txt")
+
+
+@functools.cache
+def flint_before() -> Path:
+    source, requirements = BUILD / BEFORE, BUILD / f"requirements-{BEFORE}.txt"
+    if not (source / "setup.py").exists():
+        archive = BUILD / f"{BEFORE}.tar"
+        BUILD.mkdir(parents=True, exist_ok=True)
+        run(["git", "archive", "-o", archive, BEFORE], f"there is no commit {BEFORE}", ROOT)
+        source.mkdir(exist_ok=True)
+        run(["tar", "-xf", archive, "-C", source], f"cannot unpack {BEFORE}")
+    requirements.write_text(f"{source}\n", "utf-8")
+    return environment(f"flint-{BEFORE}", requirements)
 
 
 # ---- Programs ----------------------------------------------------------------------------------

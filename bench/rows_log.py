@@ -29,6 +29,7 @@ from rows_latency import while_compacting
 
 EVENTS, FEW_EVENTS, LIMITS, KEYS = 1_000_000, 1000, 10_000, 1_000_000
 OLD = "flint-limiter 0.2.1"
+EARLIER = f"Flint at commit {peers.BEFORE}"
 
 
 def both(bench: Bench, target: str, **options: Any) -> list[Callable[[], Side]]:
@@ -78,6 +79,30 @@ def compact(bench: Bench) -> Outcome:
     with opened(*both(bench, "Compact", events=bench.size(EVENTS))) as sides:
         ours, theirs = alternate(sides, [1, 1], bench.longest_rounds)
     return faster(ours, theirs, ("Flint", OLD))
+
+
+def beside_before(
+    target: str, many_keys: bool = False, **options: Any
+) -> Callable[[Bench], Outcome]:
+    """Flint and Flint as it was before, with the same work."""
+
+    def run(bench: Bench) -> Outcome:
+        python, work = peers.flint_before(), f"targets_log.{target}"
+        given = {"events": bench.size(EVENTS), **options}
+        if many_keys:
+            given["keys"] = bench.size(KEYS)
+        now, then = bench.place("flint"), bench.place("flint-before")
+        names = ("Flint", EARLIER)
+        with opened(
+            lambda: python_side(names[0], work, directory=now, **given),
+            lambda: python_side(
+                names[1], work, python=python, directory=then, before=True, **given
+            ),
+        ) as sides:
+            ours, theirs = alternate(sides, [1, 1], bench.long_rounds)
+        return faster(ours, theirs, names)
+
+    return run
 
 
 def what_if(bench: Bench) -> Sequence[Outcome]:
@@ -149,6 +174,34 @@ CASES = [
         reopening(replay=True),
     ),
     case("compact", "compaction of 1,000,000 events", "flint-limiter 0.2.1", at_least(50), compact),
+    case(
+        "reopen-before",
+        "reopening after 1,000,000 events of 1,000,000 keys in batch mode",
+        EARLIER,
+        at_least(1.5),
+        beside_before("Reopen", many_keys=True),
+    ),
+    case(
+        "replay-before",
+        "reopening a log of 1,000,000 events, none of them compacted",
+        EARLIER,
+        at_least(1.5),
+        beside_before("Reopen", replay=True),
+    ),
+    case(
+        "compact-before",
+        "compaction of 1,000,000 events",
+        EARLIER,
+        at_least(1.5),
+        beside_before("Compact"),
+    ),
+    case(
+        "compact-keys-before",
+        "compaction of 1,000,000 events of 1,000,000 keys",
+        EARLIER,
+        at_least(1.5),
+        beside_before("Compact", many_keys=True),
+    ),
     Case(
         (
             Spec(

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from loops import Loop, Target
-from targets_flint import PER, RATE, Flint, drawn, made_keys, version
+from targets_flint import PER, RATE, TEMPLATE_RATE, Flint, drawn, made_keys, version
 
 import flint
 
 KEYS = [f"user:{number}" for number in range(1000)]
+BEFORE = "flint before"
 
 
 def is_ours() -> bool:
     return hasattr(flint.Limiter, "info")
 
 
-def named() -> dict[str, str]:
-    return {"flint" if is_ours() else "flint-limiter 0.2.1": version()}
+def named(before: bool = False) -> dict[str, str]:
+    ours = BEFORE if before else "flint"
+    return {ours if is_ours() else "flint-limiter 0.2.1": version()}
 
 
 def shut(limiter: Any) -> None:
@@ -31,27 +34,38 @@ def shut(limiter: Any) -> None:
         limiter.close()
 
 
-def write_events(limiter: Any, events: int) -> None:
-    for key in KEYS:
-        limiter.limit(key, rate=RATE, per=PER)
+def write_events(limiter: Any, events: int, keys: Sequence[str] = KEYS) -> None:
+    if keys is KEYS:
+        for key in keys:
+            limiter.limit(key, rate=RATE, per=PER)
+    else:
+        limiter.limit("user:*", rate=TEMPLATE_RATE, per=PER)
     for number in range(events):
-        limiter.allow(KEYS[number % len(KEYS)])
+        limiter.allow(keys[number % len(keys)])
 
 
 class Reopen(Target):
     """Opens a log of so many events, written in batch mode. Flint has compacted it as it went, so
     that most events are in the snapshot; with `replay` all of them are read from the log, since
-    the snapshot is gone and kept history stands for it. Each round has a copy of its own."""
+    the snapshot is gone and kept history stands for it. Each round has a copy of its own. Keys are
+    1,000 with limits of their own, or `keys` under a template. `before` is an earlier Flint."""
 
-    def __init__(self, directory: str, events: int, replay: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str,
+        events: int,
+        replay: bool = False,
+        keys: int | None = None,
+        before: bool = False,
+    ) -> None:
         super().__init__()
-        self.versions = named()
+        self.versions = named(before)
         self.events = events
         self.replay = replay
         self.written = Path(directory, "written")
         self.copy = Path(directory, "copy")
         limiter = flint.Limiter(str(self.written), sync="batch")
-        write_events(limiter, events)
+        write_events(limiter, events, KEYS if keys is None else made_keys(keys))
         shut(limiter)
         del limiter
 
@@ -84,8 +98,8 @@ class Compact(Reopen):
     """Compacts such a log, all events of it. Flint begins that when it opens the log, so opening
     counts for it as well, and so does the compaction that follows because it was asked for."""
 
-    def __init__(self, directory: str, events: int) -> None:
-        super().__init__(directory, events, replay=True)
+    def __init__(self, directory: str, events: int, **options: Any) -> None:
+        super().__init__(directory, events, replay=True, **options)
 
     def timed(self) -> tuple[Any, int]:
         limiter, opening_ns = super().timed()
