@@ -41,6 +41,7 @@ extern const Test reading_tests[];
 extern const Test durability_tests[];
 extern const Test opening_tests[];
 extern const Test read_only_tests[];
+extern const Test sharing_tests[];
 
 /* ---- Checking -------------------------------------------------------------------------------- */
 

@@ -1,0 +1,155 @@
+/* sharing.c - handles that share a directory: one owns it, the others ask it. They are all of this
+ * process here, so that a sanitizer sees both ends of each call. */
+
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "support.h"
+
+#define THREADS 4
+#define CALLS 400
+#define HANDLES 12
+
+static flint_limiter* Share(const Path* path, uint32_t sync) {
+  flint_limiter_options options = Options(sync);
+  options.shared = 1;
+  return OpenWith(path, &options);
+}
+
+static uint64_t RoleOf(flint_limiter* limiter) { return Info(limiter).role; }
+
+typedef struct Worker {
+  pthread_t thread;
+  flint_limiter* limiter;
+  uint64_t allowed;
+  uint64_t failed;
+  int32_t code; /* of the first call that failed */
+} Worker;
+
+static void* Work(void* argument) {
+  Worker* const worker = argument;
+  for (int i = 0; i < CALLS; ++i) {
+    flint_limiter_result result = NewResult();
+    const int32_t code = flint_limiter_check(worker->limiter, "key", 3, 1, 0, NULL, &result, NULL);
+    if (code == FLINT_LIMITER_OK) worker->allowed += result.allowed;
+    if (code != FLINT_LIMITER_OK && worker->failed++ == 0) worker->code = code;
+  }
+  return NULL;
+}
+
+static void StartWorkers(Worker* workers, size_t count, flint_limiter* limiter) {
+  memset(workers, 0, count * sizeof(*workers));
+  for (size_t i = 0; i < count; ++i) {
+    workers[i].limiter = limiter;
+    CHECK(pthread_create(&workers[i].thread, NULL, Work, &workers[i]) == 0);
+  }
+}
+
+static uint64_t JoinWorkers(Worker* workers, size_t count) {
+  uint64_t allowed = 0;
+  for (size_t i = 0; i < count; ++i) {
+    CHECK(pthread_join(workers[i].thread, NULL) == 0);
+    allowed += workers[i].allowed;
+  }
+  return allowed;
+}
+
+static void TheFirstOwnsAndAllCountTogether(void) {
+  for (uint32_t sync = FLINT_LIMITER_SYNC_ALWAYS; sync <= FLINT_LIMITER_SYNC_BATCH; ++sync) {
+    const Path path = NewPath();
+    flint_limiter* owner = Share(&path, sync);
+    flint_limiter* client = Share(&path, sync);
+    CHECK(RoleOf(owner) == FLINT_LIMITER_ROLE_OWNER);
+    CHECK(RoleOf(client) == FLINT_LIMITER_ROLE_CLIENT);
+    CHECK_OK(Configure(client, Config("key", 5, YEAR)));
+    for (uint64_t i = 0; i < 5; ++i) {
+      const flint_limiter_result result = Decide(i % 2 == 0 ? owner : client, "key", 1);
+      CHECK(result.allowed == 1 && result.remaining == 4 - i);
+    }
+    CHECK(Decide(owner, "key", 1).allowed == 0 && Decide(client, "key", 1).allowed == 0);
+    CHECK(Status(client, "key", FLINT_LIMITER_KIND_EXACT).total_allowed == 5);
+    CHECK_CODE(NOT_CONFIGURED, TryCheck(client, "other", 1, 0));
+    Close(client);
+    Close(owner);
+  }
+}
+
+static void ThreadsOfBothNeverTakeTooMuch(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK_OK(Configure(owner, Config("key", 1000, YEAR)));
+  Worker workers[2 * THREADS];
+  StartWorkers(workers, THREADS, owner);
+  StartWorkers(workers + THREADS, THREADS, client);
+  CHECK(JoinWorkers(workers, 2 * THREADS) == 1000);
+  for (size_t i = 0; i < 2 * THREADS; ++i) CHECK(workers[i].failed == 0);
+  Close(client);
+  Close(owner);
+}
+
+static void AClientTakesOverFromAnOwnerThatCloses(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  flint_limiter* other = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK_OK(Configure(owner, Config("key", 700, YEAR)));
+  Worker workers[2 * THREADS];
+  StartWorkers(workers, THREADS, client);
+  StartWorkers(workers + THREADS, THREADS, other);
+  SleepMs(5);
+  Close(owner);
+  /* One that was under way when the owner closed may have counted for nobody. */
+  const uint64_t allowed = JoinWorkers(workers, 2 * THREADS);
+  CHECK(allowed <= 700 && allowed + 2 * THREADS >= 700);
+  for (size_t i = 0; i < 2 * THREADS; ++i) CHECK(workers[i].failed == 0);
+  CHECK(Decide(client, "key", 1).allowed == 0 && Decide(other, "key", 1).allowed == 0);
+  const uint32_t owners = (RoleOf(client) == FLINT_LIMITER_ROLE_OWNER ? 1u : 0u) +
+                          (RoleOf(other) == FLINT_LIMITER_ROLE_OWNER ? 1u : 0u);
+  CHECK(owners == 1);
+  Close(client);
+  Close(other);
+}
+
+static void ShuttingAClientDownEndsItsCalls(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  CHECK_OK(Configure(owner, Config("key", MOST, YEAR)));
+  Worker workers[THREADS];
+  StartWorkers(workers, THREADS, client);
+  SleepMs(20);
+  CHECK_OK(flint_limiter_shutdown(client, NewError()));
+  JoinWorkers(workers, THREADS);
+  for (size_t i = 0; i < THREADS; ++i) {
+    CHECK(workers[i].failed == 0 || workers[i].code == FLINT_LIMITER_CLOSED);
+  }
+  CHECK_CODE(CLOSED, TryCheck(client, "key", 1, 0));
+  CHECK(Decide(owner, "key", 1).allowed == 1);
+  Close(client);
+  Close(owner);
+}
+
+static void ManyComeAndGo(void) {
+  const Path path = NewPath();
+  flint_limiter* handles[HANDLES];
+  for (size_t i = 0; i < HANDLES; ++i) handles[i] = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK_OK(Configure(handles[HANDLES - 1], Config("key", HANDLES, YEAR)));
+  for (size_t i = 0; i < HANDLES; ++i) {
+    CHECK(Decide(handles[i], "key", 1).allowed == 1);
+    Close(handles[i]); /* each owns when all before it have gone */
+  }
+  flint_limiter* last = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK(RoleOf(last) == FLINT_LIMITER_ROLE_OWNER && Decide(last, "key", 1).allowed == 0);
+  Close(last);
+}
+
+const Test sharing_tests[] = {
+    TEST(TheFirstOwnsAndAllCountTogether),
+    TEST(ThreadsOfBothNeverTakeTooMuch),
+    TEST(AClientTakesOverFromAnOwnerThatCloses),
+    TEST(ShuttingAClientDownEndsItsCalls),
+    TEST(ManyComeAndGo),
+    {NULL, NULL},
+};
