@@ -16,6 +16,9 @@ constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxRingBytes = uint64_t{1} << 26;
 constexpr uint64_t kAlwaysSegmentBytes = uint64_t{1} << 23;
 constexpr uint64_t kBatchSegmentBytes = uint64_t{1} << 26;
+constexpr uint64_t kTimeoutNs = uint64_t{10} * 1'000'000'000;
+constexpr uint64_t kMaxTimeoutNs = uint64_t{86'400} * 1'000'000'000;
+constexpr size_t kMaxTokenBytes = 4096;
 constexpr char kQuantity[] = "between 1 and 2^62 (4611686018427387904)";
 
 // Takes the default for 0.
@@ -156,6 +159,28 @@ Status ReadOptions(const flint_limiter_options* from, Engine::Options* to) {
   return Status();
 }
 
+Status ReadConnectOptions(const flint_limiter_connect_options* from, Client::Options* to) {
+  flint_limiter_connect_options options{};
+  if (from != nullptr) FLINT_RETURN_IF_ERROR(ReadStruct(from, "options", &options));
+  FLINT_RETURN_IF_ERROR(ReadChoice("options.lazy", options.lazy, 1, "0 or 1"));
+  uint64_t timeout_ns = 0;
+  FLINT_RETURN_IF_ERROR(ReadBounded("options.timeout_ns", options.timeout_ns, 1, kMaxTimeoutNs,
+                                    kTimeoutNs, &timeout_ns));
+  std::string_view token;
+  FLINT_RETURN_IF_ERROR(ReadText(options.token, options.token_bytes, "options.token", &token));
+  const bool is_visible =
+      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (token.size() > kMaxTokenBytes || !is_visible) {
+    // It is not shown.
+    return Status(Code::kInvalidArgument,
+                  "options.token must be up to 4,096 visible characters of ASCII");
+  }
+  to->lazy = options.lazy == 1;
+  to->timeout = std::chrono::nanoseconds(timeout_ns);
+  to->token = token;
+  return Status();
+}
+
 Status ReadConfig(const flint_limiter_config& from, LimitConfig* to) {
   // The engine's type for it is narrower: 0 stands for what does not fit, and is as wrong.
   const auto algorithm = static_cast<uint8_t>(from.algorithm > UINT8_MAX ? 0 : from.algorithm);
@@ -260,27 +285,6 @@ void WriteStatus(const Place::LimitStatus& from, const char* key, flint_limiter_
   WriteStruct(status, to, stride);
 }
 
-std::string WriteCursor(const Place::LimitStatus& last) {
-  std::string cursor;
-  cursor += static_cast<char>(last.kind);
-  cursor += static_cast<char>(last.name.size());
-  return cursor + last.name + last.key;
-}
-
-bool ReadCursor(std::string_view cursor, Listing::Position* after) {
-  if (cursor.size() < 2 || static_cast<uint8_t>(cursor[0]) > FLINT_LIMITER_KIND_INLINE) {
-    return false;
-  }
-  const size_t name_bytes = static_cast<uint8_t>(cursor[1]);
-  if (cursor.size() > FLINT_LIMITER_MAX_CURSOR_BYTES || cursor.size() - 2 < name_bytes) {
-    return false;
-  }
-  after->kind = static_cast<LimitKind>(cursor[0]);
-  after->name = cursor.substr(2, name_bytes);
-  after->key = cursor.substr(2 + name_bytes);
-  return true;
-}
-
 void WriteLimitResult(std::string_view name, const Place::Decision& from,
                       flint_limiter_limit_result* to, uint64_t stride) {
   flint_limiter_limit_result result{};
@@ -320,6 +324,7 @@ void WriteInfo(const Place::Info& from, bool shared, flint_limiter_info* to) {
   if (from.legacy.snapshot_ahead) info.warnings |= FLINT_LIMITER_WARNING_SNAPSHOT_AHEAD;
   if (from.legacy.torn_bytes > 0) info.warnings |= FLINT_LIMITER_WARNING_TORN_LEGACY;
   if (from.legacy.left_out > 0) info.warnings |= FLINT_LIMITER_WARNING_LEFT_OUT;
+  info.warnings |= from.told_warnings;
   if (from.bus_guard_replaced) info.warnings |= FLINT_LIMITER_WARNING_GUARD_REPLACED;
   info.undecided = from.undecided;
   info.evicted = from.evicted;

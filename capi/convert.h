@@ -12,6 +12,7 @@
 #include "engine/doctor.h"
 #include "engine/engine.h"
 #include "flint_limiter.h"
+#include "remote/client.h"
 
 // Between the public header's structures and the engine's types: sizes, bounds and names.
 namespace flint {
@@ -27,6 +28,7 @@ inline constexpr size_t kFirstSize = 0;
   static_assert(sizeof(void*) != 8 || kFirstSize<type> == (size_with_64_bits))
 
 FLINT_FIRST_SIZE(flint_limiter_options, sync_denials, 112);
+FLINT_FIRST_SIZE(flint_limiter_connect_options, token_bytes, 32);
 FLINT_FIRST_SIZE(flint_limiter_config, reserved, 56);
 FLINT_FIRST_SIZE(flint_limiter_result, ticket, 72);
 FLINT_FIRST_SIZE(flint_limiter_limit_result, name, 312);
@@ -102,6 +104,7 @@ inline Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {
 
 Status OutOfBounds(const std::string& name, uint64_t value, const std::string& allowed);
 Status ReadOptions(const flint_limiter_options* from, Engine::Options* to);
+Status ReadConnectOptions(const flint_limiter_connect_options* from, Client::Options* to);
 // Rate, per, burst and algorithm.
 Status ReadConfig(const flint_limiter_config& from, LimitConfig* to);
 // And kind and key.
@@ -156,9 +159,6 @@ void WriteStatus(const Place::LimitStatus& from, const char* key, flint_limiter_
 void WriteInfo(const Place::Info& from, bool shared, flint_limiter_info* to);
 void WriteReport(const DoctorReport& from, flint_limiter_doctor_report* to);
 Status ReadHistoryQuery(const flint_limiter_history_query* from, HistoryQuery* to);
-// Where a listing goes on: kind, how long the name is, the name, the key.
-std::string WriteCursor(const Place::LimitStatus& last);
-bool ReadCursor(std::string_view cursor, Listing::Position* after);
 void WriteLimitResult(std::string_view name, const Place::Decision& from,
                       flint_limiter_limit_result* to, uint64_t stride);
 // Writes an event, one entry for each item, and the items' keys and names to `text`.

@@ -406,6 +406,25 @@ int32_t flint_limiter_open_readonly(const char* path, uint64_t path_bytes,
   return OpenWith(&Engine::OpenReadOnly, path, path_bytes, options, limiter, error);
 }
 
+int32_t flint_limiter_connect(const char* url, uint64_t url_bytes,
+                              const flint_limiter_connect_options* options, flint_limiter** limiter,
+                              flint_limiter_error* error) {
+  return Guard(nullptr, error, [&]() -> Status {
+    if (limiter == nullptr) return NullArgument("limiter");
+    *limiter = nullptr;
+    std::string_view view;
+    FLINT_RETURN_IF_ERROR(flint::ReadText(url, url_bytes, "url", &view));
+    flint::Client::Options read;
+    FLINT_RETURN_IF_ERROR(flint::ReadConnectOptions(options, &read));
+    auto made = std::make_unique<flint_limiter>();
+    std::unique_ptr<flint::Client> client;
+    FLINT_RETURN_IF_ERROR(flint::Client::Connect(view, std::move(read), &client));
+    made->place = std::move(client);
+    *limiter = made.release();
+    return Status();
+  });
+}
+
 int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error) {
   return WithPlace(limiter, error, [](Place* place) { return place->Refresh(); });
 }
@@ -784,7 +803,8 @@ int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint
     std::string_view view;
     FLINT_RETURN_IF_ERROR(flint::ReadText(cursor, cursor_bytes, "cursor", &view));
     flint::Listing::Position after;
-    if (!view.empty() && !flint::ReadCursor(view, &after)) {
+    if (!view.empty() &&
+        (view.size() > FLINT_LIMITER_MAX_CURSOR_BYTES || !flint::ReadCursor(view, &after))) {
       return Status(Code::kInvalidArgument, "cursor is not what a page has written");
     }
     std::vector<Place::LimitStatus> page;
@@ -792,7 +812,10 @@ int32_t flint_limiter_list_page(flint_limiter* limiter, const char* cursor, uint
         view.empty() ? nullptr : &after, {read.all_counters, capacity, text_bytes, false}, &page));
     WritePage(page, entries, stride, text, text_bytes, count);
     std::string next(view);
-    if (*count > 0) next = flint::WriteCursor(page[*count - 1]);
+    if (*count > 0) {
+      const Place::LimitStatus& last = page[*count - 1];
+      next = flint::CursorOf({last.key, last.kind, last.name});
+    }
     std::memcpy(next_cursor, next.data(), next.size());
     *next_cursor_bytes = next.size();
     return Status();

@@ -1,10 +1,10 @@
 /* flint_limiter.h - the C interface of Flint, a persistent rate limiter that lives inside the
  * program that uses it.
  *
- * What Flint is not for: one limit shared by several machines (use a server that they all reach),
- * several processes writing one data directory at the same time (the second open fails with
- * FLINT_LIMITER_LOCKED, unless both have flint_limiter_options.shared), and counting that may be
- * forgotten at exit (":memory:" does that, but any counter does too).
+ * What Flint is not for: one limit shared by several machines (use a server that they all reach,
+ * and flint_limiter_connect), several processes writing one data directory at the same time (the
+ * second open fails with FLINT_LIMITER_LOCKED, unless both have flint_limiter_options.shared), and
+ * counting that may be forgotten at exit (":memory:" does that, but any counter does too).
  *
  * Conventions
  *  1. Functions return a status code, FLINT_LIMITER_OK (0) or one of the codes below. A denial is
@@ -28,7 +28,8 @@
  *     alone when it does.
  *  9. After fork() a child can use its parent's limiter for nothing: every call returns
  *     FLINT_LIMITER_FORKED, and flint_limiter_close only nulls the handle. A limiter that is shared
- *     goes on in the child, which asks its parent.
+ *     goes on in the child, which asks its parent; so does one of flint_limiter_connect, which asks
+ *     the server.
  * 10. There are no callbacks but the clock.
  *
  * 11. On a limiter that was opened for reading only, what would change something returns READ_ONLY.
@@ -251,6 +252,16 @@ typedef struct flint_limiter_options {
   uint64_t answer_timeout_ns;
 } flint_limiter_options;
 
+/* How to ask a server. All zeros are the defaults. Since 1.1. */
+typedef struct flint_limiter_connect_options {
+  uint32_t struct_size;
+  uint32_t lazy;        /* 1: the server is looked for by the first call, not by connecting */
+  uint64_t timeout_ns;  /* the most that each call takes, to connect and be answered; 1 ns to a day,
+                           0 means 10 s. Looking a host's name up is the system's and has its own */
+  const char* token;    /* the server's secret; up to 4,096 visible characters of ASCII */
+  uint64_t token_bytes; /* 0: none is said */
+} flint_limiter_connect_options;
+
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,
  * may have up to 16 limits, which are told apart by their names; one of them may have none. They
  * decide together: a check of the key is admitted when all of them admit it, and counts in all of
@@ -470,6 +481,29 @@ FLINT_LIMITER_API int32_t flint_limiter_open_readonly(const char* path, uint64_t
                                                       const flint_limiter_options* options,
                                                       flint_limiter** limiter,
                                                       flint_limiter_error* error);
+
+/* A limiter that a Flint server keeps, asked by its port for the Redis protocol: `url` is
+ * "flint://host:port" (without a port 7879), "unix:path" or "flint+unix://path". All functions take
+ * it, with the answers and errors that they have of a directory, and these differences:
+ *  - Each call is a round trip. IO: the server cannot be reached, or ends the connection. TIMEOUT:
+ *    it has not answered in time. Where the call may have taken effect the message says so; calls
+ *    that cannot count twice are made once more when a kept connection has ended. PERMISSION: the
+ *    token is wrong, or does not give the right. INTERNAL: what came is no answer. UNSUPPORTED: the
+ *    server is older, or is not Flint's.
+ *  - NO_WAIT always answers WOULD_BLOCK, but for compact. Tickets are 0: what is answered is as
+ *    durable as the server's `sync` promises, and NO_SYNC changes nothing. flint_limiter_wait
+ *    returns OK for it at once; flint_limiter_watch is UNSUPPORTED.
+ *  - flint_limiter_limit_many sends 128 limits at a time, so when the server fails, those before
+ *    may be configured. flint_limiter_check_many sends some 150 KB of keys at a time.
+ *    flint_limiter_top finds 1,000 at most.
+ *  - Any thread may call, each by a connection of its own; those that are idle are kept. A child
+ *    after fork() goes on with connections of its own. shutdown ends the calls that wait.
+ * "flints://" is UNSUPPORTED: the library has no TLS. `options` may be NULL. Errors:
+ * INVALID_ARGUMENT, IO, TIMEOUT, PERMISSION, UNSUPPORTED, INTERNAL, NO_MEMORY. Since 1.1. */
+FLINT_LIMITER_API int32_t flint_limiter_connect(const char* url, uint64_t url_bytes,
+                                                const flint_limiter_connect_options* options,
+                                                flint_limiter** limiter,
+                                                flint_limiter_error* error);
 
 /* Brings a limiter of flint_limiter_open_readonly up to what its directory holds now: reads what
  * has come since, or everything where the log goes on in another segment. On an error its state is

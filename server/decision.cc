@@ -53,9 +53,10 @@ Outcome Decision::Ask(flint_limiter* limiter, const std::string& asked, const Ra
   flint_limiter_config config{};
   if (carried != nullptr) {
     config = carried->config();
-    flags |= FLINT_LIMITER_UPDATE;
+    if (!keep) flags |= FLINT_LIMITER_UPDATE;
   }
   const flint_limiter_config* const inline_config = carried == nullptr ? nullptr : &config;
+  if (refuse) flags |= FLINT_LIMITER_REFUSE;
   result = NoResult();
   if (!parts && !peek) {
     const int32_t code = flint_limiter_check(limiter, asked.data(), asked.size(), cost, flags,
@@ -132,7 +133,7 @@ Outcome Decision::PeekFresh(flint_limiter* limiter, const SeveralRates& several,
 
 bool Decisions::IsPlain() const {
   return std::all_of(asked.begin(), asked.end(), [](const Decision& one) {
-    return one.rates.empty() && !one.peek && !one.parts;
+    return one.rates.empty() && !one.peek && !one.parts && !one.refuse;
   });
 }
 

@@ -31,6 +31,8 @@ struct Decision {
   std::vector<Rate> rates;  // of a key that has none; several decide together
   bool peek = false;
   bool parts = false;  // whether `limits` is wanted
+  bool keep = false;   // a limit that comes with it changes none that is known
+  bool refuse = false;
 
   flint_limiter_result result{};
   std::vector<flint_limiter_limit_result>

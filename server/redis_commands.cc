@@ -145,7 +145,11 @@ constexpr auto C = Rights::kCheck;
 constexpr auto A = Rights::kAdmin;
 constexpr std::string_view kThrottle = "key max_burst count_per_period period_s [quantity]";
 constexpr std::string_view kDecision =
-    "key [COST n] [LIMIT words | RATE n PER period [BURST n] [ALGORITHM name]]";
+    "key [COST n] [LIMIT words | RATE n PER period [BURST n] [ALGORITHM name] [KEEP]] [REFUSE] "
+    "[LIMITS]";
+constexpr std::string_view kTarget = "key [NAME name | UNNAMED] [EXACT]";
+constexpr std::string_view kItems = "key cost [key cost ...]";
+constexpr size_t kMostItemWords = 1 + 2 * FLINT_LIMITER_MAX_ITEMS;
 
 constexpr std::array kCommands = {
     RedisCommand{"PING", "[message]", 1, 2, R, false, false, Ping},
@@ -160,26 +164,29 @@ constexpr std::array kCommands = {
     RedisCommand{"INFO", "[section]", 1, kAny, R, false, false, Info},
     RedisCommand{"CL.THROTTLE", kThrottle, 5, 6, C, false, true, RedisClThrottle},
     RedisCommand{"THROTTLE", kThrottle, 5, 6, C, false, true, RedisThrottle},
-    RedisCommand{"FLINT.CHECK", kDecision, 2, 12, C, false, true, RedisCheck},
-    RedisCommand{"FLINT.PEEK", kDecision, 2, 12, R, false, false, RedisPeek},
-    RedisCommand{"FLINT.CHECKALL", "key cost [key cost ...]", 3, 129, C, false, true,
-                 RedisCheckAll},
+    RedisCommand{"FLINT.CHECK", kDecision, 2, 15, C, false, true, RedisCheck},
+    RedisCommand{"FLINT.PEEK", kDecision, 2, 14, R, false, false, RedisPeek},
+    RedisCommand{"FLINT.CHECKALL", kItems, 3, kMostItemWords, C, false, true, RedisCheckAll},
+    RedisCommand{"FLINT.CHECKMANY", kItems, 3, kMostItemWords, C, false, true, RedisCheckMany},
     RedisCommand{
         "FLINT.LIMIT",
         "key RATE n PER period [BURST n] [ALGORITHM name] [NAME name] [STACK] [NX] [EXACT]", 6, 15,
         A, false, true, RedisLimit},
-    RedisCommand{"FLINT.RESET", "key [NAME name] [EXACT]", 2, 5, A, false, true, RedisReset},
-    RedisCommand{"FLINT.REMOVE", "key [NAME name] [EXACT]", 2, 5, A, false, true, RedisRemove},
+    RedisCommand{"FLINT.LIMITMANY",
+                 "NX|XX exact|template key name rate per_ns burst algorithm STACK|ALONE [...]", 10,
+                 kAny, A, false, true, RedisLimitMany},
+    RedisCommand{"FLINT.RESET", kTarget, 2, 5, A, false, true, RedisReset},
+    RedisCommand{"FLINT.REMOVE", kTarget, 2, 5, A, false, true, RedisRemove},
     RedisCommand{"FLINT.STATUS", "key [NAME name] [EXACT]", 2, 5, R, false, false, RedisStatus},
     RedisCommand{"FLINT.LIST", "[CURSOR cursor] [COUNT n] [COUNTERS]", 1, 6, R, false, false,
                  RedisList},
-    RedisCommand{"FLINT.TOP", "[BY denied|allowed|denied_cost|allowed_cost] [COUNT n]", 1, 5, R,
-                 false, false, RedisTop},
+    RedisCommand{"FLINT.TOP", "[BY denied|allowed|denied_cost|allowed_cost] [COUNT n] [NOCOUNTERS]",
+                 1, 6, R, false, false, RedisTop},
     RedisCommand{"FLINT.HISTORY",
-                 "[KEY key] [SINCE ns] [UNTIL ns] [COUNT n] [CURSOR n] [NEWEST] [EXACT]", 1, 13, R,
-                 false, false, RedisHistory},
+                 "[KEY key] [SINCE ns] [UNTIL ns] [COUNT n] [CURSOR n] [BYTES n] [NEWEST] [EXACT]",
+                 1, 15, R, false, false, RedisHistory},
     RedisCommand{"FLINT.FLUSH", "", 1, 1, A, false, true, RedisFlush},
-    RedisCommand{"FLINT.COMPACT", "", 1, 1, A, false, true, RedisCompact},
+    RedisCommand{"FLINT.COMPACT", "[NOWAIT]", 1, 2, A, false, true, RedisCompact},
     RedisCommand{"FLINT.INFO", "", 1, 1, R, false, false, RedisFlintInfo},
 };
 
@@ -188,7 +195,7 @@ constexpr std::array kCommands = {
 void Describe(const RedisCommand& command, RedisReply* reply) {
   const auto words = static_cast<int64_t>(command.least);
   const bool key = command.arguments.starts_with("key");
-  const bool many = command.name == "FLINT.CHECKALL";
+  const bool many = command.arguments == kItems;
   reply->Array(10).Text(command.name).Integer(command.least == command.most ? words : -words);
   reply->Array(2).Simple(command.writes ? "write" : "readonly").Simple("fast");
   reply->Integer(key ? 1 : 0).Integer(many ? -1 : key ? 1 : 0).Integer(many ? 2 : key ? 1 : 0);
@@ -287,8 +294,10 @@ bool RedisQuantities::Read(const Asked& asked, Rate* limit) const {
       !ReadRedisOptional(asked, "BURST", burst, &limit->burst)) {
     return false;
   }
-  if (!ReadPeriod(per, &limit->per_ns)) {
-    asked->Error("PER must be digits with ms, s, m, h or d, not " + Quoted(per.substr(0, 64)));
+  const bool in_ns = per.ends_with("ns");
+  if (in_ns ? !ReadWhole(per.substr(0, per.size() - 2), &limit->per_ns)
+            : !ReadPeriod(per, &limit->per_ns)) {
+    asked->Error("PER must be digits with ns, ms, s, m, h or d, not " + Quoted(per.substr(0, 64)));
     return false;
   }
   if (!algorithm.empty() && !ReadAlgorithm(algorithm, &limit->algorithm)) {

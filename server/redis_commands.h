@@ -38,9 +38,11 @@ void RedisThrottle(const Asked& asked);
 void RedisCheck(const Asked& asked);
 void RedisPeek(const Asked& asked);
 void RedisCheckAll(const Asked& asked);
+void RedisCheckMany(const Asked& asked);
 
 // Limits: redis_limits.cc.
 void RedisLimit(const Asked& asked);
+void RedisLimitMany(const Asked& asked);
 void RedisReset(const Asked& asked);
 void RedisRemove(const Asked& asked);
 void RedisStatus(const Asked& asked);

@@ -132,8 +132,9 @@ void RedisThrottle(const Asked& asked) {
 
 namespace {
 
-void AppendDecision(std::string_view key, const flint_limiter_result& result, RedisReply* reply) {
-  reply->Map(9)
+void AppendDecision(std::string_view key, const flint_limiter_result& result, RedisReply* reply,
+                    size_t more = 0) {
+  reply->Map(12 + more)
       .Flag("allowed", result.allowed != 0)
       .Word("key", key)
       .Field("cost", result.cost)
@@ -142,7 +143,28 @@ void AppendDecision(std::string_view key, const flint_limiter_result& result, Re
       .Field("remaining", result.remaining)
       .Field("retry_after_ns", result.retry_after_ns)
       .Field("reset_after_ns", result.reset_after_ns)
-      .Time("reset_at_ns", result.reset_at_ns);
+      .Time("reset_at_ns", result.reset_at_ns)
+      .Flag("undecided", result.undecided != 0)
+      .Field("limit_count", result.limit_count)
+      .Field("limit_index", result.limit_index);
+}
+
+// With what each limit of the key says, in the order of which `limit_index` is one. There are none
+// of a key that has one limit without a name.
+void AppendParts(const Decision& decision, RedisReply* reply) {
+  AppendDecision(decision.key, decision.result, reply, 1);
+  reply->Text("limits").Array(decision.limits.size());
+  for (const flint_limiter_limit_result& one : decision.limits) {
+    reply->Map(8)
+        .Word("name", {one.name, one.name_bytes})
+        .Flag("allowed", one.allowed != 0)
+        .Word("algorithm", AlgorithmName(one.algorithm))
+        .Field("limit", one.limit)
+        .Field("remaining", one.remaining)
+        .Field("retry_after_ns", one.retry_after_ns)
+        .Field("reset_after_ns", one.reset_after_ns)
+        .Time("reset_at_ns", one.reset_at_ns);
+  }
 }
 
 // `text` as people write limits: "5/minute; 100/hour".
@@ -165,8 +187,15 @@ void DecideOne(const Asked& asked, bool peek) {
                          {"RATE", &said.rate},
                          {"PER", &said.per},
                          {"BURST", &said.burst},
-                         {"ALGORITHM", &said.algorithm}}) ||
+                         {"ALGORITHM", &said.algorithm},
+                         {"KEEP", nullptr, &decision->keep},
+                         {"REFUSE", nullptr, &decision->refuse},
+                         {"LIMITS", nullptr, &decision->parts}}) ||
       !ReadRedisOptional(asked, "COST", cost, &decision->cost)) {
+    return;
+  }
+  if (peek && decision->refuse) {
+    asked->Error("a peek changes nothing, so it cannot REFUSE");
     return;
   }
   if (!words.empty() && said.said()) {
@@ -177,8 +206,13 @@ void DecideOne(const Asked& asked, bool peek) {
   decision->peek = peek;
   if (!words.empty() && !ReadWords(asked, words, &decision->rates)) return;
   if (said.said() && !said.Read(asked, &decision->rates.emplace_back())) return;
-  Decide(asked, decision,
-         [decision](RedisReply* reply) { AppendDecision(decision->key, decision->result, reply); });
+  Decide(asked, decision, [decision](RedisReply* reply) {
+    if (decision->parts) {
+      AppendParts(*decision, reply);
+    } else {
+      AppendDecision(decision->key, decision->result, reply);
+    }
+  });
 }
 
 struct Together {
@@ -209,18 +243,51 @@ struct Together {
   }
 };
 
+bool HasPairs(const Asked& asked) {
+  if (asked->words().size() % 2 == 1) return true;
+  asked->Error("there must be a cost behind each key");
+  return false;
+}
+
 }  // namespace
 
 void RedisCheck(const Asked& asked) { DecideOne(asked, false); }
 
 void RedisPeek(const Asked& asked) { DecideOne(asked, true); }
 
-void RedisCheckAll(const Asked& asked) {
+// Independent checks, one after the other: what stands in the place of one that fails is its error.
+void RedisCheckMany(const Asked& asked) {
+  if (!HasPairs(asked)) return;
   const auto& words = asked->words();
-  if (words.size() % 2 == 0) {
-    asked->Error("FLINT.CHECKALL takes a cost behind each key");
-    return;
+  const auto many = std::make_shared<Decisions>();
+  for (size_t i = 1; i < words.size(); i += 2) {
+    Decision& one = many->asked.emplace_back();
+    one.key = words[i];
+    if (!ReadRedisNumber(asked, "cost", words[i + 1], &one.cost)) return;
   }
+  CarriedSets* const sets = asked->server()->carried_sets();
+  const auto call = [many, sets, limiter = asked->limiter()](uint32_t flags) {
+    return many->Decide(limiter, flags, sets);
+  };
+  asked->Run(call, [asked, many] {
+    RedisReply reply = asked->Reply();
+    reply.Array(many->asked.size());
+    for (size_t i = 0; i < many->asked.size(); i++) {
+      const Decision& one = many->asked[i];
+      if (many->outcomes[i].ok()) {
+        asked->server()->counts()->Decided(one.result.allowed != 0);
+        AppendDecision(one.key, one.result, &reply);
+      } else {
+        reply.Error(RedisCodeOf(many->outcomes[i].code), many->outcomes[i].message);
+      }
+    }
+    asked->Send(reply);
+  });
+}
+
+void RedisCheckAll(const Asked& asked) {
+  if (!HasPairs(asked)) return;
+  const auto& words = asked->words();
   const auto together = std::make_shared<Together>();
   for (size_t i = 1; i < words.size(); i += 2) together->keys.push_back(words[i]);
   for (size_t i = 0; i < together->keys.size(); i++) {

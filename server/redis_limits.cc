@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "flint_limiter.h"
 #include "redis_commands.h"
@@ -16,11 +17,20 @@ namespace {
 // The key at word 1, with the options that name a limit.
 bool ReadRedisTarget(const Asked& asked, Target* target) {
   bool exact = false;
+  bool unnamed = false;
   std::string name;
-  if (!ReadRedisOptions(asked, 2, {{"NAME", &name}, {"EXACT", nullptr, &exact}})) return false;
+  if (!ReadRedisOptions(
+          asked, 2,
+          {{"NAME", &name}, {"UNNAMED", nullptr, &unnamed}, {"EXACT", nullptr, &exact}})) {
+    return false;
+  }
+  if (unnamed && !name.empty()) {
+    asked->Error("UNNAMED is the limit without a name: NAME cannot stand beside it");
+    return false;
+  }
   *target = ReadTarget(asked->words()[1], exact ? std::optional<bool>(false) : std::nullopt);
   target->or_literal = false;
-  target->all_names = name.empty();
+  target->all_names = name.empty() && !unnamed;
   target->name = std::move(name);
   return true;
 }
@@ -86,6 +96,58 @@ void RedisLimit(const Asked& asked) {
       [asked] { asked->Ok(); });
 }
 
+namespace {
+
+constexpr size_t kWordsOfLimit = 8;
+
+// A limit in words that all must be there, in numbers alone: for programs.
+bool ReadLimitWords(const Asked& asked, size_t at, NamedRate* limit) {
+  const auto& words = asked->words();
+  const std::string& kind = words[at];
+  const std::string& stack = words[at + 7];
+  limit->is_template = EqualFold(kind, "template");
+  limit->stack = EqualFold(stack, "STACK");
+  limit->key = words[at + 1];
+  limit->name = words[at + 2];
+  if ((!limit->is_template && !EqualFold(kind, "exact")) ||
+      (!limit->stack && !EqualFold(stack, "ALONE")) ||
+      !ReadAlgorithm(words[at + 6], &limit->rate.algorithm)) {
+    asked->Error("a limit is exact|template key name rate per_ns burst algorithm STACK|ALONE");
+    return false;
+  }
+  return ReadRedisNumber(asked, "rate", words[at + 3], &limit->rate.rate) &&
+         ReadRedisNumber(asked, "per_ns", words[at + 4], &limit->rate.per_ns) &&
+         ReadRedisNumber(asked, "burst", words[at + 5], &limit->rate.burst);
+}
+
+}  // namespace
+
+// Several limits: with an error none is configured. XX changes those that are there, NX does not.
+void RedisLimitMany(const Asked& asked) {
+  const auto& words = asked->words();
+  const bool if_absent = EqualFold(words[1], "NX");
+  if ((!if_absent && !EqualFold(words[1], "XX")) || (words.size() - 2) % kWordsOfLimit != 0) {
+    asked->Error("FLINT.LIMITMANY takes NX or XX, and 8 words for each limit");
+    return;
+  }
+  const auto limits = std::make_shared<std::vector<NamedRate>>();
+  for (size_t at = 2; at < words.size(); at += kWordsOfLimit) {
+    if (!ReadLimitWords(asked, at, &limits->emplace_back())) return;
+  }
+  asked->Run(
+      [limits, if_absent, limiter = asked->limiter()](uint32_t flags) {
+        std::vector<flint_limiter_config> configs;
+        for (const NamedRate& limit : *limits) configs.push_back(limit.config());
+        flint_limiter_error error = NoError();
+        uint64_t ticket = 0;
+        if (if_absent) flags |= FLINT_LIMITER_IF_ABSENT;
+        const int32_t code = flint_limiter_limit_many(limiter, configs.data(), configs.size(),
+                                                      sizeof configs[0], flags, &ticket, &error);
+        return OutcomeOf(code, error, ticket);
+      },
+      [asked] { asked->Ok(); });
+}
+
 void RedisReset(const Asked& asked) { Change(asked, flint_limiter_reset_named); }
 
 void RedisRemove(const Asked& asked) { Change(asked, flint_limiter_remove_named); }
@@ -129,10 +191,13 @@ void RedisFlush(const Asked& asked) {
 }
 
 void RedisCompact(const Asked& asked) {
+  bool no_wait = false;
+  if (!ReadRedisOptions(asked, 1, {{"NOWAIT", nullptr, &no_wait}})) return;
+  const uint32_t only_start = no_wait ? FLINT_LIMITER_NO_WAIT : 0;
   asked->RunAside(
-      [limiter = asked->limiter()](uint32_t) {
+      [only_start, limiter = asked->limiter()](uint32_t) {
         flint_limiter_error error = NoError();
-        return OutcomeOf(flint_limiter_compact(limiter, 0, &error), error);
+        return OutcomeOf(flint_limiter_compact(limiter, only_start, &error), error);
       },
       [asked] { asked->Ok(); });
 }
@@ -146,6 +211,14 @@ void RedisFlintInfo(const Asked& asked) {
   };
   asked->RunAside(call, [asked, info] {  // it looks at files
     const std::pair<const char*, uint64_t> fields[] = {
+        {"sync", info->sync},
+        {"recovered_records", info->recovered_records},
+        {"recovered_ring_records", info->recovered_ring_records},
+        {"torn_bytes", info->torn_bytes},
+        {"snapshot_limits", info->snapshot_limits},
+        {"directory_mode", info->directory_mode},
+        {"engine_time_ns", static_cast<uint64_t>(info->engine_time_ns)},
+        {"converted_events", info->converted_events},
         {"limits", info->limits},
         {"counters", info->counters},
         {"sequence", info->sequence},
@@ -161,6 +234,13 @@ void RedisFlintInfo(const Asked& asked) {
         {"snapshot_bytes", info->snapshot_bytes},
         {"compactions", info->compactions},
         {"compaction_failures", info->compaction_failures},
+        {"compaction_done_bytes", info->compaction_done_bytes},
+        {"compaction_total_bytes", info->compaction_total_bytes},
+        {"compaction_failure", info->compaction_failure},
+        {"compaction_retry_at_ns", static_cast<uint64_t>(info->compaction_retry_at_ns)},
+        {"damaged_history", info->damaged_history},
+        {"history_failures", info->history_failures},
+        {"read_only", info->read_only},
         {"undecided", info->undecided},
         {"evicted", info->evicted},
         {"poisoned", info->poisoned},

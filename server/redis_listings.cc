@@ -16,6 +16,7 @@ namespace flint::server {
 namespace {
 
 constexpr uint64_t kMaxCount = 1'000;
+constexpr uint64_t kMaxHistoryBytes = uint64_t{4} * FLINT_LIMITER_MIN_TEXT_BYTES;
 
 template <typename Entry>
 std::vector<Entry> Entries(size_t count) {
@@ -137,7 +138,9 @@ void RedisTop(const Asked& asked) {
   std::string by = "denied";
   std::string said;
   uint64_t most = 20;
-  if (!ReadRedisOptions(asked, 1, {{"BY", &by}, {"COUNT", &said}}) ||
+  bool without_counters = false;
+  if (!ReadRedisOptions(
+          asked, 1, {{"BY", &by}, {"COUNT", &said}, {"NOCOUNTERS", nullptr, &without_counters}}) ||
       !ReadCount(asked, said, &most)) {
     return;
   }
@@ -149,12 +152,13 @@ void RedisTop(const Asked& asked) {
   }
   const auto total = static_cast<uint32_t>(found - kTotals.begin());
   const auto work = std::make_shared<Statuses>();
-  const auto call = [work, most, total, limiter = asked->limiter()](uint32_t) {
+  const uint32_t counters = without_counters ? 0 : FLINT_LIMITER_ALL_COUNTERS;
+  const auto call = [work, most, total, counters, limiter = asked->limiter()](uint32_t) {
     // Room for each key, however long.
     work->MakeRoom(most, FLINT_LIMITER_MIN_TEXT_BYTES * (most + 1));
     flint_limiter_error error = NoError();
     const int32_t code = flint_limiter_top(
-        limiter, total, FLINT_LIMITER_ALL_COUNTERS, work->entries.data(), work->entries.size(),
+        limiter, total, counters, work->entries.data(), work->entries.size(),
         sizeof work->entries[0], work->text.data(), work->text.size(), &work->count, &error);
     return OutcomeOf(code, error);
   };
@@ -175,6 +179,7 @@ struct HistoryWork {
   std::vector<flint_limiter_event> events;
   std::string text;
   uint64_t most = FLINT_LIMITER_MAX_ITEMS;
+  uint64_t text_bytes = kMaxHistoryBytes;
   uint64_t count = 0;
 
   // An event of several keys is as many entries, which stand on one page: COUNT is less than one
@@ -195,7 +200,7 @@ struct HistoryWork {
 
   Outcome ReadPage(flint_limiter* limiter, uint64_t capacity) {
     events = Entries<flint_limiter_event>(capacity);
-    text.resize(size_t{4} * FLINT_LIMITER_MIN_TEXT_BYTES);
+    text.resize(text_bytes);
     flint_limiter_error error = NoError();
     const bool is_template = target && target->is_template;
     query.kind = is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
@@ -211,7 +216,7 @@ struct HistoryWork {
     reply->Array(2).Whole(query.cursor).Array(count);
     for (uint64_t i = 0; i < count; i++) {
       const flint_limiter_event& one = events[i];
-      reply->Map(12)
+      reply->Map(18)
           .Word("type", EventTypeName(one.type))
           .Field("sequence", one.sequence)
           .Time("at_ns", one.at_ns)
@@ -223,7 +228,13 @@ struct HistoryWork {
           .Word("algorithm", one.algorithm == 0 ? "" : AlgorithmName(one.algorithm))
           .Field("rate", one.rate)
           .Field("per_ns", one.per_ns)
-          .Field("burst", one.burst);
+          .Field("burst", one.burst)
+          .Word("kind", KindName(one.kind))
+          .Field("item_index", one.item_index)
+          .Field("item_count", one.item_count)
+          .Time("engine_ns", one.engine_ns)
+          .Time("first_engine_ns", one.first_engine_ns)
+          .Field("prefix_bytes", one.prefix_bytes);
     }
   }
 };
@@ -236,6 +247,7 @@ void RedisHistory(const Asked& asked) {
   std::string until;
   std::string said;
   std::string cursor;
+  std::string bytes;
   bool newest = false;
   bool exact = false;
   uint64_t since_ns = 0;
@@ -247,11 +259,17 @@ void RedisHistory(const Asked& asked) {
                          {"UNTIL", &until},
                          {"COUNT", &said},
                          {"CURSOR", &cursor},
+                         {"BYTES", &bytes},
                          {"NEWEST", nullptr, &newest},
                          {"EXACT", nullptr, &exact}}) ||
       !ReadRedisOptional(asked, "SINCE", since, &since_ns) ||
       !ReadRedisOptional(asked, "UNTIL", until, &until_ns) ||
-      !ReadRedisOptional(asked, "CURSOR", cursor, &work->query.cursor)) {
+      !ReadRedisOptional(asked, "CURSOR", cursor, &work->query.cursor) ||
+      !ReadRedisOptional(asked, "BYTES", bytes, &work->text_bytes)) {
+    return;
+  }
+  if (work->text_bytes < FLINT_LIMITER_MIN_TEXT_BYTES || work->text_bytes > kMaxHistoryBytes) {
+    asked->Error("BYTES, of all keys and names, must be 65536 to 262144, not " + bytes);
     return;
   }
   if (!said.empty() && !ReadCount(asked, said, &work->most)) return;

@@ -13,7 +13,7 @@ namespace flint::server {
 // on a line only PING and QUIT are requests, so that no HTTP is taken for one. Pure: no I/O.
 class RedisReader {
  public:
-  static constexpr uint64_t kMaxArguments = 256;
+  static constexpr uint64_t kMaxArguments = 2 * 1024 + 1;      // of FLINT.CHECKALL
   static constexpr uint64_t kMaxBytes = uint64_t{160} * 1024;  // of all words together
 
   enum class Event : uint8_t {

@@ -80,6 +80,10 @@ bool RedisSession::Authenticate(std::string_view user, std::string_view token) {
   return true;
 }
 
+std::string_view RedisCodeOf(int32_t code) {
+  return code == FLINT_LIMITER_INVALID_ARGUMENT ? "ERR" : flint_limiter_code_name(code);
+}
+
 // ---- Exchanges -------------------------------------------------------------------------------
 
 RedisExchange::RedisExchange(Server* server, Connection* connection, RedisSession* session,
@@ -104,8 +108,7 @@ void RedisExchange::Fail(const Outcome& outcome) {
   if (outcome.code == FLINT_LIMITER_POISONED || outcome.code == FLINT_LIMITER_INTERNAL) {
     server_->log()->Warn("a command failed", {{"name", words_[0]}, {"why", outcome.message}});
   }
-  const bool known = outcome.code == FLINT_LIMITER_INVALID_ARGUMENT;
-  Error(outcome.message, known ? "ERR" : flint_limiter_code_name(outcome.code));
+  Error(outcome.message, RedisCodeOf(outcome.code));
 }
 
 void RedisExchange::SendAndClose(const RedisReply& reply) {

@@ -44,6 +44,9 @@ class RedisSession : public Session {
   std::optional<std::string> token_;  // said, and right when it was said
 };
 
+// The first word of an error of the limiter.
+std::string_view RedisCodeOf(int32_t code);
+
 // A request and its answer. Handlers keep it by shared pointer until they have answered.
 class RedisExchange : public std::enable_shared_from_this<RedisExchange> {
  public:

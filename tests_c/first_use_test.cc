@@ -108,7 +108,9 @@ TEST_F(FirstUse, CostsAtMost70BytesOfTheLog) {
   constexpr int kKeys = 20'000;
   for (int i = 0; i < kKeys; ++i) {
     ASSERT_TRUE(Allowed(engine(), KeyOf(i)));
-    if (i % 100 == 99) ASSERT_TRUE(engine()->Flush().ok());
+    if (i % 100 == 99) {
+      ASSERT_TRUE(engine()->Flush().ok());
+    }
   }
   const Written written = Close();
   EXPECT_LE(written.bytes, uint64_t{70} * kKeys);

@@ -1,7 +1,7 @@
 """Dependencies point one way only: each part may include what stands below it, and nothing else.
 
-tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> engine -> storage ->
-model -> algorithms -> base
+tests, examples, bench -> flint/*.py -> flint/_ext -> capi/flint_limiter.h -> remote -> engine ->
+storage -> model -> algorithms -> base
 server -> capi/flint_limiter.h
 capi -> cpp_core/sharing -> capi/flint_limiter.h
 
@@ -31,11 +31,12 @@ MAY_INCLUDE = {
     "cpp_core/storage": ["cpp_core/storage", *MODEL],
     "cpp_core/engine": ENGINE,
     "cpp_core/sharing": ["cpp_core/sharing", "cpp_core/base", "capi"],
-    "capi": ["capi", "cpp_core/sharing", *ENGINE],
+    "cpp_core/remote": ["cpp_core/remote", *ENGINE],
+    "capi": ["capi", "cpp_core/sharing", "cpp_core/remote", *ENGINE],
     "flint/_ext": ["flint/_ext", "capi"],
     "server": ["server", "capi"],
     "tests_c": ["tests_c", "capi", "server", *ENGINE],
-    "tests_c/fuzz": ["server"],
+    "tests_c/fuzz": ["server", "cpp_core/remote"],
     "tests_c/contract": ["tests_c/contract", "capi"],
     "tests_c/abi/1.0.0": ["tests_c/abi/1.0.0"],
     "examples": ["capi"],

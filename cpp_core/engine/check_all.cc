@@ -81,13 +81,19 @@ Status Engine::CheckDifferent(std::span<const Item> items, const ItemKeys& keys)
                 "items has key " + Shown(items[twice].key) + " twice; each key may appear once");
 }
 
-Status Engine::ReadItems(std::span<const Item> items, ItemKeys* keys) {
-  size_t bytes = 0;
-  for (const Item& item : items) bytes += item.key.size();
-  if (bytes > kMaxKeyBytesTogether) {
-    return Status(Code::kInvalidArgument, "the keys of items have " + std::to_string(bytes) +
-                                              " bytes; together at most 65,535 are allowed");
+Status CheckTogetherBounds(std::span<const Place::Item> items) {
+  if (items.empty() || items.size() > kMaxItems) {
+    return Status(Code::kInvalidArgument,
+                  "items has " + std::to_string(items.size()) + " entries; 1 to 1,024 are allowed");
   }
+  size_t bytes = 0;
+  for (const Place::Item& item : items) bytes += item.key.size();
+  if (bytes <= kMaxKeyBytesTogether) return Status();
+  return Status(Code::kInvalidArgument, "the keys of items have " + std::to_string(bytes) +
+                                            " bytes; together at most 65,535 are allowed");
+}
+
+Status Engine::ReadItems(std::span<const Item> items, ItemKeys* keys) {
   for (size_t i = 0; i < items.size(); ++i) {
     ItemKeys::Key& key = keys->all[i];
     key.hash = keyspace_.Hash(items[i].key);
@@ -230,10 +236,7 @@ Status Engine::CheckAll(std::span<const Item> items, const Flags& flags, Decisio
 Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decision* decisions,
                          size_t* denied) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
-  if (items.empty() || items.size() > kMaxItems) {
-    return Status(Code::kInvalidArgument,
-                  "items has " + std::to_string(items.size()) + " entries; 1 to 1,024 are allowed");
-  }
+  FLINT_RETURN_IF_ERROR(CheckTogetherBounds(items));
   char memory[kArenaBytes];
   Arena arena(memory, sizeof(memory));
   ItemKeys keys(items.size(), &arena);

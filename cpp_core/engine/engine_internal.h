@@ -9,6 +9,9 @@ inline constexpr size_t kMaxItems = 1024;
 inline constexpr size_t kMaxKeyBytesTogether = 65535;
 inline constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
 
+// How many items there are, and how long their keys are.
+Status CheckTogetherBounds(std::span<const Place::Item> items);
+
 // Keeps Shutdown waiting while a call runs outside of the shard locks, and tells it if it may. Made
 // before the call looks whether the limiter may be used, or under a shard's lock under which it has
 // looked: Shutdown first says that it may not, takes each of these locks, and then waits. So either

@@ -46,11 +46,6 @@ uint64_t Total(const Totals& totals, TopBy by) {
   return 0;
 }
 
-Status NotConfigured(std::string_view key, const char* mark, std::string_view name) {
-  return Status(Code::kNotConfigured,
-                "limit is not configured: " + Named(std::string(key) + mark, name));
-}
-
 }  // namespace
 
 // What templates and their counters have counted together, with stamps of the wall clock.
@@ -184,7 +179,7 @@ Status Listing::StatusOfKey(std::string_view key, std::string_view name, LimitSt
       counter = imagined.get();
     }
   }
-  if (counter == nullptr) return NotConfigured(key, "", name);
+  if (counter == nullptr) return NotConfigured(LimitKind::kExact, key, name);
   *status = LimitStatus();
   FillStatus(*counter, now_ns, status);
   return Status();
@@ -196,7 +191,7 @@ Status Listing::StatusOfTemplate(std::string_view prefix, std::string_view name,
   {
     const MutexLock lock(keyspace_->shards()[0].mutex);
     const Template* subject = keyspace_->templates().Find(prefix, name);
-    if (subject == nullptr) return NotConfigured(prefix, "*", name);
+    if (subject == nullptr) return NotConfigured(LimitKind::kTemplate, prefix, name);
     FillTemplate(*subject, &found);
   }
   TemplateSums sums;
@@ -427,6 +422,31 @@ bool Listing::Lookup(const SortedRun& run, const Position& name, LimitStatus* st
   if (counter == nullptr || counter->Forgettable(now_ns)) return false;
   if (counter->kind == LimitKind::kCounter && !run.all_counters) return false;
   FillStatus(*counter, now_ns, status);
+  return true;
+}
+
+Status NotConfigured(LimitKind kind, std::string_view key, std::string_view name) {
+  const char* const mark = kind == LimitKind::kTemplate ? "*" : "";
+  return Status(Code::kNotConfigured,
+                "limit is not configured: " + Named(std::string(key) + mark, name));
+}
+
+std::string CursorOf(const Listing::Position& position) {
+  std::string cursor;
+  cursor += static_cast<char>(position.kind);
+  cursor += static_cast<char>(position.name.size());
+  return cursor.append(position.name).append(position.key);
+}
+
+bool ReadCursor(std::string_view cursor, Listing::Position* position) {
+  if (cursor.size() < 2 ||
+      static_cast<uint8_t>(cursor[0]) > static_cast<uint8_t>(LimitKind::kInline))
+    return false;
+  const size_t name_bytes = static_cast<uint8_t>(cursor[1]);
+  if (cursor.size() - 2 < name_bytes) return false;
+  position->kind = static_cast<LimitKind>(cursor[0]);
+  position->name = cursor.substr(2, name_bytes);
+  position->key = cursor.substr(2 + name_bytes);
   return true;
 }
 

@@ -103,4 +103,11 @@ class Listing {
   uint64_t first_valid_[2] FLINT_GUARDED_BY(mutex_) = {0, 0};
 };
 
+Status NotConfigured(LimitKind kind, std::string_view key, std::string_view name);
+
+// A position as bytes: kind, how long the name is, the name, the key.
+std::string CursorOf(const Listing::Position& position);
+// False for what is no cursor. `*position` points into it.
+bool ReadCursor(std::string_view cursor, Listing::Position* position);
+
 }  // namespace flint

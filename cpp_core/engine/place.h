@@ -108,7 +108,8 @@ class Place {
     bool bus_guard_replaced = false;  // somebody else handles SIGBUS now
     uint32_t directory_mode = 0;
     int64_t engine_time_ns = 0;
-    LegacyReport legacy;  // of opening
+    LegacyReport legacy;         // of opening
+    uint64_t told_warnings = 0;  // by a server, numbered as in the public header
   };
 
   virtual ~Place() = default;

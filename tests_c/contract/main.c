@@ -13,6 +13,9 @@ static const Test* const sections[] = {
     arithmetic_tests, library_tests,   arguments_tests, bounds_tests,
     limits_tests,     decisions_tests, reading_tests,   durability_tests,
     opening_tests,    read_only_tests, sharing_tests,
+#ifdef FLINT_SERVER
+    connected_tests,
+#endif
 };
 
 static int Delete(const char* path, const struct stat* info, int type, struct FTW* place) {

@@ -42,6 +42,9 @@ extern const Test durability_tests[];
 extern const Test opening_tests[];
 extern const Test read_only_tests[];
 extern const Test sharing_tests[];
+#ifdef FLINT_SERVER /* the program */
+extern const Test connected_tests[];
+#endif
 
 /* ---- Checking -------------------------------------------------------------------------------- */
 
