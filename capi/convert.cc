@@ -303,6 +303,7 @@ void WriteLimitResult(std::string_view name, const Place::Decision& from,
 void WriteInfo(const Place::Info& from, bool shared, flint_limiter_info* to) {
   flint_limiter_info info{};
   info.role = shared ? FLINT_LIMITER_ROLE_OWNER : FLINT_LIMITER_ROLE_ALONE;
+  if (from.of_server) info.role = FLINT_LIMITER_ROLE_CLIENT;
   info.sync = from.always ? FLINT_LIMITER_SYNC_ALWAYS : FLINT_LIMITER_SYNC_BATCH;
   info.recovered_records = from.recovered_records;
   info.recovered_ring_records = from.recovered_ring_records;

@@ -416,6 +416,7 @@ Status ReadInfo(const RespReply& reply, Place::Info* info) {
   read.always = batch == 0;
   read.directory_mode = static_cast<uint32_t>(directory_mode);
   read.read_only = read_only != 0;
+  read.of_server = true;
   read.log.poisoned = poisoned != 0;
   if (failure != 0) read.compaction_failure = Status(static_cast<Code>(failure), "");
   *info = std::move(read);

@@ -131,7 +131,7 @@ def doctor(answer: dict[str, Any]) -> DoctorDict:
 
 def info(answer: dict[str, Any]) -> InfoDict:
     """The figures of the server's limiter."""
-    found: Any = dict(answer)
+    found: Any = {"role": "client", **answer}
     figures: InfoDict = found
     return figures
 
