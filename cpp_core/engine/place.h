@@ -105,7 +105,7 @@ class Place {
     uint64_t undecided = 0;         // checks that on_error answered
     uint64_t evicted = 0;           // keys in use that made room for others
     bool read_only = false;
-    bool of_server = false;  // and not of this process
+    bool of_server = false;           // and not of this process
     bool bus_guard_replaced = false;  // somebody else handles SIGBUS now
     uint32_t directory_mode = 0;
     int64_t engine_time_ns = 0;
