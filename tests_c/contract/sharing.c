@@ -8,6 +8,7 @@
 #include "support.h"
 
 #define THREADS 4
+#define BOTH 8 /* threads of two handles */
 #define CALLS 400
 #define HANDLES 12
 
@@ -80,11 +81,11 @@ static void ThreadsOfBothNeverTakeTooMuch(void) {
   flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_BATCH);
   flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_BATCH);
   CHECK_OK(Configure(owner, Config("key", 1000, YEAR)));
-  Worker workers[2 * THREADS];
+  Worker workers[BOTH];
   StartWorkers(workers, THREADS, owner);
   StartWorkers(workers + THREADS, THREADS, client);
-  CHECK(JoinWorkers(workers, 2 * THREADS) == 1000);
-  for (size_t i = 0; i < 2 * THREADS; ++i) CHECK(workers[i].failed == 0);
+  CHECK(JoinWorkers(workers, BOTH) == 1000);
+  for (size_t i = 0; i < BOTH; ++i) CHECK(workers[i].failed == 0);
   Close(client);
   Close(owner);
 }
@@ -95,15 +96,15 @@ static void AClientTakesOverFromAnOwnerThatCloses(void) {
   flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_BATCH);
   flint_limiter* other = Share(&path, FLINT_LIMITER_SYNC_BATCH);
   CHECK_OK(Configure(owner, Config("key", 700, YEAR)));
-  Worker workers[2 * THREADS];
+  Worker workers[BOTH];
   StartWorkers(workers, THREADS, client);
   StartWorkers(workers + THREADS, THREADS, other);
   SleepMs(5);
   Close(owner);
   /* One that was under way when the owner closed may have counted for nobody. */
-  const uint64_t allowed = JoinWorkers(workers, 2 * THREADS);
-  CHECK(allowed <= 700 && allowed + 2 * THREADS >= 700);
-  for (size_t i = 0; i < 2 * THREADS; ++i) CHECK(workers[i].failed == 0);
+  const uint64_t allowed = JoinWorkers(workers, BOTH);
+  CHECK(allowed <= 700 && allowed + BOTH >= 700);
+  for (size_t i = 0; i < BOTH; ++i) CHECK(workers[i].failed == 0);
   CHECK(Decide(client, "key", 1).allowed == 0 && Decide(other, "key", 1).allowed == 0);
   const uint32_t owners = (RoleOf(client) == FLINT_LIMITER_ROLE_OWNER ? 1u : 0u) +
                           (RoleOf(other) == FLINT_LIMITER_ROLE_OWNER ? 1u : 0u);
