@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from peers import environment, results, source
+from peer_suites import environment, results, source
 
 pytestmark = pytest.mark.skipif("FLINT_LONG" not in os.environ, reason="set FLINT_LONG=1")
 
