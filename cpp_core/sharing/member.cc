@@ -46,7 +46,12 @@ Member::~Member() {
 void Member::InChild(void* member) {
   auto* const self = static_cast<Member*>(member);
   self->home_->LeaveInChild();
-  self->state_ = new State;
+  auto* const begun = new State;
+  {
+    const MutexLock lock(begun->mutex);
+    begun->closed = self->shut_down_;
+  }
+  self->state_ = begun;
 }
 
 int32_t Member::Open(flint_limiter_error* error) {
@@ -63,6 +68,7 @@ int32_t Member::Open(flint_limiter_error* error) {
 
 void Member::Shutdown() {
   State* const state = state_;
+  shut_down_ = true;
   std::unique_ptr<Owner> owner;
   {
     const MutexLock lock(state->mutex);
@@ -207,7 +213,10 @@ Member::Found Member::Elect(State* state, uint64_t lost_at_ns, flint_limiter_err
 Member::Found Member::ElectAlone(State* state, uint64_t lost_at_ns, flint_limiter_error* error) {
   for (uint64_t nap_ns = kShortestNapNs;; nap_ns = std::min(2 * nap_ns, kLongestNapNs)) {
     const int32_t code = home_->Open(error);
-    if (code == FLINT_LIMITER_OK) return {TakeOver(state, lost_at_ns, error), true, nullptr};
+    if (code == FLINT_LIMITER_OK) {
+      const int32_t taken = TakeOver(state, lost_at_ns, error);
+      return {taken, taken == FLINT_LIMITER_OK, nullptr};
+    }
     if (code != FLINT_LIMITER_LOCKED) return {code, false, nullptr};
     auto channel = std::make_unique<Channel>();
     switch (channel->Open(settings_.channel, error)) {

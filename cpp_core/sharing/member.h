@@ -146,6 +146,7 @@ class Member {
   const Settings settings_;
   std::atomic<State*> state_;
   std::atomic<bool> opened_{false};  // an owner has been found before: what is lost is taken over
+  std::atomic<bool> shut_down_{false};  // which a forked child must know of
   std::atomic<uint64_t> undecided_{0};
 };
 

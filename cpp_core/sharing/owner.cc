@@ -105,7 +105,11 @@ int32_t Owner::PrepareAll(flint_limiter_error* error) {
                     "Flint server (flint server start)",
                 error);
   }
-  Register(listener_.get(), kListenerId);
+  failed = Register(listener_.get(), kListenerId);
+  if (failed != 0) {
+    return Fail(FLINT_LIMITER_IO,
+                std::string("cannot share the data directory: ") + std::strerror(failed), error);
+  }
   Status status = short_waits_.Start("flint-wait");
   if (status.ok()) status = long_calls_.Start("flint-aside");
   if (status.ok()) {
@@ -124,9 +128,12 @@ int Owner::Register(int fd, uint64_t id) const {
 }
 
 void Owner::Begin() {
-  // What is kept in memory alone has nothing to wait for.
+  // Where there is no descriptor left for it, each turn of the loop looks what is on disk.
   if (flint_limiter_watch(limiter_, &watch_, nullptr) != FLINT_LIMITER_OK) watch_ = -1;
-  if (watch_ >= 0) Register(watch_, kWatchId);
+  if (watch_ >= 0 && Register(watch_, kWatchId) != 0) {
+    flint_limiter_unwatch(limiter_, watch_, nullptr);
+    watch_ = -1;
+  }
   const MutexLock lock(mutex_);
   begun_ = true;
   begun_changed_.NotifyAll();
@@ -196,9 +203,10 @@ void Owner::Turn() {
   const bool owes = running_ > 0 || !waiting_.empty() || stopping_ || accepts_later_;
   const int count = epoll_wait(epoll_.get(), events, kMaxEvents, owes ? kTickMs : -1);
   for (int i = 0; i < count; i++) OnEvent(events[i].data.u64, events[i].events);
+  if (watch_ < 0 && !waiting_.empty()) OnDurable();
   if (owes) SayStillAtIt();
-  if (count == 0 && std::exchange(accepts_later_, false) && listener_.open()) {
-    Register(listener_.get(), kListenerId);
+  if (accepts_later_ && SteadyNs() >= accepts_at_ns_ && listener_.open()) {
+    accepts_later_ = Register(listener_.get(), kListenerId) != 0;
   }
 }
 
@@ -236,6 +244,7 @@ void Owner::Accept() {
     if (failed == ECONNABORTED || failed == EINTR) continue;
     if (failed != 0) {  // descriptors have run out: whoever waits is looked at again later
       accepts_later_ = true;
+      accepts_at_ns_ = SteadyNs() + int64_t{kTickMs} * 1'000'000;
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
       return;
     }
@@ -258,7 +267,8 @@ void Owner::RefuseForeigners(uint64_t id, Connection* connection) {
     why = "the data directory is owned by a process of user " + std::to_string(geteuid()) +
           ", and this one is of user " + std::to_string(connection->peer.uid) +
           "; processes that share a directory must be of one user";
-  } else if (connections_.size() > kMaxConnections) {
+  } else if (connections_.size() + running_ > 2 * kMaxConnections ||
+             connections_.size() > kMaxConnections) {
     code = FLINT_LIMITER_UNSUPPORTED;
     why =
         "1,024 connections share the data directory, which is the most that its owner serves; "
@@ -366,7 +376,8 @@ void Owner::Send(uint64_t id, Connection* connection) {
   if (connection->sent == output.size()) {
     output.clear();
     connection->sent = 0;
-    if (connection->closing) {
+    // One that is told to wait is not answered yet.
+    if (connection->closing && !connection->asked) {
       Drop(id);
       return;
     }
@@ -433,7 +444,7 @@ void Owner::TakeDone() {
 
 // Sends the answer when it is durable.
 void Owner::Finish(uint64_t id, Answer answer) {
-  if (settings_.sync == FLINT_LIMITER_SYNC_ALWAYS && watch_ >= 0 && answer.ticket > durable_) {
+  if (settings_.sync == FLINT_LIMITER_SYNC_ALWAYS && answer.ticket > durable_) {
     const auto behind =
         std::upper_bound(waiting_.begin(), waiting_.end(), answer.ticket,
                          [](uint64_t ticket, const Waiting& one) { return ticket < one.ticket; });
@@ -461,7 +472,7 @@ void Owner::AskForSync() {
 
 void Owner::OnDurable() {
   eventfd_t advances = 0;
-  eventfd_read(watch_, &advances);
+  if (watch_ >= 0) eventfd_read(watch_, &advances);
   flint_limiter_durable(limiter_, &durable_, nullptr);
   std::string failed;
   if (!waiting_.empty() && waiting_.back().ticket > durable_) {

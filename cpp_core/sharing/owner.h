@@ -148,6 +148,7 @@ class Owner {
   uint64_t durable_ = 0;
   int64_t said_at_ns_ = 0;
   bool accepts_later_ = false;  // descriptors have run out
+  int64_t accepts_at_ns_ = 0;   // when it is tried again
 };
 
 }  // namespace flint::sharing

@@ -51,6 +51,9 @@ struct Check {
     reader->Get(&has_config);
     reader->Get(&wants_limits);
     if (has_config != 0) reader->Get(&config);
+    // What the sender's pointers lead to is not here, and nothing to an inline limit.
+    config.key = config.name = nullptr;
+    config.key_bytes = config.name_bytes = 0;
     return reader->AtEnd();
   }
 };

@@ -177,7 +177,9 @@ int Connect(const std::string& directory, uint64_t timeout_ns, Socket* stream) {
   Socket made;
   if (const int failed = made.OpenStream()) return failed;
   SetTimeout(made.get(), timeout_ns);
-  if (connect(made.get(), address.get(), address.size()) != 0) return errno;
+  while (connect(made.get(), address.get(), address.size()) != 0) {
+    if (errno != EINTR) return errno;
+  }
   *stream = std::move(made);
   return 0;
 }

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "support.h"
 
@@ -132,6 +134,24 @@ static void ShuttingAClientDownEndsItsCalls(void) {
   Close(owner);
 }
 
+/* Whoever cannot serve the others does not own, and says why, as often as it is asked. */
+static void ATakeoverThatFailsIsToldAndTriedAgain(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  CHECK_OK(Configure(owner, Config("key", 2, YEAR)));
+  CHECK(Decide(client, "key", 1).allowed == 1);
+  Close(owner);
+  const Path in_the_way = In(&path, "flint.sock");
+  CHECK(mkdir(in_the_way.text, 0700) == 0);
+  CHECK_CODE(UNSUPPORTED, TryCheck(client, "key", 1, 0));
+  CHECK_CODE(UNSUPPORTED, TryStatus(client, "key", FLINT_LIMITER_KIND_EXACT));
+  CHECK(rmdir(in_the_way.text) == 0);
+  CHECK(Decide(client, "key", 1).allowed == 1 && Decide(client, "key", 1).allowed == 0);
+  CHECK(RoleOf(client) == FLINT_LIMITER_ROLE_OWNER);
+  Close(client);
+}
+
 static void ManyComeAndGo(void) {
   const Path path = NewPath();
   flint_limiter* handles[HANDLES];
@@ -151,6 +171,7 @@ const Test sharing_tests[] = {
     TEST(ThreadsOfBothNeverTakeTooMuch),
     TEST(AClientTakesOverFromAnOwnerThatCloses),
     TEST(ShuttingAClientDownEndsItsCalls),
+    TEST(ATakeoverThatFailsIsToldAndTriedAgain),
     TEST(ManyComeAndGo),
     {NULL, NULL},
 };

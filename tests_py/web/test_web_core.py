@@ -342,7 +342,7 @@ def test_what_is_left_of_a_window() -> None:
 def test_a_second_worker_is_told_what_to_do(tmp_path: Path) -> None:
     with (
         flint.Limiter(tmp_path / "data"),
-        pytest.raises(flint.LockedError, match=r"share it, flint.Limiter\(path, shared=True\), or run one"),
+        pytest.raises(flint.LockedError, match=r"flint.Limiter\(path, shared=True\), or run one"),
     ):
         opened(tmp_path / "data")
 
