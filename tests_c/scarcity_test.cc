@@ -334,7 +334,8 @@ TEST_F(MaxUnsynced, WhoDoesNotWaitIsToldAndASyncBegins) {
   Engine::Flags flags;
   flags.no_wait = true;
   Engine::Decision decision;
-  // Another thread may have the log's lock for longer than a moment, which says nothing of the disk.
+  // Another thread may have the log's lock for longer than a moment, which says nothing of the
+  // disk.
   Code told = Code::kBusy;
   while (told == Code::kBusy) told = engine()->Check({"key", 1}, flags, nullptr, &decision).code();
   EXPECT_EQ(told, Code::kWouldBlock);
