@@ -102,11 +102,13 @@ def test_demo_keeps_its_directory_on_request(run: Run) -> None:
 def test_quickstart_remembers(run: Run, tmp_path: Path) -> None:
     assert run("quickstart.py") == "go on, 99 left\n"
     # At 100 a minute the first unit may be back before a slow machine has started Python again.
-    assert run("quickstart.py") in ("go on, 98 left\n", "go on, 99 left\n")
+    again = run("quickstart.py")
+    assert again in ("go on, 98 left\n", "go on, 99 left\n")
     with flint.Limiter.open_readonly(tmp_path / "data" / "limits") as limiter:
         status = limiter.status("user:42")
     assert status is not None
-    assert status["total_allowed"] == 2
+    # Back, it was forgotten with its total, which is the template's now.
+    assert status["total_allowed"] == (2 if again == "go on, 98 left\n" else 1)
 
 
 def test_quickstart_is_the_first_example_of_the_readme() -> None:
