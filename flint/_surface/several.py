@@ -70,10 +70,15 @@ def decide(place: Place, whole: set[str], call: str, key: str, cost: int, severa
         return None  # to configure may wait
     # The first time in any case: a crash may have kept the first of the limits only.
     place._limit_many(several.limits, True)
+    note_whole(whole, several)
+    return renamed(method(own_key, cost), key)
+
+
+def note_whole(whole: set[str], several: Several) -> None:
+    """Remember that a place has all limits of a set."""
     if len(whole) >= MOST_WHOLE:
         whole.clear()
     whole.add(several.prefix)
-    return renamed(method(own_key, cost), key)
 
 
 def renamed(answer: Any, key: str) -> Any:

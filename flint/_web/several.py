@@ -10,7 +10,8 @@ import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 from flint._surface.decisions import decisions_of
-from flint._surface.rate import Rate
+from flint._surface.rate import Rate, Several
+from flint._surface.several import note_whole
 from flint._web import decision
 from flint._web.decision import Ask, Verdict, adecide, decide
 from flint.errors import FlintError, NotConfiguredError
@@ -56,6 +57,10 @@ def decide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: Request
         if not now:
             return _let_in(limiter, asks, [*zip(later, looks, strict=True)])
         items = [(key, ask.cost) for _, ask, key in now]
+        partial = _perhaps_partial(limiter, now)
+        if partial:
+            limiter.limit_many(_templates(partial), if_absent=True)
+            _note_whole(limiter, partial)
         try:
             answer = limiter.check_all(items)
         except NotConfiguredError:
@@ -93,6 +98,10 @@ async def adecide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: 
         if not now:
             return _let_in(limiter, asks, [*zip(later, looks, strict=True)])
         items = [(key, ask.cost) for _, ask, key in now]
+        partial = _perhaps_partial(limiter, now)
+        if partial:
+            await limiter.alimit_many(_templates(partial), if_absent=True)
+            _note_whole(limiter, partial)
         try:
             answer = await limiter.acheck_all(items)
         except NotConfiguredError:
@@ -154,6 +163,23 @@ def _refused(later: Asks, looks: Sequence[Result]) -> tuple[AskOf, Result] | Non
         if not look.allowed:
             return one, look
     return None
+
+
+def _perhaps_partial(limiter: AnyLimiter, asks: Asks) -> Asks:
+    """Those with a set of limits that this process has not configured: a crash may have kept the
+    first of its limits only, and a check would take that for the set."""
+    whole: set[str] | None = getattr(limiter, "_whole", None)
+    return [
+        one
+        for one in asks
+        if whole is not None and isinstance(one[1].limit, Several)
+        if one[1].limit.prefix not in whole
+    ]
+
+
+def _note_whole(limiter: Any, asks: Asks) -> None:
+    for _, ask, _ in asks:
+        note_whole(limiter._whole, cast("Several", ask.limit))
 
 
 def _templates(asks: Asks) -> list[LimitDict]:

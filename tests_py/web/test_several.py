@@ -11,7 +11,9 @@ from test_asgi import replying
 
 import flint
 from flint._surface.decisions import observe
+from flint._surface.rate import Several
 from flint.asgi import Policy, RateLimitMiddleware
+from flint.rates import parse_many
 from flint.testing import ManualClock
 from flint.wsgi import RateLimitMiddleware as WsgiMiddleware
 
@@ -216,17 +218,36 @@ def test_when_in_wsgi(limiter: flint.Limiter) -> None:
     assert used(limiter) == [2, 2]
 
 
-def test_wsgi(limiter: flint.Limiter) -> None:
+def said_by_wsgi(limiter: flint.Limiter, policies: list[Policy], count: int) -> list[str]:
+    """The statuses of so many requests of one user."""
+
     def hello(_: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
         return [b"hello"]
 
-    app = WsgiMiddleware(hello, limiter, policy=ALL)
+    app = WsgiMiddleware(hello, limiter, policy=policies)
     said: list[str] = []
-    for _ in range(3):
+    for _ in range(count):
         environ = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "203.0.113.7", "HTTP_X_USER": "ann"}
         app(environ, lambda status, _: said.append(status))  # type: ignore[arg-type]
-    assert said == ["200 OK", "200 OK", "429 Too Many Requests"]
+    return said
+
+
+def test_wsgi(limiter: flint.Limiter) -> None:
+    assert said_by_wsgi(limiter, ALL, 3) == ["200 OK", "200 OK", "429 Too Many Requests"]
+
+
+@pytest.mark.parametrize("kind", ["asgi", "wsgi"])
+def test_a_set_of_limits_of_which_a_part_is_configured(limiter: flint.Limiter, kind: str) -> None:
+    """What a crash while it was configured left: it is made whole before anything is decided."""
+    said_by_wsgi(limiter, [OF_ADDRESS, OF_ALL], 1)  # has theirs configured
+    limiter.limit_many(Several(parse_many("2/day; 50/month")).limits[1:])
+    policies = [OF_USER, OF_ALL]
+    if kind == "wsgi":
+        assert said_by_wsgi(limiter, policies, 3)[2] == "429 Too Many Requests"
+    else:
+        app = RateLimitMiddleware(replying(), limiter, policy=policies)
+        assert [ask(app, "ann").status for _ in range(3)] == [200, 200, 429]
 
 
 @pytest.mark.parametrize(
