@@ -104,7 +104,7 @@ class LockDescriptor {
 
 // ---- Who holds it ------------------------------------------------------------------------------
 
-// Lines of a name and a value. `socket` is where the holder can be spoken to: nowhere today.
+// Lines of a name and a value. `socket` is empty: whoever shares a directory listens at flint.sock.
 void TellWhoHolds(int fd) {
   const time_t now = time(nullptr);
   struct tm utc = {};

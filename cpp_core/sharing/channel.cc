@@ -29,6 +29,7 @@ Channel::Result CannotConnect(int failed, const std::string& directory,
 }  // namespace
 
 Channel::Result Channel::Open(const Settings& settings, flint_limiter_error* error) {
+  answer_timeout_ns_ = settings.answer_timeout_ns;
   const int failed = Connect(settings.directory, settings.answer_timeout_ns, &socket_);
   if (failed != 0) return CannotConnect(failed, settings.directory, error);
   Peer owner;
@@ -55,6 +56,7 @@ Channel::Result Channel::Open(const Settings& settings, flint_limiter_error* err
 }
 
 Channel::Result Channel::Exchange(std::string_view request, std::string* body) {
+  heard_at_ns_ = SteadyNs();
   while (!request.empty()) {
     const ssize_t sent = send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
@@ -92,11 +94,15 @@ Channel::Result Channel::ReceiveMore() {
   char buffer[16384];
   const ssize_t got = recv(socket_.get(), buffer, sizeof(buffer), 0);
   if (got > 0) {
+    heard_at_ns_ = SteadyNs();
     input_.append(buffer, static_cast<size_t>(got));
     return Result::kAnswered;
   }
-  if (got < 0 && errno == EINTR) return Result::kAnswered;
-  return got < 0 && errno == EAGAIN ? Result::kLate : Result::kLost;
+  // Signals that come again and again do not make an owner that is stopped one that answers.
+  if (got < 0 && errno == EINTR && SteadyNs() - heard_at_ns_ < answer_timeout_ns_) {
+    return Result::kAnswered;
+  }
+  return got < 0 && (errno == EAGAIN || errno == EINTR) ? Result::kLate : Result::kLost;
 }
 
 void Channel::Interrupt() { shutdown(socket_.get(), SHUT_RDWR); }

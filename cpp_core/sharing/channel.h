@@ -39,6 +39,8 @@ class Channel {
 
   Socket socket_;
   std::string input_;
+  uint64_t answer_timeout_ns_ = 0;
+  uint64_t heard_at_ns_ = 0;  // or asked
 };
 
 }  // namespace flint::sharing

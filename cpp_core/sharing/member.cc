@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -13,11 +14,6 @@ namespace {
 
 // Those that are kept between two calls.
 constexpr size_t kMostIdle = 16;
-
-uint64_t NowNs() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return static_cast<uint64_t>(std::chrono::nanoseconds(now).count());
-}
 
 std::string SecondsText(uint64_t ns) {
   std::string text = std::to_string(ns / 1'000'000'000);
@@ -31,6 +27,57 @@ int32_t Closed(flint_limiter_error* error) {
 }
 
 }  // namespace
+
+// A call that Shutdown waits for.
+class Member::Running {
+ public:
+  explicit Running(State* state) FLINT_REQUIRES(state->mutex) : state_(state) { state->running++; }
+  ~Running() {
+    const MutexLock lock(state_->mutex);
+    state_->running--;
+    if (state_->closed) state_->changed.NotifyAll();
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+ private:
+  State* const state_;
+};
+
+// A connection that Shutdown interrupts.
+class Member::Busy {
+ public:
+  Busy(State* state, Channel* channel) : state_(state), channel_(channel) {}
+  ~Busy() {
+    const MutexLock lock(state_->mutex);
+    state_->busy.erase(channel_);
+  }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  State* const state_;
+  Channel* const channel_;
+};
+
+// The one thread that tries to own the directory. Made and unmade with the mutex held.
+class Member::Electing {
+ public:
+  explicit Electing(State* state) : state_(state) {
+    state_->mutex.AssertHeld();
+    state_->electing = true;
+  }
+  ~Electing() {
+    state_->mutex.AssertHeld();
+    state_->electing = false;
+    state_->changed.NotifyAll();
+  }
+  Electing(const Electing&) = delete;
+  Electing& operator=(const Electing&) = delete;
+
+ private:
+  State* const state_;
+};
 
 Member::Member(flint_limiter* limiter, Home* home, Settings settings)
     : limiter_(limiter), home_(home), settings_(std::move(settings)), state_(new State) {
@@ -56,7 +103,7 @@ void Member::InChild(void* member) {
 
 int32_t Member::Open(flint_limiter_error* error) {
   State* const state = state_;
-  Found found = Elect(state, NowNs(), error);
+  Found found = Elect(state, SteadyNs(), error);
   if (found.channel != nullptr) {
     const MutexLock lock(state->mutex);
     state->busy.erase(found.channel.get());
@@ -109,17 +156,14 @@ int32_t Member::AskRunning(const std::string& request, std::string* body, bool* 
                 error);
   }
   State* const state = state_;
+  std::optional<Running> running;
   {
     const MutexLock lock(state->mutex);
     if (state->closed) return Closed(error);
-    state->running++;
+    running.emplace(state);
   }
   int32_t code = AskOwner(state, request, body, here, error);
-  {
-    const MutexLock lock(state->mutex);
-    state->running--;
-    if (state->closed) state->changed.NotifyAll();
-  }
+  running.reset();
   if (code != FLINT_LIMITER_OK || *here) return code;
   Reader reader(*body);
   reader.Get(&code);
@@ -138,9 +182,12 @@ int32_t Member::AskOwner(State* state, std::string_view request, std::string* bo
     Found found = FindOwner(state, lost_at_ns, error);
     *here = found.here;
     if (found.code != FLINT_LIMITER_OK || found.here) return found.code;
-    const Channel::Result result = found.channel->Exchange(request, body);
+    Channel::Result result = Channel::Result::kLost;
+    {
+      const Busy busy(state, found.channel.get());
+      result = found.channel->Exchange(request, body);
+    }
     const MutexLock lock(state->mutex);
-    state->busy.erase(found.channel.get());
     if (state->closed) return Closed(error);
     if (result == Channel::Result::kLate) return Late(error);
     if (result == Channel::Result::kAnswered) {
@@ -148,7 +195,7 @@ int32_t Member::AskOwner(State* state, std::string_view request, std::string* bo
       return FLINT_LIMITER_OK;
     }
     state->idle.clear();  // they were the same owner's
-    if (lost_at_ns == 0) lost_at_ns = NowNs();
+    if (lost_at_ns == 0) lost_at_ns = SteadyNs();
   }
 }
 
@@ -172,7 +219,7 @@ Member::Found Member::FindOwner(State* state, uint64_t lost_at_ns, flint_limiter
       return {FLINT_LIMITER_OK, false, std::move(channel)};
     }
   }
-  return Elect(state, lost_at_ns == 0 ? NowNs() : lost_at_ns, error);
+  return Elect(state, lost_at_ns == 0 ? SteadyNs() : lost_at_ns, error);
 }
 
 // ---- Who owns the directory ------------------------------------------------------------------
@@ -197,15 +244,13 @@ Member::Found Member::Elect(State* state, uint64_t lost_at_ns, flint_limiter_err
       state->changed.Wait(state->mutex);
       continue;
     }
-    state->electing = true;
+    const Electing electing(state);
     Found found;
     {
       const MutexUnlock unlocked(state->mutex);
       found = ElectAlone(state, lost_at_ns, error);
     }
-    state->electing = false;
     if (found.channel != nullptr) state->busy.insert(found.channel.get());
-    state->changed.NotifyAll();
     return found;
   }
 }
@@ -229,7 +274,7 @@ Member::Found Member::ElectAlone(State* state, uint64_t lost_at_ns, flint_limite
       case Channel::Result::kLost:
         break;
     }
-    if (NowNs() - lost_at_ns >= settings_.open_timeout_ns) {
+    if (SteadyNs() - lost_at_ns >= settings_.open_timeout_ns) {
       return {Fail(FLINT_LIMITER_LOCKED,
                    std::string(error->message) +
                        "; it does not share the directory, or has not "
@@ -250,7 +295,7 @@ int32_t Member::TakeOver(State* state, uint64_t lost_at_ns, flint_limiter_error*
   Owner::Settings settings;
   settings.directory = settings_.channel.directory;
   settings.sync = settings_.channel.sync;
-  if (opened_) settings.takeover_ns = std::max<uint64_t>(NowNs() - lost_at_ns, 1);
+  if (opened_) settings.takeover_ns = std::max<uint64_t>(SteadyNs() - lost_at_ns, 1);
   auto owner = std::make_unique<Owner>(limiter_, settings);
   const int32_t code = owner->Prepare(error);
   if (code != FLINT_LIMITER_OK) {

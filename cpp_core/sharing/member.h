@@ -117,6 +117,11 @@ class Member {
     bool closed FLINT_GUARDED_BY(mutex) = false;
   };
 
+  // What is undone when a call ends, however it ends: memory may be short for a reply.
+  class Running;
+  class Busy;
+  class Electing;
+
   // What has come of looking for the owner, or of asking it.
   struct Found {
     int32_t code = FLINT_LIMITER_OK;

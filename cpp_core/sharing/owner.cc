@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -25,11 +24,8 @@ constexpr uint64_t kFirstConnectionId = 16;
 constexpr int kMaxEvents = 64;
 // So often whoever waits for an answer is told that it is being worked on.
 constexpr int kTickMs = 200;
-constexpr int64_t kLongestFarewellNs = 5'000'000'000;
-
-int64_t SteadyNs() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+constexpr uint64_t kTickNs = uint64_t{kTickMs} * 1'000'000;
+constexpr uint64_t kLongestFarewellNs = 5'000'000'000;
 
 int64_t WallNs() { return Clock::System()->WallNs(); }
 
@@ -55,7 +51,7 @@ void Worker::Run() {
     {
       const MutexLock lock(mutex_);
       while (jobs_.empty() && !stopping_) changed_.Wait(mutex_);
-      if (jobs_.empty()) return;
+      if (stopping_) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
     }
@@ -166,7 +162,7 @@ void Owner::Run() {
 }
 
 void Owner::Loop() {
-  int64_t leave_at_ns = 0;
+  uint64_t leave_at_ns = 0;
   for (;;) {
     if (stopping_) {
       if (leave_at_ns == 0) {
@@ -244,7 +240,7 @@ void Owner::Accept() {
     if (failed == ECONNABORTED || failed == EINTR) continue;
     if (failed != 0) {  // descriptors have run out: whoever waits is looked at again later
       accepts_later_ = true;
-      accepts_at_ns_ = SteadyNs() + int64_t{kTickMs} * 1'000'000;
+      accepts_at_ns_ = SteadyNs() + kTickNs;
       epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
       return;
     }
@@ -267,8 +263,7 @@ void Owner::RefuseForeigners(uint64_t id, Connection* connection) {
     why = "the data directory is owned by a process of user " + std::to_string(geteuid()) +
           ", and this one is of user " + std::to_string(connection->peer.uid) +
           "; processes that share a directory must be of one user";
-  } else if (connections_.size() + running_ > 2 * kMaxConnections ||
-             connections_.size() > kMaxConnections) {
+  } else if (connections_.size() > kMaxConnections || running_ > kMaxConnections) {
     code = FLINT_LIMITER_UNSUPPORTED;
     why =
         "1,024 connections share the data directory, which is the most that its owner serves; "
@@ -407,8 +402,9 @@ void Owner::Drop(uint64_t id) { connections_.erase(id); }
 
 void Owner::Start(uint64_t id, Connection* connection, std::string_view body) {
   connection->asked = true;
-  if (TakesLong(body)) {
-    MakeAside(&long_calls_, id, std::string(body));
+  const Length length = LengthOf(body);
+  if (length != Length::kMoment) {
+    MakeAside(length == Length::kWait ? &short_waits_ : &long_calls_, id, std::string(body));
     return;
   }
   Answer answer = Perform(limiter_, body, FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC);
@@ -494,8 +490,8 @@ void Owner::OnDurable() {
 
 // Whoever waits must not take a slow disk for an owner that is stopped.
 void Owner::SayStillAtIt() {
-  const int64_t now_ns = SteadyNs();
-  if (now_ns - said_at_ns_ < int64_t{kTickMs} * 1'000'000) return;
+  const uint64_t now_ns = SteadyNs();
+  if (now_ns - said_at_ns_ < kTickNs) return;
   said_at_ns_ = now_ns;
   const std::string message = Writer().Put(kStillAtIt).Finish();
   std::vector<uint64_t> waits;

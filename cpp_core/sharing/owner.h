@@ -24,7 +24,7 @@ class Worker {
  public:
   Status Start(const char* name);
   void Add(std::function<void()> job);
-  // Makes what has been added, and ends.
+  // Ends with the job that is being made. Nobody waits for those behind it any more.
   void Stop();
 
  private:
@@ -146,9 +146,9 @@ class Owner {
   std::deque<Waiting> waiting_;  // by ticket
   uint64_t asked_ticket_ = 0;
   uint64_t durable_ = 0;
-  int64_t said_at_ns_ = 0;
+  uint64_t said_at_ns_ = 0;
   bool accepts_later_ = false;  // descriptors have run out
-  int64_t accepts_at_ns_ = 0;   // when it is tried again
+  uint64_t accepts_at_ns_ = 0;  // when it is tried again
 };
 
 }  // namespace flint::sharing

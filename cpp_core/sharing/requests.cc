@@ -458,22 +458,26 @@ Answer Perform(flint_limiter* limiter, std::string_view body, uint32_t flags) {
   }
 }
 
-bool TakesLong(std::string_view body) {
+Length LengthOf(std::string_view body) {
   Reader reader(body);
   Function function{};
   reader.Get(&function);
   switch (function) {
     case Function::kCheck:
     case Function::kCheckAll:
-      return false;
+      return Length::kMoment;
+    case Function::kCheckMany:
+    case Function::kLimitMany:
+      return Length::kWait;
     case Function::kRemove:
     case Function::kReset:
     case Function::kStatus: {
       Target target;
-      return target.Read(&reader) && target.kind == FLINT_LIMITER_KIND_TEMPLATE;
+      const bool of_many = target.Read(&reader) && target.kind == FLINT_LIMITER_KIND_TEMPLATE;
+      return of_many ? Length::kLong : Length::kMoment;
     }
     default:
-      return true;
+      return Length::kLong;
   }
 }
 

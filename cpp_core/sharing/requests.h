@@ -21,7 +21,12 @@ struct Answer {
 // and can be made again. Any thread.
 Answer Perform(flint_limiter* limiter, std::string_view body, uint32_t flags);
 
-// Whether a request may take long, so that the thread that serves others must not make it.
-bool TakesLong(std::string_view body);
+// How long a request may take, and so which thread of an owner makes it.
+enum class Length : uint8_t {
+  kMoment,  // the one that serves all, unless the call would have to wait
+  kWait,    // one for what waits for locks and room
+  kLong,    // another, so that nobody else waits for a compaction
+};
+Length LengthOf(std::string_view body);
 
 }  // namespace flint::sharing

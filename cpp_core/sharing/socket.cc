@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <set>
@@ -182,6 +183,11 @@ int Connect(const std::string& directory, uint64_t timeout_ns, Socket* stream) {
   }
   *stream = std::move(made);
   return 0;
+}
+
+uint64_t SteadyNs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::nanoseconds(now).count());
 }
 
 void RemoveSocket(const std::string& directory) {

@@ -60,4 +60,7 @@ int PeerOf(int fd, Peer* peer);
 // How long a call of this descriptor may wait for the other side.
 void SetTimeout(int fd, uint64_t timeout_ns);
 
+// Nanoseconds that only run on, for deadlines.
+uint64_t SteadyNs();
+
 }  // namespace flint::sharing

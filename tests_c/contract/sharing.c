@@ -1,9 +1,11 @@
 /* sharing.c - handles that share a directory: one owns it, the others ask it. They are all of this
  * process here, so that a sanitizer sees both ends of each call. */
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -152,6 +154,68 @@ static void ATakeoverThatFailsIsToldAndTriedAgain(void) {
   Close(client);
 }
 
+static void* CloseIt(void* limiter) {
+  Close(limiter);
+  return NULL;
+}
+
+/* A client that has been told that its answer takes a while is answered all the same, and does not
+ * ask again, which would count twice. */
+static void AnOwnerThatClosesAnswersWhoWaitsForTheDisk(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  CHECK_OK(Configure(owner, Config("key", 5, YEAR)));
+  SetSync(SYNC_HOLDS);
+  Caller caller = {.limiter = client, .call = CallCheck};
+  Start(&caller);
+  AwaitHeldSync();
+  pthread_t closing;
+  CHECK(pthread_create(&closing, NULL, CloseIt, owner) == 0);
+  SleepMs(700);
+  SetSync(SYNC_WORKS);
+  CHECK_OK(Join(&caller));
+  CHECK(pthread_join(closing, NULL) == 0);
+  CHECK(Status(client, "key", FLINT_LIMITER_KIND_EXACT).total_allowed == 1);
+  Close(client);
+}
+
+/* Opens with as few descriptors as will do: the last that an owner asks for, which tells it what is
+ * on disk, it has not got. */
+static flint_limiter* ShareWithFewDescriptors(const Path* path) {
+  struct rlimit before;
+  CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  flint_limiter_options options = Options(FLINT_LIMITER_SYNC_ALWAYS);
+  options.shared = 1;
+  flint_limiter* limiter = NULL;
+  for (rlim_t most = 3; limiter == NULL && most < 256; ++most) {
+    const struct rlimit few = {most, before.rlim_max};
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    (void)TryOpen(path->text, &options, &limiter);
+  }
+  CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(limiter != NULL);
+  return limiter;
+}
+
+static void NothingIsAnsweredBeforeItIsOnDisk(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = ShareWithFewDescriptors(&path);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_ALWAYS);
+  CHECK_OK(Configure(owner, Config("key", 5, YEAR)));
+  SetSync(SYNC_HOLDS);
+  Caller caller = {.limiter = client, .call = CallCheck};
+  Start(&caller);
+  AwaitHeldSync();
+  while (Status(owner, "key", FLINT_LIMITER_KIND_EXACT).total_allowed == 0) SleepMs(1);
+  SleepMs(500);
+  CHECK(pthread_tryjoin_np(caller.thread, NULL) == EBUSY); /* still waiting */
+  SetSync(SYNC_WORKS);
+  CHECK_OK(Join(&caller));
+  Close(client);
+  Close(owner);
+}
+
 static void ManyComeAndGo(void) {
   const Path path = NewPath();
   flint_limiter* handles[HANDLES];
@@ -172,6 +236,8 @@ const Test sharing_tests[] = {
     TEST(AClientTakesOverFromAnOwnerThatCloses),
     TEST(ShuttingAClientDownEndsItsCalls),
     TEST(ATakeoverThatFailsIsToldAndTriedAgain),
+    TEST(AnOwnerThatClosesAnswersWhoWaitsForTheDisk),
+    TEST(NothingIsAnsweredBeforeItIsOnDisk),
     TEST(ManyComeAndGo),
     {NULL, NULL},
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -149,6 +150,19 @@ def test_an_owner_that_is_stopped_is_not_taken_over(tmp_path: Path, on_error: st
         assert client.ask("limiter.info()['role']") == "client"
         assert client.ask("limiter.info()['undecided']") == (0 if on_error == "raise" else 3)
         assert client.ask("bool(limiter.peek('k'))") is True
+
+
+def test_signals_do_not_make_a_stopped_owner_one_that_answers(tmp_path: Path) -> None:
+    path = tmp_path / "limits"
+    with Member(path) as owner, Member(path, answer_timeout="200ms") as client:
+        client.ask("limiter.limit('k', rate=5, per='1h')")
+        client.ask("str(__import__('signal').signal(14, lambda *_: None))")
+        client.ask("__import__('signal').setitimer(0, 0.05, 0.05)")
+        owner.stop()
+        client.send("limiter.allow('k')")
+        assert client.process.stdout is not None
+        assert select.select([client.process.stdout], [], [], 60)[0]
+        assert client.answer()[0] == "FlintConnectionError"
 
 
 def test_damage_at_a_takeover_is_loud(tmp_path: Path) -> None:
