@@ -312,6 +312,21 @@ TEST_F(EngineTest, TotalsThatAreFullStayFull) {
   }
 }
 
+// A peek tells what a check would: the template's limit, which has come since.
+TEST_F(EngineTest, AnInlineLimitThatIsLeftOverIsNotPeekedAt) {
+  const LimitConfig carried = Config(Algorithm::kTokenBucket, 2, kSecondNs);
+  Engine::Flags flags;
+  flags.update = true;
+  Engine::Decision decision;
+  ASSERT_TRUE(engine()->Check({"k:1", 1}, flags, &carried, &decision).ok());
+  machine_.clock->AdvanceNs(10 * kSecondNs);
+  ASSERT_TRUE(Configure(engine(), "k:", Hourly(50), LimitKind::kTemplate).ok());
+  ASSERT_TRUE(engine()->Peek({"k:1", 1}, flags, &carried, &decision).ok());
+  EXPECT_EQ(decision.limit, 50U);
+  ASSERT_TRUE(engine()->Check({"k:1", 1}, flags, &carried, &decision).ok());
+  EXPECT_EQ(decision.limit, 50U);
+}
+
 // A denial takes nothing and waits for nothing, but the change that it came with is an answer too.
 TEST_F(EngineTest, AnInlineLimitThatWasChangedByADenialStaysSo) {
   Engine::Flags update;

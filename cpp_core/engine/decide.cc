@@ -70,7 +70,9 @@ Status Engine::FindApplying(Shard& shard, uint64_t hash, const Item& item, const
                   "more than 16 limits apply to key " + Shown(item.key) + "; at most 16 may");
   }
   Keyspace::Applying::One& first = applying->limits[0];
-  const bool has_inline = first.counter != nullptr && first.counter->kind == LimitKind::kInline;
+  // One that a template covers by now is only left over from before.
+  const bool has_inline = first.parent == nullptr && first.counter != nullptr &&
+                          first.counter->kind == LimitKind::kInline;
   if (flags.update && inline_config != nullptr && has_inline) first.config = inline_config;
   for (const Keyspace::Applying::One& limit : applying->limits) {
     if (!CostFits(*limit.config, item.cost)) return WrongCost(*limit.config, limit.name, item);
