@@ -6,12 +6,12 @@ import asyncio
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import pq
 
-from flint._postgres.connections import forget_in_child, is_stale
+from flint._postgres.connections import Kept, forget_in_child, is_stale
 from flint._postgres.wire import READ, WRITE, ServerError, connecting, exchanging
 from flint._remote.connections import LATE, UnreachableError, cause_of
 
@@ -86,16 +86,11 @@ async def ask(sessions: Any, statement: Statement, timeout_s: float) -> list[Row
 # ---- Our own -----------------------------------------------------------------------------------
 
 
-class _Kept(NamedTuple):
-    pgconn: pq.abc.PGconn
-    since: float
-
-
 class _LoopSessions:
     """Those of one event loop."""
 
     def __init__(self) -> None:
-        self.idle: deque[_Kept] = deque()
+        self.idle: deque[Kept] = deque()
         self.turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
 
@@ -116,7 +111,7 @@ class OwnLoopSessions:
             self._of[loop] = _LoopSessions()
         return self._of[loop]
 
-    async def take(self, deadline: float) -> _Kept:
+    async def take(self, deadline: float) -> Kept:
         here = self._here()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -129,7 +124,7 @@ class OwnLoopSessions:
                 if time.monotonic() - kept.since < _KEPT_S and not is_stale(kept.pgconn):
                     return kept
                 kept.pgconn.finish()
-            return _Kept(await self._connect(deadline), 0.0)
+            return Kept(await self._connect(deadline), 0.0)
         except BaseException:
             here.turns.release()
             raise
@@ -152,12 +147,12 @@ class OwnLoopSessions:
             raise
         return connection
 
-    async def give_back(self, taken: _Kept, is_usable: bool) -> None:
+    async def give_back(self, taken: Kept, is_usable: bool) -> None:
         here = self._here()
         here.turns.release()
         is_idle = taken.pgconn.transaction_status == pq.TransactionStatus.IDLE
         if is_usable and is_idle and not self._is_closed:
-            here.idle.append(_Kept(taken.pgconn, time.monotonic()))
+            here.idle.append(Kept(taken.pgconn, time.monotonic()))
         else:
             taken.pgconn.finish()
 

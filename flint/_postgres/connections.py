@@ -94,7 +94,9 @@ def ask(sessions: Sessions, statement: Statement, timeout_s: float) -> list[Row]
 # ---- Our own -----------------------------------------------------------------------------------
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
+    """A connection that nobody uses, and since when."""
+
     pgconn: pq.abc.PGconn
     since: float
 
@@ -105,16 +107,16 @@ class OwnSessions:
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo.encode()
         self._lock = threading.Lock()
-        self._idle: deque[_Kept] = deque()
+        self._idle: deque[Kept] = deque()
         self._is_closed = False
         forget_in_child(self)
 
-    def take(self, deadline: float) -> _Kept:
+    def take(self, deadline: float) -> Kept:
         while True:
             with self._lock:
                 kept = self._idle.pop() if self._idle else None
             if kept is None:
-                return _Kept(self._connect(deadline), 0.0)
+                return Kept(self._connect(deadline), 0.0)
             if time.monotonic() - kept.since < _KEPT_S and not is_stale(kept.pgconn):
                 return kept
             kept.pgconn.finish()
@@ -131,11 +133,11 @@ class OwnSessions:
             raise
         return connection
 
-    def give_back(self, taken: _Kept, is_usable: bool) -> None:
+    def give_back(self, taken: Kept, is_usable: bool) -> None:
         if is_usable and taken.pgconn.transaction_status == pq.TransactionStatus.IDLE:
             with self._lock:
                 if not self._is_closed and len(self._idle) < _MOST_KEPT:
-                    self._idle.append(_Kept(taken.pgconn, time.monotonic()))
+                    self._idle.append(Kept(taken.pgconn, time.monotonic()))
                     return
         taken.pgconn.finish()
 

@@ -128,6 +128,22 @@ def test_what_cannot_be() -> None:
     run(use())
 
 
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: fluxlimit.RedisBackend("redis://127.0.0.1:1"), "no limiter for redis"),
+        (lambda: FlintBackend("memcached://somewhere"), "no limiter for memcached"),
+    ],
+)
+def test_a_place_that_there_is_not(make: Any, word: str) -> None:
+    with pytest.raises(BackendError, match=word):
+        run(make().connect())
+    with pytest.raises(BackendError, match="redis_client is not taken here"):
+        fluxlimit.RedisBackend(redis_client=object())
+    with pytest.raises(BackendError, match="pool is not taken here"):
+        fluxlimit.PostgresBackend(pool=object())
+
+
 def test_a_denial_is_raised_with_its_rule() -> None:
     async def use() -> None:
         async with limiter_of(default="token") as limiter:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from http_reference import serving
-from postgres.database import PROGRAMS, clocked
+from postgres.database import clocked
 
 import flint
 from flint.testing import ManualClock
@@ -67,5 +67,5 @@ PLACES: dict[str, Factory] = {
     "owner": owner,
     "client": client,
     "http": http,
-    **({"postgres": postgres} if PROGRAMS else {}),
+    "postgres": postgres,
 }

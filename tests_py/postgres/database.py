@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from psycopg import pq
 
 from flint import postgres
@@ -30,8 +29,11 @@ DEADLINE_S = 60
 USERS = ("postgres", "nobody")
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 
-# Debian's package postgresql; `./dev` always has it.
-needs_postgres = pytest.mark.skipif(not PROGRAMS, reason="PostgreSQL is not installed")
+
+def program(name: str) -> Path:
+    """One of PostgreSQL's."""
+    assert PROGRAMS, "PostgreSQL is not installed: apt-get install postgresql, as ./dev does"
+    return PROGRAMS[-1] / name
 
 
 def free_port() -> int:
@@ -79,8 +81,8 @@ class Database:
     def dsn(self) -> str:
         return f"postgresql://flint@127.0.0.1:{self.port}/postgres"
 
-    def _run(self, program: str, *words: str | Path) -> None:
-        command = [*as_other_user(), PROGRAMS[-1] / program, *words]
+    def _run(self, name: str, *words: str | Path) -> None:
+        command = [*as_other_user(), program(name), *words]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -105,7 +107,7 @@ class Database:
         words = [word for name, value in given.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*as_other_user(), PROGRAMS[-1] / "postgres", "-D", self.data, *words],
+                [*as_other_user(), program("postgres"), "-D", self.data, *words],
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from postgres.database import clocked, needs_postgres
+from postgres.database import clocked
 
 import flint
 from flint.testing import ManualClock
-
-pytestmark = needs_postgres
 
 STEPS = 10_000 if os.environ.get("FLINT_LONG") else 300
 START_S = 1_700_000_000

@@ -11,14 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres.database import Database, database, needs_postgres
+from postgres.database import Database, database
 
 import flint
 from flint import postgres
 from flint._remote import breaker
 from flint.postgres import PostgresLimiter
-
-pytestmark = needs_postgres
 
 Caller = Callable[[PostgresLimiter, str], Any]
 

@@ -9,13 +9,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from command import Run, in_process
-from postgres.database import Database, database, needs_postgres
+from postgres.database import Database, database
 
 import flint
 from flint import postgres
 from flint.postgres import PostgresLimiter
-
-pytestmark = needs_postgres
 
 
 @pytest.fixture

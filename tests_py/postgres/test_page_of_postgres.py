@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pytest
 from conftest import ROOT
-from postgres.database import database, needs_postgres
+from postgres.database import database
 
 from flint import postgres
 from flint._cli.parser import make_parser
-
-pytestmark = needs_postgres
 
 PAGE = (ROOT / "docs" / "postgres.md").read_text("utf-8")
 URL = "postgresql://app@127.0.0.1/app"

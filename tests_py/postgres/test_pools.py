@@ -21,14 +21,11 @@ from postgres.database import (
     as_other_user,
     database,
     free_port,
-    needs_postgres,
 )
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 import flint
 from flint.postgres import PostgresLimiter
-
-pytestmark = needs_postgres
 
 PGBOUNCER = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
@@ -125,8 +122,7 @@ def test_a_forked_child(schema: str) -> None:
 @pytest.fixture(scope="module")
 def bouncer() -> Iterator[str]:
     """Behind it two connections, each lent for one transaction at a time."""
-    if PGBOUNCER is None:
-        pytest.skip("pgbouncer is not installed")
+    assert PGBOUNCER is not None, "PgBouncer is not installed: apt-get install pgbouncer"
     folder = Path(tempfile.mkdtemp(prefix="flint-pgbouncer-"))
     port, base = free_port(), database()
     (folder / "users").write_text('"flint" ""\n', "utf-8")

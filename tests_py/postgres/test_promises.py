@@ -11,14 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres.database import clocked, database, needs_postgres
+from postgres.database import clocked, database
 
 import flint
 from flint._postgres import denials
 from flint.postgres import PostgresLimiter
 from flint.testing import ManualClock
-
-pytestmark = needs_postgres
 
 CLIENTS = 32
 

@@ -10,7 +10,8 @@
 [True, True, False]
 
 `FlintBackend` counts wherever `flint.connect` leads: a directory, a Flint server, PostgreSQL.
-`MemoryBackend`, `RedisBackend` and `PostgresBackend` are that with fluxlimit's own arguments.
+`MemoryBackend` and `PostgresBackend` are that with fluxlimit's own arguments. `RedisBackend` is
+here for programs that name it, and raises BackendError when it is connected: there is no Redis yet.
 
 What fluxlimit 0.1.1 does otherwise:
 

@@ -174,7 +174,7 @@ class MemoryBackend(FlintBackend):
 
 
 class RedisBackend(FlintBackend):
-    """Counts in Redis, where this version of Flint can."""
+    """Raises BackendError when it is connected: this version of Flint has no limits in Redis."""
 
     def __init__(self, redis_url: str = "redis://localhost:6379", redis_client: Any = None) -> None:
         if redis_client is not None:
