@@ -332,6 +332,30 @@ TEST(Compaction, OfAMegabyteIsPartOfTheOpening) {
   }
 }
 
+// What a program that lived long has left: the opening answers while it is compacted.
+TEST(Compaction, OfALongLogRunsBesideTheOpening) {
+  Machine machine(false);
+  OpenSmall(&machine);
+  machine.env->InjectFault(NoSnapshot());
+  Rotate(&machine, 300);
+  machine.Kill();
+  machine.env->ClearFault();
+  Gate gate;
+  gate.Close();
+  machine.env->SetHook([&](Op op, const std::string& path) {
+    if (op == Op::kCreate && path.ends_with("flint.snapshot.tmp")) gate.Pass();
+  });
+  machine.Open();
+  EXPECT_EQ(InfoOf(machine.engine.get()).compactions, 0u);
+  EXPECT_TRUE(Allowed(machine.engine.get(), "k"));
+  gate.Open();
+  machine.Close();
+  machine.env->SetHook(nullptr);
+  machine.Open();
+  EXPECT_EQ(InfoOf(machine.engine.get()).snapshot_limits, 1u);
+  machine.Close();
+}
+
 // A program that is always over soon.
 TEST(Compaction, ThatWasDueAtOpeningIsFinishedBeforeItCloses) {
   Machine machine(false);

@@ -22,8 +22,11 @@ constexpr uint64_t kMostSegments = 64;
 constexpr uint64_t kWorth = 1;
 constexpr uint64_t kOverdue = 2;
 // An opening has already replayed what it finds, and a program that never lives long enough to
-// compact must not replay more each time: it waits for much smaller a log to be compacted.
+// compact must not replay more each time: it waits for much smaller a log to be compacted. A log
+// that has outgrown even that is of a program that lived long, and an opening that waited would
+// take twice as long for something that its own life has time for.
 constexpr uint64_t kLeastBytesAtOpening = uint64_t{1} << 19;
+constexpr uint64_t kOfALongLife = 4;
 
 // After a failure; doubled with each one that follows.
 constexpr int64_t kFirstRetryNs = 1'000'000'000;
@@ -114,15 +117,21 @@ Status Compactor::NoRoom(const Status& why) const {
       .WithErrnoOf(why);
 }
 
+// Half of what may be replayed at most is left for lives that all end before a compaction has.
+bool Compactor::IsToBeWaitedFor() const {
+  if (!HasOutgrown(kOverdue, kLeastBytesAtOpening)) return false;
+  const uint64_t log_bytes = log_->ended().position - covered_position_.load();
+  return !HasOutgrown(kOfALongLife, kLeastBytesAtOpening) || log_bytes > max_replay_bytes_ / 2;
+}
+
 void Compactor::StartIfOwed() {
-  const bool overdue = HasOutgrown(kOverdue, kLeastBytesAtOpening);
-  if (!overdue && !HasOutgrown(kWorth, kLeastBytes)) return;
+  if (!HasOutgrown(kOverdue, kLeastBytesAtOpening) && !HasOutgrown(kWorth, kLeastBytes)) return;
   uint64_t owed = 0;
   {
     const MutexLock lock(mutex_);
     owed = owed_ = StartLocked();
   }
-  if (!overdue) return;
+  if (!IsToBeWaitedFor()) return;
   // A failure is counted and told of; opening does not need it.
   const Status status = Await(owed);
   static_cast<void>(status);

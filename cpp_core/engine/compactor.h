@@ -65,7 +65,8 @@ class Compactor {
   void StartIfWorth() FLINT_EXCLUDES(mutex_);
   // The same at opening; Stop waits for that one, or a program that is always over soon would never
   // have its log compacted. Such a program may be killed at any time as well: so what is overdue,
-  // and little is at an opening, has ended, well or not, when this returns.
+  // and little is at an opening, has ended, well or not, when this returns. A log that is far
+  // longer was left by a program that lived long: that one is compacted beside.
   void StartIfOwed() FLINT_EXCLUDES(mutex_);
   // One that covers all that is in the log; its number is for Await.
   uint64_t Start() FLINT_EXCLUDES(mutex_);
@@ -85,6 +86,7 @@ class Compactor {
   struct Built;
 
   bool HasOutgrown(uint64_t times, uint64_t least_bytes) const;
+  bool IsToBeWaitedFor() const;
   uint64_t StartLocked() FLINT_REQUIRES(mutex_);
   bool Resting() const FLINT_REQUIRES(mutex_);
   Status NoRoom(const Status& why) const;
