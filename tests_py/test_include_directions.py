@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "django_rest": {*SURFACE, "_web", "django"},
     "_rate_limit": {*SURFACE, "_web"},
     "plugins": {*SURFACE, "_places", "plugins", "rates"},
-    "compat": {*SURFACE, "_places", "compat"},
+    "compat": {*SURFACE, "_places", "_rate_limit", "_web", "compat", "plugins"},
     "_public": {
         *(*SURFACE, "limiter", "_places", "config", "_what_if", "_rate_limit", "prometheus"),
         *("shared", "postgres"),
@@ -107,8 +107,11 @@ EXTRAS = {
     "aiohttp": {"aiohttp"},
     "django": {"asgiref", "django"},
     "django_rest": {"rest_framework"},
-    "plugins": {"limits", "pyrate_limiter"},
-    "compat": {"flask", "prometheus_client", "starlette"},
+    "plugins": {"django", "limits", "pyrate_limiter", "throttled"},
+    "compat": {
+        *("django", "flask", "flask_limiter", "prometheus_client", "pyrate_limiter", "slowapi"),
+        "starlette",
+    },
 }
 # What imports a module from C.
 IMPORTS_IN_C = re.compile(r"\bPyImport_\w+|\bPy_?Run_?\w+")
