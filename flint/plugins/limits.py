@@ -37,11 +37,16 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from limits.aio.storage import MovingWindowSupport as AsyncMovingWindowSupport
-from limits.aio.storage import SlidingWindowCounterSupport as AsyncSlidingWindowCounterSupport
-from limits.aio.storage import Storage as AsyncStorage
-from limits.storage import MovingWindowSupport, SlidingWindowCounterSupport, Storage
-from limits.storage.base import TimestampedSlidingWindow
+try:
+    from limits.aio.storage import MovingWindowSupport as AsyncMovingWindowSupport
+    from limits.aio.storage import SlidingWindowCounterSupport as AsyncSlidingWindowCounterSupport
+    from limits.aio.storage import Storage as AsyncStorage
+    from limits.storage import MovingWindowSupport, SlidingWindowCounterSupport, Storage
+    from limits.storage.base import TimestampedSlidingWindow
+except ImportError:
+    raise ImportError(
+        'flint.plugins.limits needs limits: pip install "flint-limiter[limits]"'
+    ) from None
 
 from flint.errors import FlintError, NotConfiguredError
 from flint.plugins._opened import opened

@@ -23,7 +23,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from pyrate_limiter import AbstractBucket, Decision, Rate, RateItem
+try:
+    from pyrate_limiter import AbstractBucket, Decision, Rate, RateItem
+except ImportError:
+    raise ImportError(
+        "flint.plugins.pyrate_limiter needs PyrateLimiter: "
+        'pip install "flint-limiter[pyrate-limiter]"'
+    ) from None
 
 from flint._surface.rate import Rate as FlintRate
 from flint.errors import NotConfiguredError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from flint._places import connect
+from flint._surface.fraction import meant
 from flint._surface.rate import Rate
 from flint.compat.fluxlimit._errors import BackendError, ConfigurationError
 from flint.errors import FlintError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flint._surface.types import Algorithm
 
 _NS = 1_000_000_000
-_SIMPLE = 1_000_000  # the largest denominator of a fraction that someone has meant
 
 
 class BaseBackend(ABC):
@@ -58,12 +57,8 @@ class BaseBackend(ABC):
 
 
 def _per_second(rate: float, burst: int, algorithm: Algorithm) -> Rate:
-    """A rate of so many a second: the simple fraction that the number came from, as 1/28800 for
-    3 / 86400, where there is one."""
-    written = Fraction(str(rate)) if math.isfinite(rate) else Fraction(0)
-    simple = written.limit_denominator(_SIMPLE)
-    if float(simple) != rate:
-        simple = written.limit_denominator(_NS)
+    """A rate of so many a second."""
+    simple = meant(rate)
     if simple <= 0:
         raise ConfigurationError(f"rate must be at least 1e-9 a second, and is {rate}")
     return _limit(simple.numerator, simple.denominator * _NS, burst, algorithm)
