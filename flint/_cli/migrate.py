@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from flint._cli.context import Context
     from flint._cli.grammar import Verbs
 
-STORAGE = "flint:///var/lib/limits"
+_PATH = "/var/lib/limits"
+STORAGE = f"flint://{_PATH}"
 _MAX_BYTES = 4 << 20  # of a source
 _PASSED_BY = {"node_modules", "site-packages", "venv", "__pycache__", "build", "dist"}
 _PLUGIN = "import flint.plugins.limits"
 _BUCKETS = {"InMemoryBucket", "SQLiteBucket", "RedisBucket", "PostgresBucket", "MultiprocessBucket"}
-_MOVED = {"fluxlimit": "flint.compat.fluxlimit"}
+# Of whose uses the import alone is another.
+_MOVED = {name: f"flint.compat.{name}" for name in ("aiolimiter", "flux", "fluxlimit", "ratelimit")}
+_CACHE = {"BACKEND": "flint.plugins.django_cache.CounterCache", "LOCATION": _PATH}
+_THROTTLES = {
+    f"rest_framework.throttling.{name}": f"flint.django_rest.{name}"
+    for name in ("AnonRateThrottle", "ScopedRateThrottle", "UserRateThrottle")
+}
 
 
 class Finding(NamedTuple):
@@ -134,6 +141,11 @@ class _Reader(ast.NodeVisitor):
         for alias in node.names:
             self.names[alias.asname or alias.name] = f"{module}.{alias.name}"
         library = module.partition(".")[0]
+        for alias in node.names:
+            moved = _THROTTLES.get(f"{module}.{alias.name}")
+            if moved is not None:
+                instead = ast.unparse(ast.ImportFrom(moved.rpartition(".")[0], [alias], 0))
+                self._add(node, library, ast.unparse(node), instead)
         if library in _MOVED:
             names = ast.unparse(node).partition(" import ")[2]
             self._add(node, library, ast.unparse(node), f"from {_MOVED[library]} import {names}")
@@ -162,11 +174,6 @@ class _Reader(ast.NodeVisitor):
             self._add(node, library, ast.unparse(node), _bucket(node) or "")
         self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> None:
-        if self.names.get(node.id) == "ratelimit.sleep_and_retry":
-            instead = "wait in the function: limiter.acquire('its name')"
-            self._add(node, "ratelimit", f"@{node.id}", instead)
-
     def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
             named = target.slice if isinstance(target, ast.Subscript) else target
@@ -174,7 +181,15 @@ class _Reader(ast.NodeVisitor):
             if name == "RATELIMIT_STORAGE_URI":
                 instead = f"{_PLUGIN}; {ast.unparse(target)} = {STORAGE!r}"
                 self._add(node, "flask_limiter", ast.unparse(node), instead)
+            elif name == "RATELIMIT_USE_CACHE":
+                instead = f"CACHES['limits'] = {_CACHE}; {ast.unparse(target)} = 'limits'"
+                self._add(node, "django_ratelimit", ast.unparse(node), instead)
         self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        moved = _THROTTLES.get(node.value) if isinstance(node.value, str) else None
+        if moved is not None:
+            self._add(node, "rest_framework", ast.unparse(node), repr(moved))
 
 
 # ---- What to write instead ---------------------------------------------------------------------
@@ -217,21 +232,7 @@ def _storage(node: ast.Call) -> str | None:
 def _bucket(node: ast.Call) -> str | None:
     rates = node.args[0] if node.args else _keyword(node, "rates")
     named = "rates" if rates is None or isinstance(rates, ast.Starred) else ast.unparse(rates)
-    return f"flint.plugins.pyrate_limiter.FlintBucket({named}, '/var/lib/limits')"
-
-
-def _number(node: ast.expr | None, default: str) -> str:
-    return default if node is None else ast.unparse(node)
-
-
-def _ratelimit(node: ast.Call) -> str | None:
-    """`ratelimit`'s decorator; it counts 15 calls in 15 minutes unless told otherwise."""
-    given = [*node.args, None, None]
-    calls = _number(_keyword(node, "calls") or given[0], "15")
-    period = _number(_keyword(node, "period") or given[1], "900")
-    if calls.isdigit() and period.isdigit():
-        return f"flint.rate_limit('{calls}/{period}s')"
-    return f"flint.rate_limit(f'{{{calls}}}/{{{period}}}s')"
+    return f"flint.plugins.pyrate_limiter.FlintBucket({named}, {_PATH!r})"
 
 
 _KEYS_OF_DJANGO = {"ip": None, "user": "user", "user_or_ip": "user"}
@@ -251,11 +252,20 @@ def _django(node: ast.Call) -> str | None:
     return f"flint.django.ratelimit({', '.join(words)})"
 
 
-def _flux(node: ast.Call) -> str | None:
-    requests, period = _keyword(node, "requests"), _keyword(node, "period")
-    if requests is None or period is None:
-        return "flint.rate_limit('100/minute')"
-    return f"flint.rate_limit('{ast.unparse(requests)}/{ast.unparse(period)}s')"
+def _pyrate(node: ast.Call) -> str | None:
+    """A Limiter that has rates and no bucket."""
+    rates = node.args[0] if node.args else _keyword(node, "argument")
+    is_rate = isinstance(rates, ast.Call) and ast.unparse(rates.func).endswith("Rate")
+    if not is_rate and not isinstance(rates, ast.List):
+        return None
+    limiter = ast.keyword("limiter", ast.Constant(_PATH))
+    call = ast.Call(ast.Name("Limiter"), node.args, [*node.keywords, limiter])
+    return f"flint.compat.pyrate_limiter.{ast.unparse(call)}"
+
+
+def _throttled(node: ast.Call) -> str | None:
+    del node
+    return f"flint.plugins.throttled.FlintStore({_PATH!r})"
 
 
 # By the library and the last part of the name.
@@ -268,8 +278,8 @@ _RULES: dict[tuple[str, str], Callable[[ast.Call], str | None]] = {
         for name in ("Memory", "Redis", "RedisCluster", "RedisSentinel", "Memcached", "MongoDB")
     },
     **{("pyrate_limiter", name): _bucket for name in _BUCKETS},
-    ("ratelimit", "limits"): _ratelimit,
-    ("ratelimit", "RateLimitDecorator"): _ratelimit,
+    ("pyrate_limiter", "Limiter"): _pyrate,
+    ("throttled", "MemoryStore"): _throttled,
+    ("throttled", "RedisStore"): _throttled,
     ("django_ratelimit", "ratelimit"): _django,
-    ("flux", "rate_limit"): _flux,
 }

@@ -7,13 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 PAGE = (ROOT / "docs" / "migrate.md").read_text("utf-8")
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+# The examples of each heading, by its last word.
+EXAMPLES = {
+    heading.split()[-1]: re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for heading, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+OF_LIMITS, SLOWAPI, FLASK_LIMITER, FLASK_LIMITER_BY_NAME = EXAMPLES["Flask-Limiter"]
+BUCKET, PYRATE_BY_NAME = EXAMPLES["PyrateLimiter"]
+CACHE, THROTTLE = EXAMPLES["django-ratelimit"]
+NO_FILE = "[flux] [warning] Configuration file 'flux.toml' not found. Using defaults.\n"
 
 
-def run(script: str, directory: Path) -> str:
+def run(script: str, directory: Path, expected_error: str = "") -> str:
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=directory,
@@ -22,14 +31,14 @@ def run(script: str, directory: Path) -> str:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, expected_error)
     return done.stdout
 
 
 def test_limits(tmp_path: Path) -> None:
-    assert run(EXAMPLES[0], tmp_path) == "[True, True, False]\n"
-    assert run(EXAMPLES[0].replace("2/minute", "2/hour"), tmp_path) == "[True, True, False]\n"
-    assert run(EXAMPLES[0].replace("2/minute", "2/hour"), tmp_path) == "[False, False, False]\n"
+    assert run(OF_LIMITS, tmp_path) == "[True, True, False]\n"
+    assert run(OF_LIMITS.replace("2/minute", "2/hour"), tmp_path) == "[True, True, False]\n"
+    assert run(OF_LIMITS.replace("2/minute", "2/hour"), tmp_path) == "[False, False, False]\n"
 
 
 def test_slowapi_across_a_restart(tmp_path: Path) -> None:
@@ -60,14 +69,15 @@ async def ask():
 
 asyncio.run(ask())
 """
-    script = app.replace("EXAMPLE", EXAMPLES[1])
+    script = app.replace("EXAMPLE", SLOWAPI)
     assert run(script, tmp_path) == "[200, 200]\n"
     assert run(script, tmp_path) == "[200, 429]\n"
 
 
-def test_flask_limiter_across_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("example", [FLASK_LIMITER, FLASK_LIMITER_BY_NAME])
+def test_flask_limiter_across_a_restart(example: str, tmp_path: Path) -> None:
     script = (
-        EXAMPLES[2].replace("100 per hour", "3 per day")
+        example.replace("100 per hour", "3 per day")
         + """
 @app.get("/")
 def home():
@@ -82,15 +92,79 @@ print([client.get("/").status_code for _ in range(2)])
 
 
 def test_pyrate_limiter(tmp_path: Path) -> None:
-    assert run(EXAMPLES[3], tmp_path) == "True\n"
-    left = EXAMPLES[3] + "\nprint(bucket.count())\n"
+    assert run(BUCKET, tmp_path) == "True\n"
+    left = BUCKET + "\nprint(bucket.count())\n"
     assert run(left, tmp_path) == "True\n2\n"
+    script = PYRATE_BY_NAME.replace("Rate(5, Duration.MINUTE)", "Rate(1, Duration.DAY)")
+    assert [run(script, tmp_path) for _ in range(2)] == ["True\n", "False\n"]
+
+
+def test_throttled(tmp_path: Path) -> None:
+    script = EXAMPLES["throttled-py"][0].replace("2/m", "2/d")
+    assert run(script, tmp_path) == "[False, False, True]\n"
+    assert run(script, tmp_path) == "[True, True, True]\n"
+
+
+def test_django_ratelimit(tmp_path: Path) -> None:
+    script = f"""
+from django.conf import settings
+{CACHE}
+settings.configure(CACHES=CACHES)
+from django.core.cache import caches
+cache = caches[RATELIMIT_USE_CACHE]
+print(cache.add("key", 1, 3600), cache.incr("key"))
+"""
+    assert run(script, tmp_path) == "True 2\n"
+    assert run(script, tmp_path) == "False 3\n"
+
+
+def test_throttles_of_django_rest_framework(tmp_path: Path) -> None:
+    script = f"""
+from django.conf import settings
+{THROTTLE.replace("100/day", "3/day")}
+settings.configure(
+    FLINT=FLINT, REST_FRAMEWORK={{**REST_FRAMEWORK, "UNAUTHENTICATED_USER": None}}
+)
+import django
+django.setup()
+from rest_framework.test import APIRequestFactory
+from rest_framework.views import APIView
+from rest_framework.response import Response
+
+class Home(APIView):
+    authentication_classes = []
+    def get(self, request):
+        return Response("hello")
+
+print([Home.as_view()(APIRequestFactory().get("/")).status_code for _ in range(2)])
+"""
+    assert run(script, tmp_path) == "[200, 200]\n"
+    assert run(script, tmp_path) == "[200, 429]\n"
+
+
+def test_ratelimit(tmp_path: Path) -> None:
+    script = EXAMPLES["ratelimit"][0].replace("@sleep_and_retry\n", "").replace("15,", "1,")
+    assert run(script, tmp_path) == "called\n"
+    again = script.replace(
+        "print(call())", "try:\n    call()\nexcept Exception as no:\n    print(no)"
+    )
+    assert run(again, tmp_path) == "too many calls\n"
+
+
+def test_aiolimiter(tmp_path: Path) -> None:
+    assert run(EXAMPLES["aiolimiter"][0], tmp_path) == "False\n"
+
+
+def test_flux(tmp_path: Path) -> None:
+    said = run(EXAMPLES["flux"][0], tmp_path, NO_FILE).splitlines()
+    assert said[0] == "found found"
+    assert 0 < float(said[1]) <= 30
 
 
 def test_fluxlimit(tmp_path: Path) -> None:
-    assert run(EXAMPLES[4].replace("rate=10", "rate=0.001"), tmp_path) == "19\n"
-    assert run(EXAMPLES[4].replace("rate=10", "rate=0.001"), tmp_path) == "18\n"
+    assert run(EXAMPLES["fluxlimit"][0].replace("rate=10", "rate=0.001"), tmp_path) == "19\n"
+    assert run(EXAMPLES["fluxlimit"][0].replace("rate=10", "rate=0.001"), tmp_path) == "18\n"
 
 
 def test_every_example_is_run_here() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") == 5
+    assert sum(map(len, EXAMPLES.values())) == PAGE.count("```python") == 13
