@@ -22,7 +22,9 @@ Channel::Result CannotConnect(int failed, const std::string& directory,
   if (failed == EAGAIN) return Channel::Result::kLate;  // too many wait to be accepted
   const bool denied = failed == EACCES || failed == EPERM;
   return Failed(denied ? FLINT_LIMITER_PERMISSION : FLINT_LIMITER_IO,
-                "cannot connect to " + directory + "/" + kSocketName + ": " + std::strerror(failed),
+                "cannot connect to " + directory + "/" + kSocketName + ": " +
+                    std::strerror(failed) +
+                    (denied ? "; processes that share a directory must be of one user" : ""),
                 error);
 }
 
@@ -59,10 +61,11 @@ Channel::Result Channel::Exchange(std::string_view request, std::string* body) {
   heard_at_ns_ = SteadyNs();
   while (!request.empty()) {
     const ssize_t sent = send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && errno == EAGAIN) return Result::kLate;
+    if (sent < 0 && errno == EINTR && !IsLate()) continue;
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) return Result::kLate;
     if (sent < 0) break;  // an owner that refuses to read may have said why
     request.remove_prefix(static_cast<size_t>(sent));
+    if (!request.empty()) heard_at_ns_ = SteadyNs();
   }
   return Receive(body);
 }
@@ -98,12 +101,12 @@ Channel::Result Channel::ReceiveMore() {
     input_.append(buffer, static_cast<size_t>(got));
     return Result::kAnswered;
   }
-  // Signals that come again and again do not make an owner that is stopped one that answers.
-  if (got < 0 && errno == EINTR && SteadyNs() - heard_at_ns_ < answer_timeout_ns_) {
-    return Result::kAnswered;
-  }
+  if (got < 0 && errno == EINTR && !IsLate()) return Result::kAnswered;
   return got < 0 && (errno == EAGAIN || errno == EINTR) ? Result::kLate : Result::kLost;
 }
+
+// Signals that come again and again do not make an owner that is stopped one that answers.
+bool Channel::IsLate() const { return SteadyNs() - heard_at_ns_ >= answer_timeout_ns_; }
 
 void Channel::Interrupt() { shutdown(socket_.get(), SHUT_RDWR); }
 

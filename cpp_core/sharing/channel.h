@@ -36,11 +36,12 @@ class Channel {
  private:
   Result Receive(std::string* body);
   Result ReceiveMore();
+  bool IsLate() const;
 
   Socket socket_;
   std::string input_;
   uint64_t answer_timeout_ns_ = 0;
-  uint64_t heard_at_ns_ = 0;  // or asked
+  uint64_t heard_at_ns_ = 0;  // or asked, or has read a part of what is sent
 };
 
 }  // namespace flint::sharing

@@ -195,8 +195,18 @@ int32_t Member::AskOwner(State* state, std::string_view request, std::string* bo
       return FLINT_LIMITER_OK;
     }
     state->idle.clear();  // they were the same owner's
-    if (lost_at_ns == 0) lost_at_ns = SteadyNs();
+    const uint64_t now_ns = SteadyNs();
+    if (lost_at_ns != 0 && now_ns - lost_at_ns >= settings_.open_timeout_ns) return Lost(error);
+    if (lost_at_ns == 0) lost_at_ns = now_ns;
   }
+}
+
+int32_t Member::Lost(flint_limiter_error* error) const {
+  return Fail(FLINT_LIMITER_TIMEOUT,
+              "whoever owns " + settings_.channel.directory +
+                  " has closed every connection without an answer for " +
+                  SecondsText(settings_.open_timeout_ns) + ". A check may have been counted",
+              error);
 }
 
 int32_t Member::Late(flint_limiter_error* error) const {

@@ -142,6 +142,7 @@ class Member {
   Found ElectAlone(State* state, uint64_t lost_at_ns, flint_limiter_error* error);
   int32_t TakeOver(State* state, uint64_t lost_at_ns, flint_limiter_error* error);
   int32_t Late(flint_limiter_error* error) const;
+  int32_t Lost(flint_limiter_error* error) const;
   // Whether a check is answered all the same, as on_error says.
   bool AnswersUndecided(int32_t code, const flint_limiter_config* config, uint64_t cost,
                         flint_limiter_result* result);

@@ -178,8 +178,10 @@ int Connect(const std::string& directory, uint64_t timeout_ns, Socket* stream) {
   Socket made;
   if (const int failed = made.OpenStream()) return failed;
   SetTimeout(made.get(), timeout_ns);
+  const uint64_t begun_ns = SteadyNs();
   while (connect(made.get(), address.get(), address.size()) != 0) {
     if (errno != EINTR) return errno;
+    if (SteadyNs() - begun_ns >= timeout_ns) return EAGAIN;
   }
   *stream = std::move(made);
   return 0;

@@ -46,7 +46,8 @@ void ForgetInChild(void* argument);
 // Binds the socket of a directory, which the caller has locked, and listens: under another name
 // first, so that whoever connects finds somebody who listens or nothing.
 int Listen(const std::string& directory, Socket* listener);
-// ENOENT or ECONNREFUSED where nobody listens.
+// ENOENT or ECONNREFUSED where nobody listens, EAGAIN where too many wait to be accepted for that
+// long.
 int Connect(const std::string& directory, uint64_t timeout_ns, Socket* stream);
 void RemoveSocket(const std::string& directory);
 

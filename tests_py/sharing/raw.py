@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import socket
 import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 GREET, DESCRIBE = 1, 2
@@ -65,3 +69,42 @@ def kill_owner(directory: Path, number: int = signal.SIGKILL) -> int:
     pid = owner_pid(directory)
     os.kill(pid, number)
     return pid
+
+
+# ---- An owner of another kind ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """As by an owner, whoever that is."""
+    path.mkdir()
+    with (path / "flint.lock").open("w") as file:
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def foreign_owner(path: Path, answer: bytes) -> Iterator[None]:
+    """Has the directory, and answers whatever it is asked in one way."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                stream, _ = listener.accept()
+                with stream:
+                    stream.recv(4096)
+                    stream.sendall(answer)
+
+    with locked(path), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path / "flint.sock"))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
