@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import struct
 import threading
 from pathlib import Path
@@ -162,28 +161,6 @@ def test_a_socket_that_cannot_be_bound(path: Path) -> None:
         flint.Limiter(path, shared=True)
     flint.Limiter(path).close()  # it is unlocked again
     assert not (path / "flint.sock.new").exists()
-
-
-@pytest.mark.filterwarnings("ignore::flint.FlintWarning")
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "limits"
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
-    path.mkdir()
-    path.chmod(0o777)
-    with flint.Limiter(path, shared=True, file_mode=0o666):
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.setuid(65534)
-                flint.Limiter(path, shared=True, file_mode=0o666)
-            except flint.FlintPermissionError:
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_another_version_is_refused(path: Path) -> None:
