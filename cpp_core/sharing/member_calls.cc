@@ -65,7 +65,9 @@ bool ReadPage(Reader* reader, Entry* entries, uint64_t capacity, uint64_t stride
     std::memcpy(text, key.data(), key.size());
     std::memcpy(text + key.size(), name.data(), name.size());
     entry.key = text;
+    entry.key_bytes = key.size();
     entry.name = text + key.size();
+    entry.name_bytes = name.size();
     text += key.size() + name.size();
     text_bytes -= key.size() + name.size();
     Export(entry, At(entries, stride, i), stride);
