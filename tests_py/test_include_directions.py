@@ -36,7 +36,7 @@ MAY_INCLUDE = {
     "flint/_ext": ["flint/_ext", "capi"],
     "server": ["server", "capi"],
     "tests_c": ["tests_c", "capi", "server", *ENGINE],
-    "tests_c/fuzz": ["server", "cpp_core/remote"],
+    "tests_c/fuzz": ["tests_c", "server", "cpp_core/remote", "cpp_core/sharing", "capi"],
     "tests_c/contract": ["tests_c/contract", "capi"],
     "tests_c/abi/1.0.0": ["tests_c/abi/1.0.0"],
     "examples": ["capi"],
@@ -129,7 +129,8 @@ def includes(path: Path) -> list[tuple[str, str]]:
 
 def home(including: Path, name: str) -> str:
     """The directory of the project in which the compiler finds a quoted name."""
-    for folder in (including.parent, ROOT / "cpp_core", ROOT / "capi", ROOT / "server"):
+    places = ("cpp_core", "capi", "server", "tests_c")
+    for folder in (including.parent, *(ROOT / place for place in places)):
         if (folder / name).is_file():
             return (folder / name).parent.relative_to(ROOT).as_posix()
     raise AssertionError(f"{including} includes {name}, which is nowhere")
