@@ -44,7 +44,12 @@ path, sync, table, at, timeout = sys.argv[1:]
 with open(table, "r+b") as file:
     shared = mmap.mmap(file.fileno(), 0)
 at = int(at)
-limiter = flint.Limiter(path, sync=sync, shared=True, answer_timeout=timeout)
+limiter = None
+while limiter is None:
+    try:
+        limiter = flint.Limiter(path, sync=sync, shared=True, answer_timeout=timeout)
+    except flint.FlintConnectionError:
+        pass
 returned = failed = longest_ns = epoch = key = 0
 while True:
     begun_ns = time.perf_counter_ns()
@@ -101,7 +106,7 @@ class Workers:
         self._started += 1
 
     def rows(self) -> dict[int, tuple[int, int, int, int]]:
-        """Those of the workers that run, but for the newest when it has not begun."""
+        """Those of the workers that run."""
         numbers = [number for _, number in self._running.values()]
         return {one: ROW.unpack_from(self._shared, 8 + one * ROW_BYTES) for one in numbers}
 
@@ -121,7 +126,9 @@ class Workers:
         return epoch
 
     def kill_owner(self) -> float:
-        """Returns the longest call of all others meanwhile, in milliseconds."""
+        """Returns the longest call of all others meanwhile, in milliseconds. The newest of them may
+        be opening the directory."""
+        self.wait_for_progress(dict.fromkeys(sorted(self.rows())[:-1], 1))
         epoch = self.begin_epoch()
         process, _ = self._running.pop(raw.kill_owner(self.path))
         process.wait()
