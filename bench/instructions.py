@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import shutil
@@ -46,6 +45,12 @@ def build_name() -> str:
     return f"{platform.machine()}-{kind}-{done.stdout.strip().split('.')[0]}"
 
 
+def callgrind(function: str, out: Path) -> list[str]:
+    """What a command is put behind for its calls of a function to be counted, and all they call."""
+    tool = ["valgrind", "--tool=callgrind", f"--toggle-collect={function}"]
+    return ["env", f"GLIBC_TUNABLES={PLAIN_FORMS}", *tool, f"--callgrind-out-file={out}"]
+
+
 def count(where: str) -> float:
     """Instructions of one call, everything that it calls included."""
     place_name, _, limits = where.partition(" of ")
@@ -53,11 +58,9 @@ def count(where: str) -> float:
         target = str(Path(place, "data")) if place_name == "directory" else ":memory:"
         done = subprocess.run(
             [
-                *("valgrind", "--tool=callgrind", f"--toggle-collect={FUNCTION}"),
-                f"--callgrind-out-file={place}/out",
+                *callgrind(FUNCTION, Path(place, "out")),
                 *(str(peers.c_program("instructions")), target, str(CALLS), limits or "1"),
             ],
-            env={**os.environ, "GLIBC_TUNABLES": PLAIN_FORMS},
             capture_output=True,
             text=True,
         )

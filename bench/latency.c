@@ -3,6 +3,7 @@
  *
  *   steady   one key, as a service writes that others look at
  *   quiet    one key, segments so large that none ends
+ *   owner    the same, and the directory is shared: others may ask
  *   rotate   one key, segments of 8 MiB
  *   still    one key, after EVENTS events have been written and compacted, each round in a new
  *            directory
@@ -127,8 +128,8 @@ static uint64_t appended_bytes(flint_limiter* limiter) {
   return info.appended;
 }
 
-static void run_in_one_directory(const char* directory, uint64_t segment_bytes) {
-  flint_limiter* limiter = open_limiter(directory, FLINT_LIMITER_SYNC_BATCH, segment_bytes);
+static void run_in_one_directory(const char* directory, uint64_t segment_bytes, uint32_t shared) {
+  flint_limiter* limiter = open_with(directory, FLINT_LIMITER_SYNC_BATCH, segment_bytes, shared);
   configure(limiter, FLINT_LIMITER_KIND_EXACT, ONE_KEY);
   ready("flint", flint_limiter_version());
   for (uint64_t calls = next_round(); calls > 0; calls = next_round()) {
@@ -177,8 +178,9 @@ int main(int argc, char** argv) {
   const char* scenario = argv[2];
   const bool steady = strcmp(scenario, "steady") == 0;
   if (steady) pace_ns = STEADY_PACE_NS;
-  if (steady || strcmp(scenario, "quiet") == 0 || strcmp(scenario, "rotate") == 0) {
-    run_in_one_directory(argv[1], strcmp(scenario, "rotate") == 0 ? 8 * MIB : 1024 * MIB);
+  const bool owner = strcmp(scenario, "owner") == 0;
+  if (steady || owner || strcmp(scenario, "quiet") == 0 || strcmp(scenario, "rotate") == 0) {
+    run_in_one_directory(argv[1], strcmp(scenario, "rotate") == 0 ? 8 * MIB : 1024 * MIB, owner);
     return 0;
   }
   ready("flint", flint_limiter_version());

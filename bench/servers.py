@@ -51,10 +51,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str | Path], *ports: int) -> Iterator[None]:
-    """Runs a server, from when it accepts on its ports until the block ends."""
+def serving(command: Sequence[str | Path], *ports: int, pin: bool = True) -> Iterator[None]:
+    """Runs a server, from when it accepts on its ports until the block ends. It stays on the first
+    processor, unless `pin` is false."""
     process = subprocess.Popen(
-        pinned(processors()[0], command),
+        pinned(processors()[0], command) if pin else [str(part) for part in command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -106,7 +107,8 @@ def flint_server(directory: Path, sync: str) -> Iterator[Flint]:
 
 
 @contextlib.contextmanager
-def redis_server(directory: Path, *, always: bool = False) -> Iterator[int]:
+def redis_server(directory: Path, *, always: bool = False, pin: bool = True) -> Iterator[int]:
+    """Yields its port; it listens at redis.sock in the directory too."""
     program = found("redis-server", "redis-server")
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     VERSIONS["redis"] = version.stdout.partition("v=")[2].partition(" ")[0]
@@ -121,9 +123,11 @@ def redis_server(directory: Path, *, always: bool = False) -> Iterator[int]:
         directory,
         "--save",
         "",
+        "--unixsocket",
+        directory / "redis.sock",
     ]
     command += ["--appendonly", "yes", "--appendfsync", "always"] if always else []
-    with serving(command, port):
+    with serving(command, port, pin=pin):
         yield port
 
 

@@ -48,16 +48,22 @@ static inline void ready(const char* name, const char* version) {
   fflush(stdout);
 }
 
-static inline flint_limiter* open_limiter(const char* directory, uint32_t sync,
-                                          uint64_t segment_bytes) {
+static inline flint_limiter* open_with(const char* directory, uint32_t sync, uint64_t segment_bytes,
+                                       uint32_t shared) {
   flint_limiter_options options;
   memset(&options, 0, sizeof options);
   options.struct_size = sizeof options;
   options.sync = sync;
   options.segment_bytes = segment_bytes;
+  options.shared = shared;
   flint_limiter* limiter = NULL;
   must(flint_limiter_open(directory, strlen(directory), &options, &limiter, NULL), "open");
   return limiter;
+}
+
+static inline flint_limiter* open_limiter(const char* directory, uint32_t sync,
+                                          uint64_t segment_bytes) {
+  return open_with(directory, sync, segment_bytes, 0);
 }
 
 static inline void configure(flint_limiter* limiter, uint32_t kind, const char* key) {

@@ -256,3 +256,33 @@ def test_a_server_is_loaded_by_what_counts(bench: Any, tmp_path: Path) -> None:
             load.round(10)
     names = [spec.name for case in serving.CASES for spec in case.specs]
     assert len(names) == len(set(names)) >= 7
+
+
+def test_workers_that_share_a_directory_are_measured(bench: Any, tmp_path: Path) -> None:
+    harness, sharing = bench("harness"), bench("sharing")
+    one = harness.Bench(tmp_path, quick=True)
+    with (
+        sharing.owner(one) as directory,
+        sharing.echo(one, "epoll") as (path, asking),
+        harness.opened(
+            sharing.client_in_c(directory),
+            asking,
+            lambda: harness.python_side(
+                "deep", "targets_sharing.Awaited", directory=directory, at_a_time=16
+            ),
+            lambda: harness.python_side(
+                "echo", "targets_sharing.Echo", path=path, request_bytes=51, reply_bytes=96
+            ),
+        ) as sides,
+    ):
+        seen = [side.round(48) for side in sides]
+        assert [found["allowed"] for found in seen] == [48] * 4
+        together = sharing.Crowd("both", sides[:2]).round(100)
+        assert (together["calls"], together["allowed"]) == (100, 100)
+        assert together["ns"] > 0
+        with flint.Limiter(directory, shared=True, sync="batch") as client:
+            counted = client.status("user:00000000042")
+            assert counted is not None
+            assert counted["total_allowed"] == 48 + 48 + 50
+    names = [spec.name for case in sharing.CASES for spec in case.specs]
+    assert len(names) == len(set(names)) == 16
