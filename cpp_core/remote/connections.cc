@@ -135,7 +135,13 @@ Status Connections::AskRunning(const RespRequest& request, const RespReader::Bou
     std::unique_ptr<Connection> connection;
     bool is_kept = false;
     FLINT_RETURN_IF_ERROR(Take(deadline, &connection, &is_kept));
-    Status status = connection->Exchange(request, bounds, deadline, reply);
+    Status status;
+    try {
+      status = connection->Exchange(request, bounds, deadline, reply);
+    } catch (...) {  // no memory for the answer, some of which may have come
+      GiveBack(std::move(connection), false);
+      throw;
+    }
     const bool was_sent = connection->was_sent();
     const bool is_open = GiveBack(std::move(connection), status.ok());
     if (status.ok()) return status;
@@ -148,24 +154,18 @@ Status Connections::AskRunning(const RespRequest& request, const RespReader::Bou
 Status Connections::Ask(const RespRequest& request, const RespReader::Bounds& bounds,
                         bool repeatable, RespReply* reply) {
   FLINT_RETURN_IF_ERROR(Begin());
-  try {
-    Status status = AskRunning(request, bounds, repeatable, reply);
-    End();
-    return status;
-  } catch (...) {
-    End();
-    throw;
-  }
+  const Ending ending{this};
+  return AskRunning(request, bounds, repeatable, reply);
 }
 
 Status Connections::Reach() {
   FLINT_RETURN_IF_ERROR(Begin());
+  const Ending ending{this};
   std::unique_ptr<Connection> connection;
   bool is_kept = false;
-  Status status = Take(std::chrono::steady_clock::now() + timeout_, &connection, &is_kept);
-  if (status.ok()) GiveBack(std::move(connection), true);
-  End();
-  return status;
+  FLINT_RETURN_IF_ERROR(Take(std::chrono::steady_clock::now() + timeout_, &connection, &is_kept));
+  GiveBack(std::move(connection), true);
+  return Status();
 }
 
 }  // namespace flint

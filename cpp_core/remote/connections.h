@@ -45,9 +45,14 @@ class Connections {
   bool GiveBack(std::unique_ptr<Connection> connection, bool is_usable);
   Status AskRunning(const RespRequest& request, const RespReader::Bounds& bounds, bool repeatable,
                     RespReply* reply);
-  // Of a call that runs, for Close to wait for.
+  // A call that runs, for Close to wait for.
   Status Begin();
   void End();
+  // Ends it, however it ends.
+  struct Ending {
+    Connections* connections;
+    ~Ending() { connections->End(); }
+  };
 
   const Address address_;
   const std::string token_;
