@@ -235,6 +235,7 @@ int32_t RemoveOrReset(bool remove, flint_limiter* limiter, const char* key, uint
     const EndLimit end = remove ? static_cast<EndLimit>(&Place::Remove) : &Place::Reset;
     FLINT_RETURN_IF_ERROR(
         (place->*end)(read_kind, view, name == nullptr ? nullptr : &its_name, read, &last));
+    if (limiter->member != nullptr) limiter->member->LimitsHaveChanged();
     if (ticket != nullptr) *ticket = last;
     return Status();
   });
@@ -496,6 +497,7 @@ int32_t flint_limiter_limit_many(flint_limiter* limiter, const flint_limiter_con
     }
     uint64_t last = 0;
     FLINT_RETURN_IF_ERROR(place->ConfigureMany(limits, read, &last));
+    if (limiter->member != nullptr) limiter->member->LimitsHaveChanged();
     if (ticket != nullptr) *ticket = last;
     return Status();
   });

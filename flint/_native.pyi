@@ -165,6 +165,28 @@ class LimiterBase:
         algorithm: Algorithm | None = None,
         limit: RateLike | None = None,
     ) -> tuple[Result, int] | None: ...
+    def _peek_now(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result | None: ...
+    def _refuse(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> tuple[Result, int]: ...
     def _check_all_now(self, items: Iterable[Item], /) -> tuple[CheckAllDict, int] | None: ...
     def _durable(self, ticket: int, wait: bool, /) -> bool: ...
     def _adopt(self) -> None: ...

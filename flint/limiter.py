@@ -18,6 +18,7 @@ from flint._local.options import (
     optional_ns,
 )
 from flint._local.place import LocalPlace
+from flint._local.shared_lines import SharedLines
 from flint._surface.declared import Declaration
 from flint._surface.findings import WORLD_WRITABLE
 from flint._surface.surface import Surface
@@ -175,7 +176,7 @@ class Limiter(LocalPlace, Surface):
             "answer_timeout": optional_ns("answer_timeout", answer_timeout),
         }
         self._open_directory(path, False, options)
-        self._begin(manual(clock))
+        self._begin(manual(clock), SharedLines(manual(clock), path) if shared else None)
         info = self.info()
         if info["directory_mode"] & WORLD_WRITABLE:
             self._warn(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from command import SETTINGS, Run, environment, in_process, start
@@ -57,11 +58,27 @@ def test_changing_beside_the_owner(run: Run, owned: flint.Limiter, line: str) ->
     assert (code, out) == (4, "")
     assert "is already locked by another limiter" in err
     assert "Verbs that only look work beside it" in err
-    assert "do it in that program, or stop it first" in err
+    assert "let it share the directory" in err
     status = owned.status("a")
     assert status is not None
     assert status["total_allowed"] == 1
     owned.close()
+
+
+@pytest.mark.parametrize("sync", ["always", "batch"])
+@pytest.mark.parametrize("line", WRITING)
+def test_changing_beside_workers_that_share(
+    run: Run, tmp_path: Path, line: str, sync: Literal["always", "batch"]
+) -> None:
+    with flint.Limiter(tmp_path / ".flint", shared=True, sync=sync) as worker:
+        worker.limit("a", rate=2, per="1d")
+        worker.check("a")
+        worker.flush()
+        before = (worker.list(), worker.info()["compactions"])
+        code, _, err = run(*line.split())
+        assert (code, err) == (0, "")
+        assert (worker.list(), worker.info()["compactions"]) != before
+        assert worker.info()["role"] == "owner"
 
 
 def test_old_directories(run: Run, tmp_path: Path) -> None:

@@ -129,6 +129,12 @@ void Member::Shutdown() {
   if (owner != nullptr) owner->Stop();
 }
 
+void Member::LimitsHaveChanged() {
+  State* const state = state_;
+  const MutexLock lock(state->mutex);
+  if (state->owner != nullptr) state->owner->LookAgain();
+}
+
 int32_t Member::CheckOpen(flint_limiter_error* error) const {
   State* const state = state_;
   const MutexLock lock(state->mutex);

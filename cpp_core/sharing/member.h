@@ -100,6 +100,8 @@ class Member {
                   flint_limiter_error* error);
   int32_t Flush(flint_limiter_error* error);
   int32_t Compact(uint32_t flags, flint_limiter_error* error);
+  // Has those who wait in line look again, where this process owns the directory.
+  void LimitsHaveChanged();
   // CLOSED after Shutdown.
   int32_t CheckOpen(flint_limiter_error* error) const;
 

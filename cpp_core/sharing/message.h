@@ -14,11 +14,12 @@
 // its function; a reply's with a status code, behind which there is the error or the answer. Both
 // sides are on one machine and, which the greeting makes sure of, of one version: numbers and
 // structures of flint_limiter.h stand as they are in memory, pointers in them mean nothing, and a
-// text is its length (4 bytes) and its bytes. A client sends one request and waits for its reply.
+// text is its length (4 bytes) and its bytes. A client sends one request and waits for its reply;
+// whoever stands in line does so on a connection of its own, and is told what is new.
 namespace flint::sharing {
 
 enum class Function : uint32_t {
-  kGreet = 1,  // the first; it and kDescribe are the same in every version
+  kGreet = 1,  // the first; it and those without a greeting are the same in every version
   kDescribe,   // who owns the directory, as text; without a greeting
   kCheck,      // flint_limiter_check, _peek and _check_limits
   kCheckAll,
@@ -34,6 +35,20 @@ enum class Function : uint32_t {
   kHistory,
   kFlush,
   kCompact,
+  // Of whoever waits in line, without a greeting. `number` is one of the connection's, from 1 on.
+  kJoin,   // number, cost, key
+  kLeave,  // number
+  kPlace,  // number: where does it stand?
+  kHere,   // the answer to a place of number 0
+};
+
+// What those are told, unasked too: when they come first, and when they shall look at the limit
+// again. A code that is not OK: there is no room in the lines. Number 0: is somebody there?
+struct PlaceInLine {
+  int32_t code = FLINT_LIMITER_OK;
+  uint32_t first = 0;
+  uint64_t number = 0;
+  uint64_t units_ahead = 0;
 };
 
 // Stands for a status code while a request waits for a lock, the disk or a thread.

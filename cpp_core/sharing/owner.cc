@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
@@ -26,6 +27,8 @@ constexpr int kMaxEvents = 64;
 constexpr int kTickMs = 200;
 constexpr uint64_t kTickNs = uint64_t{kTickMs} * 1'000'000;
 constexpr uint64_t kLongestFarewellNs = 5'000'000'000;
+// So often those who wait in line are asked whether they are there.
+constexpr uint64_t kRollCallNs = 2'000'000'000;
 
 int64_t WallNs() { return Clock::System()->WallNs(); }
 
@@ -39,10 +42,24 @@ Status Worker::Start(const char* name) {
       name, [this] { Run(); }, [](const Status&) {});
 }
 
-void Worker::Add(std::function<void()> job) {
+void Worker::Add(uint64_t asker, std::function<void()> job) {
   const MutexLock lock(mutex_);
-  jobs_.push_back(std::move(job));
+  jobs_.push_back({asker, std::move(job)});
   changed_.NotifyAll();
+}
+
+std::vector<uint64_t> Worker::Forget() {
+  const MutexLock lock(mutex_);
+  std::vector<uint64_t> askers;
+  askers.reserve(jobs_.size());
+  for (const Job& one : jobs_) askers.push_back(one.asker);
+  jobs_.clear();
+  return askers;
+}
+
+size_t Worker::ForgetThoseOf(uint64_t asker) {
+  const MutexLock lock(mutex_);
+  return std::erase_if(jobs_, [asker](const Job& one) { return one.asker == asker; });
 }
 
 void Worker::Run() {
@@ -52,7 +69,7 @@ void Worker::Run() {
       const MutexLock lock(mutex_);
       while (jobs_.empty() && !stopping_) changed_.Wait(mutex_);
       if (stopping_) return;
-      job = std::move(jobs_.front());
+      job = std::move(jobs_.front().run);
       jobs_.pop_front();
     }
     job();
@@ -175,14 +192,21 @@ void Owner::Loop() {
   }
 }
 
-// Nobody may ask any more; who has asked is answered.
+// Nobody may ask any more. Who has asked for what is being made is answered.
 void Owner::Leave() {
   RemoveSocket(settings_.directory);
   listener_.Close();
+  for (Worker* const worker : {&short_waits_, &long_calls_}) {
+    for (const uint64_t asker : worker->Forget()) {
+      running_--;
+      connections_.erase(asker);
+    }
+  }
   for (auto at = connections_.begin(); at != connections_.end();) {
     Connection* const one = at->second.get();
     one->closing = true;
-    at = one->asked || !one->output.empty() ? std::next(at) : connections_.erase(at);
+    const bool is_owed = one->asked || (!one->output.empty() && !one->in_line);
+    at = is_owed ? std::next(at) : connections_.erase(at);
   }
 }
 
@@ -196,11 +220,14 @@ bool Owner::IsIdle() const {
 void Owner::Turn() {
   AskForSync();
   epoll_event events[kMaxEvents];
-  const bool owes = running_ > 0 || !waiting_.empty() || stopping_ || accepts_later_;
+  const bool owes =
+      running_ > 0 || !waiting_.empty() || stopping_ || accepts_later_ || !lines_.empty();
   const int count = epoll_wait(epoll_.get(), events, kMaxEvents, owes ? kTickMs : -1);
   for (int i = 0; i < count; i++) OnEvent(events[i].data.u64, events[i].events);
   if (watch_ < 0 && !waiting_.empty()) OnDurable();
   if (owes) SayStillAtIt();
+  AskWhoIsThere();
+  TellPlaces();
   if (accepts_later_ && SteadyNs() >= accepts_at_ns_ && listener_.open()) {
     accepts_later_ = Register(listener_.get(), kListenerId) != 0;
   }
@@ -311,9 +338,12 @@ void Owner::ReadRequests(uint64_t id, Connection* connection) {
 void Owner::OnRequest(uint64_t id, Connection* connection, std::string_view body) {
   Reader reader(body);
   Function function{};
-  if (reader.Get(&function) && function == Function::kDescribe) {
+  reader.Get(&function);
+  if (function == Function::kDescribe) {
     Writer reply;
     Reply(id, reply.Put(int32_t{FLINT_LIMITER_OK}).Text(Describe()).Finish());
+  } else if (function >= Function::kJoin && function <= Function::kHere) {
+    OnLine(id, connection, function, &reader);
   } else if (!connection->greeted) {
     Greet(connection, function == Function::kGreet ? body.substr(sizeof(function)) : "");
     const std::string reply = std::exchange(connection->output, "");
@@ -335,15 +365,18 @@ void Owner::Greet(Connection* connection, std::string_view body) {
   }
 }
 
-// Lines of words: who owns the directory, since when, and how long nobody had; then each connection
-// with its process, since when it is, and how many requests came by it.
+// Lines of words: who owns the directory, since when, how long nobody had, and how; then each
+// connection with its process, since when it is, and how many requests came by it, or how many wait
+// in line.
 std::string Owner::Describe() const {
   std::string text = "owner " + std::to_string(getpid()) + " " + std::to_string(since_ns_) + " " +
-                     std::to_string(settings_.takeover_ns) + " " + flint_limiter_version() + "\n";
+                     std::to_string(settings_.takeover_ns) + " " + flint_limiter_version() +
+                     (settings_.sync == FLINT_LIMITER_SYNC_ALWAYS ? " always\n" : " batch\n");
   for (const auto& [id, one] : connections_) {
-    if (!one->greeted) continue;
-    text += "client " + std::to_string(one->peer.pid) + " " + std::to_string(one->since_ns) + " " +
-            std::to_string(one->requests) + "\n";
+    if (!one->greeted && !one->in_line) continue;
+    text += one->in_line ? "line " : "client ";
+    text += std::to_string(one->peer.pid) + " " + std::to_string(one->since_ns) + " " +
+            std::to_string(one->in_line ? lines_.CountOf(id) : one->requests) + "\n";
   }
   return text;
 }
@@ -396,7 +429,100 @@ void Owner::Update(uint64_t id, Connection* connection) {
   epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, connection->socket.get(), &event);
 }
 
-void Owner::Drop(uint64_t id) { connections_.erase(id); }
+void Owner::Drop(uint64_t id) {
+  if (connections_.erase(id) == 0) return;
+  running_ -= short_waits_.ForgetThoseOf(id) + long_calls_.ForgetThoseOf(id);
+  const std::vector<Lines::Waiter> first_now = lines_.LeaveAll(id);
+  to_tell_.insert(to_tell_.end(), first_now.begin(), first_now.end());
+}
+
+// ---- Lines -----------------------------------------------------------------------------------
+
+void Owner::OnLine(uint64_t id, Connection* connection, Function function, Reader* reader) {
+  connection->in_line = connection->here = true;
+  uint64_t number = 0;
+  switch (function) {
+    case Function::kJoin:
+      OnJoin(id, reader);
+      break;
+    case Function::kLeave:
+      reader->Get(&number);
+      if (const auto first_now = lines_.Leave({id, number})) to_tell_.push_back(*first_now);
+      break;
+    case Function::kPlace:
+      reader->Get(&number);
+      to_tell_.push_back({id, number});
+      break;
+    default:
+      break;
+  }
+  if (reader->AtEnd()) return;
+  connection->closing = true;
+  Reply(id, ErrorReply(FLINT_LIMITER_INVALID_ARGUMENT, "a request that cannot be read"));
+}
+
+void Owner::OnJoin(uint64_t id, Reader* reader) {
+  uint64_t number = 0;
+  uint64_t cost = 0;
+  std::string_view key;
+  reader->Get(&number);
+  reader->Get(&cost);
+  reader->Text(&key);
+  if (!reader->AtEnd()) return;
+  PlaceInLine told;
+  told.number = number;
+  if (const auto place = lines_.Join({id, number}, key, cost)) {
+    told.first = uint32_t{place->first};
+    told.units_ahead = place->units_ahead;
+  } else {
+    told.code = FLINT_LIMITER_UNSUPPORTED;
+  }
+  Reply(id, Writer().Put(told).Finish());
+}
+
+void Owner::LookAgain() {
+  looks_again_ = true;
+  eventfd_write(wake_.get(), 1);
+}
+
+// Sending may find that a connection has ended, and so others to be first.
+void Owner::TellPlaces() {
+  if (looks_again_.exchange(false)) {
+    const std::vector<Lines::Waiter> firsts = lines_.Firsts();
+    to_tell_.insert(to_tell_.end(), firsts.begin(), firsts.end());
+  }
+  while (!to_tell_.empty()) {
+    const Lines::Waiter waiter = to_tell_.front();
+    to_tell_.pop_front();
+    const std::optional<Lines::Place> place = lines_.PlaceOf(waiter);
+    if (!place.has_value()) continue;
+    const PlaceInLine told{FLINT_LIMITER_OK, uint32_t{place->first}, waiter.number,
+                           place->units_ahead};
+    Reply(waiter.connection, Writer().Put(told).Finish());
+  }
+}
+
+// A process that is stopped must not keep the others waiting.
+void Owner::AskWhoIsThere() {
+  const uint64_t now_ns = SteadyNs();
+  if (lines_.empty() || now_ns - roll_called_at_ns_ < kRollCallNs) return;
+  roll_called_at_ns_ = now_ns;
+  std::vector<uint64_t> asked;
+  for (const auto& [id, one] : connections_) {
+    if (one->in_line) asked.push_back(id);
+  }
+  const std::string question = Writer().Put(PlaceInLine()).Finish();
+  for (const uint64_t id : asked) {
+    const auto found = connections_.find(id);
+    if (found == connections_.end()) continue;
+    if (!found->second->here) {
+      Drop(id);
+      continue;
+    }
+    found->second->here = false;
+    Reply(id, question);
+  }
+}
 
 // ---- Requests --------------------------------------------------------------------------------
 
@@ -417,7 +543,7 @@ void Owner::Start(uint64_t id, Connection* connection, std::string_view body) {
 
 void Owner::MakeAside(Worker* worker, uint64_t id, std::string body) {
   running_++;
-  worker->Add([this, id, body = std::move(body)] {
+  worker->Add(id, [this, id, body = std::move(body)] {
     Answer answer = Perform(limiter_, body, FLINT_LIMITER_NO_SYNC);
     const MutexLock lock(mutex_);
     done_.push_back({id, std::move(answer)});

@@ -14,6 +14,8 @@
 #include "base/mutex.h"
 #include "base/thread.h"
 #include "flint_limiter.h"
+#include "sharing/lines.h"
+#include "sharing/message.h"
 #include "sharing/requests.h"
 #include "sharing/socket.h"
 
@@ -23,17 +25,27 @@ namespace flint::sharing {
 class Worker {
  public:
   Status Start(const char* name);
-  void Add(std::function<void()> job);
-  // Ends with the job that is being made. Nobody waits for those behind it any more.
+  // `asker` is whose job it is.
+  void Add(uint64_t asker, std::function<void()> job);
+  // Forgets the jobs that have not begun; returns whose they are.
+  std::vector<uint64_t> Forget();
+  // The same of one asker's. Returns how many.
+  size_t ForgetThoseOf(uint64_t asker);
+  // Ends with the job that is being made.
   void Stop();
 
  private:
+  struct Job {
+    uint64_t asker;
+    std::function<void()> run;
+  };
+
   void Run();
 
   Thread thread_;
   SystemMutex mutex_;
   Condition<SystemMutex> changed_;
-  std::deque<std::function<void()>> jobs_ FLINT_GUARDED_BY(mutex_);
+  std::deque<Job> jobs_ FLINT_GUARDED_BY(mutex_);
   bool stopping_ FLINT_GUARDED_BY(mutex_) = false;
 };
 
@@ -44,6 +56,9 @@ class Worker {
 // A decision is tried with NO_WAIT, which takes a microsecond; where it would have to wait for a
 // lock or for room, a thread makes it. In always mode the answer waits for its ticket to be on
 // disk: once in each turn of the loop the newest is asked for, so what came together shares a sync.
+//
+// It also keeps the order of those who wait in line, whose process is asked now and then whether it
+// is there: one that is stopped loses its places.
 //
 // Bounds: kMaxConnections; one request of kMaxRequestBytes at a time for each; nothing is read from
 // a connection while its answer is not made, and no answer made while the one before is not sent.
@@ -66,7 +81,10 @@ class Owner {
   // which the limiter is not used.
   int32_t Prepare(flint_limiter_error* error);
   void Begin();
-  // Answers what has been asked and closes every connection. Once; without Begin too.
+  // Has those who are first in line look at their limits again. Any thread.
+  void LookAgain();
+  // Answers what is being made and closes every connection: what has not begun whoever asked for it
+  // asks of the next owner. Once; without Begin too.
   void Stop();
 
  private:
@@ -82,6 +100,8 @@ class Owner {
     bool greeted = false;  // and may ask
     bool asked = false;    // a request is being made
     bool closing = false;  // behind what is to be sent
+    bool in_line = false;  // it is one of those who wait
+    bool here = true;      // and has been heard since it was asked
   };
   struct Waiting {
     uint64_t ticket;
@@ -106,6 +126,10 @@ class Owner {
   void OnRequest(uint64_t id, Connection* connection, std::string_view body);
   void Greet(Connection* connection, std::string_view body);
   std::string Describe() const;
+  void OnLine(uint64_t id, Connection* connection, Function function, Reader* reader);
+  void OnJoin(uint64_t id, Reader* reader);
+  void TellPlaces();
+  void AskWhoIsThere();
   void Start(uint64_t id, Connection* connection, std::string_view body);
   void MakeAside(Worker* worker, uint64_t id, std::string body);
   void TakeDone();
@@ -137,6 +161,7 @@ class Owner {
   bool begun_ FLINT_GUARDED_BY(mutex_) = false;
   std::vector<Done> done_ FLINT_GUARDED_BY(mutex_);
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> looks_again_{false};
 
   // The loop's.
   std::unordered_map<uint64_t, std::unique_ptr<Connection>> connections_;
@@ -147,6 +172,9 @@ class Owner {
   uint64_t asked_ticket_ = 0;
   uint64_t durable_ = 0;
   uint64_t said_at_ns_ = 0;
+  Lines lines_;
+  std::deque<Lines::Waiter> to_tell_;  // where they stand now
+  uint64_t roll_called_at_ns_ = 0;
   bool accepts_later_ = false;  // descriptors have run out
   uint64_t accepts_at_ns_ = 0;  // when it is tried again
 };

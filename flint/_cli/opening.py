@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import ERROR, UNREACHABLE, CommandError
 from flint._cli.progress import waiting
+from flint._local.sharing import describe
 from flint._places import connect, is_served
 from flint.errors import FlintOSError, LockedError, UnsupportedError
 from flint.limiter import Limiter
@@ -102,17 +103,25 @@ def writing(
     path = directory(context)
     with waiting("opening the log"):
         try_first(path, before, create)
-        try:
-            limiter = Limiter(path)
-        except LockedError as error:
-            raise CommandError(
-                f"{error}. Verbs that only look work beside it (`limit status`, `limit list`, "
-                "`top --watch`, `doctor`); to change something, do it in that program, or stop it "
-                "first",
-                UNREACHABLE,
-            ) from None
+        limiter = open_to_write(path)
     with limiter:
         yield limiter
+
+
+def open_to_write(path: str) -> Limiter:
+    """A directory, which is shared if the program that owns it shares it."""
+    try:
+        return Limiter(path)
+    except LockedError as error:
+        owner = describe(path)
+        if owner is not None:
+            return Limiter(path, shared=True, sync=owner["sync"])
+        raise CommandError(
+            f"{error}. Verbs that only look work beside it (`limit status`, `limit list`, "
+            "`top --watch`, `doctor`); to change something, do it in that program, let it share "
+            "the directory (flint.Limiter(path, shared=True)), or stop it first",
+            UNREACHABLE,
+        ) from None
 
 
 def try_first(path: str, before: Callable[[Opened], object], create: bool) -> None:

@@ -48,10 +48,15 @@ def when(ns: int) -> str:
 def shape(found: SharingDict) -> dict[str, Any]:
     owner = {"pid": found["pid"], "version": found["version"], "since": when(found["since_ns"])}
     return {
-        "owner": owner | {"takeover_ms": found["takeover_ns"] / 1e6},
+        "owner": owner | {"sync": found["sync"], "takeover_ms": found["takeover_ns"] / 1e6},
         "clients": [
             {"pid": one["pid"], "since": when(one["since_ns"]), "requests": one["requests"]}
             for one in found["clients"]
+        ],
+        "waiting": [
+            {"pid": one["pid"], "since": when(one["since_ns"]), "callers": one["callers"]}
+            for one in found["waiting"]
+            if one["callers"]
         ],
     }
 
@@ -63,9 +68,11 @@ def show(found: SharingDict) -> None:
     print_pairs(
         [
             ("owner", f"process {found['pid']}, Flint {found['version']}"),
+            ("sync", found["sync"]),
             ("since", when(found["since_ns"])),
             ("took over", f"in {took_ms:,.1f} ms" if took_ms else "from nobody: it was opened"),
             ("clients", f"{len(found['clients']):,}"),
+            ("in line", f"{sum(one['callers'] for one in found['waiting']):,}"),
         ]
     )
     if not found["clients"]:

@@ -325,6 +325,14 @@ static PyObject* limiter_check(PyObject* op, PyObject* const* args, Py_ssize_t g
   return NULL;
 }
 
+/* Takes the reference to `result`. */
+static PyObject* with_ticket(LimiterObject* self, ResultObject* result,
+                             const LimitResults* limits) {
+  unsigned long long ticket = limiter_ticket(self, result->fields.ticket);
+  PyObject* answer = finished(self->state, result, limits);
+  return answer == NULL ? NULL : Py_BuildValue("(NK)", answer, ticket);
+}
+
 /* Neither waits nor syncs. */
 static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t flags,
                             PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
@@ -343,11 +351,7 @@ static PyObject* decide_now(LimiterObject* self, const char* function, uint32_t 
                        (uint64_t)request.size, request.cost, flags, request.config, 0,
                        &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
                        sizeof *limits.all, &limits.count, &error);
-  if (code == FLINT_LIMITER_OK) {
-    unsigned long long ticket = limiter_ticket(self, result->fields.ticket);
-    PyObject* answer = finished(self->state, result, &limits);
-    return answer == NULL ? NULL : Py_BuildValue("(NK)", answer, ticket);
-  }
+  if (code == FLINT_LIMITER_OK) return with_ticket(self, result, &limits);
   Py_DECREF(result);
   if (code == FLINT_LIMITER_WOULD_BLOCK) Py_RETURN_NONE;
   error_raise(self->state, code, &error, request.key_object);
@@ -367,12 +371,32 @@ static PyObject* limiter_refuse_now(PyObject* op, PyObject* const* args, Py_ssiz
   return decide_now(AS_LIMITER(op), "_refuse_now", flags, args, given, keywords);
 }
 
-static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t given,
-                              PyObject* keywords) {
+/* The same, waiting where it must. */
+static PyObject* limiter_refuse(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                                PyObject* keywords) {
   LimiterObject* self = AS_LIMITER(op);
   Request request;
-  if (!request_read(self, "peek", args, given, keywords, &request)) return NULL;
-  if (request.several != NULL) return decide_several(self, "peek", &request);
+  if (!request_read_to_use(self, "_refuse", args, given, keywords, &request)) return NULL;
+  if (request.several != NULL) return decide_several(self, "_refuse", &request);
+  ResultObject* result = result_new(self->state, request.key_object);
+  LimitResults limits;
+  if (result == NULL) return NULL;
+  flint_limiter_error error;
+  error_init(&error);
+  limits.all[0].struct_size = sizeof *limits.all;
+  int32_t code = ask(self, &request, FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_REFUSE, &result->fields,
+                     &limits, &error);
+  if (code == FLINT_LIMITER_OK) return with_ticket(self, result, &limits);
+  Py_DECREF(result);
+  error_raise(self->state, code, &error, request.key_object);
+  return NULL;
+}
+
+static PyObject* peek(LimiterObject* self, const char* function, bool waits, PyObject* const* args,
+                      Py_ssize_t given, PyObject* keywords) {
+  Request request;
+  if (!request_read(self, function, args, given, keywords, &request)) return NULL;
+  if (request.several != NULL) return decide_several(self, function, &request);
   ResultObject* result = result_new(self->state, request.key_object);
   LimitResults limits;
   if (result == NULL) return NULL;
@@ -381,14 +405,34 @@ static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t gi
   uint32_t flags = request_flags(&request);
   int32_t code;
   limits.all[0].struct_size = sizeof *limits.all;
-  LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request.key,
-                          (uint64_t)request.size, request.cost, flags, request.config, 1,
-                          &result->fields, limits.all, FLINT_LIMITER_MAX_LIMITS_OF_KEY,
-                          sizeof *limits.all, &limits.count, &error);
+  const uint64_t size = (uint64_t)request.size;
+  if (waits) {
+    LIMITER_CALL_HELD_FIRST(self, code, flags, flint_limiter_check_limits, request.key, size,
+                            request.cost, flags, request.config, 1, &result->fields, limits.all,
+                            FLINT_LIMITER_MAX_LIMITS_OF_KEY, sizeof *limits.all, &limits.count,
+                            &error);
+  } else {
+    LIMITER_CALL_NO_WAIT(self, code, flags, flint_limiter_check_limits, request.key, size,
+                         request.cost, flags, request.config, 1, &result->fields, limits.all,
+                         FLINT_LIMITER_MAX_LIMITS_OF_KEY, sizeof *limits.all, &limits.count,
+                         &error);
+  }
   if (code == FLINT_LIMITER_OK) return finished(self->state, result, &limits);
   Py_DECREF(result);
+  if (code == FLINT_LIMITER_WOULD_BLOCK) Py_RETURN_NONE;
   error_raise(self->state, code, &error, request.key_object);
   return NULL;
+}
+
+static PyObject* limiter_peek(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                              PyObject* keywords) {
+  return peek(AS_LIMITER(op), "peek", true, args, given, keywords);
+}
+
+/* For event loops. */
+static PyObject* limiter_peek_now(PyObject* op, PyObject* const* args, Py_ssize_t given,
+                                  PyObject* keywords) {
+  return peek(AS_LIMITER(op), "_peek_now", false, args, given, keywords);
 }
 
 /* ---- Log ----------------------------------------------------------------------------------- */
@@ -558,6 +602,8 @@ static PyMethodDef limiter_methods[] = {
     PLAIN_METHOD("_replay", limiter_replay, REPLAY_DOC),
     KEYWORD_METHOD("_check_now", limiter_check_now, CHECK_NOW_DOC),
     KEYWORD_METHOD("_refuse_now", limiter_refuse_now, REFUSE_NOW_DOC),
+    KEYWORD_METHOD("_refuse", limiter_refuse, REFUSE_DOC),
+    KEYWORD_METHOD("_peek_now", limiter_peek_now, PEEK_NOW_DOC),
     {"_check_all_now", limiter_check_all_now, METH_O, CHECK_ALL_NOW_DOC},
     PLAIN_METHOD("_durable", limiter_durable, DURABLE_DOC),
     {"_adopt", limiter_adopt, METH_NOARGS, ADOPT_DOC},

@@ -170,6 +170,13 @@
   "_check_now, but denied whatever the limit says, and recorded " \
   "so."
 
+#define PEEK_NOW_DOC           \
+  "_peek_now" DECIDE_SIGNATURE \
+  "What peek says, or None if it would have to wait for a lock or for who owns the directory."
+
+#define REFUSE_DOC \
+  "_refuse" DECIDE_SIGNATURE "_refuse_now, which waits where it must, but not for the ticket."
+
 #define CHECK_ALL_NOW_DOC                   \
   "_check_all_now($self, items, /)\n--\n\n" \
   "The same for check_all."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from flint.errors import FlintConnectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from flint._surface.types import Sync
 
 _DESCRIBE = 2
 _LONGEST_ADDRESS = 107
@@ -27,21 +27,31 @@ class ClientDict(TypedDict):
     requests: int
 
 
+class WaitingDict(TypedDict):
+    """A process whose callers of `acquire` stand in line, and how many they are."""
+
+    pid: int
+    since_ns: int
+    callers: int
+
+
 class SharingDict(TypedDict):
     """`takeover_ns` is how long nobody had owned the directory before; 0: it was opened."""
 
     pid: int
     version: str
+    sync: Sync
     since_ns: int
     takeover_ns: int
     clients: list[ClientDict]
+    waiting: list[WaitingDict]
 
 
 def describe(directory: str) -> SharingDict | None:
     """Who owns a directory and who is connected; None where nobody shares it now. Raises OSError
     and, where the owner does not answer, FlintConnectionError."""
     try:
-        with _connected(directory) as stream:
+        with connected(directory) as stream:
             stream.sendall(struct.pack("<II", 4, _DESCRIBE))
             size, code = struct.unpack("<Ii", _exactly(stream, 8))
             if code != 0 or not 8 <= size <= _MOST_BYTES:
@@ -55,18 +65,19 @@ def describe(directory: str) -> SharingDict | None:
         ) from None
 
 
-@contextlib.contextmanager
-def _connected(directory: str) -> Iterator[socket.socket]:
+def connected(directory: str) -> socket.socket:
+    """A connection to the owner of a directory. Raises OSError, and TimeoutError after 2 s."""
     path = os.fsencode(directory) + b"/flint.sock"
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as failing:
         if len(path) > _LONGEST_ADDRESS:
             folder = os.open(directory, os.O_PATH | os.O_DIRECTORY)
             stack.callback(os.close, folder)
             path = b"/proc/self/fd/%d/flint.sock" % folder
-        stream = stack.enter_context(socket.socket(socket.AF_UNIX))
+        stream = failing.enter_context(socket.socket(socket.AF_UNIX))
         stream.settimeout(_TIMEOUT_S)
         stream.connect(path)
-        yield stream
+        failing.pop_all()
+        return stream
 
 
 def _exactly(stream: socket.socket, size: int) -> bytes:
@@ -80,15 +91,22 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
 
 
 def _read(text: str) -> SharingDict:
-    owner, *clients = (line.split(" ") for line in text.splitlines())
-    _, pid, since_ns, takeover_ns, version = owner
+    lines = [line.split(" ") for line in text.splitlines()]
+    _, pid, since_ns, takeover_ns, version, sync = lines[0]
     return {
         "pid": int(pid),
         "version": version,
+        "sync": "always" if sync == "always" else "batch",
         "since_ns": int(since_ns),
         "takeover_ns": int(takeover_ns),
         "clients": [
-            {"pid": int(one), "since_ns": int(since), "requests": int(requests)}
-            for _, one, since, requests in clients
+            {"pid": int(pid), "since_ns": int(since_ns), "requests": int(requests)}
+            for what, pid, since_ns, requests in lines[1:]
+            if what == "client"
+        ],
+        "waiting": [
+            {"pid": int(pid), "since_ns": int(since_ns), "callers": int(callers)}
+            for what, pid, since_ns, callers in lines[1:]
+            if what == "line"
         ],
     }

@@ -183,9 +183,17 @@ class RemotePlace:
     ) -> tuple[Result, int] | None:
         return self.check(key, cost, **limit), 0
 
+    def _peek_now(self, key: str, cost: SupportsIndex = 1, **limit: Any) -> Result | None:
+        return self.peek(key, cost, **limit)
+
     def _refuse_now(
         self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
     ) -> tuple[Result, int] | None:
+        return self._refuse(key, cost, limit=limit)
+
+    def _refuse(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> tuple[Result, int]:
         return self.peek(key, cost, limit=limit), 0
 
     def _check_all_now(self, items: Iterable[Item], /) -> tuple[CheckAllDict, int] | None:

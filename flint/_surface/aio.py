@@ -106,9 +106,24 @@ class AsyncSurface(SyncSurface):
         algorithm: Algorithm | None = None,
         limit: RateLike | None = None,
     ) -> Result:
-        """`peek` as a coroutine."""
-        return self.peek(
+        """`peek` as a coroutine. It looks at once, and in a thread of the event loop where it would
+        have to wait."""
+        seen = self._peek_now(
             key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm, limit=limit
+        )
+        if seen is not None:
+            return seen
+        from flint._surface.loop import in_thread
+
+        return await in_thread(
+            self.peek,
+            key,
+            cost,
+            rate=rate,
+            per=per,
+            burst=burst,
+            algorithm=algorithm,
+            limit=limit,
         )
 
     async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:

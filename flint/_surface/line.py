@@ -44,12 +44,21 @@ if TYPE_CHECKING:
 _NS_PER_SECOND = 1_000_000_000
 # For who is first in line.
 _LONGEST_SLEEP_S = 10.0
+# For who does not know yet where it stands.
+_SOON_S = 0.1
 
 
 class Pause(NamedTuple):
     """What a waiter does next: sleep so long by the system's clock, or (None) until it is woken."""
 
     seconds: float | None
+
+
+class PlaceInLine(NamedTuple):
+    """Where a waiter stands: whether it is first, and what those before it wait for."""
+
+    is_first: bool
+    units_ahead: int
 
 
 class Refusal(NamedTuple):
@@ -176,12 +185,15 @@ class Lines:
         if timeout is not None:
             deadline_ns = self._now_ns() + seconds_to_ns("timeout", timeout, 0, MAX_NS)
         waiter = Waiter(asked.key, asked.cost, limit, deadline_ns, sleeper)
+        self._enter(waiter)
+        return waiter
+
+    def _enter(self, waiter: Waiter) -> None:
         with self._alone():
             line = self._lines.get(waiter.key)
             if line is None:
                 line = self._lines[waiter.key] = Line()
             line.append(waiter)
-        return waiter
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place up and wake who is first then."""
@@ -207,20 +219,25 @@ class Lines:
         if isinstance(move, Pause):
             return move
         if isinstance(move, Refusal):
-            return _refuse(place, waiter, asked, move.units_ahead)
+            decided = place._refuse(waiter.key, waiter.cost, limit=waiter.limit)
+            units = all_units(waiter, asked, move.units_ahead)
+            later = place.peek(waiter.key, units, limit=waiter.limit)
+            return refused(asked, later.retry_after_ns), decided[1]
         return place._check_now(waiter.key, waiter.cost, limit=waiter.limit)
 
     def move(self, waiter: Waiter, asked: _native.Result) -> Refusal | Pause | None:
         """What a waiter does next, when a peek has said `asked`; None to check."""
         left_ns = self._left_ns(waiter)
         refused = left_ns is not None and (left_ns == 0 or asked.retry_after_ns > left_ns)
-        with self._alone():
-            line = self._lines[waiter.key]
-            first = line.first() is waiter
-            units_ahead = 0 if first else line.units_before(waiter)
-        if asked and refused and not first:
+        if refused and not asked:
+            return None
+        stands = self._place_of(waiter, refused)
+        if stands is None:
+            return Pause(_SOON_S)
+        first, units_ahead = stands
+        if refused and not first:
             return Refusal(units_ahead)
-        if refused or (asked and first):
+        if asked and first:
             return None
         if self._clock is not None:
             return Pause(None)
@@ -228,6 +245,17 @@ class Lines:
             return Pause(_seconds(left_ns))
         self._look_after_standstill()
         return Pause(min(asked.retry_after_ns / _NS_PER_SECOND, _LONGEST_SLEEP_S))
+
+    def _place_of(
+        self,
+        waiter: Waiter,
+        gives_up: bool,  # noqa: ARG002 - for whom it has to be asked again
+    ) -> PlaceInLine | None:
+        """Where a waiter stands now; None if that is yet to be told, which wakes it."""
+        with self._alone():
+            line = self._lines[waiter.key]
+            first = line.first() is waiter
+            return PlaceInLine(first, 0 if first else line.units_before(waiter))
 
     def settles(self, waiter: Waiter, result: _native.Result) -> bool:
         """Whether a waiter's decision ends its wait: always, unless there is time for another."""
@@ -278,18 +306,21 @@ class Lines:
         if not line:
             del self._lines[waiter.key]
 
+    def _forget(self) -> None:
+        """In a forked child, which has none of the threads that stand in line: one of them may have
+        held the lock when it was forked, and nobody would ever release it."""
+        self._lock = threading.Lock()
+        self._lines.clear()
+        self._leaving.clear()
+
 
 # Of all limiters of this process.
 _every_lines: weakref.WeakSet[Lines] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    """A forked child has none of the threads that stand in line, and one of them may have held a
-    lock when it was forked: nobody would ever release it."""
     for lines in list(_every_lines):
-        lines._lock = threading.Lock()
-        lines._lines.clear()
-        lines._leaving.clear()
+        lines._forget()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
@@ -308,23 +339,14 @@ def _seconds(ns: int | None) -> float | None:
     return None if ns is None else min(ns / _NS_PER_SECOND, threading.TIMEOUT_MAX)
 
 
-def _refuse(place: Place, waiter: Waiter, asked: _native.Result, units_ahead: int) -> Decided:
-    """Record a denial. The result's `retry_after` also counts those before the waiter."""
-    decided = place._refuse_now(waiter.key, waiter.cost, limit=waiter.limit)
-    while decided is None:  # another thread holds a lock, which is a matter of moments
-        time.sleep(0)
-        decided = place._refuse_now(waiter.key, waiter.cost, limit=waiter.limit)
-    later = place.peek(waiter.key, all_units(waiter, asked, units_ahead), limit=waiter.limit)
-    return refused(asked, later.retry_after_ns), decided[1]
-
-
 def all_units(waiter: Waiter, asked: _native.Result, units_ahead: int) -> int:
     """What a waiter and those before it wait for."""
     return min(units_ahead + waiter.cost, asked.limit)
 
 
 def refused(asked: _native.Result, retry_after_ns: int) -> _native.Result:
-    """A denial of what could be admitted now, were it not for others."""
+    """A denial of what could be admitted now, were it not for those before it, whom `retry_after`
+    counts too."""
     return _native.Result(
         asked.key,
         False,

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING
 
-from flint._surface.line import Pause
+from flint._surface.line import Pause, Refusal, all_units, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from flint._native import Result
     from flint._surface.arguments import Seconds
-    from flint._surface.line import Lines
+    from flint._surface.line import Decided, Lines, Waiter
     from flint._surface.protocol import Place
     from flint._surface.rate import RateLike
 
@@ -76,14 +76,20 @@ async def acquire(
 ) -> Result:
     """`Limiter.aacquire`."""
     sleeper = LoopSleeper()
-    waiter = lines.join(place, key, cost, timeout, limit, sleeper)
+    waiter = lines.stand(await _peek(place, key, cost, limit), timeout, limit, sleeper)
     try:
         while True:
-            step = lines.step(place, waiter)
-            if isinstance(step, Pause):
-                await sleeper.sleep(step)
+            asked = await _peek(place, waiter.key, waiter.cost, limit)
+            move = lines.move(waiter, asked)
+            if isinstance(move, Pause):
+                await sleeper.sleep(move)
                 continue
-            result, ticket = step or (
+            decided: Decided | None
+            if isinstance(move, Refusal):
+                decided = await _refuse(place, waiter, asked, move.units_ahead)
+            else:
+                decided = place._check_now(waiter.key, waiter.cost, limit=limit)
+            result, ticket = decided or (
                 await in_thread(place.check, waiter.key, waiter.cost, limit=limit),
                 0,
             )
@@ -94,3 +100,20 @@ async def acquire(
     if ticket:
         await place._await_durable(ticket)
     return result
+
+
+async def _peek(place: Place, key: str, cost: SupportsIndex, limit: RateLike | None) -> Result:
+    """`apeek`."""
+    seen = place._peek_now(key, cost, limit=limit)
+    return await in_thread(place.peek, key, cost, limit=limit) if seen is None else seen
+
+
+async def _refuse(place: Place, waiter: Waiter, asked: Result, units_ahead: int) -> Decided:
+    """Record a denial of one that gives up behind others."""
+    key, cost, limit = waiter.key, waiter.cost, waiter.limit
+    decided = place._refuse_now(key, cost, limit=limit)
+    if decided is None:
+        decided = await in_thread(place._refuse, key, cost, limit=limit)
+    units = all_units(waiter, asked, units_ahead)
+    later = await _peek(place, key, units, limit)
+    return refused(asked, later.retry_after_ns), decided[1]

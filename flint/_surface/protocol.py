@@ -77,10 +77,30 @@ class Place(Protocol):
         """The same for `check_all`."""
         ...
 
+    def _peek_now(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> Result | None:
+        """`peek` without waiting, or None if that is not possible now."""
+        ...
+
     def _refuse_now(
         self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
     ) -> tuple[Result, int] | None:
-        """The same for a denial that is recorded whatever the limit says."""
+        """`_check_now` for a denial that is recorded whatever the limit says."""
+        ...
+
+    def _refuse(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> tuple[Result, int]:
+        """The same. May wait, but not for its ticket."""
         ...
 
     def _wait_durable(self, ticket: int) -> None:

@@ -60,12 +60,13 @@ def decide(place: Place, whole: set[str], call: str, key: str, cost: int, severa
     own_key = several.prefix + key
     try:
         # To refuse does not wait, so it does not configure either.
-        if call in ("peek", "_refuse_now") or several.prefix in whole:
+        if call in ("peek", "_peek_now", "_refuse_now") or several.prefix in whole:
             return renamed(method(own_key, cost), key)
     except NotConfiguredError:
-        if call == "peek":
+        if call in ("peek", "_peek_now"):
             named = sorted(zip(several.names, several.rates, strict=True))
-            return fresh(key, [(name, method(own_key, cost, limit=rate)) for name, rate in named])
+            seen = [(name, method(own_key, cost, limit=rate)) for name, rate in named]
+            return None if any(one is None for _, one in seen) else fresh(key, seen)
     if call in ("_check_now", "_check_all_now"):
         return None  # to configure may wait
     # The first time in any case: a crash may have kept the first of the limits only.

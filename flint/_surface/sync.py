@@ -47,9 +47,9 @@ class SyncSurface(Place):
     # The keys of limits that the configuration file has not; see flint.from_config.
     not_in_config: tuple[str, ...] = ()
 
-    def _begin(self, clock: Clock | None) -> None:
+    def _begin(self, clock: Clock | None, lines: Lines | None = None) -> None:
         """To be called when the place is open."""
-        self._lines = Lines(clock)
+        self._lines = Lines(clock) if lines is None else lines
         self._declared = Declared()
         self._whole: set[str] = set()  # prefixes of sets of limits
 
@@ -199,8 +199,9 @@ class SyncSurface(Place):
         is true; or a false one when `timeout` seconds (by default there is no end) are over, at
         once if they would not be enough.
 
-        Callers of `acquire` and `aacquire` in this process are served first come, first served for
-        each key, whatever they cost; `check` and its like do not queue. One admission or one denial
+        Callers of `acquire` and `aacquire` in this process, and in all that share a directory, are
+        served first come, first served for each key, whatever they cost; `check` and its like do
+        not queue. One admission or one denial
         is recorded. (When units that somebody else took had seemed to be there, that is one denial
         more.) A call that an exception ends while it waits uses up nothing.
 

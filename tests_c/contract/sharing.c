@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -216,6 +217,120 @@ static void NothingIsAnsweredBeforeItIsOnDisk(void) {
   Close(owner);
 }
 
+/* ---- What takes long ------------------------------------------------------------------------- */
+
+static int32_t CallFlush(flint_limiter* limiter, flint_limiter_error* error) {
+  return flint_limiter_flush(limiter, error);
+}
+
+static int32_t CallRemove(flint_limiter* limiter, flint_limiter_error* error) {
+  return flint_limiter_remove(limiter, "t", 1, FLINT_LIMITER_KIND_TEMPLATE, 0, NULL, error);
+}
+
+static int32_t CallMany(flint_limiter* limiter, flint_limiter_error* error) {
+  const flint_limiter_item item = Item("key", 1);
+  const flint_limiter_config config = Config("more", 1, YEAR);
+  flint_limiter_result result = NewResult();
+  int32_t code = FLINT_LIMITER_OK;
+  const int32_t made = flint_limiter_check_many(limiter, &item, 1, sizeof(item), 0, &result,
+                                                sizeof(result), &code, error);
+  if (made != FLINT_LIMITER_OK || code != FLINT_LIMITER_OK) return made + code;
+  return flint_limiter_limit_many(limiter, &config, 1, sizeof(config), 0, NULL, error);
+}
+
+/* An owner whose thread for calls that take long has one to make, until SYNC_WORKS. */
+typedef struct Occupied {
+  Path path;
+  flint_limiter* owner;
+  flint_limiter* client; /* which has asked for it */
+  flint_limiter* other;
+  Caller caller;
+} Occupied;
+
+static flint_limiter* ShareLazily(const Path* path) {
+  flint_limiter_options options = Lazy();
+  options.shared = 1;
+  return OpenWith(path, &options);
+}
+
+static void Occupy(Occupied* all) {
+  all->path = NewPath();
+  all->owner = ShareLazily(&all->path);
+  all->client = ShareLazily(&all->path);
+  all->other = ShareLazily(&all->path);
+  CHECK_OK(Configure(all->owner, Config("key", 5, YEAR)));
+  CHECK_OK(Configure(all->owner, Template("t", 5, YEAR)));
+  SetSync(SYNC_HOLDS);
+  memset(&all->caller, 0, sizeof(all->caller));
+  all->caller.limiter = all->client;
+  all->caller.call = CallFlush;
+  Start(&all->caller);
+  AwaitHeldSync();
+}
+
+static void SeveralInOneCallDoNotWaitForWhatTakesLong(void) {
+  Occupied all;
+  Occupy(&all);
+  Caller many = {.limiter = all.other, .call = CallMany};
+  Start(&many);
+  struct timespec until;
+  CHECK(clock_gettime(CLOCK_REALTIME, &until) == 0);
+  until.tv_sec += PATIENCE_MS / 1000;
+  const int late = pthread_timedjoin_np(many.thread, NULL, &until);
+  CHECK(late == 0);
+  SetSync(SYNC_WORKS);
+  if (late != 0) Join(&many);
+  CHECK_OK(many.code);
+  CHECK_OK(Join(&all.caller));
+  Close(all.other);
+  Close(all.client);
+  Close(all.owner);
+}
+
+/* Whoever has gone before his call was begun did not make it. */
+static void WhatWasAskedByWhoHasGoneIsNotMade(void) {
+  for (int closes = 0; closes <= 1; ++closes) {
+    Occupied all;
+    Occupy(&all);
+    Caller remover = {.limiter = all.other, .call = CallRemove};
+    pthread_t closing;
+    Start(&remover);
+    SleepMs(300); /* it has been asked, and has to wait */
+    if (closes) CHECK(pthread_create(&closing, NULL, CloseIt, all.owner) == 0);
+    if (closes) SleepMs(300);
+    CHECK_OK(flint_limiter_shutdown(all.other, NewError()));
+    CHECK_CODE(CLOSED, Join(&remover));
+    SleepMs(300);
+    SetSync(SYNC_WORKS);
+    CHECK_OK(Join(&all.caller));
+    if (closes) CHECK(pthread_join(closing, NULL) == 0);
+    CHECK_OK(flint_limiter_flush(all.client, NewError())); /* behind it, had it been made */
+    CHECK_OK(TryStatus(all.client, "t", FLINT_LIMITER_KIND_TEMPLATE));
+    Close(all.other);
+    Close(all.client);
+    if (!closes) Close(all.owner);
+  }
+}
+
+/* Who has asked for what has not begun asks the next owner. */
+static void ClosingEndsWithWhatHasBegun(void) {
+  Occupied all;
+  Occupy(&all);
+  Caller remover = {.limiter = all.other, .call = CallRemove};
+  pthread_t closing;
+  Start(&remover);
+  SleepMs(300);
+  CHECK(pthread_create(&closing, NULL, CloseIt, all.owner) == 0);
+  SleepMs(300);
+  SetSync(SYNC_WORKS);
+  CHECK_OK(Join(&all.caller));
+  CHECK(pthread_join(closing, NULL) == 0);
+  CHECK_OK(Join(&remover));
+  CHECK_CODE(NOT_CONFIGURED, TryStatus(all.client, "t", FLINT_LIMITER_KIND_TEMPLATE));
+  Close(all.other);
+  Close(all.client);
+}
+
 static void ManyComeAndGo(void) {
   const Path path = NewPath();
   flint_limiter* handles[HANDLES];
@@ -238,6 +353,9 @@ const Test sharing_tests[] = {
     TEST(ATakeoverThatFailsIsToldAndTriedAgain),
     TEST(AnOwnerThatClosesAnswersWhoWaitsForTheDisk),
     TEST(NothingIsAnsweredBeforeItIsOnDisk),
+    TEST(SeveralInOneCallDoNotWaitForWhatTakesLong),
+    TEST(WhatWasAskedByWhoHasGoneIsNotMade),
+    TEST(ClosingEndsWithWhatHasBegun),
     TEST(ManyComeAndGo),
     {NULL, NULL},
 };

@@ -26,10 +26,18 @@ def test_it_tells_owner_and_clients(tmp_path: Path) -> None:
         told = json.loads(run(path, "--json").stdout)
         assert told["owner"].pop("since").endswith("Z")
         version = flint.__version__
-        assert told["owner"] == {"pid": os.getpid(), "version": version, "takeover_ms": 0}
+        owner = {"pid": os.getpid(), "version": version, "sync": "always", "takeover_ms": 0}
+        assert told["owner"] == owner
         (one,) = told["clients"]
         assert one["pid"] == client.process.pid
         assert one["requests"] >= 2
+        assert told["waiting"] == []
+        client.ask("limiter.limit('k', '1/day') or limiter.check('k').cost")
+        client.send("limiter.acquire('k').cost")
+        while not (waiting := json.loads(run(path, "--json").stdout)["waiting"]):
+            pass
+        assert waiting[0].pop("since").endswith("Z")
+        assert waiting == [{"pid": client.process.pid, "callers": 1}]
 
 
 def test_it_tells_how_long_a_takeover_took(tmp_path: Path) -> None:
