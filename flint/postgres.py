@@ -92,12 +92,6 @@ class PostgresLimiter(PostgresPlace):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PostgresLimiter cannot be pickled; make another with the same arguments")
 
-    def close(self) -> None:
-        """Tell of what has been denied, and end the connections; those of a pool stay. Calls that
-        wait in line raise ClosedError, as does every later call. Closing again does nothing."""
-        super().close()
-        self._lines.look_again()
-
     async def aclose(self) -> None:
         """`close` as a coroutine."""
         if not self._is_closed and self._loop_sessions is not None:

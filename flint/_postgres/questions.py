@@ -1,77 +1,57 @@
-"""The calls of a place as statements, and what is made of the rows. Nothing here waits: a
-question's steps yield statements and are sent the rows, so that threads and event loops share
-them."""
+"""What PostgreSQL is asked: the calls of the schema's functions."""
 
 from __future__ import annotations
 
-import contextlib
-import operator
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
 
-from flint import _native
-from flint._postgres import claims, embedded
-from flint._postgres.claims import EXACT, INLINE, TEMPLATE, Claim, Totals
-from flint._postgres.denials import Denials, Denied
-from flint._postgres.templates import Templates, identity
+from flint._postgres import rows
+from flint._postgres.rows import identity
 from flint._postgres.wire import Statement, array, integer, text
-from flint._remote.questions import plain_items, plain_limit, read_check
-from flint._remote.standing import ALGORITHMS, Config, Standing, State
-from flint._surface.arguments import per_to_ns
-from flint._surface.rate import Rate, Several
-from flint._surface.several import fresh, renamed
-from flint.errors import FlintError, NotConfiguredError, UnsupportedError, shown
+from flint._stores.claims import OLD_TEMPLATES
+from flint._stores.questions import Questions
+from flint.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable
-    from typing import SupportsIndex, TypeAlias
+    from collections.abc import Iterable
 
-    from flint._postgres.wire import Row, Value
-    from flint._remote.questions import Checked
-    from flint._surface.protocol import Limits
-    from flint._surface.types import CheckAllDict, Item, StatusDict, Total
-
-Returned = TypeVar("Returned")
-if TYPE_CHECKING:
-    Steps: TypeAlias = Generator[Statement, list[Row], Returned]
+    from flint._postgres.wire import Value
+    from flint._remote.standing import Config
+    from flint._stores.claims import Claim, Totals
+    from flint._stores.denials import Denied
+    from flint._stores.questions import Asked, Steps
+    from flint._stores.templates import Templates
+    from flint._surface.types import Total
 
 _PAGE = 256
 _BY = {"denied": 1, "allowed": 2, "denied_cost": 3, "allowed_cost": 4}
 _OLDER = "the schema {!r} of this database is of another version of Flint; `flint pg upgrade`"
 
 
-class Question(NamedTuple, Generic[Returned]):
-    """What a call asks. `undecided(allowed)` is what `on_error` answers, where it may."""
-
-    steps: Callable[[], Steps[Returned]]
-    undecided: Callable[[bool], Returned] | None = None
-
-
-class _Asked(NamedTuple):
-    """A key and a cost, as the database reads them."""
-
-    key: str
-    raw: bytes
-    cost: int
-
-    @classmethod
-    def about(cls, key: str, cost: int) -> _Asked:
-        return cls(key, key.encode(), cost)
-
-
-class Questions:
-    """The questions of one limiter, and what it knows of its database."""
+class PostgresQuestions(Questions):
+    """The questions to one schema."""
 
     def __init__(self, schema: str, always: bool, timeout_s: float) -> None:
+        super().__init__()
         quoted = '"' + schema.replace('"', '""') + '"'
         self._schema = schema
         self._quoted = quoted
         self._always = always
         # Less than the caller, who so learns that nothing was counted.
         self._wait_ms = max(min(int(timeout_s * 900), 2**31 - 1), 1)
-        self._templates: Templates | None = None
-        self._denials = Denials()
-        # Sets of limits that are known to be configured whole.
-        self._whole: set[str] = set()
+
+    def _statement(
+        self,
+        function: str,
+        values: Iterable[bytes | None],
+        columns: Iterable[str] = ("*",),
+        *,
+        repeatable: bool = False,
+    ) -> Statement:
+        """A call of one of the schema's functions."""
+        encoded = tuple(values)
+        holders = ",".join(f"${number}" for number in range(1, len(encoded) + 1))
+        sql = f"select {','.join(columns)} from {self._quoted}.v1_{function}({holders})"
+        return Statement(sql.encode(), encoded, repeatable)
 
     def _call(
         self,
@@ -81,477 +61,97 @@ class Questions:
         repeatable: bool = False,
         changes: bool = False,
     ) -> Statement:
-        """A call of one of the schema's functions."""
+        """The same with values that are not encoded yet."""
         given = (self._always, self._wait_ms, *values) if changes else values
-        holders = ",".join(f"${number}" for number in range(1, len(given) + 1))
-        sql = f"select {','.join(columns)} from {self._quoted}.v1_{function}({holders})"
-        encoded = tuple(text(value) for value in given)
-        return Statement(sql.encode(), encoded, repeatable)
+        return self._statement(function, map(text, given), columns, repeatable=repeatable)
+
+    def _identity(self, raw: bytes) -> bytes:
+        return identity(raw)[0]
 
     def _load(self) -> Steps[Templates]:
-        rows = yield self._call("templates", repeatable=True)
-        if not rows:
+        found = yield self._call("templates", repeatable=True)
+        if not found:
             raise UnsupportedError(_OLDER.format(self._schema))
-        self._templates = Templates(rows)
+        self._templates = rows.templates(found)
         return self._templates
 
-    def _known(self) -> Steps[Templates]:
-        return self._templates or (yield from self._load())
-
-    def _tell(self) -> Steps[None]:
-        """Tell of the denials that have been seen."""
-        kept = self._denials.take_all()
-        if not kept:
-            return
+    def _ask_denied(self, kept: list[tuple[bytes, bytes, Denied]]) -> Steps[None]:
         ids, names, denied = zip(*kept, strict=True)
         numbers = [array(column) for column in zip(*denied, strict=True)]
-        values = [text(self._wait_ms), array(ids), array(names), *numbers]
-        holders = ",".join(f"${number}" for number in range(1, 8))
-        sql = f"select {self._quoted}.v1_denied({holders})".encode()
-        try:
-            yield Statement(sql, tuple(values), False)
-        except BaseException:
-            for key_id, name, one in kept:
-                self._denials.add(key_id, name, one)
-            raise
+        yield self._statement("denied", [text(self._wait_ms), array(ids), array(names), *numbers])
 
-    def _tell_first(self) -> Steps[None]:
-        """The same for a call that does not fail for that."""
-        with contextlib.suppress(FlintError):
-            yield from self._tell()
-
-    # ---- Deciding ------------------------------------------------------------------------------
-
-    def read_check(self, *args: Any) -> Checked:
-        """The arguments of `check`. Raises what the embedded limiter raises."""
-        _, key, _, rate, per, burst, algorithm, limit = args
-        if limit is None:
-            numbers = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
-            embedded.refuse_bad("peek", key, 1, **numbers)
-        asked = read_check(*args)
-        if asked.carried is None or isinstance(asked.carried, Several):
-            embedded.refuse_bad("peek", key, 1)
-            return asked
-        embedded.refuse_bad("peek", key, 1, limit=Rate(*asked.carried))
-        return asked._replace(carried=config_of(asked.carried))
-
-    def decision(self, call: str, asked: Checked) -> Question[_native.Result]:
-        """`check` or `peek`."""
-        key, cost = asked.key, asked.cost
-        limit: Any = asked.carried  # a Config, Several or None
-
-        def undecided(allowed: bool) -> _native.Result:
-            most = limit.burst or limit.rate if isinstance(limit, Config) else 0
-            algorithm = ALGORITHMS[limit.algorithm - 1] if isinstance(limit, Config) else None
-            wait_ns = 0 if allowed else 1_000_000_000
-            return _native.Result(
-                *(key, allowed, cost, most, 0, 0, 0, wait_ns, algorithm or "token_bucket", True)
-            )
-
-        def steps() -> Steps[_native.Result]:
-            if isinstance(limit, Several):
-                result: _native.Result = yield from self._decide_several(
-                    call == "check", key, cost, limit
-                )
-            else:
-                result = yield from self._decide(call == "check", key, cost, limit)
-            if self._denials.are_due():
-                yield from self._tell_first()
-            return result
-
-        return Question(steps, undecided)
-
-    def _decide(self, count: bool, key: str, cost: int, limit: Config | None) -> Steps[Any]:
-        asked = _Asked.about(key, cost)
-        key_id, _ = identity(asked.raw)
-        denied = self._denials.take(key_id) if count else {}
-        try:
-            found = yield from self._check(count, [asked], limit, denied)
-            allowed = all(one.allows for one in found)
-            if allowed:
-                denied = {}
-        finally:
-            self._denials.put_back(key_id, denied)
-        if count and not allowed:
-            self._note_denial(found, cost)
-        by = 1 if allowed and count else cost
-        return claims.result(found, key, cost, allowed, by)
-
-    def _check(
-        self, count: bool, items: list[_Asked], limit: Config | None, denied: dict[bytes, Denied]
-    ) -> Steps[list[Claim]]:
-        """What decides about keys. Raises what is wrong with one of them."""
-        ids, long_keys = zip(*(identity(one.raw) for one in items), strict=True)
-        while True:
-            known = yield from self._known()
-            applying = [known.applying(one.raw) for one in items]
-            values: list[bytes | None] = [
-                text(known.epoch),
-                text(count),
-                text(self._always),
-                text(self._wait_ms),
-                array(ids),
-                array(long_keys),
-                array(one.cost for one in items),
-                array(one.template_id for group in applying for one in group),
-                array(len(group) for group in applying),
-                None if limit is None else array(limit),
-                array(denied),
-                array(one.denials for one in denied.values()),
-                array(one.cost for one in denied.values()),
-                array(one.last_ns for one in denied.values()),
-            ]
-            holders = ",".join(f"${number}" for number in range(1, len(values) + 1))
-            columns = ",".join(claims.DECIDED)
-            sql = f"select {columns} from {self._quoted}.v1_check({holders})".encode()
-            rows = yield Statement(sql, tuple(values), not count)
-            found = [Claim.read(row) for row in rows]
-            if found[0].status == claims.OLD_TEMPLATES:
-                yield from self._load()
-                continue
-            for one in found:
-                self._refuse(one, items[one.item])
-            return found
-
-    @staticmethod
-    def _refuse(claim: Claim, asked: _Asked) -> None:
-        """Raise what is wrong with a claim."""
-        if claim.status == claims.NOT_CONFIGURED:
-            embedded.not_configured("peek", asked.key)
-        if claim.status == claims.TOO_MANY:
-            raise ValueError(
-                f'more than 16 limits apply to key "{shown(asked.key)}"; at most 16 may'
-            )
-        if claim.status == claims.WRONG_COST:
-            name = claim.name.decode()
-            embedded.wrong_cost(asked.key, asked.cost, name, claim.standing.config)
-
-    def _note_denial(self, found: list[Claim], cost: int) -> None:
-        """It is the limit's that will deny longest."""
-        denying = found[claims.decisive(found, cost)]
-        now_ns = denying.standing.now_ns
-        self._denials.add(
-            denying.position[0], denying.name, Denied(denying.template_id, 1, cost, now_ns)
-        )
-
-    def _decide_several(self, count: bool, key: str, cost: int, several: Several) -> Steps[Any]:
-        """As flint._surface.several.decide."""
-        try:
-            return (yield from self._decide(count, key, cost, None))
-        except NotConfiguredError:
-            pass
-        own_key = several.prefix + key
-        try:
-            if not count or several.prefix in self._whole:
-                return renamed((yield from self._decide(count, own_key, cost, None)), key)
-        except NotConfiguredError:
-            if not count:
-                peeked = []
-                for name, rate in sorted(zip(several.names, several.rates, strict=True)):
-                    one = yield from self._decide(False, own_key, cost, config_of(rate.values))
-                    peeked.append((name, one))
-                return fresh(key, peeked)
-        for question in self.limit_many(several.limits, True):
-            yield from question.steps()
-        if len(self._whole) >= 1024:
-            self._whole.clear()
-        self._whole.add(several.prefix)
-        return renamed((yield from self._decide(count, own_key, cost, None)), key)
-
-    def check_all(self, items: Iterable[Item]) -> Question[CheckAllDict]:
-        """`check_all`."""
-        given = plain_items(items)
-        embedded.refuse_bad("check_all", [(one["key"], one["cost"]) for one in given])
-        asked = [_Asked.about(one["key"], one["cost"]) for one in given]
-
-        def steps() -> Steps[CheckAllDict]:
-            ids = [identity(one.raw)[0] for one in asked]
-            if any(map(self._denials.has, ids)) or self._denials.are_due():
-                yield from self._tell_first()
-            found = yield from self._check(True, asked, None, {})
-            return self._all(asked, found)
-
-        def undecided(allowed: bool) -> CheckAllDict:
-            results: list[Any] = [
-                _item(one, allowed, 0, "1970-01-01T00:00:00Z", "token_bucket")
-                for one in (asked if allowed else asked[:1])
-            ]
-            denied = None if allowed else asked[0].key
-            return {"allowed": allowed, "denied_key": denied, "results": results}
-
-        return Question(steps, undecided)
-
-    def _all(self, asked: list[_Asked], found: list[Claim]) -> CheckAllDict:
-        of_item: list[list[Claim]] = [[] for _ in asked]
-        for claim in found:
-            of_item[claim.item].append(claim)
-        results: list[Any] = []
-        admitted = all(one.allows for one in found)
-        for one, group in zip(asked, of_item, strict=True):
-            allowed = all(claim.allows for claim in group)
-            told = claims.result(group, one.key, one.cost, allowed, 1 if allowed else one.cost)
-            reset_at = told.reset_at.removesuffix("+00:00") + "Z"
-            results.append(_item(one, allowed, told.remaining, reset_at, told.algorithm))
-            if not allowed:
-                self._note_denial(group, one.cost)
-                return {"allowed": False, "denied_key": one.key, "results": results}
-        return {"allowed": admitted, "denied_key": None, "results": results}
-
-    # ---- Configuring ---------------------------------------------------------------------------
-
-    def limit(self, *limit: Any) -> Question[None]:
-        """`limit`, in numbers."""
-        embedded.refuse_bad_limits("_limit", *limit)
-        key, template, rate, per_ns, burst, algorithm, if_absent, name, stack = limit
-        numbers = (operator.index(rate), operator.index(per_ns), burst, algorithm)
-        return self._configuring(key, template, config_of(numbers), name, stack, if_absent)
-
-    def limit_many(self, limits: Limits, if_absent: bool) -> list[Question[None]]:
-        """`limit_many`."""
-        given = tuple(limits)
-        embedded.refuse_bad_limits("_limit_many", given, if_absent)
-        questions = []
-        for one in map(plain_limit, given):
-            per_ns = one["per_ns"] if "per_ns" in one else per_to_ns(one["per"])
-            numbers = (one["rate"], per_ns, one.get("burst"), one.get("algorithm"))
-            rest = (one.get("name"), bool(one.get("stack")), if_absent)
-            config = config_of(numbers)
-            questions.append(self._configuring(one["key"], one.get("template"), config, *rest))
-        return questions
-
-    def _configuring(
+    def _ask_check(
         self,
-        key: str,
-        template: bool | None,
-        config: Config,
-        name: str | None,
-        stack: bool,
-        if_absent: bool,
-    ) -> Question[None]:
-        raw, is_template = _target(key, template)
+        count: bool,
+        items: list[Asked],
+        known: Templates,
+        limit: Config | None,
+        denied: dict[bytes, Denied],
+    ) -> Steps[list[Claim]]:
+        ids, long_keys = zip(*(identity(one.raw) for one in items), strict=True)
+        applying = [known.applying(one.raw) for one in items]
+        values: list[bytes | None] = [
+            known.epoch,
+            text(count),
+            text(self._always),
+            text(self._wait_ms),
+            array(ids),
+            array(long_keys),
+            array(one.cost for one in items),
+            array(one.template_id for group in applying for one in group),
+            array(len(group) for group in applying),
+            None if limit is None else array(limit),
+            array(denied),
+            array(one.denials for one in denied.values()),
+            array(one.cost for one in denied.values()),
+            array(one.last_ns for one in denied.values()),
+        ]
+        found = yield self._statement("check", values, rows.DECIDED, repeatable=not count)
+        asked = [rows.claim(row) for row in found]
+        return [] if asked[0].status == OLD_TEMPLATES else asked
+
+    def _ask_configure(
+        self, raw: bytes, is_template: bool, name: bytes, config: Config, *rest: bool
+    ) -> Steps[bool]:
         key_id, long_key = identity(raw)
         of_key = raw if is_template else long_key
-        rest = (config.algorithm, config.rate, config.per_ns, config.burst, stack, if_absent)
-        values = (key_id, of_key, (name or "").encode(), *rest)
+        numbers = (config.algorithm, config.rate, config.per_ns, config.burst)
+        values = (key_id, of_key, name, *numbers, *rest)
         function = "template" if is_template else "limit"
+        found = yield self._call(function, *values, changes=True, repeatable=True)
+        return found[0][0] is not None
 
-        def steps() -> Steps[None]:
-            yield from self._tell_first()
-            rows = yield self._call(function, *values, changes=True, repeatable=True)
-            if rows[0][0] is None:
-                mark = "*" if is_template else ""
-                raise ValueError(
-                    f'limit "{shown(name or "")}" would be the 17th of '
-                    f'"{shown(raw.decode())}{mark}"; at most 16 may decide together'
-                )
+    def _ask_end(self, call: str, raw: bytes, is_template: bool, name: bytes | None) -> Steps[int]:
+        function = "end_template" if is_template else "end"
+        values = (call == "reset", self._identity(raw), name)
+        found = yield self._call(function, *values, changes=True)
+        return integer(found[0][0])
 
-        return Question(steps)
+    def _ask_counters(self, keys: list[bytes]) -> Steps[list[Claim]]:
+        ids = array(map(self._identity, keys))
+        found = yield self._statement("counters", [ids], rows.ALL, repeatable=True)
+        return [rows.claim(row) for row in found]
 
-    def change(
-        self, call: str, key: str, template: bool | None, name: str | None
-    ) -> Question[None]:
-        """`reset` or `remove`."""
-        embedded.refuse_bad("status", key, template, name=name)
-        raw, is_template = _target(key, template)
-        named = None if name is None else name.encode()
+    def _ask_every(self, counters: bool) -> Steps[list[Claim]]:
+        found: list[Claim] = []
+        after: tuple[bytes, bytes] = (b"", b"")
+        while True:
+            page = yield self._call(
+                "page", counters, *after, _PAGE, columns=rows.ALL, repeatable=True
+            )
+            found += map(rows.claim, page)
+            if len(page) < _PAGE:
+                return found
+            after = found[-1].position
 
-        def steps() -> Steps[None]:
-            yield from self._tell_first()
-            ended = 0
-            if is_template:
-                ended = yield from self._end("end_template", call, raw, named)
-            if not ended and (not is_template or template is None):
-                literally = key.encode()
-                if is_template and not (yield from self._own(literally, named)):
-                    embedded.not_configured(f"_{call}", key, template, name=name)
-                ended = yield from self._end("end", call, literally, named)
-                if not ended and call == "reset":
-                    known = yield from self._load()
-                    covering = known.applying(literally)
-                    if any(named is None or one.name == named for one in covering):
-                        return
-            if not ended:
-                embedded.not_configured(f"_{call}", key, template, name=name)
+    def _ask_top(self, by: Total, most: int) -> Steps[list[Claim]]:
+        found = yield self._call("top", _BY[by], most, columns=rows.ALL, repeatable=True)
+        return [rows.claim(row) for row in found]
 
-        return Question(steps)
+    def _ask_sums(self) -> Steps[dict[int, Totals]]:
+        found = yield self._call("sums", repeatable=True)
+        return {integer(row[0]): rows.totals(row[1:8]) for row in found}
 
-    def _end(self, function: str, call: str, raw: bytes, name: bytes | None) -> Steps[int]:
-        values = (call == "reset", identity(raw)[0], name)
-        rows = yield self._call(function, *values, changes=True)
-        return integer(rows[0][0])
-
-    def _own(self, raw: bytes, name: bytes | None) -> Steps[bool]:
-        """Whether a key has a limit of its own."""
-        rows = yield from self._counters([raw])
-        return any(
-            one.name == (name or b"") and one.kind in (EXACT, INLINE) and not one.is_forgettable()
-            for one in rows
-        )
-
-    # ---- Looking -------------------------------------------------------------------------------
-
-    def _counters(self, keys: list[bytes]) -> Steps[list[Claim]]:
-        ids = array(identity(raw)[0] for raw in keys)
-        columns = ",".join(claims.ALL)
-        sql = f"select {columns} from {self._quoted}.v1_counters($1)".encode()
-        rows = yield Statement(sql, (ids,), True)
-        return [Claim.read(row) for row in rows]
-
-    def _now(self) -> Steps[int]:
-        rows = yield self._call("now", repeatable=True)
-        return integer(rows[0][0])
-
-    def _sums(self) -> Steps[dict[int, Totals]]:
-        rows = yield self._call("sums", repeatable=True)
-        return {integer(row[0]): Totals.read(row[1:8]) for row in rows}
-
-    def status(
-        self, key: str, template: bool | None, name: str | None
-    ) -> Question[StatusDict | None]:
-        """`status`."""
-        embedded.refuse_bad("status", key, template, name=name)
-        raw, is_template = _target(key, template)
-        named = (name or "").encode()
-
-        def steps() -> Steps[StatusDict | None]:
-            yield from self._tell_first()
-            known = yield from self._load()
-            if is_template:
-                for one in known.of(raw):
-                    if one.name == named:
-                        sums = yield from self._sums()
-                        totals = sums.get(one.template_id, Totals())
-                        found = claims.status_of_template(one, totals, (yield from self._now()))
-                        return {**found, "key": key if key.endswith("*") else key + "*"}
-                own = template is None and (yield from self._own(key.encode(), named))
-                if not own:
-                    return None
-            return (yield from self._status_of_key(known, key.encode(), named))
-
-        return Question(steps)
-
-    def _status_of_key(self, known: Templates, raw: bytes, name: bytes) -> Steps[StatusDict | None]:
-        rows = yield from self._counters([raw])
-        rows = [one for one in rows if not one.is_forgettable()]
-        for one in rows:
-            if one.name == name:
-                return claims.status_of_claim(one)
-        own = [one for one in rows if one.kind == EXACT]
-        is_alone = any(one.kind == INLINE for one in rows)
-        if is_alone or (own and not any(one.stack for one in own)):
-            return None
-        for template in known.applying(raw):
-            if template.name == name:
-                now_ns = yield from self._now()
-                return claims.status(
-                    raw.decode(),
-                    name,
-                    template.config,
-                    Standing(template.config, State(), now_ns),
-                    Totals(),
-                    template=False,
-                    stack=template.stack,
-                )
-        return None
-
-    def listing(self, counters: bool | None) -> Question[list[StatusDict]]:
-        """`list`, a page at a time."""
-        embedded.refuse_bad("_list", counters)
-
-        def steps() -> Steps[list[StatusDict]]:
-            yield from self._tell_first()
-            known = yield from self._status_of_templates(None)
-            found = [((one["key"].encode(), TEMPLATE, one["name"] or ""), one) for one in known]
-            after: tuple[bytes, bytes] = (b"", b"")
-            while True:
-                rows = yield self._call(
-                    "page", bool(counters), *after, _PAGE, columns=claims.ALL, repeatable=True
-                )
-                page = [Claim.read(row) for row in rows]
-                for one in page:
-                    is_left_out = one.kind == INLINE and counters is None
-                    if one.kind is not None and not is_left_out and not one.is_forgettable():
-                        place = (one.key, one.kind, one.name.decode())
-                        found.append((place, claims.status_of_claim(one)))
-                if len(page) < _PAGE:
-                    return [one for _, one in sorted(found, key=operator.itemgetter(0))]
-                after = page[-1].position
-
-        return Question(steps)
-
-    def _status_of_templates(self, prefixes: set[bytes] | None) -> Steps[list[StatusDict]]:
-        """Those of some prefixes without their totals, or all with them."""
-        known = yield from self._load()
-        wanted = [one for one in known.all() if prefixes is None or one.prefix in prefixes]
-        if not wanted:
-            return []
-        sums = {} if prefixes is not None else (yield from self._sums())
-        now_ns = yield from self._now()
-        return [
-            claims.status_of_template(one, sums.get(one.template_id, Totals()), now_ns)
-            for one in wanted
-        ]
-
-    def limits_of(self, keys: Collection[tuple[str, bool]]) -> list[Question[list[StatusDict]]]:
-        """The limits of these keys."""
-        exact = [key.encode() for key, is_template in keys if not is_template]
-        prefixes = {key.removesuffix("*").encode() for key, is_template in keys if is_template}
-
-        def steps() -> Steps[list[StatusDict]]:
-            found: list[StatusDict] = []
-            if prefixes:
-                found = yield from self._status_of_templates(prefixes)
-            if exact:
-                rows = yield from self._counters(exact)
-                found += [claims.status_of_claim(one) for one in rows if one.kind == EXACT]
-            return found
-
-        return [Question(steps)]
-
-    def top(self, by: Total, most: SupportsIndex) -> Question[list[StatusDict]]:
-        """`top`."""
-        embedded.refuse_bad("top", by, most)
-
-        def steps() -> Steps[list[StatusDict]]:
-            yield from self._tell_first()
-            values = (_BY[by], operator.index(most))
-            rows = yield self._call("top", *values, columns=claims.ALL, repeatable=True)
-            found = [Claim.read(row) for row in rows]
-            return [claims.status_of_claim(one) for one in found]
-
-        return Question(steps)
-
-    def now(self) -> Question[int]:
-        """The time of the database."""
-        return Question(self._now)
-
-    def flush(self) -> Question[None]:
-        """`flush`: what has been answered is as durable as it will be, but for what has been
-        denied."""
-        return Question(self._tell)
-
-
-def _item(asked: _Asked, allowed: bool, remaining: int, reset_at: str, algorithm: str) -> Any:
-    return {
-        "key": asked.key,
-        "allowed": allowed,
-        "cost": asked.cost,
-        "remaining": remaining,
-        "reset_at": reset_at,
-        "algorithm": algorithm,
-    }
-
-
-def config_of(values: tuple[Any, ...]) -> Config:
-    """A limit's rate, period, burst and algorithm as numbers."""
-    rate, per_ns, burst, algorithm = values
-    number = ALGORITHMS.index(algorithm or "token_bucket") + 1
-    return Config(number, rate, per_ns, rate if burst is None else operator.index(burst))
-
-
-def _target(key: str, template: bool | None) -> tuple[bytes, bool]:
-    """The key, or the prefix of a template."""
-    raw = str.__str__(key).encode()
-    if template is not False and raw.endswith(b"*"):
-        return raw[:-1], True
-    return raw, template is True
+    def _ask_now(self) -> Steps[int]:
+        found = yield self._call("now", repeatable=True)
+        return integer(found[0][0])

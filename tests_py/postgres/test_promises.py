@@ -14,7 +14,7 @@ import pytest
 from postgres.database import clocked, database
 
 import flint
-from flint._postgres import denials
+from flint._stores import denials
 from flint.postgres import PostgresLimiter
 from flint.testing import ManualClock
 

@@ -1,24 +1,13 @@
-"""The templates of a database as a client knows them, and which of them apply to a key."""
+"""The templates of a store as a client knows them, and which of them apply to a key."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from flint._postgres.wire import binary, integer
-from flint._remote.standing import Config
-
 if TYPE_CHECKING:
-    from flint._postgres.wire import Row
+    from collections.abc import Iterable
 
-_LONGEST_ID = 255
-
-
-def identity(key: bytes) -> tuple[bytes, bytes | None]:
-    """What stands for a key in an index, and the key itself where that is not the same."""
-    if len(key) <= _LONGEST_ID:
-        return key, None
-    return b"\xff" + hashlib.sha256(key).digest(), key
+    from flint._remote.standing import Config
 
 
 class Template(NamedTuple):
@@ -32,16 +21,12 @@ class Template(NamedTuple):
 
 
 class Templates:
-    """All there were at an epoch."""
+    """All there were at an epoch, which is in the store's words."""
 
-    def __init__(self, rows: list[Row]) -> None:
-        self.epoch = integer(rows[0][0])
+    def __init__(self, epoch: bytes, templates: Iterable[Template]) -> None:
+        self.epoch = epoch
         self._of: dict[bytes, list[Template]] = {}
-        for _, number, prefix, name, algorithm, stack, *numbers in rows:
-            if number is None:
-                continue  # there are none
-            config = Config(integer(algorithm), *map(integer, numbers))
-            one = Template(int(number), binary(prefix), binary(name), config, stack == b"t")
+        for one in sorted(templates, key=lambda each: (each.prefix, each.name)):
             self._of.setdefault(one.prefix, []).append(one)
         self._lengths = sorted({len(prefix) for prefix in self._of}, reverse=True)
 

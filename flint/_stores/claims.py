@@ -1,34 +1,20 @@
-"""The limits that decided, as PostgreSQL tells of them, and what is answered."""
+"""The limits that decided, as a store tells of them, and what is answered."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flint import _native
-from flint._postgres.wire import binary, integer
 from flint._remote.standing import ALGORITHMS, Config, Standing, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flint._postgres.templates import Template
-    from flint._postgres.wire import Row
+    from flint._stores.templates import Template
     from flint._surface.types import StatusDict
 
 EXACT, TEMPLATE, COUNTER, INLINE = range(4)
+# What may be wrong with a decision.
 FINE, OLD_TEMPLATES, NOT_CONFIGURED, TOO_MANY, WRONG_COST = range(5)
 _MOST_NS = 2**63 - 1
-# Columns of flint.claim: what is told of a decision, and of a status. Fewer are read faster.
-DECIDED = (
-    *("id", "name", "kind", "template_id", "status", "item", "stack", "allows"),
-    *("algorithm", "rate", "per_ns", "burst", "state1", "state2", "state3"),
-    *("now_ns", "last_ns", "log_units", "log_entries", "oldest_ns", "leaves_ns"),
-)
-ALL = (
-    *DECIDED,
-    *("long_key", "allowed", "denied", "allowed_cost", "denied_cost"),
-    *("last_allowed_ns", "last_denied_ns", "last_reset_ns"),
-)
 
 
 class Totals(NamedTuple):
@@ -42,14 +28,10 @@ class Totals(NamedTuple):
     last_denied_ns: int = 0
     last_reset_ns: int = 0
 
-    @classmethod
-    def read(cls, values: Sequence[bytes | None]) -> Totals:
-        """From seven columns."""
-        return cls(*map(integer, values))
-
 
 class Claim(NamedTuple):
-    """A row of the type flint.claim. Of one that decided the key is its id."""
+    """A limit or counter of a key, and what it has decided. `position` is where the store has it:
+    what stands for the key there, and the name."""
 
     key: bytes
     name: bytes
@@ -62,44 +44,6 @@ class Claim(NamedTuple):
     allows: bool
     standing: Standing
     position: tuple[bytes, bytes]
-
-    @classmethod
-    def read(cls, row: Row) -> Claim:
-        """From the columns `DECIDED`, or all of `ALL`."""
-        identity, name = binary(row[0]), binary(row[1])
-        number, status, item = map(integer, row[3:6])
-        algorithm, rate, per_ns, burst, *state = map(integer, row[8:15])
-        now_ns, last_ns, units, entries, oldest_ns, leaves_ns = map(integer, row[15:21])
-        first, second, third = state
-        if algorithm == 5 and first == 0:  # one entry that is nowhere else
-            units = second if last_ns > now_ns - per_ns else 0
-            entries, oldest_ns = min(units, 1), last_ns
-        now_ns = max(now_ns, last_ns)
-        if algorithm <= 3:
-            kept = State(at_ns=first, fraction=second)
-        elif algorithm == 4:
-            kept = State(at_ns=first, used=second)
-        elif algorithm == 5:
-            # Every entry is of one unit at least, so that the oldest has to leave for one.
-            leaving = (entries, oldest_ns, leaves_ns or oldest_ns)
-            kept = State(last_ns, 0, 0, units, 0, *leaving)
-        else:
-            kept = State(window=first, used=third, previous=second)
-        standing = Standing(Config(algorithm, rate, per_ns, burst), kept, now_ns)
-        is_whole = len(row) > len(DECIDED)
-        return cls(
-            binary(row[21]) if is_whole and row[21] is not None else identity,
-            name,
-            None if row[2] is None else int(row[2]),
-            number,
-            row[6] == b"t",
-            Totals.read(row[22:29]) if is_whole else Totals(),
-            status,
-            item,
-            row[7] == b"t",
-            standing,
-            (identity, name),
-        )
 
     def is_forgettable(self) -> bool:
         """Whether it counts as not being there."""

@@ -1,0 +1,1 @@
+"""What the places share whose counters are in a store that decides, PostgreSQL and Redis."""
