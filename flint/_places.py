@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 # For each scheme the module and the class, which is called with the URL and the options.
 PLACES: dict[str, tuple[str, str]] = dict.fromkeys(
     ("http", "https", "http+unix"), ("flint.shared", "SharedLimiter")
-) | dict.fromkeys(("postgresql", "postgres"), ("flint.postgres", "PostgresLimiter"))
-_NOT_HERE = {"flint", "flints", "redis", "rediss", "valkey", "valkeys", "unix"}
+)
+PLACES |= dict.fromkeys(("postgresql", "postgres"), ("flint.postgres", "PostgresLimiter"))
+PLACES |= dict.fromkeys(("redis", "rediss"), ("flint.redis", "RedisLimiter"))
+_NOT_HERE = {"flint", "flints", "valkey", "valkeys", "unix"}
 _NOT_HERE |= {"memcached", "memory", "sqlite", "mysql", "mongodb"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
@@ -28,7 +30,8 @@ def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
     """Open the limiter that lives at `url`: a path, `file:///var/lib/limits` or `":memory:"` is a
     `flint.Limiter`; `http://host:port`, `https://host:port` or `http+unix:///path/of/the/socket` is
     a `flint.SharedLimiter`, which asks a Flint server; `postgresql://host/database` is a
-    `flint.PostgresLimiter`. Their options are keywords. More places may follow.
+    `flint.PostgresLimiter`, `redis://host:6379/0` or `rediss://...` a `flint.RedisLimiter`. Their
+    options are keywords. More places may follow.
 
     >>> with connect(":memory:", max_keys=1000) as limiter:
     ...     limiter.limit("user:*", "100/minute")

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from flint._what_if import what_if
     from flint.config import from_config
     from flint.postgres import PostgresLimiter
+    from flint.redis import RedisLimiter
     from flint.shared import SharedLimiter
 
     Parameters = ParamSpec("Parameters")
@@ -118,6 +119,7 @@ __all__ = [
     "RateError",
     "RateLimitExceeded",
     "ReadOnlyError",
+    "RedisLimiter",
     "Result",
     "SharedCheckResult",
     "SharedLimiter",
@@ -161,6 +163,10 @@ def __getattr__(name: str) -> object:
         from flint.postgres import PostgresLimiter
 
         return PostgresLimiter
+    if name == "RedisLimiter":
+        from flint.redis import RedisLimiter
+
+        return RedisLimiter
     raise AttributeError(f"module 'flint._public' has no attribute {name!r}")
 
 

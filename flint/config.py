@@ -86,6 +86,7 @@ _STORAGE = {
 }
 _SERVED = {"timeout", "on_error"}  # of flint.SharedLimiter
 _IN_DATABASE = {*_SERVED, "schema", "sync"}  # of flint.PostgresLimiter
+_IN_REDIS = {*_SERVED, "namespace", "tag", "min_replicas", "totals"}  # of flint.RedisLimiter
 _LIMIT = {"rate", "per", "per_ns", "burst", "algorithm", "template", "name", "stack"}
 _RATE = {"rate", "per", "burst", "algorithm"}
 _SERVER = {"bind", "redis_bind", "token", "token_file"}
@@ -291,6 +292,8 @@ class _Reader:
         known = _SERVED if served else _STORAGE
         if served and url.lower().startswith("postgres"):
             known = _IN_DATABASE
+        if served and url.lower().startswith("redis"):
+            known = _IN_REDIS
         keys = self._known(("storage",), table, {*known, "url"})
         if isinstance(url, str) and url:
             self.config.url = url

@@ -101,7 +101,7 @@ def test_where_limits_are_found(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_places_that_there_are_none_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out, err = run("limit", "list", "--url", "redis://me:hunter2@host/0")
+    code, out, err = run("limit", "list", "--url", "mongodb://me:hunter2@host/0")
     assert (code, out) == (1, "")
     assert "use a path, a file: URL" in err
     assert "hunter2" not in err

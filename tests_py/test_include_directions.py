@@ -62,6 +62,8 @@ MAY_IMPORT = {
     "_stores": {*SURFACE, "_remote", "_stores", "limiter"},
     "_postgres": {*SURFACE, "_remote", "_stores", "_postgres"},
     "postgres": {*SURFACE, "_remote", "_postgres"},
+    "_redis": {*SURFACE, "_remote", "_stores", "_redis"},
+    "redis": {*SURFACE, "_redis"},
     "testing": SURFACE,
     "rates": SURFACE,
     "_metrics": SURFACE,
@@ -85,7 +87,7 @@ MAY_IMPORT = {
     "compat": {*SURFACE, "_places", "_rate_limit", "_web", "compat", "plugins"},
     "_public": {
         *(*SURFACE, "limiter", "_places", "config", "_what_if", "_rate_limit", "prometheus"),
-        *("shared", "postgres"),
+        *("shared", "postgres", "redis"),
     },
     "flint": {"_public", "errors"},
     "_config": {"flint"},
@@ -99,6 +101,8 @@ MAY_IMPORT = {
 EXTRAS = {
     "_postgres": {"psycopg"},
     "postgres": {"psycopg"},
+    "_redis": {"redis"},
+    "redis": {"redis"},
     "_cli": {"rich", "shtab"},
     "prometheus": {"prometheus_client", "starlette"},
     "opentelemetry": {"opentelemetry"},

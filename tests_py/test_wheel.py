@@ -68,7 +68,8 @@ def test_it_holds_the_package_and_no_more(wheel: Path, unpacked: Path) -> None:
     files = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*.*")}
     package = {name for name in files if not re.match(r"[\w.-]+\.dist-info", name)}
     modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("flint/**/*.py")}
-    modules |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("flint/**/*.sql")}
+    for kind in ("lua", "sql"):
+        modules |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"flint/**/*.{kind}")}
     typed = {"flint/_native.pyi", "flint/py.typed"}
     library = {"include/flint_limiter.h", "lib/pkgconfig/flint_limiter.pc"}
     library |= {"lib/libflint_limiter.so", "lib/libflint_limiter.so.1"}

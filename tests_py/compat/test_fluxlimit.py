@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from in_redis.redis_server import PATIENCE_S, server
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -34,6 +35,7 @@ from flint.compat.fluxlimit import (
     TokenBucket,
     TokenBucketConfig,
 )
+from flint.redis import RedisLimiter
 
 DAY_S = 86_400
 RULES = {
@@ -128,16 +130,21 @@ def test_what_cannot_be() -> None:
     run(use())
 
 
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (lambda: fluxlimit.RedisBackend("redis://127.0.0.1:1"), "no limiter for redis"),
-        (lambda: FlintBackend("memcached://somewhere"), "no limiter for memcached"),
-    ],
-)
-def test_a_place_that_there_is_not(make: Any, word: str) -> None:
-    with pytest.raises(BackendError, match=word):
-        run(make().connect())
+def test_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RedisLimiter.__init__.__kwdefaults__, "timeout", PATIENCE_S)
+
+    async def take(cost: int) -> bool:
+        backend = fluxlimit.RedisBackend(server().url)
+        async with limiter_of(backend) as limiter:
+            return (await limiter.check("alice", "token", cost)).allowed
+
+    assert run(take(3))
+    assert not run(take(1))
+
+
+def test_a_place_that_there_is_not() -> None:
+    with pytest.raises(BackendError, match="no limiter for memcached"):
+        run(FlintBackend("memcached://somewhere").connect())
     with pytest.raises(BackendError, match="redis_client is not taken here"):
         fluxlimit.RedisBackend(redis_client=object())
     with pytest.raises(BackendError, match="pool is not taken here"):

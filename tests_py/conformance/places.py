@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from http_reference import serving
-from postgres.database import clocked
+from in_redis import redis_server
+from postgres import database
 
 import flint
 from flint.testing import ManualClock
@@ -42,7 +43,14 @@ def http(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
 @contextlib.contextmanager
 def postgres(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
     assert path.is_dir()
-    with clocked(clock) as limiter:
+    with database.clocked(clock) as limiter:
+        yield limiter
+
+
+@contextlib.contextmanager
+def redis(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
+    assert path.is_dir()
+    with redis_server.clocked(clock) as limiter:
         yield limiter
 
 
@@ -68,4 +76,5 @@ PLACES: dict[str, Factory] = {
     "client": client,
     "http": http,
     "postgres": postgres,
+    "redis": redis,
 }

@@ -154,7 +154,7 @@ def test_what_lives_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for url in (
         "https+x://h:1",
         "flint://h",
-        "redis://u:secret@h/0",
+        "valkey://u:secret@h/0",
         "mysql://h/db",
         "x-y://z",
     ):

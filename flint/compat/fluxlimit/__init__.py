@@ -9,9 +9,9 @@
 >>> asyncio.run(ask())
 [True, True, False]
 
-`FlintBackend` counts wherever `flint.connect` leads: a directory, a Flint server, PostgreSQL.
-`MemoryBackend` and `PostgresBackend` are that with fluxlimit's own arguments. `RedisBackend` is
-here for programs that name it, and raises BackendError when it is connected: there is no Redis yet.
+`FlintBackend` counts wherever `flint.connect` leads: a directory, a Flint server, PostgreSQL,
+Redis. `MemoryBackend`, `PostgresBackend` and `RedisBackend` are that with fluxlimit's own
+arguments.
 
 What fluxlimit 0.1.1 does otherwise:
 
@@ -27,7 +27,8 @@ What fluxlimit 0.1.1 does otherwise:
 - Its gauge of what remains has a series for each key. Here it has one for each rule.
 - Its Flask extension starts an event loop for each request. Here one serves all of them.
 
-The extras that bring what the parts need: `[fastapi]`, `[flask]`, `[prometheus]`, `[postgres]`.
+The extras that bring what the parts need: `[fastapi]`, `[flask]`, `[prometheus]`, `[postgres]`,
+`[redis]`.
 """
 
 from __future__ import annotations

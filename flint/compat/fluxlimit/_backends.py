@@ -169,11 +169,11 @@ class MemoryBackend(FlintBackend):
 
 
 class RedisBackend(FlintBackend):
-    """Raises BackendError when it is connected: this version of Flint has no limits in Redis."""
+    """Counts in Redis, under the namespace `flint`."""
 
     def __init__(self, redis_url: str = "redis://localhost:6379", redis_client: Any = None) -> None:
         if redis_client is not None:
-            raise BackendError("redis_client is not taken here: give the URL")
+            raise BackendError("redis_client is not taken here: give flint.RedisLimiter(client)")
         super().__init__(redis_url)
 
 

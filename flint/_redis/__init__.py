@@ -1,0 +1,1 @@
+"""Limits that live in Redis: what `flint.RedisLimiter` is made of."""

@@ -1,0 +1,102 @@
+"""The same for event loops. Loaded by the first coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from flint._redis.clients import TROUBLES, Replicas, words
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from flint._redis.questions import Request
+
+
+class _OfLoop:
+    """The client of one event loop."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._keeper = self._keep()
+        self.is_over = False
+
+    async def begin(self) -> None:
+        await anext(self._keeper)
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        """A loop that ends, as asyncio.run's does, ends the asynchronous generators first."""
+        try:
+            yield
+        finally:
+            self.is_over = True
+            with contextlib.suppress(*TROUBLES):
+                await self.client.aclose()
+
+    async def end(self) -> None:
+        await self._keeper.aclose()
+
+
+class LoopClient:
+    """For coroutines. Each loop has a client of its own, unless one was given, which is its
+    owner's."""
+
+    def __init__(self, make: Callable[[], Any], replicas: Replicas, *, is_own: bool) -> None:
+        self._make = make
+        self._replicas = replicas
+        self._is_own = is_own
+        self._of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def _client(self) -> Any:
+        if not self._is_own:
+            return self._make()
+        loop = asyncio.get_running_loop()
+        here = self._of.get(loop)
+        if here is None or here.is_over:
+            here = self._of[loop] = _OfLoop(self._make())
+            await here.begin()
+        return here.client
+
+    async def ask(self, request: Request) -> Any:
+        """The answer to a request, as of `Client.ask`."""
+        client = await self._client()
+        try:
+            return await self._send(client, request, has_script=True)
+        except NoScriptError:
+            return await self._send(client, request, has_script=False)
+
+    async def _send(self, client: Any, request: Request, *, has_script: bool) -> Any:
+        sent = words(request, has_script=has_script)
+        if not self._replicas.are_asked(request):
+            return await client.execute_command(*sent, NEVER_DECODE=True)
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*sent, NEVER_DECODE=True)
+            pipe.execute_command(*self._replicas.wait)
+            answer, reached = await pipe.execute(raise_on_error=False)
+        self._replicas.check(request, answer, reached)
+        return answer
+
+    def close(self) -> None:
+        """Those of other loops end with these."""
+        for loop, here in list(self._of.items()):
+            if not loop.is_closed() and not here.is_over:
+                with contextlib.suppress(RuntimeError):  # it has been closed meanwhile
+                    asyncio.run_coroutine_threadsafe(here.end(), loop)
+
+    async def wait_closed(self) -> None:
+        """End the one of this loop."""
+        here = self._of.get(asyncio.get_running_loop())
+        if here is not None:
+            await here.end()
+
+
+def client_of(url: str, **options: Any) -> Any:
+    """A client for one event loop."""
+    return redis.asyncio.Redis.from_url(url, **options)

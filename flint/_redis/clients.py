@@ -1,0 +1,138 @@
+"""Asking through a client of redis-py: one of our own, or the one that was given."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from flint._remote.connections import LATE, UnreachableError
+from flint.errors import FlintConnectionError, FlintError, FlintPermissionError
+
+if TYPE_CHECKING:
+    from flint._redis.questions import Request
+
+# What redis-py and the network raise; the loop's kind is the same.
+TROUBLES = (redis.RedisError, OSError)
+# By its first word, what keeps a server from deciding, and will not for ever.
+_FOR_A_TIME = re.compile(
+    r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNBLOCKED"
+    r"|NOAUTH|WRONGPASS)\b|max number of clients"
+)
+_FOR_A_TIME_KINDS = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.BusyLoadingError,
+)
+_RAW = {"NEVER_DECODE": True}
+
+
+def options(timeout_s: float) -> dict[str, Any]:
+    """What a client of our own is made with: nothing is asked twice but by us."""
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+def words(request: Request, *, has_script: bool) -> tuple[bytes | int | str, ...]:
+    """The command of a request. `has_script`: the server has been told the script."""
+    if request.script is None:
+        return request.words
+    if has_script:
+        return ("EVALSHA", request.script.digest, *request.words)
+    return ("EVAL", request.script.text, *request.words)
+
+
+class Replicas:
+    """How many replicas have to have a change before it is answered."""
+
+    def __init__(self, least: int, timeout_s: float) -> None:
+        self.least = least
+        # Less than the caller waits, who so learns how many there are.
+        self.wait = ("WAIT", least, max(int(timeout_s * 500), 1))
+
+    def are_asked(self, request: Request) -> bool:
+        """Whether a request waits for them."""
+        return self.least > 0 and request.has_changed is not None
+
+    def check(self, request: Request, answer: Any, reached: Any) -> None:
+        """Raise what is told where there were not enough."""
+        for one in (answer, reached):
+            if isinstance(one, Exception):
+                raise one
+        assert request.has_changed
+        if reached < self.least and request.has_changed(answer):
+            raise TooFewReplicasError(
+                f"Redis has counted, but only {reached} of {self.least} replicas have it"
+            )
+
+
+class TooFewReplicasError(Exception):
+    """A change has been made that may be lost."""
+
+
+class Client:
+    """For threads that wait."""
+
+    def __init__(self, client: Any, replicas: Replicas, *, is_own: bool) -> None:
+        self._client = client
+        self._replicas = replicas
+        self._is_own = is_own
+
+    def ask(self, request: Request) -> Any:
+        """The answer to a request. Raises what redis-py raises, and TooFewReplicasError."""
+        try:
+            return self._send(request, has_script=True)
+        except redis.exceptions.NoScriptError:
+            return self._send(request, has_script=False)
+
+    def _send(self, request: Request, *, has_script: bool) -> Any:
+        sent = words(request, has_script=has_script)
+        if not self._replicas.are_asked(request):
+            return self._client.execute_command(*sent, **_RAW)
+        # Both through one connection, whose changes are waited for.
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*sent, **_RAW)
+            pipe.execute_command(*self._replicas.wait)
+            answer, reached = pipe.execute(raise_on_error=False)
+        self._replicas.check(request, answer, reached)
+        return answer
+
+    def close(self) -> None:
+        """That of somebody else is not ended."""
+        if self._is_own:
+            with contextlib.suppress(*TROUBLES):
+                self._client.close()
+
+
+def unreachable(error: Exception) -> UnreachableError | None:
+    """The error of a server that has not answered."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, _FOR_A_TIME_KINDS):
+        return None
+    if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
+        is_away = "connecting" in said
+        return UnreachableError(LATE, is_away=is_away, was_sent=not is_away)
+    if isinstance(error, (redis.exceptions.ConnectionError, OSError)):
+        is_away = "connecting" in said or isinstance(error, redis.exceptions.MaxConnectionsError)
+        return UnreachableError(said.rstrip("."), is_away=is_away, was_sent=not is_away)
+    return None
+
+
+def refusal(error: Exception) -> FlintError:
+    """What Redis says of a request that it has not done, as an error of Flint."""
+    said = f"Redis says: {error}"
+    if isinstance(error, _FOR_A_TIME_KINDS) or _FOR_A_TIME.search(str(error)):
+        return FlintConnectionError(said)
+    if isinstance(error, redis.exceptions.NoPermissionError) or "NOPERM" in said:
+        return FlintPermissionError(said)
+    return FlintError(said)

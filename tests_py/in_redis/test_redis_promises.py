@@ -1,0 +1,387 @@
+"""What RedisLimiter promises beyond its answers: never one too many, denials that write nothing,
+keys that go when they are fresh, and limits that hold again in a Redis that was emptied."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from in_redis.redis_server import clocked, limiter_of, new_namespace, server
+
+import flint
+from flint._stores import denials
+from flint.redis import RedisLimiter
+from flint.testing import ManualClock
+
+CLIENTS = 32
+
+
+@pytest.fixture
+def namespace() -> str:
+    return new_namespace()
+
+
+@pytest.fixture
+def client() -> Iterator[redis.Redis]:
+    with server().client() as found:
+        yield found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    ["gcra", "fixed_window_counter", "sliding_window_log", "sliding_window_counter"],
+)
+def test_32_clients_get_what_there_is(namespace: str, algorithm: Any) -> None:
+    start = threading.Barrier(CLIENTS)
+
+    def use(number: int) -> int:
+        with limiter_of(server(), namespace=namespace, totals=True) as limiter:
+            if number == 0:
+                limiter.limit("t:*", 100, per="1000d", algorithm=algorithm)
+            start.wait()
+            # The counter is made by whoever is first.
+            return sum(limiter.allow("t:1", 2) for _ in range(10))
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        admitted = list(threads.map(use, range(CLIENTS)))
+    assert sum(admitted) == 50
+    with limiter_of(server(), namespace=namespace, totals=True) as limiter:
+        for key in ("t:1", "t:*"):
+            status = limiter.status(key)
+            assert status
+            assert (status["total_allowed"], status["total_denied"]) == (50, 270)
+
+
+def test_32_coroutines_get_what_there_is(namespace: str) -> None:
+    async def main() -> None:
+        async with limiter_of(server(), namespace=namespace) as limiter:
+            await limiter.alimit("a", "20/1000d; 25/2000d")
+            answers = await asyncio.gather(*(limiter.aallow_all(["a"]) for _ in range(CLIENTS)))
+            assert sum(answers) == 20
+            # Of a call that is cancelled nothing stays behind that others would find.
+            for _ in range(10):
+                task = asyncio.ensure_future(limiter.acheck("a"))
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            assert not await limiter.aallow("a")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_waiting_in_line(namespace: str, is_plain: bool) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("a", 1, per="300ms")
+        assert limiter.allow("a")
+        if is_plain:
+            assert limiter.acquire("a", timeout=60)
+        else:
+            assert asyncio.run(limiter.aacquire("a", timeout=60))
+        limiter.limit("b", 1, per="1000d")
+        assert limiter.acquire("b", timeout=0)
+        assert not limiter.acquire("b", timeout=0)
+
+
+@pytest.mark.parametrize("algorithm", ["token_bucket", "sliding_window_log"])
+def test_denials_write_nothing(namespace: str, client: redis.Redis, algorithm: Any) -> None:
+    def changes() -> int:
+        # Of this namespace: others may be at work on the same server.
+        keys = sorted(client.scan_iter(f"{namespace}:*"))
+        return hash(tuple((key, client.dump(key)) for key in keys))
+
+    with limiter_of(server(), namespace=namespace, totals=True) as limiter:
+        limiter.limit("a", 1, per="1000d", algorithm=algorithm)
+        limiter.limit("t:*", "1/1000d; 2/2000d")
+        assert limiter.allow_all(["a", "t:1"])
+        assert not limiter.allow("a")
+        assert not limiter.allow("t:1")
+        before = changes()
+        for _ in range(20):
+            assert not limiter.allow("a")
+            assert not limiter.check("t:1")
+            assert limiter.peek("t:2")
+        assert changes() == before
+        limiter.flush()
+        assert changes() != before
+        found = limiter.status("a")
+        assert found
+        assert found["total_denied"] == 21
+
+
+def test_denials_are_told_after_a_while(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "TOLD_EVERY_S", 0.0)
+    options: dict[str, Any] = {"namespace": namespace, "totals": True}
+    with limiter_of(server(), **options) as limiter, limiter_of(server(), **options) as other:
+        limiter.limit("a", 1, per="1000d")
+        assert [limiter.allow("a") for _ in range(4)] == [True, False, False, False]
+        found = other.status("a")
+        assert found
+        assert found["total_denied"] == 3
+
+
+def test_without_totals(namespace: str) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("t:*", 1, per="1000d")
+        assert [limiter.allow("t:1") for _ in range(3)] == [True, False, False]
+        for key in ("t:1", "t:*"):
+            found = limiter.status(key)
+            assert found
+            assert (found["total_allowed"], found["last_allowed_at"]) == (0, None)
+        with pytest.raises(flint.UnsupportedError, match="totals=True"):
+            limiter.top()
+
+
+@pytest.mark.parametrize("algorithm", ["leaky_bucket", "sliding_window_log"])
+def test_keys_go_when_they_are_fresh(namespace: str, client: redis.Redis, algorithm: Any) -> None:
+    def keys() -> list[Any]:
+        return list(client.scan_iter(f"{namespace}:*:[kl]:*"))
+
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("t:*", 2, per="100ms", algorithm=algorithm)
+        limiter.limit("slow:*", 2, per="1h", algorithm=algorithm)
+        limiter.limit("own", 2, per="1ms", algorithm=algorithm)
+        for key in ("t:1", "t:2", "slow:1", "own"):
+            assert limiter.allow(key)
+        for kind in ("k", "l") if algorithm == "sliding_window_log" else ("k",):
+            name = f"{namespace}:{{{namespace}}}:{kind}:"
+            left_ms: Any = client.pttl(name + "slow:1")
+            half_ms = 3_600_000 // (2 if algorithm == "leaky_bucket" else 1)
+            assert half_ms - 600_000 < left_ms <= half_ms + 1000
+            assert client.pttl(name + "own") == -1
+        until(lambda: not any(b":t:" in key for key in keys()))
+        assert any(b"slow:1" in key for key in keys())
+        # One that is given a limit of its own stays.
+        limiter.limit("slow:1", 9, per="1h", algorithm=algorithm)
+        assert all(client.pttl(key) == -1 for key in keys() if b"slow" in key)
+        limiter.remove("slow:1")
+        limiter.remove("own")
+        assert not keys()
+
+
+def test_the_log_that_is_searched() -> None:
+    """What has to leave until a large cost fits is found among many entries."""
+    clock, other = ManualClock(1_700_000_000), ManualClock(1_700_000_000)
+    with clocked(clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        for one in (limiter, expected):
+            one.limit("a", 500, per="1h", algorithm="sliding_window_log", name="n" * 255)
+            one.limit("a", 600, per="1h", algorithm="sliding_window_log")
+        for number in range(100):
+            for each in (clock, other):
+                each.advance_ns(7 * 10**9 + number)
+            for one in (limiter, expected):
+                assert one.allow("a", 1 + number % 9) == (number < 100)
+        for cost in (1, 5, 33, 111, 250, 499, 500):
+            assert limiter.check("a", cost) == expected.check("a", cost)
+            assert limiter.peek("a", cost) == expected.peek("a", cost)
+
+
+def test_time_does_not_go_back_for_a_key() -> None:
+    clock, other = ManualClock(1_700_000_000), ManualClock(1_700_000_000)
+    with clocked(clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        for one in (limiter, expected):
+            one.limit("a", 2, per="1m")
+            assert one.allow("a")
+        for each in (clock, other):
+            each.advance(-3600)
+        found, wanted = limiter.check("a"), expected.check("a")
+        assert (found.remaining, found.reset_after_ns) == (wanted.remaining, wanted.reset_after_ns)
+        assert not limiter.allow("a")
+
+
+def test_other_clients_see_changes_at_once(namespace: str) -> None:
+    with (
+        limiter_of(server(), namespace=namespace) as one,
+        limiter_of(server(), namespace=namespace, tag="other") as elsewhere,
+        limiter_of(server(), namespace=namespace) as other,
+    ):
+        one.limit("t:*", "5/1000d")
+        assert other.check("t:1").limit == 5
+        one.limit("t:u*", "7/1000d")
+        assert other.check("t:u1").limit == 7
+        one.limit("t:1", "9/1000d")
+        assert other.check("t:1").remaining == 7
+        one.remove("t:u*")
+        assert other.check("t:u1").limit == 5
+        one.remove("t:*")
+        for limiter, key in ((other, "t:2"), (elsewhere, "t:1")):
+            with pytest.raises(flint.NotConfiguredError):
+                limiter.check(key)
+
+
+def test_a_redis_that_was_emptied(namespace: str, client: redis.Redis) -> None:
+    with (
+        limiter_of(server(), namespace=namespace) as limiter,
+        limiter_of(server(), namespace=namespace) as other,
+    ):
+        limiter.limit("t:*", "2/1000d; 9/2000d")
+        limiter.limit("a", "3/1000d")
+        limiter.limit("gone", "3/1000d")
+        limiter.remove("gone")
+        assert limiter.check("t:1").remaining == 1
+        assert other.check("a").remaining == 2
+        for key in client.scan_iter(f"{namespace}:*"):
+            client.delete(key)
+        with pytest.raises(flint.NotConfiguredError):
+            other.check("a")  # it has configured nothing
+        assert limiter.check("a").remaining == 2
+        assert [one.name for one in limiter.check("t:1").results] == ["per 1000d", "per 2000d"]
+        assert other.check("a").remaining == 1
+        with pytest.raises(flint.NotConfiguredError):
+            limiter.check("gone")
+
+
+def test_a_script_cache_that_is_flushed(namespace: str, client: redis.Redis) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("a", "9/1000d")
+        for left in (8, 7):
+            client.script_flush()
+            assert limiter.check("a").remaining == left
+        client.script_flush()
+        assert asyncio.run(limiter.acheck("a")).remaining == 6
+
+
+def test_long_keys_and_odd_ones(namespace: str) -> None:
+    long = "k" * 65_000
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit(long, "2/1000d")
+        limiter.limit(long + "t*", "3/1000d")
+        assert [limiter.check(long + end).limit for end in ("", "t1")] == [2, 3]
+        assert [one["key"] for one in limiter.list(counters=True)] == [
+            *(long, long + "t*", long + "t1")
+        ]
+        for key in ("\0", "a{b}c", "*?[x]\\", "ключ"):
+            assert limiter.check(key, limit="5/1000d").remaining == 4
+            assert limiter.check(key, limit="5/1000d").remaining == 3
+
+
+def test_the_17th_limit_of_a_key(namespace: str) -> None:
+    with (
+        limiter_of(server(), namespace=namespace) as limiter,
+        flint.Limiter(":memory:") as expected,
+    ):
+        for number in range(16):
+            for one in (limiter, expected):
+                one.limit("a", 9, per="1d", name=f"n{number}")
+                one.limit("t:*", 9, per="1d", name=f"n{number}", stack=True)
+        for key in ("a", "t:*"):
+            told = []
+            for one in (limiter, expected):
+                with pytest.raises(ValueError, match="17th") as caught:
+                    one.limit(key, 9, per="1d", name="more")
+                told.append(str(caught.value))
+            assert told[0] == told[1]
+        assert len(limiter.list()) == 32
+        assert len(limiter.check("a").results) == 16
+        for one in (limiter, expected):
+            one.limit("*", 9, per="1d")
+        told = []
+        for one in (limiter, expected):
+            with pytest.raises(ValueError, match="more than 16") as caught:
+                one.check("t:1")
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+
+
+def test_listing_more_than_a_page(namespace: str) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit_many([(f"key {number}", 9, "1d") for number in range(300)])
+        assert len(limiter.list()) == 300
+        with limiter_of(server(), namespace=namespace[:-1] + "?") as other:
+            assert other.list() == []
+
+
+def test_clients_that_are_given(namespace: str) -> None:
+    for decodes in (False, True):
+        for protocol in (2, 3):
+            given = server().client(decode_responses=decodes, protocol=protocol)
+            with given, RedisLimiter(given, namespace=namespace, totals=True) as limiter:
+                limiter.limit("a*", "9/1000d", if_absent=True)
+                assert limiter.allow("a\xff")
+                assert limiter.list(counters=True)[0]["key"] == "a*"
+                with pytest.raises(flint.UnsupportedError, match=r"redis\.asyncio"):
+                    asyncio.run(limiter.aallow("a"))
+                limiter.close()
+                assert given.ping()  # it is its owner's, and works
+
+    async def main() -> None:
+        for decodes in (False, True):
+            found = redis.asyncio.Redis(port=server().port, decode_responses=decodes)
+            async with found, RedisLimiter(found, namespace=namespace) as limiter:
+                assert (await limiter.acheck("a\xff")).limit == 9
+                with pytest.raises(flint.UnsupportedError, match="give one of redis or a URL"):
+                    limiter.allow("a")
+
+    asyncio.run(main())
+
+
+def test_a_forked_child(namespace: str) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("a", "3/1000d")
+        assert limiter.allow("a")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if limiter.check("a").remaining == 1 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert limiter.check("a").remaining == 0
+
+
+def test_the_file_of_the_configuration(namespace: str, tmp_path: Path) -> None:
+    path = tmp_path / "flint.toml"
+    path.write_text(
+        f'[storage]\nurl = "{server().url}"\nnamespace = "{namespace}"\ntotals = true\n'
+        'timeout = 30.0\n[limits]\n"user:*" = "2/d"\n',
+        "utf-8",
+    )
+    with flint.from_config(path) as limiter:
+        assert isinstance(limiter, RedisLimiter)
+        assert limiter.namespace == namespace
+        assert limiter.check("user:1").limit == 2
+
+
+def test_what_is_no_redis() -> None:
+    for wrong in (7, None, b"redis://h"):
+        with pytest.raises(TypeError, match="server must be"):
+            RedisLimiter(wrong)
+    with pytest.raises(ValueError, match="cannot be read"):
+        RedisLimiter("http://h")
+    for name, value in (
+        *(("namespace", ""), ("namespace", "a b"), ("namespace", "a{"), ("tag", "}")),
+        *(("on_error", "cry"), ("timeout", 0), ("timeout", 10**9)),
+        *(("min_replicas", -1), ("min_replicas", 10**9)),
+    ):
+        with pytest.raises(ValueError, match=name):
+            RedisLimiter(server().url, **{name: value})
+    for name, odd in (("namespace", 7), ("on_error", 7), ("totals", 1), ("min_replicas", True)):
+        with pytest.raises(TypeError, match=name):
+            RedisLimiter(server().url, **{name: odd})  # type: ignore[arg-type]
+    assert "hush" not in repr(RedisLimiter("redis://me:hush@127.0.0.1:1/0"))
+
+
+def test_without_the_extra() -> None:
+    program = (
+        "import sys\nsys.modules['redis'] = None\nimport flint\n"
+        "try:\n    flint.connect('redis://h')\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert 'pip install "flint-limiter[redis]"' in done.stdout
