@@ -101,6 +101,11 @@ def web_peers() -> Path:
 
 
 @functools.cache
+def switch_peers() -> Path:
+    return environment("switch", HERE / "requirements-switch.txt")
+
+
+@functools.cache
 def flint_02() -> Path:
     if not have("cargo"):
         raise NotRun("flint-limiter 0.2.1 is built from its source by cargo, which is not here")

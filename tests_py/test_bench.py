@@ -240,6 +240,31 @@ def test_what_flint_set_out_to_add(bench: Any) -> None:
     assert verdicts({"not_run": "no network"}) == []
 
 
+@pytest.mark.parametrize(
+    "peer",
+    ["limits_fixed", "limits_moving", "pyrate", "throttled_token_bucket", "throttled_gcra"],
+)
+def test_a_peer_on_its_own_memory_and_on_flint(bench: Any, tmp_path: Path, peer: str) -> None:
+    make = bench("targets_switch").Direct
+    for store in ("memory", "flint"):
+        with make(peer, store, str(tmp_path / "data")) as side:
+            found = side.run(50)
+            assert (found["calls"], found["allowed"], found["denied"]) == (50, 50, 0)
+            assert found["ns"] > 0
+            assert side.versions
+    assert (tmp_path / "data" / "flint.aof").is_file()
+
+
+def test_what_flint_set_out_to_take(bench: Any) -> None:
+    def row(memory: float, redis: float) -> dict[str, Any]:
+        return {"sides": [{"flint_takes": takes} for takes in (memory, redis, 1.0)]}
+
+    verdicts = bench("switch").verdicts
+    assert [said.rsplit(" ", 1)[1] for said in verdicts(row(1.2, 0.99))] == ["met", "met"]
+    assert [said.rsplit(" ", 1)[1] for said in verdicts(row(1.21, 1.0))] == ["missed", "missed"]
+    assert verdicts({"not_run": "no network"}) == []
+
+
 def test_a_server_is_loaded_by_what_counts(bench: Any, tmp_path: Path) -> None:
     if not bench("servers").FLINT_SERVER.exists() or shutil.which("redis-benchmark") is None:
         pytest.skip("needs flint-server and redis-benchmark")

@@ -32,6 +32,7 @@ except ImportError:
     ) from None
 
 from flint._surface.rate import Rate as FlintRate
+from flint._surface.rate import read_one_or_several
 from flint.errors import NotConfiguredError
 from flint.plugins._opened import opened
 from flint.rates import counter_key
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["FlintBucket"]
 
 _NS_IN_MS = 1_000_000
+_ADMITTED = Decision()
 
 
 class FlintBucket(AbstractBucket):
@@ -62,27 +64,29 @@ class FlintBucket(AbstractBucket):
         self.rates = rates
         self._limiter = opened(limiter, **options) if isinstance(limiter, str) else limiter
         self._key = key
-        self._limits = [
+        limits = [
             FlintRate(rate.limit, rate.interval * _NS_IN_MS, algorithm="sliding_window_log")
             for rate in self.rates
         ]
+        self._limits = read_one_or_several(limits, {})
+        self._least = min(rate.limit for rate in self.rates)
 
     def put(self, item: RateItem) -> bool:
         """Takes the item's weight; False when a rate denies it. May wait for the disk where the
         limiter is in always mode."""
-        if item.weight == 0:
-            return self._record(item, Decision())
-        too_small = self._too_small_for(item.weight)
-        if too_small is not None:
-            return self._record(item, Decision(failing_rate=too_small))
-        found = self._limiter.check(self._key, item.weight, limit=self._limits)
-        return self._record(item, self._decided(found))
+        weight = item.weight
+        if weight == 0:
+            return self._record(item, _ADMITTED)
+        if weight > self._least:
+            return self._record(item, Decision(failing_rate=self._too_small_for(weight)))
+        found = self._limiter.check(self._key, weight, limit=self._limits)
+        return self._record(item, _ADMITTED if found.allowed else self._denied(found))
 
     def waiting(self, item: RateItem) -> int:
         """Milliseconds until the item could be taken, rounded up; -1 if it never can."""
         if item.weight == 0:
             return 0
-        if self._too_small_for(item.weight) is not None:
+        if item.weight > self._least:
             return -1
         found = self._limiter.peek(self._key, item.weight, limit=self._limits)
         return _milliseconds(found.retry_after_ns)
@@ -107,12 +111,10 @@ class FlintBucket(AbstractBucket):
         """None: items are counted and not kept."""
         return None
 
-    def _too_small_for(self, weight: int) -> Rate | None:
-        return next((rate for rate in self.rates if weight > rate.limit), None)
+    def _too_small_for(self, weight: int) -> Rate:
+        return next(rate for rate in self.rates if weight > rate.limit)
 
-    def _decided(self, found: Result) -> Decision:
-        if found.allowed:
-            return Decision()
+    def _denied(self, found: Result) -> Decision:
         denying = {one.limit for one in self._of_each(found) if not one.allowed}
         failing = next(rate for rate in self.rates if rate.limit in denying)
         return Decision(failing_rate=failing, retry_after_ms=_milliseconds(found.retry_after_ns))

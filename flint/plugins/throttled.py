@@ -29,7 +29,7 @@ from __future__ import annotations
 import functools
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 try:
     from throttled import asyncio as aio
@@ -44,6 +44,7 @@ try:
     )
     from throttled.exceptions import DataError
     from throttled.store import BaseAtomicAction, BaseStore, BaseStoreBackend
+    from throttled.store.base import StoreValidationLogic
 except ImportError:
     raise ImportError(
         'flint.plugins.throttled needs throttled-py: pip install "flint-limiter[throttled]"'
@@ -69,97 +70,88 @@ _TYPE = "flint"
 
 # ---- What its limiters ask, and what they are told ---------------------------------------------
 
-
-class _Ask(NamedTuple):
-    """One question of a limiter. Without a limit, its capacity is nothing."""
-
-    key: str
-    cost: int
-    capacity: int
-    limit: Rate | None
-    interval_s: float  # in which one unit comes back
-
-    @property
-    def is_counted(self) -> bool:
-        return 0 < self.cost <= self.capacity
+# Key, cost, capacity, the limit (None for a capacity of nothing), and the seconds in which one unit
+# comes back.
+_Ask: TypeAlias = "tuple[str, int, int, Rate | None, float]"
 
 
-class _Told(NamedTuple):
-    limited: bool
+class _Standing(NamedTuple):
+    """What is told where nothing can be counted: as a Result tells it."""
+
+    allowed: bool
     remaining: int
-    reset_after_s: float
-    retry_after_s: float
+    reset_after_ns: int
+    retry_after: float
 
 
 @functools.lru_cache(maxsize=1024)
-def _limit(units: int, per_s: int, capacity: int, algorithm: Algorithm) -> Rate | None:
+def _limit(per_second: float, every_s: float, capacity: int, algorithm: Algorithm) -> Rate | None:
+    """The units that come back a second; where that is 0, one in so many seconds."""
     if capacity < 1:
         return None
-    burst = None if "window" in algorithm else capacity
+    units = meant(per_second) or 1 / meant(every_s)
     try:
-        return Rate(units, per_s * _NS, burst, algorithm)
+        return Rate(units.numerator, units.denominator * _NS, capacity, algorithm)
     except ValueError as error:
         raise DataError(f"Invalid quota: {error}") from None
 
 
+@functools.lru_cache(maxsize=1024)
+def _window(units: int, period_s: int, algorithm: Algorithm) -> Rate | None:
+    return None if units < 1 else Rate(units, period_s * _NS, None, algorithm)
+
+
 def _of_bucket(algorithm: Algorithm, keys: Sequence[str], args: Sequence[float]) -> _Ask:
     """Of buckets, which say their units a second."""
-    per_second, capacity, cost = float(args[0]), int(args[1]), int(args[2])
-    units = meant(per_second)
-    limit = _limit(units.numerator, units.denominator, capacity, algorithm)
-    return _Ask(keys[0], cost, capacity, limit, 1 / per_second)
+    per_second, capacity, cost = args[0], int(args[1]), int(args[2])
+    return keys[0], cost, capacity, _limit(per_second, 0, capacity, algorithm), 1 / per_second
 
 
 def _of_gcra(algorithm: Algorithm, keys: Sequence[str], args: Sequence[float]) -> _Ask:
     """Of GCRA, which says the seconds between two units; who peeks says no cost."""
-    interval_s, capacity = float(args[0]), int(args[1])
-    every = meant(interval_s)
-    limit = _limit(every.denominator, every.numerator, capacity, algorithm)
+    interval_s, capacity = args[0], int(args[1])
     cost = int(args[2]) if len(args) > 2 else 1
-    return _Ask(keys[0], cost, capacity, limit, interval_s)
+    return keys[0], cost, capacity, _limit(0, interval_s, capacity, algorithm), interval_s
 
 
 def _of_window(algorithm: Algorithm, keys: Sequence[str], args: Sequence[float]) -> _Ask:
     """Of windows. A fixed one has a key for each window; a sliding one is one counter here."""
-    period_s, capacity, cost = (int(value) for value in args[:3])
+    period_s, capacity, cost = int(args[0]), int(args[1]), int(args[2])
     key = keys[0] if algorithm == "fixed_window_counter" else _without_window(keys[0])
-    return _Ask(key, cost, capacity, _limit(capacity, period_s, capacity, algorithm), period_s)
+    return key, cost, capacity, _window(capacity, period_s, algorithm), period_s
 
 
 def _without_window(key: str) -> str:
     return key.rpartition(":period:")[0]
 
 
-def _told(ask: _Ask, found: Result | None) -> _Told:
-    """What is told of a check; of a peek where nothing can be counted. A cost above the capacity
-    is told when it would be there if there were room."""
-    limited = ask.cost > 0
-    if found is None:
-        return _Told(limited, 0, 0.0, ask.cost * ask.interval_s if limited else 0.0)
-    reset_after_s = found.reset_after_ns / _NS
-    if ask.is_counted:
-        wait_s = 0.0 if found.allowed else found.retry_after_ns / _NS
-        return _Told(not found.allowed, found.remaining, reset_after_s, wait_s)
-    wait_s = reset_after_s + (ask.cost - ask.capacity) * ask.interval_s if limited else 0.0
-    return _Told(limited, found.remaining, reset_after_s, wait_s)
+def _uncounted(ask: _Ask, found: Result | None) -> _Standing:
+    """Of a cost of nothing, or above the capacity; the second is told when it would be there if
+    there were room."""
+    _, cost, capacity, _, interval_s = ask
+    remaining, reset_after_ns = (found.remaining, found.reset_after_ns) if found else (0, 0)
+    wait_s = reset_after_ns / _NS + (cost - capacity) * interval_s if cost else 0.0
+    return _Standing(cost == 0, remaining, reset_after_ns, wait_s)
 
 
-def _remaining(ask: _Ask, told: _Told) -> tuple[float, ...]:
-    del ask
-    return int(told.limited), told.remaining
+def _remaining(capacity: int, found: Result | _Standing) -> tuple[float, ...]:
+    del capacity
+    return 0 if found.allowed else 1, found.remaining
 
 
-def _used_up(ask: _Ask, told: _Told) -> tuple[float, ...]:
-    return int(told.limited), ask.capacity - told.remaining
+def _used_up(capacity: int, found: Result | _Standing) -> tuple[float, ...]:
+    return 0 if found.allowed else 1, capacity - found.remaining
 
 
-def _used_up_and_wait(ask: _Ask, told: _Told) -> tuple[float, ...]:
-    return (*_used_up(ask, told), told.retry_after_s)
+def _used_up_and_wait(capacity: int, found: Result | _Standing) -> tuple[float, ...]:
+    limited = 0 if found.allowed else 1
+    return limited, capacity - found.remaining, found.retry_after
 
 
-def _everything(ask: _Ask, told: _Told) -> tuple[float, ...]:
-    del ask
-    return int(told.limited), told.remaining, told.reset_after_s, told.retry_after_s
+def _everything(capacity: int, found: Result | _Standing) -> tuple[float, ...]:
+    del capacity
+    limited = 0 if found.allowed else 1
+    return limited, found.remaining, found.reset_after_ns / _NS, found.retry_after
 
 
 class _Kind(NamedTuple):
@@ -167,12 +159,7 @@ class _Kind(NamedTuple):
 
     algorithm: Algorithm
     ask: Callable[[Algorithm, Sequence[str], Sequence[float]], _Ask]
-    answer: Callable[[_Ask, _Told], tuple[float, ...]]
-
-    def asked(self, keys: Sequence[str], args: Sequence[float] | None) -> _Ask:
-        if args is None:
-            raise ValueError("args is required")
-        return self.ask(self.algorithm, keys, args)
+    answer: Callable[[int, Result | _Standing], tuple[float, ...]]
 
 
 _KINDS = {
@@ -187,15 +174,7 @@ _KINDS = {
 # ---- Stores ------------------------------------------------------------------------------------
 
 
-def _refuse(*_: Any, **__: Any) -> None:
-    """Of what would keep a value."""
-    raise DataError(
-        "Flint keeps counters and no values: a FlintStore serves the limiters of throttled-py"
-    )
-
-
-async def _arefuse(*_: Any, **__: Any) -> None:
-    _refuse()
+_NO_VALUES = "Flint keeps counters and no values: a FlintStore serves the limiters of throttled-py"
 
 
 class _Backend(BaseStoreBackend):
@@ -203,7 +182,7 @@ class _Backend(BaseStoreBackend):
     limiter: AnyLimiter
 
 
-class _Counters:
+class _Counters(StoreValidationLogic):
     """What both stores tell of a counter."""
 
     TYPE = _TYPE
@@ -227,6 +206,17 @@ class _Counters:
             return STORE_TTL_STATE_NOT_EXIST
         left_s = datetime.fromisoformat(status["reset_at"]).timestamp() - time.time()
         return max(1, -int(-left_s // 1))
+
+    @classmethod
+    def _refuse_value(cls, timeout: Any, *_: Any) -> NoReturn:
+        cls._validate_timeout(timeout)
+        raise DataError(_NO_VALUES)
+
+    @staticmethod
+    def _refuse_hash(key: Any, mapping: Any, *_: Any) -> NoReturn:
+        if key is None and not mapping:
+            raise DataError("hset must with key value pairs")
+        raise DataError(_NO_VALUES)
 
     def _bucket(self, status: StatusDict | None) -> dict[str, float]:
         """A bucket as its limiters read it: as of now."""
@@ -279,9 +269,14 @@ class FlintStore(_Counters, BaseStore):
         status = self._backend.limiter.status(key)
         return self._ttl(status or self._backend.limiter.status(_without_window(key) or key))
 
-    expire: Any = _refuse
-    set: Any = _refuse
-    hset: Any = _refuse
+    def expire(self, key: str, timeout: int) -> None:
+        self._refuse_value(timeout, key)
+
+    def set(self, key: str, value: float, timeout: int) -> None:
+        self._refuse_value(timeout, key, value)
+
+    def hset(self, name: str, key: Any = None, value: Any = None, mapping: Any = None) -> None:
+        self._refuse_hash(key, mapping, name, value)
 
 
 class AsyncFlintStore(_Counters, AsyncBaseStore):
@@ -320,9 +315,16 @@ class AsyncFlintStore(_Counters, AsyncBaseStore):
         base = _without_window(key) or key
         return self._ttl(status or await self._backend.limiter.astatus(base))
 
-    expire: Any = _arefuse
-    set: Any = _arefuse
-    hset: Any = _arefuse
+    async def expire(self, key: str, timeout: int) -> None:
+        self._refuse_value(timeout, key)
+
+    async def set(self, key: str, value: float, timeout: int) -> None:
+        self._refuse_value(timeout, key, value)
+
+    async def hset(
+        self, name: str, key: Any = None, value: Any = None, mapping: Any = None
+    ) -> None:
+        self._refuse_hash(key, mapping, name, value)
 
 
 # ---- What its limiters do in them --------------------------------------------------------------
@@ -333,19 +335,16 @@ class _Action(BaseAtomicAction):
 
     TYPE = ATOMIC_ACTION_TYPE_LIMIT
     STORE_TYPE = _TYPE
-    kind: _Kind
+    _backend: _Backend
+    _kind: _Kind
 
     def do(self, keys: Sequence[str], args: Sequence[float] | None) -> tuple[float, ...]:
-        ask = self.kind.asked(keys, args)
-        return self.kind.answer(ask, _told(ask, self._found(ask)))
-
-    def _found(self, ask: _Ask) -> Result | None:
-        limiter = cast("_Backend", self._backend).limiter
-        if ask.limit is None:
-            return None
-        if ask.is_counted:
-            return limiter.check(ask.key, ask.cost, limit=ask.limit)
-        return limiter.peek(ask.key, limit=ask.limit)
+        algorithm, read, answer = self._kind
+        ask = key, cost, capacity, limit, _ = read(algorithm, keys, args or ())
+        if 0 < cost <= capacity:
+            return answer(capacity, self._backend.limiter.check(key, cost, limit=limit))
+        found = None if limit is None else self._backend.limiter.peek(key, limit=limit)
+        return answer(capacity, _uncounted(ask, found))
 
 
 class _Peek(_Action):
@@ -353,42 +352,45 @@ class _Peek(_Action):
 
     TYPE = ATOMIC_ACTION_TYPE_PEEK
 
-    def _found(self, ask: _Ask) -> Result | None:
-        limiter = cast("_Backend", self._backend).limiter
-        return None if ask.limit is None else limiter.peek(ask.key, limit=ask.limit)
+    def do(self, keys: Sequence[str], args: Sequence[float] | None) -> tuple[float, ...]:
+        algorithm, read, answer = self._kind
+        ask = key, _, capacity, limit, _ = read(algorithm, keys, args or ())
+        if limit is None:
+            return answer(capacity, _uncounted(ask, None))
+        return answer(capacity, self._backend.limiter.peek(key, limit=limit))
 
 
 class _AsyncAction(AsyncBaseAtomicAction):
     TYPE = ATOMIC_ACTION_TYPE_LIMIT
     STORE_TYPE = _TYPE
-    kind: _Kind
+    _backend: _Backend
+    _kind: _Kind
 
     async def do(self, keys: Sequence[str], args: Sequence[float] | None) -> tuple[float, ...]:
-        ask = self.kind.asked(keys, args)
-        return self.kind.answer(ask, _told(ask, await self._found(ask)))
-
-    async def _found(self, ask: _Ask) -> Result | None:
-        limiter = cast("_Backend", self._backend).limiter
-        if ask.limit is None:
-            return None
-        if ask.is_counted:
-            return await limiter.acheck(ask.key, ask.cost, limit=ask.limit)
-        return await limiter.apeek(ask.key, limit=ask.limit)
+        algorithm, read, answer = self._kind
+        ask = key, cost, capacity, limit, _ = read(algorithm, keys, args or ())
+        if 0 < cost <= capacity:
+            return answer(capacity, await self._backend.limiter.acheck(key, cost, limit=limit))
+        found = None if limit is None else await self._backend.limiter.apeek(key, limit=limit)
+        return answer(capacity, _uncounted(ask, found))
 
 
 class _AsyncPeek(_AsyncAction):
     TYPE = ATOMIC_ACTION_TYPE_PEEK
 
-    async def _found(self, ask: _Ask) -> Result | None:
-        limiter = cast("_Backend", self._backend).limiter
-        return None if ask.limit is None else await limiter.apeek(ask.key, limit=ask.limit)
+    async def do(self, keys: Sequence[str], args: Sequence[float] | None) -> tuple[float, ...]:
+        algorithm, read, answer = self._kind
+        ask = key, _, capacity, limit, _ = read(algorithm, keys, args or ())
+        if limit is None:
+            return answer(capacity, _uncounted(ask, None))
+        return answer(capacity, await self._backend.limiter.apeek(key, limit=limit))
 
 
 def _register(registry: Any, kind_of_limiter: RateLimiterType, *actions: type[Any]) -> None:
     """Has a limiter of throttled-py find these actions for a FlintStore."""
     limiter = registry.get(kind_of_limiter.value)
     made = [
-        type(action.__name__, (action,), {"kind": _KINDS[kind_of_limiter]}) for action in actions
+        type(action.__name__, (action,), {"_kind": _KINDS[kind_of_limiter]}) for action in actions
     ]
     limiter._DEFAULT_ATOMIC_ACTION_CLASSES = (*limiter._DEFAULT_ATOMIC_ACTION_CLASSES, *made)
 
