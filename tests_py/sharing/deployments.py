@@ -135,6 +135,11 @@ class Load:
                 self._key = max(self._key, key + 1)
 
 
+def python_path(top: Path) -> str:
+    """For programs that find this Flint, what is in a directory, and what this process finds."""
+    return os.pathsep.join([str(PACKAGE_ROOT), str(top), os.environ.get("PYTHONPATH", "")])
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
@@ -148,7 +153,7 @@ def served(top: Path, command: list[str], port: int) -> Iterator[Path]:
     environment = {
         **os.environ,
         "LIMITS": str(top / "limits"),
-        "PYTHONPATH": f"{PACKAGE_ROOT}:{top}",
+        "PYTHONPATH": python_path(top),
         "PYTHONWARNINGS": "ignore",
     }
     with log.open("wb") as file:

@@ -51,7 +51,8 @@ class Member:
 
 
 def main() -> None:
-    options = json.loads(sys.argv[3])
+    # An owner that has no processor for a while is not one that is stopped.
+    options = {"answer_timeout": "5m", **json.loads(sys.argv[3])}
     limiter = flint.Limiter(sys.argv[1], sync=sys.argv[2], shared=True, **options)
     for line in sys.stdin:
         try:

@@ -37,7 +37,7 @@ DEADLINE_S = 120
 OPENER = """
 import sys, flint
 for line in sys.stdin:
-    with flint.Limiter(line.strip(), shared=True, sync="batch") as limiter:
+    with flint.Limiter(line.strip(), shared=True, sync="batch", answer_timeout="5m") as limiter:
         limiter.limit("k", rate=2, per="1d")
         print(int(limiter.allow("k")), limiter.info()["role"], flush=True)
         sys.stdin.readline()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PACKAGE_ROOT
 
 import flint
 from sharing.deployments import (
@@ -28,6 +27,7 @@ from sharing.deployments import (
     check_counts,
     check_served,
     free_port,
+    python_path,
     report,
 )
 
@@ -87,10 +87,10 @@ def test_uwsgi(tmp_path: Path, lazy: bool) -> None:
         )
     port = free_port()
     command = [
-        *(program, "--http-socket", f"127.0.0.1:{port}", "--master", "--die-on-term"),
+        *(program, *(["--plugin", "python3"] if program.startswith("/usr/bin") else [])),
+        *("--http-socket", f"127.0.0.1:{port}", "--master", "--die-on-term"),
         *("--processes", str(WORKERS), "--max-requests", str(REQUESTS_OF_A_WORKER)),
-        *("--min-worker-lifetime", "0", "--need-app", "--module", "application:wsgi"),
-        *(["--plugin", "python3"] if program.startswith("/usr/bin") else []),
+        *("--min-worker-lifetime", "1", "--need-app", "--module", "application:wsgi"),
         *(["--lazy-apps"] if lazy else []),
     ]
     told = check_served(tmp_path, command, port, REPLACED)
@@ -145,7 +145,7 @@ def test_celery(tmp_path: Path) -> None:
     for folder in ("queue", "control"):
         (tmp_path / folder).mkdir()
     (tmp_path / "tasks.py").write_text(TASKS, "utf-8")
-    environment = {**os.environ, "TOP": str(tmp_path), "PYTHONPATH": f"{PACKAGE_ROOT}:{tmp_path}"}
+    environment = {**os.environ, "TOP": str(tmp_path), "PYTHONPATH": python_path(tmp_path)}
     command = [
         *(sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "prefork"),
         *("--concurrency", str(WORKERS), "--max-tasks-per-child", "20"),
