@@ -13,6 +13,8 @@ Flask-Limiter: importing this module registers URLs that begin with `flint`.
 | `flint:///var/lib/limits` | in that directory; another path is `flint:counters` |
 | `flint+memory://` | in memory, for each storage anew |
 | `flint+http://host:7878`, `flint+https://...`, `flint+http+unix:///path` | in a Flint server |
+| `flint+redis://host:6379/0`, `flint+rediss://...` | in Redis |
+| `flint+postgresql://host/database` | in PostgreSQL |
 
 `async+` in front of any of them is the storage for coroutines. Options of the storage are those of
 `flint.connect` for the place, `limiter=` (one that is open already, instead of a place) and
@@ -67,7 +69,8 @@ _ALGORITHMS = {
     _MOVING: "sliding_window_log",
     _SLIDING: "sliding_window_counter",
 }
-_SCHEMES = ["flint", *(f"flint+{name}" for name in ("memory", "http", "https", "http+unix"))]
+_SERVED = ("http", "https", "http+unix", "redis", "rediss", "postgresql")
+_SCHEMES = ["flint", "flint+memory", *(f"flint+{name}" for name in _SERVED)]
 _ASYNC_SCHEMES = [f"async+{scheme}" for scheme in _SCHEMES]
 
 

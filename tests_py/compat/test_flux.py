@@ -36,6 +36,7 @@ from flint.compat.flux import (
 from flint.compat.flux import _analytics as analytics
 from flint.compat.flux import _command as command
 from flint.compat.flux import _config as module_of_config
+from flint.compat.flux import _limiter as module_of_limiter
 from flint.testing import ManualClock
 
 HOUR_S = 3600
@@ -306,6 +307,30 @@ def test_where_it_counts_without_a_url(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("FLINT_URL", str(tmp_path / "named"))
     RateLimiter(5, 60, config=FluxConfig(fail_silently=False)).hit("alice")
     assert (tmp_path / "named" / "flint.aof").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ('[redis]\nhost = "cache"', "redis://cache:6379"),
+        ("[redis]\nport = 6380", "redis://127.0.0.1:6380"),
+        ('[redis]\nhost = "::1"', "redis://[::1]:6379"),
+        ('[redis]\nhost = "cache"\n[flint]\nurl = "data"', "data"),
+        ("[redis]\npool_size = 9", ".flint"),
+    ],
+)
+def test_a_redis_that_the_file_names_is_the_place(text: str, url: str) -> None:
+    Path("flux.toml").write_text(text, "utf-8")
+    options = {} if "redis:" in url else {"shared": True}
+    assert module_of_limiter.place_of(flux.load_config()) == (url, options)
+
+
+def test_a_redis_that_a_limiter_names_is_its_place() -> None:
+    config = FluxConfig(url="data", options={"sync": "batch"})
+    place = module_of_limiter.place_of
+    assert place(RateLimiter(redis_host="cache", config=config)._config)[0] == "redis://cache:6379"
+    assert place(RateLimiter(redis_port=1, config=config)._config) == ("redis://127.0.0.1:1", {})
+    assert place(RateLimiter(config=config)._config)[0] == "data"
 
 
 # ---- The decorator -----------------------------------------------------------------------------

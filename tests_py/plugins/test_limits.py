@@ -145,6 +145,19 @@ def test_a_url_without_a_place(uri: str) -> None:
         storage_from_string(uri)
 
 
+@pytest.mark.parametrize("prefix", ["", "async+"])
+@pytest.mark.parametrize("place", ["redis://h:1/2", "rediss://h", "postgresql://u@h/d", "http://h"])
+def test_a_url_of_a_store_that_decides(
+    prefix: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        flint.plugins.limits, "opened", lambda url, **options: asked.append((url, options))
+    )
+    storage_from_string(f"{prefix}flint+{place}", timeout=3)
+    assert asked == [(place, {"timeout": 3})]
+
+
 def test_an_open_limiter_and_a_prefix() -> None:
     with flint.Limiter(":memory:") as limiter:
         mine = FlintStorage(limiter=limiter, key_prefix="mine")

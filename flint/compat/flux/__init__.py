@@ -6,9 +6,10 @@
 [True, True, False]
 
 It counts where `[flint] url` of flux.toml says, which `flint.connect` opens: a directory, a Flint
-server, PostgreSQL. Other entries of `[flint]` are options for it. Without it, that is FLINT_URL or
-FLINT_DATA_DIR, else the directory .flint. A directory is shared by all processes of the machine
-(`shared = false` gives it to one alone). What flux.toml says of Redis has no effect.
+server, Redis, PostgreSQL. Other entries of `[flint]` are options for it. Without it, that is the
+Redis whose `host` or `port` stands in `[redis]`, then FLINT_URL or FLINT_DATA_DIR, else the
+directory .flint. A directory is shared by all processes of the machine (`shared = false` gives it
+to one alone).
 
 What flux-limiter 0.1.19 does otherwise:
 
@@ -40,11 +41,12 @@ What flux-limiter 0.1.19 does otherwise:
 - Analytics are kept in Redis there. Here each process counts for itself, the first one that is
   given the port answers, and `analytics_stream`, `_retention` and `_sample_rate` have no effect;
   `flint top` and `flint.prometheus` tell of all processes.
-- `RedisClient` is None, and limiters have no `metrics_client` and no `script`: there is no Redis
-  client here. `client` is Flint's limiter.
+- `RedisClient` is None, and limiters have no `metrics_client` and no `script`. `client` is Flint's
+  limiter.
 
-`python -m flint.compat.flux init`, `clear` and `monitor` are its commands. No extra is needed; the
-decorator answers in the framework that the request is from.
+`python -m flint.compat.flux init`, `clear` and `monitor` are its commands. The decorator
+answers in the framework that the request is from. A Redis needs the extra `flint-limiter[redis]`,
+PostgreSQL `[postgres]`; nothing else needs one.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class RateLimitDefaults:
 @dataclass
 class FluxConfig:
     """What flux.toml says. `url` and `options` are Flint's: where `flint.connect` opens the
-    limiter, and with what. What is said of Redis, logs and the events' stream is read and has no
-    effect."""
+    limiter, and with what; a Redis that the file names is that place where it names no other. What
+    is said of connections, logs and the events' stream is read and has no effect."""
 
     redis_host: str = "127.0.0.1"
     redis_port: int = 6379
@@ -137,9 +137,16 @@ def _read(said: dict[str, Any]) -> FluxConfig:
         if "policy" in limit:
             policy_of(limit["policy"])
     place = dict(said.get("flint", {}))
-    config.url = place.pop("url", None)
+    named = {"host", "port"} & said.get("redis", {}).keys()
+    redis = redis_url(config.redis_host, config.redis_port) if named else None
+    config.url = place.pop("url", redis)
     config.options = place
     return config
+
+
+def redis_url(host: str, port: int) -> str:
+    """The URL of a Redis server."""
+    return f"redis://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _set(config: FluxConfig, name: str, shown: str, value: Any) -> None:
@@ -172,7 +179,7 @@ def reload_config() -> FluxConfig:
 # What `init` writes.
 TEMPLATE = """\
 # Where Flint counts: a directory, which all processes of this machine share, or a URL of
-# flint.connect. Other entries of this table are its options.
+# flint.connect, such as redis://127.0.0.1:6379. Other entries of this table are its options.
 [flint]
 url = "data/limits"
 

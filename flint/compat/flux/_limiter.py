@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import sys
@@ -14,7 +15,13 @@ from flint._places import is_served
 from flint._surface.arguments import scaled_to_ns
 from flint._surface.rate import Rate
 from flint._web.keys import plain
-from flint.compat.flux._config import FluxConfig, RateLimitPolicy, get_config, policy_of
+from flint.compat.flux._config import (
+    FluxConfig,
+    RateLimitPolicy,
+    get_config,
+    policy_of,
+    redis_url,
+)
 from flint.compat.flux._errors import (
     ConnectionError,  # noqa: A004 - its name
     RateLimitExceeded,
@@ -51,9 +58,9 @@ def open_place(config: FluxConfig) -> AnyLimiter:
 
 class RateLimiter:
     """Limits keys to `requests` in `period` seconds, `burst` at once, by a policy; what is not
-    given is the configuration's. `redis_host` and `redis_port` are taken and have no effect. Any
-    thread and coroutine may use it. Raises ValueError or TypeError for numbers that no limit can
-    have and for a policy that there is not."""
+    given is the configuration's. `redis_host` and `redis_port` name a Redis to count in, instead of
+    the configuration's place. Any thread and coroutine may use it. Raises ValueError or TypeError
+    for numbers that no limit can have and for a policy that there is not."""
 
     def __init__(
         self,
@@ -66,8 +73,11 @@ class RateLimiter:
         redis_port: int | None = None,
         config: FluxConfig | None = None,
     ) -> None:
-        del redis_host, redis_port
         self._config = config or get_config()
+        if redis_host is not None or redis_port is not None:
+            host = redis_host or self._config.redis_host
+            url = redis_url(host, redis_port or self._config.redis_port)
+            self._config = dataclasses.replace(self._config, url=url, options={})
         defaults = self._config.rate_limit_defaults
         self.requests = requests or defaults.requests
         self.period = period or defaults.period
