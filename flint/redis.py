@@ -89,6 +89,11 @@ class RedisLimiter(RedisPlace):
         timeout_s = seconds_to_ns("timeout", timeout, 1, _MOST_TIMEOUT_NS) / 1e9
         replicas = Replicas(_count("min_replicas", min_replicas), timeout_s)
         self._client, self._loop_client = _clients(server, replicas, timeout_s)
+        if replicas.least and isinstance(server, (redis.RedisCluster, redis.asyncio.RedisCluster)):
+            raise UnsupportedError(
+                "min_replicas is for one server and its replicas; for a cluster give a client of "
+                "the node where the namespace is, or leave it out"
+            )
         self._shown = _shown(server)
         self.namespace = namespace
         questions = RedisQuestions(namespace, namespace if tag is None else tag, totals)

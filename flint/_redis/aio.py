@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from flint._redis.clients import TROUBLES, Replicas, words
+from flint._redis.clients import TROUBLES, Replicas, of_node, words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -40,6 +40,9 @@ class _OfLoop:
 
     async def end(self) -> None:
         await self._keeper.aclose()
+
+    def end_soon(self) -> None:
+        self._ending = asyncio.ensure_future(self.end())
 
 
 class LoopClient:
@@ -74,6 +77,12 @@ class LoopClient:
 
     async def _send(self, client: Any, request: Request, *, has_script: bool) -> Any:
         sent = words(request, has_script=has_script)
+        if request.node_key is not None and isinstance(client, redis.asyncio.RedisCluster):
+            await client.initialize()
+            node = client.get_node_from_key(request.node_key)
+            return of_node(
+                await client.execute_command(*sent, target_nodes=node, NEVER_DECODE=True)
+            )
         if not self._replicas.are_asked(request):
             return await client.execute_command(*sent, NEVER_DECODE=True)
         async with client.pipeline(transaction=False) as pipe:
@@ -88,7 +97,7 @@ class LoopClient:
         for loop, here in list(self._of.items()):
             if not loop.is_closed() and not here.is_over:
                 with contextlib.suppress(RuntimeError):  # it has been closed meanwhile
-                    asyncio.run_coroutine_threadsafe(here.end(), loop)
+                    loop.call_soon_threadsafe(here.end_soon)
 
     async def wait_closed(self) -> None:
         """End the one of this loop."""

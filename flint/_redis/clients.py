@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from flint._remote.connections import LATE, UnreachableError
 from flint.errors import FlintConnectionError, FlintError, FlintPermissionError
@@ -31,6 +32,7 @@ _FOR_A_TIME_KINDS = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.BusyLoadingError,
 )
+_NO_CONNECTION = (redis.exceptions.MaxConnectionsError, MasterNotFoundError)
 _RAW = {"NEVER_DECODE": True}
 
 
@@ -50,6 +52,13 @@ def words(request: Request, *, has_script: bool) -> tuple[bytes | int | str, ...
     if has_script:
         return ("EVALSHA", request.script.digest, *request.words)
     return ("EVAL", request.script.text, *request.words)
+
+
+def of_node(answer: Any) -> Any:
+    """What one node of a cluster has answered: redis-py gathers the cursors of several."""
+    if isinstance(answer, tuple) and isinstance(answer[0], dict):
+        return (*answer[0].values(), answer[1])
+    return answer
 
 
 class Replicas:
@@ -87,6 +96,7 @@ class Client:
         self._client = client
         self._replicas = replicas
         self._is_own = is_own
+        self._is_cluster = isinstance(client, redis.RedisCluster)
 
     def ask(self, request: Request) -> Any:
         """The answer to a request. Raises what redis-py raises, and TooFewReplicasError."""
@@ -97,6 +107,9 @@ class Client:
 
     def _send(self, request: Request, *, has_script: bool) -> Any:
         sent = words(request, has_script=has_script)
+        if self._is_cluster and request.node_key is not None:
+            node = self._client.get_node_from_key(request.node_key)
+            return of_node(self._client.execute_command(*sent, target_nodes=node, **_RAW))
         if not self._replicas.are_asked(request):
             return self._client.execute_command(*sent, **_RAW)
         # Both through one connection, whose changes are waited for.
@@ -123,7 +136,7 @@ def unreachable(error: Exception) -> UnreachableError | None:
         is_away = "connecting" in said
         return UnreachableError(LATE, is_away=is_away, was_sent=not is_away)
     if isinstance(error, (redis.exceptions.ConnectionError, OSError)):
-        is_away = "connecting" in said or isinstance(error, redis.exceptions.MaxConnectionsError)
+        is_away = "connecting" in said or isinstance(error, _NO_CONNECTION)
         return UnreachableError(said.rstrip("."), is_away=is_away, was_sent=not is_away)
     return None
 

@@ -42,12 +42,14 @@ _EVICTS = (
 
 class Request(NamedTuple):
     """A script or a command. `repeatable`: asked twice it does no more than once. `has_changed`
-    says of an answer whether replicas have to be waited for."""
+    says of an answer whether replicas have to be waited for. A command without a key is for the
+    node of a cluster where `node_key` is."""
 
     words: tuple[bytes | int | str, ...]
     script: Script | None
     repeatable: bool = False
     has_changed: Callable[[Any], bool] | None = None
+    node_key: str | None = None
 
 
 class RedisQuestions(Questions):
@@ -71,7 +73,8 @@ class RedisQuestions(Questions):
         return Request((len(given), *given, *args), self._scripts[script], **rest)
 
     def _command(self, *words: bytes | int | str) -> Request:
-        return Request(words, None, repeatable=True)
+        has_key = words[0] not in ("SCAN", "INFO")
+        return Request(words, None, True, None, None if has_key else self._shared[0].decode())
 
     def _identity(self, raw: bytes) -> bytes:
         return raw

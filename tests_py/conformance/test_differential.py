@@ -193,3 +193,16 @@ def test_all_sorts_of_limits_together(seed: int, place: str) -> None:
                 one_change(draw, pair)
             else:
                 one_question(draw, pair)
+
+
+@pytest.mark.filterwarnings("ignore:checks of .* carry two limits in turn")
+@pytest.mark.parametrize("place", CLOCKED)
+def test_a_cost_above_the_other_limit_changes_nothing(place: str) -> None:
+    clock, other = ManualClock(START_S), ManualClock(START_S)
+    with CLOCKED[place](clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        pair = Pair(limiter, expected)
+        pair.check("i", 6, limit="8/m using gcra")
+        assert pair.check("i", 6, limit="5/s using fixed_window_counter")[0] is ValueError
+        assert pair.check("i", 1).limit == 8
+        assert not pair.check("i", 5, limit="5/s using fixed_window_counter")
+        assert pair.peek("i", 1).limit == 5

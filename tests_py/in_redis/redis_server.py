@@ -136,7 +136,7 @@ class ClockedClient:
         return getattr(self._client, name)
 
 
-def stop_clock(limiter: RedisLimiter, told: redis.Redis, clock: ManualClock) -> None:
+def stop_clock(limiter: RedisLimiter, told: Any, clock: ManualClock) -> None:
     """Has a limiter's scripts read the time of a clock. Nothing expires, since that would be by
     another clock."""
     questions = limiter._questions
@@ -151,8 +151,9 @@ def stop_clock(limiter: RedisLimiter, told: redis.Redis, clock: ManualClock) -> 
         now_ns = clock.now_ns
         told.set(key, f"{now_ns >> 31} {now_ns & 2**31 - 1}")
 
-    limiter._client = ClockedClient(limiter._client, tell)
-    limiter._loop_client = ClockedClient(limiter._loop_client, tell)
+    for name in ("_client", "_loop_client"):
+        if getattr(limiter, name) is not None:
+            setattr(limiter, name, ClockedClient(getattr(limiter, name), tell))
     limiter._begin(clock)
 
 

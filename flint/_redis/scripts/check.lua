@@ -71,7 +71,7 @@ for n = 1, #ARGV - 5 do
   keys[n] = read_key(n, epoch)
 end
 local now = now_for(keys)
-local is_ready = counts
+local is_ready, is_wrong = counts, false
 for n, key in ipairs(keys) do
   local high, low = struct.unpack('>I4I4', ARGV[5 + n])
   for _, c in ipairs(applying(key, ARGV[5 + n], now)) do
@@ -79,6 +79,7 @@ for n, key in ipairs(keys) do
       look(key, c, now, {high, low})
     end
     is_ready = is_ready and c.allows and not c.status
+    is_wrong = is_wrong or c.status ~= nil
     claims[#claims + 1] = {key = key, counter = c, cost = {high, low}, item = n - 1}
   end
 end
@@ -114,7 +115,7 @@ if is_ready then
       end)
     end
   end
-elseif counts and is_changed then
+elseif counts and is_changed and not is_wrong then
   for _, key in ipairs(keys) do
     store(key, now)
   end
