@@ -1,5 +1,8 @@
 #include "connection.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -13,6 +16,8 @@ constexpr uint64_t kLingerMs = 2'000;
 constexpr uint64_t kLingerWhenLeavingMs = 100;
 constexpr size_t kMaxThrownAway = size_t{1} << 20U;
 constexpr size_t kLittleBytes = size_t{64} * 1024;
+// A client may take so many write timeouts for all that can be queued.
+constexpr uint64_t kTimeoutsForQueue = 3;
 
 Connection* Of(uv_stream_t* stream) { return static_cast<Connection*>(stream->data); }
 
@@ -215,21 +220,28 @@ void Connection::Write() {
     Close();
     return;
   }
+  given_ += output_.size();
   output_.erase(0, static_cast<size_t>(std::max(written, 0)));
-  if (output_.empty()) return;
+  if (output_.empty()) {
+    write_deadline_ms_ = 0;
+    return;
+  }
   writing_.swap(output_);
-  unwritten_ = writing_.size();
-  write_deadline_ms_ = server_->now_ms() + server_->options().write_timeout_ms;
   buffer = uv_buf_init(writing_.data(), static_cast<unsigned>(writing_.size()));
   const int failed = uv_write(&write_, stream(), &buffer, 1, [](uv_write_t* write, int status) {
     Of(write->handle)->OnWritten(status);
   });
-  if (failed != 0) Close();
+  if (failed != 0) {
+    Close();
+  } else {
+    StartWriteDeadline();
+  }
 }
 
 void Connection::OnWritten(int status) {
   writing_.clear();
-  write_deadline_ms_ = 0;
+  // What comes next has the time that is left.
+  if (output_.empty()) write_deadline_ms_ = 0;
   if (status != 0) Close();
   Touch();
 }
@@ -299,15 +311,36 @@ void Connection::SetPhase(Phase phase) {
   deadline_ms_ = timeout_ms == 0 ? 0 : server_->now_ms() + timeout_ms;
 }
 
+// What the other side has taken of all that was written. Of a unix socket the system counts more
+// than the bytes as not taken yet.
+uint64_t Connection::taken_bytes() {
+  int held = 0;
+  uv_os_fd_t fd = -1;
+  if (uv_fileno(&handle_.handle, &fd) != 0 || ioctl(fd, SIOCOUTQ, &held) != 0) held = 0;
+  const uint64_t left = uv_stream_get_write_queue_size(stream()) + static_cast<uint64_t>(held);
+  return given_ - std::min(given_, left);
+}
+
+void Connection::StartWriteDeadline() {
+  if (write_deadline_ms_ != 0) return;
+  write_deadline_ms_ = server_->now_ms() + server_->options().write_timeout_ms;
+  taken_ = taken_bytes();
+}
+
+// A client has a timeout in hand. What it takes gives it time back, but never more than that.
+void Connection::CheckWriteDeadline(uint64_t now_ms) {
+  const uint64_t timeout_ms = server_->options().write_timeout_ms;
+  const uint64_t taken = std::max(taken_bytes(), taken_);
+  const uint64_t won_ms = (taken - taken_) * kTimeoutsForQueue * timeout_ms / kMaxQueuedBytes;
+  write_deadline_ms_ = std::min(write_deadline_ms_ + won_ms, now_ms + timeout_ms);
+  taken_ = taken;
+  if (now_ms >= write_deadline_ms_) Close();
+}
+
 void Connection::CheckDeadlines(uint64_t now_ms) {
   if (closed_) return;
   if (write_deadline_ms_ != 0) {
-    const size_t unwritten = uv_stream_get_write_queue_size(stream());
-    if (unwritten < unwritten_) {
-      unwritten_ = unwritten;
-      write_deadline_ms_ = now_ms + server_->options().write_timeout_ms;
-    }
-    if (now_ms >= write_deadline_ms_) Close();
+    CheckWriteDeadline(now_ms);
     return;
   }
   // While answers are owed, the next request has time.

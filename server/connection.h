@@ -102,6 +102,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void OnWritten(int status);
   void Feed();
   void SetReading(bool wanted);
+  void StartWriteDeadline();
+  void CheckWriteDeadline(uint64_t now_ms);
+  uint64_t taken_bytes();
   void Linger();
   // Ready or not.
   size_t queued_bytes() const;
@@ -121,7 +124,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::function<void()> when_written_;
   uint64_t holds_ = 0;
   size_t thrown_away_ = 0;
-  size_t unwritten_ = 0;  // at the last look
+  uint64_t given_ = 0;  // to the system, in all
+  uint64_t taken_ = 0;  // by the other side, at the last look
   uint64_t write_deadline_ms_ = 0;
   uint64_t deadline_ms_ = 0;
   Phase phase_ = Phase::kIdle;

@@ -83,18 +83,19 @@ int HttpStatusOf(int32_t code) {
   }
 }
 
-HttpExchange::HttpExchange(Server* server, Connection* connection, HttpRequest request)
+HttpExchange::HttpExchange(Server* server, Connection* connection, HttpRequest request,
+                           const HttpRoute* route)
     : server_(server),
       connection_(connection->shared_from_this()),
       request_(std::move(request)),
+      route_(route),
       place_(connection->Reserve()),
       keep_alive_(request_.keep_alive && !server->draining()) {}
 
 void HttpExchange::Start(Server* server, Connection* connection, HttpRequest request,
-                         const HttpRefusal& refusal) {
-  const auto exchange = std::make_shared<HttpExchange>(server, connection, std::move(request));
-  std::string allow;
-  exchange->route_ = FindRoute(exchange->request(), &allow);
+                         const HttpRoute* route, const HttpRefusal& refusal) {
+  const auto exchange =
+      std::make_shared<HttpExchange>(server, connection, std::move(request), route);
   if (refusal.status != 0) {
     exchange->Refuse(refusal);
   } else {

@@ -20,9 +20,9 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
  public:
   // Has the request answered: by its route, or as the refusal says if that has a status.
   static void Start(Server* server, Connection* connection, HttpRequest request,
-                    const HttpRefusal& refusal);
+                    const HttpRoute* route, const HttpRefusal& refusal);
 
-  HttpExchange(Server* server, Connection* connection, HttpRequest request);
+  HttpExchange(Server* server, Connection* connection, HttpRequest request, const HttpRoute* route);
 
   const HttpRequest& request() const { return request_; }
   Server* server() { return server_; }
@@ -67,7 +67,7 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   Server* const server_;
   const std::shared_ptr<Connection> connection_;
   const HttpRequest request_;
-  const HttpRoute* route_ = nullptr;  // null for what has none
+  const HttpRoute* const route_;  // null for what has none
   const uint64_t place_;
   const bool keep_alive_;
 };

@@ -45,17 +45,23 @@ bool Matches(const HttpRoute& route, std::string_view path) {
 
 }  // namespace
 
-const HttpRoute* FindRoute(const HttpRequest& request, std::string* allow) {
+const HttpRoute* FindRoute(const HttpRequest& request) {
   const bool head = request.method == "HEAD";
   const std::string_view method = head ? std::string_view("GET") : request.method;
-  const HttpRoute* found = nullptr;
   for (const HttpRoute& route : kRoutes) {
-    if (!Matches(route, request.path)) continue;
-    if (route.method == method) found = &route;
-    if (!allow->empty()) allow->push_back(',');
-    allow->append(route.method == "GET" ? "GET,HEAD" : route.method);
+    if (route.method == method && Matches(route, request.path)) return &route;
   }
-  return found;
+  return nullptr;
+}
+
+std::string MethodsOf(std::string_view path) {
+  std::string methods;
+  for (const HttpRoute& route : kRoutes) {
+    if (!Matches(route, path)) continue;
+    if (!methods.empty()) methods.push_back(',');
+    methods.append(route.method == "GET" ? "GET,HEAD" : route.method);
+  }
+  return methods;
 }
 
 }  // namespace flint::server

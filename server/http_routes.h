@@ -26,7 +26,9 @@ struct HttpRoute {
   std::string_view type = "application/json";  // of a 200; empty: of none
 };
 
-// The route of a request; null where there is none, with the methods of its path, if it is one.
-const HttpRoute* FindRoute(const HttpRequest& request, std::string* allow);
+// The route of a request; null where there is none.
+const HttpRoute* FindRoute(const HttpRequest& request);
+// The methods of a path; empty where that has none.
+std::string MethodsOf(std::string_view path);
 
 }  // namespace flint::server

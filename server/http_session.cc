@@ -56,12 +56,15 @@ void HttpSession::OnRequest() {
   connection_->SetPhase(Phase::kIdle);
   HttpRefusal refusal;
   if (!reader_.request().has_body()) Check(reader_.request(), &refusal);
-  HttpExchange::Start(server_, connection_, std::move(reader_.request()), refusal);
+  HttpExchange::Start(server_, connection_, std::move(reader_.request()),
+                      std::exchange(route_, nullptr), refusal);
 }
 
 void HttpSession::OnRefused() {
   reader_.request().keep_alive = false;
-  HttpExchange::Start(server_, connection_, std::move(reader_.request()), reader_.refusal());
+  if (route_ == nullptr) route_ = FindRoute(reader_.request());
+  HttpExchange::Start(server_, connection_, std::move(reader_.request()), route_,
+                      reader_.refusal());
 }
 
 // ---- What is refused -------------------------------------------------------------------------
@@ -71,23 +74,23 @@ void HttpSession::CheckHead(const HttpRequest& request, HttpRefusal* refusal) {
 }
 
 void HttpSession::Check(const HttpRequest& request, HttpRefusal* refusal) {
-  std::string allow;
-  const HttpRoute* const route = FindRoute(request, &allow);
-  if (route == nullptr) {
-    refusal->status = allow.empty() ? 404 : 405;
-    if (!allow.empty()) refusal->field = "Allow: " + allow + "\r\n";
+  route_ = FindRoute(request);
+  if (route_ == nullptr) {
+    const std::string methods = MethodsOf(request.path);
+    refusal->status = methods.empty() ? 404 : 405;
+    if (!methods.empty()) refusal->field = "Allow: " + methods + "\r\n";
     return;
   }
-  CheckCaller(request, *route, refusal);
+  CheckCaller(request, *route_, refusal);
   if (refusal->status != 0) return;
-  if (!Accepts(request.accept, route->type)) {
+  if (!Accepts(request.accept, route_->type)) {
     refusal->status = 406;
     refusal->json = true;
-    refusal->body = "{\"error\":\"the answer is " + std::string(route->type) +
+    refusal->body = "{\"error\":\"the answer is " + std::string(route_->type) +
                     ", which Accept does not take\"}";
     return;
   }
-  const bool needs_json = route->body == HttpRoute::Body::kJson;
+  const bool needs_json = route_->body == HttpRoute::Body::kJson;
   if (needs_json && !request.has_length && !request.chunked) {
     refusal->status = 411;
     refusal->json = true;

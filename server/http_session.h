@@ -30,6 +30,7 @@ class HttpSession : public Session, private HttpReader::HeadCheck {
   Server* const server_;
   Connection* const connection_;
   HttpReader reader_;
+  const HttpRoute* route_ = nullptr;  // of the request that is read, once its head is
   bool told_to_continue_ = false;
   bool reading_head_ = false;
   bool reading_body_ = false;

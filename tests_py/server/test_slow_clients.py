@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,7 @@ CLIENTS = 10_000 if IS_LONG else 200
 ROUNDS = 8 if IS_LONG else 1
 CHECKS = 2_000 if IS_LONG else 50
 KEYS = 400
+SLOWLY = 1024  # bytes in a tenth of a second
 
 
 @contextlib.contextmanager
@@ -116,6 +119,59 @@ class _Restoring:
 
     def close(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
+
+
+ASKED = 200  # more than the system itself takes
+PAGE = b"GET /v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def asking_for_much(server: FlintServer) -> socket.socket:
+    """A client that has asked for several long answers. It has little room for them, and so has
+    the system."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    connection.settimeout(DEADLINE_S)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(PAGE * ASKED)
+    return connection
+
+
+def open_connections(server: FlintServer) -> int:
+    """But for the one that asks."""
+    found = re.search(
+        r"(?m)^flint_server_open_connections (\d+)$", server.ask("GET", "/metrics")[2]
+    )
+    assert found
+    return int(found[1]) - 1
+
+
+def test_who_reads_too_little_is_left(tmp_path: Path) -> None:
+    """A client that takes some bytes now and then has no more time for each."""
+    with (
+        running(tmp_path / "data", "--write-timeout=1s") as server,
+        asking_for_much(server) as slow,
+    ):
+        deadline_s = time.monotonic() + DEADLINE_S
+        while open_connections(server) == 1:
+            assert time.monotonic() < deadline_s
+            slow.recv(SLOWLY)
+            time.sleep(0.1)  # as slow clients do
+
+
+def test_who_reads_on_has_its_time(tmp_path: Path) -> None:
+    """All of it takes longer than the timeout."""
+    with (
+        running(tmp_path / "data", "--write-timeout=4s") as server,
+        asking_for_much(server) as client,
+    ):
+        for _ in range(3):
+            time.sleep(1.6)
+            taken = 0
+            while taken < 60_000:  # which gives back more time than has passed
+                taken += (more := len(client.recv(65536)))
+                assert more
+        assert open_connections(server) == 1
 
 
 @pytest.mark.parametrize("kind", [slow_clients.HEAD, slow_clients.BODY], ids=["head", "body"])
