@@ -20,6 +20,7 @@ Outcome Configure(flint_limiter* limiter, const SeveralRates& several, uint32_t 
     config.kind = FLINT_LIMITER_KIND_TEMPLATE;
     config.key = several.prefix.data();
     config.key_bytes = several.prefix.size();
+    if (several.rates.size() == 1) continue;
     config.name = several.names[i].data();
     config.name_bytes = several.names[i].size();
   }
@@ -29,6 +30,22 @@ Outcome Configure(flint_limiter* limiter, const SeveralRates& several, uint32_t 
       flint_limiter_limit_many(limiter, configs.data(), configs.size(), sizeof configs[0],
                                flags | FLINT_LIMITER_IF_ABSENT, &ticket, &error);
   return OutcomeOf(code, error, ticket);
+}
+
+// A template that somebody was kept from configuring whole, by a wait or a crash, has fewer.
+bool IsWhole(const SeveralRates& several, const flint_limiter_result& found) {
+  return several.rates.size() == 1 || found.limit_count >= several.rates.size();
+}
+
+Outcome ConfigureSet(flint_limiter* limiter, const SeveralRates& several, uint32_t flags,
+                     CarriedSets* sets) {
+  if (sets->full()) {
+    return {FLINT_LIMITER_TABLE_FULL,
+            "more than 1024 different sets of limits came with checks; configure them instead", 0};
+  }
+  Outcome configured = Configure(limiter, several, flags);
+  if (configured.ok()) sets->Add();
+  return configured;
 }
 
 }  // namespace
@@ -79,22 +96,15 @@ Outcome Decision::DecideSeveral(flint_limiter* limiter, uint32_t flags, CarriedS
   const SeveralRates several(rates);
   const std::string counter = several.prefix + key;
   Outcome known = Ask(limiter, counter, nullptr, flags);
-  // A template that somebody was kept from configuring whole, by a wait or a crash, has fewer.
-  const bool whole = result.limit_count >= several.rates.size();
+  const bool whole = IsWhole(several, result);
   if (known.code != FLINT_LIMITER_NOT_CONFIGURED && (peek || whole || !known.ok())) return known;
   if (known.ok()) {
     if (Configure(limiter, several, flags).ok()) sets->Add();
     return known;
   }
   if (peek) return PeekFresh(limiter, several, flags);
-  if (sets->full()) {
-    return {FLINT_LIMITER_TABLE_FULL,
-            "more than 1024 different sets of limits came with checks; configure them instead", 0};
-  }
-  Outcome configured = Configure(limiter, several, flags);
-  if (!configured.ok()) return configured;
-  sets->Add();
-  return Ask(limiter, counter, nullptr, flags);
+  Outcome configured = ConfigureSet(limiter, several, flags, sets);
+  return configured.ok() ? Ask(limiter, counter, nullptr, flags) : configured;
 }
 
 Outcome Decision::PeekFresh(flint_limiter* limiter, const SeveralRates& several, uint32_t flags) {
@@ -198,6 +208,56 @@ Outcome Decisions::DecideMany(flint_limiter* limiter, uint32_t flags) {
   left_ = std::move(blocked);
   if (!left_.empty()) return unfinished;
   return {FLINT_LIMITER_OK, {}, ticket_};
+}
+
+// ---- Together --------------------------------------------------------------------------------
+
+namespace {
+
+// What the limits of an item are counted under: its key, if that has limits of its own; else their
+// text and the key, for which they are configured then.
+Outcome FindCounter(const Together::Item& item, flint_limiter* limiter, uint32_t flags,
+                    CarriedSets* sets, std::string* counter) {
+  *counter = item.key;
+  if (item.rates.empty()) return {};
+  Decision look;
+  look.key = item.key;
+  look.cost = item.cost;
+  look.peek = true;
+  Outcome own = look.Decide(limiter, flags, sets);
+  if (IsBlocked(own, flags)) return own;
+  if (own.code != FLINT_LIMITER_NOT_CONFIGURED) return {};
+  const SeveralRates several(item.rates);
+  *counter = several.prefix + item.key;
+  look.key = *counter;
+  Outcome known = look.Decide(limiter, flags, sets);
+  if (IsBlocked(known, flags)) return known;
+  if (known.code == FLINT_LIMITER_NOT_CONFIGURED) {
+    return ConfigureSet(limiter, several, flags, sets);
+  }
+  if (known.ok() && !IsWhole(several, look.result)) return Configure(limiter, several, flags);
+  return {};
+}
+
+}  // namespace
+
+Outcome Together::Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
+  std::vector<std::string> counters(items.size());
+  std::vector<flint_limiter_item> asked(items.size());
+  for (size_t i = 0; i < items.size(); i++) {
+    Outcome found = FindCounter(items[i], limiter, flags, sets, &counters[i]);
+    if (!found.ok()) return found;
+    asked[i].struct_size = sizeof asked[i];
+    asked[i].key = counters[i].data();
+    asked[i].key_bytes = counters[i].size();
+    asked[i].cost = items[i].cost;
+  }
+  results.assign(items.size(), NoResult());
+  flint_limiter_error error = NoError();
+  const int32_t code =
+      flint_limiter_check_all(limiter, asked.data(), asked.size(), sizeof asked[0], flags,
+                              results.data(), sizeof results[0], &denied, &error);
+  return OutcomeOf(code, error, results[0].ticket);
 }
 
 }  // namespace flint::server

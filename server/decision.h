@@ -68,6 +68,25 @@ struct Decisions {
   bool begun_ = false;
 };
 
+// Several keys decided together: all are counted, or none.
+struct Together {
+  struct Item {
+    std::string key;
+    uint64_t cost = 1;
+    std::vector<Rate> rates;  // of a key that has none
+  };
+
+  std::vector<Item> items;
+  std::vector<flint_limiter_result> results;  // of those that are told
+  uint64_t denied = 0;
+
+  bool allowed() const { return denied >= items.size(); }
+  // The denied one is the last.
+  size_t told() const { return allowed() ? items.size() : denied + 1; }
+
+  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets);
+};
+
 flint_limiter_result NoResult();
 
 }  // namespace flint::server

@@ -13,7 +13,7 @@ namespace flint::server {
 struct Files {
   TlsContext tls;  // null where it is not spoken
   std::vector<Token> tokens;
-  std::vector<FileLimit> limits;
+  LimitsFile limits_file;
 };
 
 // Reads all of them, when the server starts and when it is told to read them again; false, with

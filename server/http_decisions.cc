@@ -90,30 +90,23 @@ struct Checks {
 };
 
 struct CheckAll {
-  ItemsBody body;
-  std::vector<flint_limiter_item> items;
-  std::vector<flint_limiter_result> results;
-  uint64_t denied = 0;
+  Together together;
 
-  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* /*sets*/) {
-    flint_limiter_error error = NoError();
-    const int32_t code =
-        flint_limiter_check_all(limiter, items.data(), items.size(), sizeof items[0], flags,
-                                results.data(), sizeof results[0], &denied, &error);
-    return OutcomeOf(code, error, results[0].ticket);
+  Outcome Decide(flint_limiter* limiter, uint32_t flags, CarriedSets* sets) {
+    return together.Decide(limiter, flags, sets);
   }
   void Answer(const Exchange& exchange) const {
-    const bool allowed = denied >= items.size();
+    const bool allowed = together.allowed();
     exchange->server()->counts()->Decided(allowed);
     std::string text = allowed ? R"({"allowed":true,"denied_key":null,"results":[)"
                                : R"({"allowed":false,"denied_key":)";
     if (!allowed) {
-      AppendQuoted(body.items[denied].key, &text);
+      AppendQuoted(together.items[together.denied].key, &text);
       text += ",\"results\":[";
     }
-    for (size_t i = 0; i < items.size() && i <= denied; i++) {
+    for (size_t i = 0; i < together.told(); i++) {
       if (i > 0) text.push_back(',');
-      AppendResult(body.items[i].key, results[i], &text);
+      AppendResult(together.items[i].key, together.results[i], &text);
     }
     exchange->Json(text + "]}");
   }
@@ -139,7 +132,7 @@ template <typename Work>
 void DecideOne(const Exchange& exchange, bool peek = false) {
   CheckBody body;
   HttpRefusal refusal;
-  if (!ReadCheckBody(exchange->request().body, &body, &refusal)) {
+  if (!ReadCheckBody(exchange->request().body, exchange->server()->rate_names(), &body, &refusal)) {
     exchange->Refuse(refusal);
     return;
   }
@@ -160,7 +153,8 @@ void AnswerAllow(const Exchange& exchange) { DecideOne<Allow>(exchange); }
 void AnswerChecks(const Exchange& exchange) {
   std::vector<CheckBody> bodies;
   HttpRefusal refusal;
-  if (!ReadChecksBody(exchange->request().body, &bodies, &refusal)) {
+  if (!ReadChecksBody(exchange->request().body, exchange->server()->rate_names(), &bodies,
+                      &refusal)) {
     exchange->Refuse(refusal);
     return;
   }
@@ -174,19 +168,11 @@ void AnswerChecks(const Exchange& exchange) {
 void AnswerCheckAll(const Exchange& exchange) {
   const auto work = std::make_shared<CheckAll>();
   HttpRefusal refusal;
-  if (!ReadItemsBody(exchange->request().body, &work->body, &refusal)) {
+  if (!ReadItemsBody(exchange->request().body, exchange->server()->rate_names(),
+                     &work->together.items, &refusal)) {
     exchange->Refuse(refusal);
     return;
   }
-  for (const ItemsBody::Item& one : work->body.items) {
-    flint_limiter_item item{};
-    item.struct_size = sizeof item;
-    item.key = one.key.data();
-    item.key_bytes = one.key.size();
-    item.cost = one.cost;
-    work->items.push_back(item);
-  }
-  work->results.assign(work->items.size(), NoResult());
   Decide(exchange, work);
 }
 

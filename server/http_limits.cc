@@ -8,6 +8,7 @@
 #include "http_exchange.h"
 #include "http_handlers.h"
 #include "json_bodies.h"
+#include "server.h"
 #include "text.h"
 
 namespace flint::server {
@@ -115,7 +116,8 @@ void AnswerStatusOf(const Exchange& exchange, const std::shared_ptr<StatusWork>&
 void AnswerLimit(const Exchange& exchange) {
   const auto body = std::make_shared<LimitBody>();
   HttpRefusal refusal;
-  if (!ReadLimitBody(exchange->request().body, body.get(), &refusal)) {
+  if (!ReadLimitBody(exchange->request().body, exchange->server()->rate_names(), body.get(),
+                     &refusal)) {
     exchange->Refuse(refusal);
     return;
   }
@@ -135,7 +137,8 @@ void AnswerLimit(const Exchange& exchange) {
 void AnswerLimits(const Exchange& exchange) {
   const auto limits = std::make_shared<std::vector<LimitBody>>();
   HttpRefusal refusal;
-  if (!ReadLimitsBody(exchange->request().body, limits.get(), &refusal)) {
+  if (!ReadLimitsBody(exchange->request().body, exchange->server()->rate_names(), limits.get(),
+                      &refusal)) {
     exchange->Refuse(refusal);
     return;
   }

@@ -9,20 +9,18 @@
 namespace flint::server {
 namespace {
 
-// Rates in words. `name` is how a refusal calls them.
-bool ReadWords(const std::string& name, const std::string& text, const Rate& otherwise,
-               std::vector<Rate>* rates, HttpRefusal* refusal) {
+// Rates in words, or the name of some. `field` is how a refusal calls them.
+bool ReadWords(const std::string& field, const std::string& text, const Rate& otherwise,
+               const RateNames& names, std::vector<Rate>* rates, HttpRefusal* refusal) {
   RateError error;
-  if (ReadRates(text, otherwise, rates, &error)) return true;
-  return RefuseValue(name + ": " + error.why + ", at character " +
-                         std::to_string(error.position + 1) + " of " + Quoted(text),
-                     refusal);
+  if (ReadRatesOrName(text, otherwise, names, rates, &error)) return true;
+  return RefuseValue(field + ": " + error.In(text), refusal);
 }
 
 // Rate, per, burst and algorithm. The rate may say the others too, in words; then there can be
 // several.
-void ReadQuantities(const Json& object, Fields* fields, HttpRefusal* refusal,
-                    std::vector<Rate>* rates) {
+void ReadQuantities(const Json& object, const RateNames& names, Fields* fields,
+                    HttpRefusal* refusal, std::vector<Rate>* rates) {
   Rate one;
   std::string per;
   std::string algorithm = "token_bucket";
@@ -46,7 +44,7 @@ void ReadQuantities(const Json& object, Fields* fields, HttpRefusal* refusal,
   if (!fields->ok()) return;
   if (!in_words) {
     rates->push_back(one);
-  } else if (!ReadWords("rate", object["rate"].get<std::string>(), one, rates, refusal)) {
+  } else if (!ReadWords("rate", object["rate"].get<std::string>(), one, names, rates, refusal)) {
     fields->Refused();
   } else if (rates->size() > 1 && one.burst != 0) {
     fields->WrongValue("burst goes with one rate; of several, each says it in words");
@@ -54,17 +52,18 @@ void ReadQuantities(const Json& object, Fields* fields, HttpRefusal* refusal,
 }
 
 // What `limit` says: words, a table, or a list of these.
-bool ReadRatesOf(const Json& value, std::vector<Rate>* rates, HttpRefusal* refusal, bool inside) {
+bool ReadRatesOf(const Json& value, const RateNames& names, std::vector<Rate>* rates,
+                 HttpRefusal* refusal, bool inside) {
   std::vector<Rate> found;
   if (value.is_string()) {
-    if (!ReadWords("limit", value.get<std::string>(), {}, &found, refusal)) return false;
+    if (!ReadWords("limit", value.get<std::string>(), {}, names, &found, refusal)) return false;
   } else if (value.is_object()) {
     Fields fields(value, refusal);
-    ReadQuantities(value, &fields, refusal, &found);
+    ReadQuantities(value, names, &fields, refusal, &found);
     if (!fields.ok()) return false;
   } else if (value.is_array() && !inside && !value.empty()) {
     for (const Json& one : value) {
-      if (!ReadRatesOf(one, &found, refusal, true)) return false;
+      if (!ReadRatesOf(one, names, &found, refusal, true)) return false;
     }
   } else {
     return RefuseType(
@@ -72,34 +71,31 @@ bool ReadRatesOf(const Json& value, std::vector<Rate>* rates, HttpRefusal* refus
         "or a list of these",
         refusal);
   }
-  for (const Rate& one : found) {
-    if (std::find(rates->begin(), rates->end(), one) == rates->end()) rates->push_back(one);
-  }
-  return rates->size() <= kMaxRates || RefuseValue("a key has at most 16 limits", refusal);
+  return AddRates(found, rates) || RefuseValue("a key has at most 16 limits", refusal);
 }
 
 // The limits that come with a check: `limit`, or rate and per beside the key.
-bool ReadCarried(const Json& object, Fields* fields, std::vector<Rate>* rates,
-                 HttpRefusal* refusal) {
+bool ReadCarried(const Json& object, const RateNames& names, Fields* fields,
+                 std::vector<Rate>* rates, HttpRefusal* refusal) {
   if (!fields->ok()) return false;
   if (!fields->has("limit")) {
-    if (fields->has("rate")) ReadQuantities(object, fields, refusal, rates);
+    if (fields->has("rate")) ReadQuantities(object, names, fields, refusal, rates);
     return fields->ok();
   }
   if (fields->has("rate") || fields->has("per") || fields->has("per_ns")) {
     return RefuseValue("limit says the rate and the period; leave rate and per out beside it",
                        refusal);
   }
-  return ReadRatesOf(object["limit"], rates, refusal, false);
+  return ReadRatesOf(object["limit"], names, rates, refusal, false);
 }
 
-bool ReadLimit(const Json& object, LimitBody* body, HttpRefusal* refusal) {
+bool ReadLimit(const Json& object, const RateNames& names, LimitBody* body, HttpRefusal* refusal) {
   Fields fields(object, refusal);
   std::string key;
   std::optional<bool> is_template;
   std::vector<Rate> rates;
   fields.Text("key", true, &key);
-  ReadQuantities(object, &fields, refusal, &rates);
+  ReadQuantities(object, names, &fields, refusal, &rates);
   fields.Text("name", false, &body->name);
   fields.Truth("stack", &body->stack);
   fields.Truth("if_absent", &body->if_absent);
@@ -175,7 +171,8 @@ Target ReadTarget(std::string_view key, std::optional<bool> is_template) {
   return target;
 }
 
-bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, HttpRefusal* refusal) {
+bool ReadLimitsBody(const std::string& text, const RateNames& names, std::vector<LimitBody>* limits,
+                    HttpRefusal* refusal) {
   Json object;
   if (!Parse(text, &object, refusal)) return false;
   Fields fields(object, refusal);
@@ -186,18 +183,20 @@ bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, Htt
   if (!FindList(object, "limits", &list, refusal)) return false;
   for (const Json& one : *list) {
     if (!one.is_object()) return RefuseType("a limit must be an object", refusal);
-    if (!ReadLimit(one, &limits->emplace_back(), refusal)) return false;
+    if (!ReadLimit(one, names, &limits->emplace_back(), refusal)) return false;
     limits->back().if_absent = if_absent;
   }
   return true;
 }
 
-bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal) {
+bool ReadLimitBody(const std::string& text, const RateNames& names, LimitBody* body,
+                   HttpRefusal* refusal) {
   Json object;
-  return Parse(text, &object, refusal) && ReadLimit(object, body, refusal);
+  return Parse(text, &object, refusal) && ReadLimit(object, names, body, refusal);
 }
 
-bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusal) {
+bool ReadCheckBody(const std::string& text, const RateNames& names, CheckBody* body,
+                   HttpRefusal* refusal) {
   if (PlainCheck(text).Read(body)) return true;
   Json object;
   if (!Parse(text, &object, refusal)) return false;
@@ -205,10 +204,11 @@ bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusa
   fields.Text("key", true, &body->key);
   fields.Whole("cost", false, &body->cost);
   fields.Truth("details", &body->details);
-  return ReadCarried(object, &fields, &body->rates, refusal);
+  return ReadCarried(object, names, &fields, &body->rates, refusal);
 }
 
-bool ReadChecksBody(const std::string& text, std::vector<CheckBody>* checks, HttpRefusal* refusal) {
+bool ReadChecksBody(const std::string& text, const RateNames& names, std::vector<CheckBody>* checks,
+                    HttpRefusal* refusal) {
   Json object;
   if (!Parse(text, &object, refusal)) return false;
   Fields fields(object, refusal);
@@ -224,27 +224,24 @@ bool ReadChecksBody(const std::string& text, std::vector<CheckBody>* checks, Htt
     check.Text("key", true, &read.key);
     check.Whole("cost", false, &read.cost);
     read.details = details;
-    if (!ReadCarried(one, &check, &read.rates, refusal)) return false;
+    if (!ReadCarried(one, names, &check, &read.rates, refusal)) return false;
   }
   return true;
 }
 
-bool ReadItemsBody(const std::string& text, ItemsBody* body, HttpRefusal* refusal) {
+bool ReadItemsBody(const std::string& text, const RateNames& names,
+                   std::vector<Together::Item>* items, HttpRefusal* refusal) {
   Json object;
   if (!Parse(text, &object, refusal)) return false;
-  const Json* items = nullptr;
-  if (!FindList(object, "items", &items, refusal)) return false;
-  for (const Json& one : *items) {
+  const Json* list = nullptr;
+  if (!FindList(object, "items", &list, refusal)) return false;
+  for (const Json& one : *list) {
     if (!one.is_object()) return RefuseType("an item must be an object", refusal);
     Fields item(one, refusal);
-    ItemsBody::Item& read = body->items.emplace_back();
+    Together::Item& read = items->emplace_back();
     item.Text("key", true, &read.key);
     item.Whole("cost", true, &read.cost);
-    if (!item.ok()) return false;
-    if (item.has("limit") || item.has("rate")) {
-      return RefuseValue("items are decided by the limits of their keys; configure a template",
-                         refusal);
-    }
+    if (!ReadCarried(one, names, &item, &read.rates, refusal)) return false;
   }
   return true;
 }

@@ -38,26 +38,23 @@ struct CheckBody {
   std::vector<Rate> rates;  // of a key that has none: they decide together
 };
 
-struct ItemsBody {
-  struct Item {
-    std::string key;
-    uint64_t cost = 1;
-  };
-  std::vector<Item> items;
-};
-
-// Each reads a body, or says why it cannot.
-bool ReadLimitBody(const std::string& text, LimitBody* body, HttpRefusal* refusal);
-bool ReadCheckBody(const std::string& text, CheckBody* body, HttpRefusal* refusal);
-bool ReadItemsBody(const std::string& text, ItemsBody* body, HttpRefusal* refusal);
+// Each reads a body, or says why it cannot. `names` are those that a rate may have.
+bool ReadLimitBody(const std::string& text, const RateNames& names, LimitBody* body,
+                   HttpRefusal* refusal);
+bool ReadCheckBody(const std::string& text, const RateNames& names, CheckBody* body,
+                   HttpRefusal* refusal);
+bool ReadItemsBody(const std::string& text, const RateNames& names,
+                   std::vector<Together::Item>* items, HttpRefusal* refusal);
 // Independent checks; `details` is said of all.
-bool ReadChecksBody(const std::string& text, std::vector<CheckBody>* checks, HttpRefusal* refusal);
+bool ReadChecksBody(const std::string& text, const RateNames& names, std::vector<CheckBody>* checks,
+                    HttpRefusal* refusal);
 // Of throttlecrab's and envoy's endpoints.
 bool ReadThrottleBody(const std::string& text, Decision* decision, HttpRefusal* refusal);
 bool ReadEnvoyBody(const std::string& text, std::vector<Decision>* decisions, HttpRefusal* refusal);
 // The length of envoy's SECOND, MINUTE and so on; 0 for what is none of them.
 uint64_t EnvoyUnitNs(std::string_view name);
-bool ReadLimitsBody(const std::string& text, std::vector<LimitBody>* limits, HttpRefusal* refusal);
+bool ReadLimitsBody(const std::string& text, const RateNames& names, std::vector<LimitBody>* limits,
+                    HttpRefusal* refusal);
 bool ReadTargetBody(const std::string& text, Target* body, HttpRefusal* refusal);
 
 // Appends a decision as Flint 0.2 told it.

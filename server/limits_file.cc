@@ -40,20 +40,11 @@ constexpr std::array<std::string_view, 8> kOfLimit = {"algorithm", "burst", "nam
                                                       "per_ns",    "rate",  "stack", "template"};
 constexpr std::array<std::string_view, 5> kOfRate = {"algorithm", "burst", "per", "per_ns", "rate"};
 
-bool IsRateName(std::string_view text) {
-  const auto is_letter = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-  };
-  return !text.empty() && is_letter(text[0]) && std::all_of(text.begin(), text.end(), [&](char c) {
-    return is_letter(c) || (c >= '0' && c <= '9') || c == '.' || c == '-';
-  });
-}
-
 // Reads one document. Each method returns false once something is wrong, and what that is.
 class Reader {
  public:
-  Reader(const std::string& path, std::vector<FileLimit>* limits, std::string* error)
-      : path_(path), limits_(limits), error_(error) {}
+  Reader(const std::string& path, LimitsFile* file, std::string* error)
+      : path_(path), limits_(&file->limits), names_(&file->rates), error_(error) {}
 
   bool Read(std::string_view text) {
     const toml::parse_result parsed = toml::parse(text, path_);
@@ -68,7 +59,7 @@ class Reader {
       if (root == nullptr) return true;
     }
     if (!Known("", *root, kSections) || !Each("rates", *root, &Reader::NameRate)) return false;
-    named_.swap(found_);  // rates are not made of each other
+    names_->swap(found_);  // rates are not made of each other
     return Each("limits", *root, &Reader::Limit);
   }
 
@@ -208,25 +199,13 @@ class Reader {
     }
     const std::optional<std::string> text = node.value_exact<std::string>();
     if (!text) return Wrong(R"(a rate is a text such as "100/minute" or a table)");
-    const auto known = named_.find(*text);
-    const bool said = otherwise.burst != 0 || otherwise.algorithm != Rate().algorithm;
     std::vector<Rate> read;
-    if (known != named_.end()) {
-      if (said) return Wrong("the rate " + Quoted(*text) + " says its own algorithm and burst");
-      read = known->second;
-    } else if (IsRateName(*text)) {
-      return Wrong("no rate is named " + Quoted(*text));
-    } else if (RateError wrong; !ReadRates(*text, otherwise, &read, &wrong)) {
-      return Wrong(wrong.why + ", at character " + std::to_string(wrong.position + 1) + " of " +
-                   Quoted(*text));
-    }
+    RateError wrong;
+    if (!ReadRatesOrName(*text, otherwise, *names_, &read, &wrong)) return Wrong(wrong.In(*text));
     if (read.size() > 1 && otherwise.burst != 0) {
       return Wrong(R"(burst goes with one rate; of several, each says "burst" in the text)");
     }
-    for (const Rate& rate : read) {
-      if (std::find(rates->begin(), rates->end(), rate) == rates->end()) rates->push_back(rate);
-    }
-    return rates->size() <= kMaxRates || Wrong("a key has at most 16 limits");
+    return AddRates(read, rates) || Wrong("a key has at most 16 limits");
   }
 
   static bool Period(const toml::node& node, uint64_t* ns) {
@@ -268,10 +247,10 @@ class Reader {
 
   const std::string path_;
   std::vector<FileLimit>* const limits_;
+  RateNames* const names_;
   std::string* const error_;
   std::string where_;
-  std::map<std::string, std::vector<Rate>, std::less<>> found_;
-  std::map<std::string, std::vector<Rate>, std::less<>> named_;
+  RateNames found_;
 };
 
 bool ReadText(const std::string& path, std::string* text, std::string* error) {
@@ -346,15 +325,15 @@ Outcome FindLeftover(flint_limiter* limiter, const std::vector<FileLimit>& limit
 
 }  // namespace
 
-bool ReadLimitsText(std::string_view text, const std::string& path, std::vector<FileLimit>* limits,
+bool ReadLimitsText(std::string_view text, const std::string& path, LimitsFile* file,
                     std::string* error) {
-  return Reader(path, limits, error).Read(text);
+  return Reader(path, file, error).Read(text);
 }
 
-bool ReadLimitsFile(const std::string& path, std::vector<FileLimit>* limits, std::string* error) {
+bool ReadLimitsFile(const std::string& path, LimitsFile* file, std::string* error) {
   std::string text;
   if (!ReadText(path, &text, error)) return false;
-  return ReadLimitsText(text, path, limits, error) && Judge(*limits, error);
+  return ReadLimitsText(text, path, file, error) && Judge(file->limits, error);
 }
 
 Outcome ApplyLimits(flint_limiter* limiter, const std::vector<FileLimit>& limits) {

@@ -18,12 +18,17 @@ struct FileLimit : NamedRate {
   std::string where;      // file, line and key, for errors
 };
 
+struct LimitsFile {
+  std::vector<FileLimit> limits;
+  RateNames rates;
+};
+
 // Reads and judges a file: every limit is tried on a limiter in memory. False with the file, the
 // line, the key and what is wrong.
-bool ReadLimitsFile(const std::string& path, std::vector<FileLimit>* limits, std::string* error);
+bool ReadLimitsFile(const std::string& path, LimitsFile* file, std::string* error);
 
 // The same of a text that stands in `path`, but for trying.
-bool ReadLimitsText(std::string_view text, const std::string& path, std::vector<FileLimit>* limits,
+bool ReadLimitsText(std::string_view text, const std::string& path, LimitsFile* file,
                     std::string* error);
 
 // Configures them, and removes what earlier words said of the same keys. Only an error of the disk

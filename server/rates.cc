@@ -284,10 +284,43 @@ flint_limiter_config NamedRate::config() const {
 bool ReadRates(std::string_view text, const Rate& otherwise, std::vector<Rate>* rates,
                RateError* error) {
   if (Characters(text) > kMaxCharacters) {
-    *error = {"a rate string has at most 1024 characters", 0};
+    *error = {"a rate string has at most 1024 characters", 0, false};
     return false;
   }
   return Reader(text, otherwise, error).ReadAll(rates);
+}
+
+std::string RateError::In(std::string_view text) const {
+  if (whole) return why;
+  return why + ", at character " + std::to_string(position + 1) + " of " + Quoted(text);
+}
+
+bool IsRateName(std::string_view text) {
+  return !text.empty() && IsLetter(text[0]) && std::all_of(text.begin(), text.end(), [](char c) {
+    return IsLetter(c) || IsDigit(c) || c == '.' || c == '-';
+  });
+}
+
+bool ReadRatesOrName(std::string_view text, const Rate& otherwise, const RateNames& names,
+                     std::vector<Rate>* rates, RateError* error) {
+  const auto known = names.find(text);
+  if (known == names.end() && !IsRateName(text)) return ReadRates(text, otherwise, rates, error);
+  if (known == names.end()) {
+    *error = {"no rate is named " + Quoted(text), 0, true};
+  } else if (otherwise.burst != 0 || otherwise.algorithm != Rate().algorithm) {
+    *error = {"the rate " + Quoted(text) + " says its own algorithm and burst", 0, true};
+  } else {
+    *rates = known->second;
+    return true;
+  }
+  return false;
+}
+
+bool AddRates(const std::vector<Rate>& more, std::vector<Rate>* rates) {
+  for (const Rate& rate : more) {
+    if (std::find(rates->begin(), rates->end(), rate) == rates->end()) rates->push_back(rate);
+  }
+  return rates->size() <= kMaxRates;
 }
 
 std::string RateText(const Rate& rate) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,17 @@ struct NamedRate {
 struct RateError {
   std::string why;
   size_t position = 0;  // of what is wrong, in characters
+  bool whole = false;   // not a part of the text is wrong, but all of it
+
+  // What is wrong, and where in the text.
+  std::string In(std::string_view text) const;
 };
+
+// Rates that have a name: [rates] of a flint.toml.
+using RateNames = std::map<std::string, std::vector<Rate>, std::less<>>;
+
+// Whether a text is a name: a letter, then letters, digits, _, - and .
+bool IsRateName(std::string_view text);
 
 constexpr size_t kMaxRates = FLINT_LIMITER_MAX_LIMITS_OF_KEY;
 
@@ -45,6 +56,13 @@ constexpr size_t kMaxRates = FLINT_LIMITER_MAX_LIMITS_OF_KEY;
 // the algorithm of those that do not say theirs. False with the error where it cannot be read.
 bool ReadRates(std::string_view text, const Rate& otherwise, std::vector<Rate>* rates,
                RateError* error);
+
+// The same of a text or a name. A named rate says its own algorithm and burst.
+bool ReadRatesOrName(std::string_view text, const Rate& otherwise, const RateNames& names,
+                     std::vector<Rate>* rates, RateError* error);
+
+// Adds those that are not among `rates`; false if they are too many then.
+bool AddRates(const std::vector<Rate>& more, std::vector<Rate>* rates);
 
 // The text that is read as the same.
 std::string RateText(const Rate& rate);

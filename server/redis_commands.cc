@@ -25,13 +25,8 @@ void Echo(const Asked& asked) { asked->Send(asked->Reply().Text(asked->words()[1
 void Quit(const Asked& asked) { asked->SendAndClose(asked->Reply().Simple("OK")); }
 
 bool Authenticate(const Asked& asked, std::string_view user, std::string_view token) {
-  if (!asked->server()->tokens().required()) {
-    // As Redis says it: clients know this text, and go on.
-    asked->Error(
-        "AUTH <password> called without any password configured for the default user. Are you "
-        "sure your configuration is correct?");
-    return false;
-  }
+  // Without a password Redis lets its default user in with any.
+  if (!asked->server()->tokens().required() && user == "default") return true;
   if (asked->session()->Authenticate(user, token)) return true;
   asked->Error("the user is default, and the password one of the server's tokens", "WRONGPASS");
   return false;
@@ -40,6 +35,13 @@ bool Authenticate(const Asked& asked, std::string_view user, std::string_view to
 void Auth(const Asked& asked) {
   const auto& words = asked->words();
   const bool named = words.size() == 3;
+  if (!named && !asked->server()->tokens().required()) {
+    // As Redis says it: clients know this text, and go on.
+    asked->Error(
+        "AUTH <password> called without any password configured for the default user. Are you "
+        "sure your configuration is correct?");
+    return;
+  }
   if (Authenticate(asked, named ? words[1] : "default", words.back())) asked->Ok();
 }
 
@@ -148,8 +150,7 @@ constexpr std::string_view kDecision =
     "key [COST n] [LIMIT words | RATE n PER period [BURST n] [ALGORITHM name] [KEEP]] [REFUSE] "
     "[LIMITS]";
 constexpr std::string_view kTarget = "key [NAME name | UNNAMED] [EXACT]";
-constexpr std::string_view kItems = "key cost [key cost ...]";
-constexpr size_t kMostItemWords = 1 + 2 * FLINT_LIMITER_MAX_ITEMS;
+constexpr std::string_view kItems = "key cost [LIMIT words] [key cost [LIMIT words] ...]";
 
 constexpr std::array kCommands = {
     RedisCommand{"PING", "[message]", 1, 2, R, false, false, Ping},
@@ -166,12 +167,13 @@ constexpr std::array kCommands = {
     RedisCommand{"THROTTLE", kThrottle, 5, 6, C, false, true, RedisThrottle},
     RedisCommand{"FLINT.CHECK", kDecision, 2, 15, C, false, true, RedisCheck},
     RedisCommand{"FLINT.PEEK", kDecision, 2, 14, R, false, false, RedisPeek},
-    RedisCommand{"FLINT.CHECKALL", kItems, 3, kMostItemWords, C, false, true, RedisCheckAll},
-    RedisCommand{"FLINT.CHECKMANY", kItems, 3, kMostItemWords, C, false, true, RedisCheckMany},
+    RedisCommand{"FLINT.CHECKALL", kItems, 3, kAny, C, false, true, RedisCheckAll},
+    RedisCommand{"FLINT.CHECKMANY", kItems, 3, kAny, C, false, true, RedisCheckMany},
     RedisCommand{
         "FLINT.LIMIT",
-        "key RATE n PER period [BURST n] [ALGORITHM name] [NAME name] [STACK] [NX] [EXACT]", 6, 15,
-        A, false, true, RedisLimit},
+        "key LIMIT words | RATE n PER period [BURST n] [ALGORITHM name] [NAME name] [STACK] [NX] "
+        "[EXACT]",
+        4, 15, A, false, true, RedisLimit},
     RedisCommand{"FLINT.LIMITMANY",
                  "NX|XX exact|template key name rate per_ns burst algorithm STACK|ALONE [...]", 10,
                  kAny, A, false, true, RedisLimitMany},
@@ -282,6 +284,15 @@ bool ReadRedisNumber(const Asked& asked, std::string_view name, const std::strin
   if (ReadWhole(text, to)) return true;
   asked->Error(std::string(name) + " must be a whole number from 0 to 2^64 - 1, not " +
                Quoted(text.substr(0, 64)));
+  return false;
+}
+
+bool ReadRedisWords(const Asked& asked, const std::string& text, std::vector<Rate>* rates) {
+  RateError error;
+  if (ReadRatesOrName(text, Rate(), asked->server()->rate_names(), rates, &error)) return true;
+  asked->Error(error.whole ? error.why
+                           : "the limit is wrong at character " +
+                                 std::to_string(error.position + 1) + ": " + error.why);
   return false;
 }
 

@@ -75,6 +75,9 @@ inline bool ReadRedisOptional(const Asked& asked, std::string_view name, const s
   return text.empty() || ReadRedisNumber(asked, name, text, to);
 }
 
+// `text` as people write limits, "5/minute; 100/hour", or the name of a rate.
+bool ReadRedisWords(const Asked& asked, const std::string& text, std::vector<Rate>* rates);
+
 // RATE, PER, BURST and ALGORITHM as they were said.
 struct RedisQuantities {
   std::string rate;

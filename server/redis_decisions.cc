@@ -167,15 +167,6 @@ void AppendParts(const Decision& decision, RedisReply* reply) {
   }
 }
 
-// `text` as people write limits: "5/minute; 100/hour".
-bool ReadWords(const Asked& asked, const std::string& text, std::vector<Rate>* rates) {
-  RateError error;
-  if (ReadRates(text, Rate(), rates, &error)) return true;
-  asked->Error("the limit is wrong at character " + std::to_string(error.position + 1) + ": " +
-               error.why);
-  return false;
-}
-
 void DecideOne(const Asked& asked, bool peek) {
   const auto decision = std::make_shared<Decision>();
   std::string cost;
@@ -204,7 +195,7 @@ void DecideOne(const Asked& asked, bool peek) {
   }
   decision->key = asked->words()[1];
   decision->peek = peek;
-  if (!words.empty() && !ReadWords(asked, words, &decision->rates)) return;
+  if (!words.empty() && !ReadRedisWords(asked, words, &decision->rates)) return;
   if (said.said() && !said.Read(asked, &decision->rates.emplace_back())) return;
   Decide(asked, decision, [decision](RedisReply* reply) {
     if (decision->parts) {
@@ -215,38 +206,43 @@ void DecideOne(const Asked& asked, bool peek) {
   });
 }
 
-struct Together {
-  std::vector<std::string> keys;
-  std::vector<flint_limiter_item> items;
-  std::vector<flint_limiter_result> results;
-  uint64_t denied = 0;
-
-  Outcome Make(flint_limiter* limiter, uint32_t flags) {
-    flint_limiter_error error = NoError();
-    const int32_t code =
-        flint_limiter_check_all(limiter, items.data(), items.size(), sizeof items[0], flags,
-                                results.data(), sizeof results[0], &denied, &error);
-    return OutcomeOf(code, error, results[0].ticket);
+void AppendTogether(const Together& together, RedisReply* reply) {
+  reply->Map(3).Flag("allowed", together.allowed()).Text("denied_key");
+  if (together.allowed()) {
+    reply->Null();
+  } else {
+    reply->Text(together.items[together.denied].key);
   }
+  reply->Text("results").Array(together.told());
+  for (size_t i = 0; i < together.told(); i++) {
+    AppendDecision(together.items[i].key, together.results[i], reply);
+  }
+}
 
-  void Tell(RedisReply* reply) const {
-    const bool allowed = denied >= items.size();
-    const size_t told = allowed ? items.size() : denied + 1;
-    reply->Map(3).Flag("allowed", allowed).Text("denied_key");
-    if (allowed) {
-      reply->Null();
-    } else {
-      reply->Text(keys[denied]);
+// Whether `LIMIT words` stands at word `at`, and not a key of that name with its cost: no limit is
+// a number.
+bool IsLimitAt(const std::vector<std::string>& words, size_t at) {
+  uint64_t cost = 0;
+  return at + 1 < words.size() && EqualFold(words[at], "LIMIT") && !ReadWhole(words[at + 1], &cost);
+}
+
+// `key cost [LIMIT words]` for each item.
+bool ReadItems(const Asked& asked, std::vector<Together::Item>* items) {
+  const auto& words = asked->words();
+  for (size_t at = 1; at < words.size();) {
+    if (at + 1 == words.size()) {
+      asked->Error("there must be a cost behind each key");
+      return false;
     }
-    reply->Text("results").Array(told);
-    for (size_t i = 0; i < told; i++) AppendDecision(keys[i], results[i], reply);
+    Together::Item& item = items->emplace_back();
+    item.key = words[at];
+    if (!ReadRedisNumber(asked, "cost", words[at + 1], &item.cost)) return false;
+    at += 2;
+    if (!IsLimitAt(words, at)) continue;
+    if (!ReadRedisWords(asked, words[at + 1], &item.rates)) return false;
+    at += 2;
   }
-};
-
-bool HasPairs(const Asked& asked) {
-  if (asked->words().size() % 2 == 1) return true;
-  asked->Error("there must be a cost behind each key");
-  return false;
+  return true;
 }
 
 }  // namespace
@@ -257,13 +253,14 @@ void RedisPeek(const Asked& asked) { DecideOne(asked, true); }
 
 // Independent checks, one after the other: what stands in the place of one that fails is its error.
 void RedisCheckMany(const Asked& asked) {
-  if (!HasPairs(asked)) return;
-  const auto& words = asked->words();
+  std::vector<Together::Item> items;
+  if (!ReadItems(asked, &items)) return;
   const auto many = std::make_shared<Decisions>();
-  for (size_t i = 1; i < words.size(); i += 2) {
+  for (Together::Item& item : items) {
     Decision& one = many->asked.emplace_back();
-    one.key = words[i];
-    if (!ReadRedisNumber(asked, "cost", words[i + 1], &one.cost)) return;
+    one.key = std::move(item.key);
+    one.cost = item.cost;
+    one.rates = std::move(item.rates);
   }
   CarriedSets* const sets = asked->server()->carried_sets();
   const auto call = [many, sets, limiter = asked->limiter()](uint32_t flags) {
@@ -286,26 +283,16 @@ void RedisCheckMany(const Asked& asked) {
 }
 
 void RedisCheckAll(const Asked& asked) {
-  if (!HasPairs(asked)) return;
-  const auto& words = asked->words();
   const auto together = std::make_shared<Together>();
-  for (size_t i = 1; i < words.size(); i += 2) together->keys.push_back(words[i]);
-  for (size_t i = 0; i < together->keys.size(); i++) {
-    flint_limiter_item item{};
-    item.struct_size = sizeof item;
-    item.key = together->keys[i].data();
-    item.key_bytes = together->keys[i].size();
-    if (!ReadRedisNumber(asked, "cost", words[2 * i + 2], &item.cost)) return;
-    together->items.push_back(item);
-  }
-  together->results.assign(together->items.size(), NoResult());
-  const auto call = [together, limiter = asked->limiter()](uint32_t flags) {
-    return together->Make(limiter, flags);
+  if (!ReadItems(asked, &together->items)) return;
+  CarriedSets* const sets = asked->server()->carried_sets();
+  const auto call = [together, sets, limiter = asked->limiter()](uint32_t flags) {
+    return together->Decide(limiter, flags, sets);
   };
   asked->Run(call, [asked, together] {
-    asked->server()->counts()->Decided(together->denied >= together->items.size());
+    asked->server()->counts()->Decided(together->allowed());
     RedisReply reply = asked->Reply();
-    together->Tell(&reply);
+    AppendTogether(*together, &reply);
     asked->Send(reply);
   });
 }

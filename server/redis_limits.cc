@@ -63,14 +63,34 @@ void Change(const Asked& asked, decltype(&flint_limiter_reset_named) change) {
   RunFor(*target, asked, call, [asked] { asked->Ok(); });
 }
 
+// What FLINT.LIMIT configures, in words or in numbers.
+bool ReadOneRate(const Asked& asked, const std::string& words, const RedisQuantities& said,
+                 Rate* rate) {
+  if (words.empty()) return said.Read(asked, rate);
+  std::vector<Rate> rates;
+  if (said.said()) {
+    asked->Error("LIMIT says everything: RATE, PER, BURST and ALGORITHM cannot stand beside it");
+    return false;
+  }
+  if (!ReadRedisWords(asked, words, &rates)) return false;
+  if (rates.size() > 1) {
+    asked->Error("one limit is asked for; several of a key need a name each");
+    return false;
+  }
+  *rate = rates.front();
+  return true;
+}
+
 }  // namespace
 
 void RedisLimit(const Asked& asked) {
   const auto limit = std::make_shared<LimitBody>();
   RedisQuantities said;
+  std::string words;
   bool exact = false;
   if (!ReadRedisOptions(asked, 2,
-                        {{"RATE", &said.rate},
+                        {{"LIMIT", &words},
+                         {"RATE", &said.rate},
                          {"PER", &said.per},
                          {"BURST", &said.burst},
                          {"ALGORITHM", &said.algorithm},
@@ -78,7 +98,7 @@ void RedisLimit(const Asked& asked) {
                          {"STACK", nullptr, &limit->stack},
                          {"NX", nullptr, &limit->if_absent},
                          {"EXACT", nullptr, &exact}}) ||
-      !said.Read(asked, &limit->rate)) {
+      !ReadOneRate(asked, words, said, &limit->rate)) {
     return;
   }
   Target target = ReadTarget(asked->words()[1], exact ? std::optional<bool>(false) : std::nullopt);

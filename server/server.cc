@@ -76,7 +76,7 @@ void Server::StopHandles() {
 }
 
 bool Server::Listen(Files* files, std::string* error) {
-  const Outcome applied = ApplyLimits(calls_.limiter(), files->limits);
+  const Outcome applied = ApplyLimits(calls_.limiter(), files->limits_file.limits);
   if (!applied.ok()) {
     *error = options_.limits_file + ": " + applied.message;
     return false;
@@ -211,6 +211,7 @@ void Server::OnSignal(int signal) {
 void Server::TakeOver(Files* files) {
   tls_ = std::move(files->tls);
   tokens_.Replace(std::move(files->tokens));
+  rate_names_ = std::move(files->limits_file.rates);
 }
 
 // All files or none: what is wrong with one leaves everything as it was. They are read, and their
@@ -223,7 +224,7 @@ void Server::Reload() {
   const auto read = [this, files](uint32_t /*flags*/) {
     Outcome outcome;
     if (ReadFiles(options_, files.get(), &outcome.message)) {
-      return ApplyLimits(calls_.limiter(), files->limits);
+      return ApplyLimits(calls_.limiter(), files->limits_file.limits);
     }
     outcome.code = FLINT_LIMITER_INVALID_ARGUMENT;
     return outcome;
@@ -232,7 +233,8 @@ void Server::Reload() {
     reading_files_ = false;
     if (outcome.ok()) {
       TakeOver(files.get());
-      log_->Info("has read its files again", {{"limits", std::to_string(files->limits.size())}});
+      log_->Info("has read its files again",
+                 {{"limits", std::to_string(files->limits_file.limits.size())}});
     } else {
       log_->Warn("nothing of the files was taken over", {{"reason", outcome.message}});
     }

@@ -48,6 +48,7 @@ class Server {
   Log* log() { return log_; }
   Counts* counts() { return &counts_; }
   CarriedSets* carried_sets() { return &carried_sets_; }
+  const RateNames& rate_names() const { return rate_names_; }
   size_t open_connections() const { return connections_.size(); }
   uint64_t uptime_ms() const { return now_ms() - started_ms_; }
   const Options& options() const { return options_; }
@@ -90,6 +91,7 @@ class Server {
   TlsContext tls_;
   Counts counts_;
   CarriedSets carried_sets_;
+  RateNames rate_names_;
   const uint64_t started_ms_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections_;

@@ -11,24 +11,26 @@
 namespace flint::server {
 namespace {
 
+const RateNames kNames = {{"strict", {Rate{5, 60'000'000'000}, Rate{9, 3'600'000'000'000}}}};
+
 // What one reader makes of a text.
 bool Read(unsigned which, const std::string& text, HttpRefusal* refusal) {
   switch ((which - '0') % 8) {
     case 0: {
       LimitBody body;
-      return ReadLimitBody(text, &body, refusal);
+      return ReadLimitBody(text, kNames, &body, refusal);
     }
     case 1: {
       CheckBody body;
-      return ReadCheckBody(text, &body, refusal);
+      return ReadCheckBody(text, kNames, &body, refusal);
     }
     case 2: {
-      ItemsBody body;
-      return ReadItemsBody(text, &body, refusal);
+      std::vector<Together::Item> items;
+      return ReadItemsBody(text, kNames, &items, refusal);
     }
     case 3: {
       std::vector<LimitBody> limits;
-      return ReadLimitsBody(text, &limits, refusal);
+      return ReadLimitsBody(text, kNames, &limits, refusal);
     }
     case 4: {
       Target target;
@@ -36,7 +38,7 @@ bool Read(unsigned which, const std::string& text, HttpRefusal* refusal) {
     }
     case 5: {
       std::vector<CheckBody> checks;
-      return ReadChecksBody(text, &checks, refusal);
+      return ReadChecksBody(text, kNames, &checks, refusal);
     }
     case 6: {
       Decision decision;

@@ -247,6 +247,8 @@ def test_limits_that_cannot_be_read(
         assert (got, said in text) == (status, True), text
     body = {"checks": [{"key": "bad", **carried}]}
     assert server.ask("POST", "/v1/checks:batch", body)[0] == status
+    body = {"items": [{"key": "bad", "cost": 1, **carried}]}
+    assert server.ask("POST", "/v1/check-all", body)[0] == status
     assert server.json("GET", "/v1/limits/bad") is None
 
 
@@ -255,6 +257,7 @@ def test_a_limit_that_none_can_have(server: FlintServer) -> None:
     wrong = {"key": "bad", "limit": {"rate": 0, "per": "1s"}}
     for path in ("check", "peek", "allow"):
         assert server.ask("POST", f"/v1/{path}", wrong)[0] == 400
+    assert server.ask("POST", "/v1/check-all", {"items": [{**wrong, "cost": 1}]})[0] == 400
     found = server.json("POST", "/v1/checks:batch", {"checks": [wrong]})["results"][0]
     assert (found["code"], found["key"]) == ("INVALID_ARGUMENT", "bad")
 
@@ -271,10 +274,66 @@ def test_limits_in_words_are_configured(server: FlintServer) -> None:
         assert (got, said in text) == (400, True), text
 
 
-def test_items_bring_no_limits(server: FlintServer) -> None:
-    body = {"items": [{"key": "x", "cost": 1, "limit": "1/s"}]}
-    status, _, text = server.ask("POST", "/v1/check-all", body)
-    assert (status, "configure a template" in text) == (400, True)
+def test_items_bring_limits(server: FlintServer) -> None:
+    limit(server, "it:own", rate="9/day")
+    items = [
+        {"key": "it:own", "cost": 1, "limit": "1/day"},
+        {"key": "it:one", "cost": 2, "limit": "5/day"},
+        {"key": "it:table", "cost": 1, "rate": 3, "per": "1d", "algorithm": "gcra"},
+        {"key": "it:two", "cost": 1, "limit": ["2/day", {"rate": 100, "per": "1h"}]},
+    ]
+
+    def left() -> tuple[bool, str | None, list[int]]:
+        answer = server.json("POST", "/v1/check-all", {"items": items})
+        assert [one["key"] for one in answer["results"]] == [
+            one["key"] for one in items[: len(answer["results"])]
+        ]
+        remaining = [one["remaining"] for one in answer["results"]]
+        return answer["allowed"], answer["denied_key"], remaining
+
+    # A key that has a limit keeps it.
+    assert left() == (True, None, [8, 3, 2, 1])
+    assert left() == (True, None, [7, 1, 1, 0])
+    assert left() == (False, "it:one", [7, 1])
+    items[1]["cost"] = 1
+    assert left() == (False, "it:two", [7, 1, 1, 0])
+    # They are counted where several of a check are: under their text and the key.
+    counters = [counter_key("2/day; 100/hour", "it:two"), "5/day @ it:one"]
+    for counter, used in zip(counters, (2, 4), strict=True):
+        found = server.json("POST", "/v1/check", {"key": counter, "details": True})
+        assert found["limit"] - found["remaining"] in (used, used + 1)
+    assert server.json("GET", "/v1/limits/it%3Aone") is None
+    # One that a check has brought to the key, and that is in use, is its own.
+    server.json("POST", "/v1/check", {"key": "it:used", "limit": "4/day"})
+    body = {"items": [{"key": "it:used", "cost": 3, "limit": "9/day"}]}
+    assert server.json("POST", "/v1/check-all", body)["results"][0]["remaining"] == 0
+
+
+def test_a_set_that_was_kept_in_part_is_made_whole(server: FlintServer) -> None:
+    """As after a crash between its limits."""
+    body = {"key": "1/day; 5/7d @ *", "rate": "1/day", "name": "per day"}
+    assert server.json("POST", "/v1/limits", body) == {"ok": True}
+    items = [{"key": "it:part", "cost": 1, "limit": "1/day; 5/week"}]
+    assert server.json("POST", "/v1/check-all", {"items": items})["allowed"] is True
+    names = [
+        one.get("name")
+        for one in server.json("GET", "/v1/limits?details=true")
+        if one["key"] == "1/day; 5/7d @ *"
+    ]
+    assert names == ["per 7d", "per day"]
+
+
+def test_sets_of_items_are_not_without_number(data_dir: Path) -> None:
+    with running(data_dir, "--sync", "batch") as server:
+        for first in range(0, 1024, 64):
+            items = [
+                {"key": "k", "cost": 1, "limit": f"{n}/minute"}
+                for n in range(first + 1, first + 65)
+            ]
+            assert server.json("POST", "/v1/check-all", {"items": items})["allowed"] is True
+        body = {"items": [{"key": "k", "cost": 1, "limit": "5000/minute"}]}
+        status, fields, _ = server.ask("POST", "/v1/check-all", body)
+        assert (status, fields["flint-error"]) == (503, "TABLE_FULL")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from flint_server import DEADLINE_S, FlintServer, needs_server, refused, running
 
 import flint.config
@@ -163,6 +164,58 @@ def test_limits_are_read_again(tmp_path: Path) -> None:
         assert {key: rate for key, rate in rates(server).items() if key[0] == "a"} == {
             ("a", None): 6
         }
+
+
+def test_rates_are_asked_for_by_name(tmp_path: Path) -> None:
+    text = "[rates]\nstrict = '2/day'\nboth = ['2/day', '3/w']\n"
+    word = written(tmp_path, text)
+    with running(tmp_path / "data", word, "--redis-bind=127.0.0.1:0") as server:
+
+        def allowed(path: str, **body: Any) -> list[bool]:
+            found = server.json("POST", path, body)
+            return [one["allowed"] for one in found.get("results", [found])]
+
+        for _ in range(2):
+            assert allowed("/v1/check", key="one", limit="strict") == [True]
+            assert allowed("/v1/check", key="list", limit=["strict", "9/hour"]) == [True]
+            assert allowed("/v1/check", key="table", limit={"rate": "both"}) == [True]
+            checks = [{"key": "many", "limit": "both"}]
+            assert allowed("/v1/checks:batch", checks=checks) == [True]
+            items = [{"key": "all", "cost": 1, "limit": "strict"}]
+            assert allowed("/v1/check-all", items=items) == [True]
+        for key, limit in (("one", "strict"), ("list", ["strict", "9/hour"]), ("table", "both")):
+            assert allowed("/v1/peek", key=key, limit=limit) == [False]
+        server.json("POST", "/v1/limits", {"key": "a", "rate": "strict"})
+        server.json("POST", "/v1/limits:batch", {"limits": [{"key": "b", "rate": "strict"}]})
+        assert [rates(server)[key, None] for key in "ab"] == [2, 2]
+        port = int(server.urls[-1].rsplit(":", 1)[1])
+        with redis.Redis(port=port, protocol=3, decode_responses=True) as client:
+            do = client.execute_command
+            do("FLINT.LIMIT", "c", "LIMIT", "strict")
+            assert rates(server)["c", None] == 2
+            assert do("FLINT.PEEK", "one", "LIMIT", "strict")["allowed"] is False
+            assert do("FLINT.CHECKALL", "all", 1, "LIMIT", "strict")["allowed"] is False
+            for words in (("CHECK", "x"), ("LIMIT", "x"), ("CHECKALL", "x", 1)):
+                with pytest.raises(redis.ResponseError, match='no rate is named "lax"'):
+                    do(f"FLINT.{words[0]}", *words[1:], "LIMIT", "lax")
+            with pytest.raises(redis.ResponseError, match="one limit is asked for"):
+                do("FLINT.LIMIT", "x", "LIMIT", "both")
+        for path, body, said in (
+            ("check", {"key": "x", "limit": "lax"}, 'limit: no rate is named \\"lax\\"'),
+            ("limits", {"key": "x", "rate": "lax"}, 'rate: no rate is named \\"lax\\"'),
+            ("limits", {"key": "x", "rate": "both"}, "a name each"),
+            ("limits", {"key": "x", "rate": "strict", "burst": 3}, "says its own algorithm"),
+        ):
+            status, _, answer = server.ask("POST", f"/v1/{path}", body)
+            assert (status, said in answer) == (400, True), answer
+        # They are read again with the rest of the file, or not at all.
+        written(tmp_path, "[rates]\nlax = '7/day'\n[limits]\na = 'x'\n")
+        assert "nothing of the files" in server.reload()
+        assert server.ask("POST", "/v1/check", {"key": "x", "limit": "strict"})[0] == 200
+        written(tmp_path, "[rates]\nlax = '7/day'\n")
+        assert "has read its files again" in server.reload()
+        assert server.ask("POST", "/v1/check", {"key": "x", "limit": "strict"})[0] == 400
+        assert allowed("/v1/check", key="lax", limit="lax") == [True]
 
 
 def test_tokens_are_read_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -249,6 +250,26 @@ def test_all_or_none(client: Any) -> None:
     assert do("FLINT.PEEK", "all:2")["remaining"] == 1
 
 
+def test_items_bring_limits(client: Any) -> None:
+    do = client.execute_command
+    items = ("lim:1", 1, "limit", "2/day", "lim:2", 1, "LIMIT", "5/day; 9/week", "lim:3", 1)
+    with pytest.raises(redis.ResponseError, match="NOT_CONFIGURED"):
+        do("FLINT.CHECKALL", *items)
+    do("FLINT.LIMIT", "lim:3", "LIMIT", "4/day")
+    for left in ([1, 4, 3], [0, 3, 2]):
+        found = do("FLINT.CHECKALL", *items)
+        assert [one["remaining"] for one in found["results"]] == left
+    assert do("FLINT.CHECKALL", *items)["denied_key"] == "lim:1"
+    many = do("FLINT.CHECKMANY", "lim:4", 1, "LIMIT", "2/day", "lim:3", 1)
+    assert [one["remaining"] for one in many] == [1, 1]
+    # A key of that name has its cost behind it, and no limit is a number.
+    do("FLINT.LIMIT", "LIMIT", "LIMIT", "3/day")
+    found = do("FLINT.CHECKALL", "lim:3", 1, "LIMIT", 2)
+    assert [one["key"] for one in found["results"]] == ["lim:3", "LIMIT"]
+    with pytest.raises(redis.ResponseError, match="LIMIT says everything"):
+        do("FLINT.LIMIT", "x", "LIMIT", "3/day", "RATE", 1)
+
+
 def test_listings(tmp_path: Path) -> None:
     with running(tmp_path / "data", BIND) as server, client_of(server) as client:
         do = client.execute_command
@@ -339,6 +360,8 @@ def test_every_command_wants_its_words(client: Any) -> None:
         (("FLINT.LIMIT", "a", "RATE", "1", "PER", "1d", "ALGORITHM", "x"), "algorithm"),
         (("FLINT.LIMIT", "a", "RATE", "0", "PER", "1d"), "rate"),
         (("FLINT.CHECKALL", "a", "1", "b"), "a cost behind each key"),
+        (("FLINT.CHECKALL", "a", "1", "LIMIT"), "a cost behind each key"),
+        (("FLINT.CHECKALL", "a", "1", "LIMIT", "2/eon"), "at character 3: "),
         (("FLINT.TOP", "BY", "x"), "BY must be denied"),
         (("FLINT.TOP", "COUNT", "0"), "COUNT must be 1 to 1000"),
         (("FLINT.LIST", "CURSOR", "x"), "CURSOR is not"),
@@ -551,11 +574,65 @@ def test_what_clients_say_when_they_connect(tmp_path: Path, name: str) -> None:
             assert answer.startswith(first)
 
 
-def test_a_token_that_nobody_wants(server: FlintServer) -> None:
-    # Clients know this text, and go on.
-    said = b"-ERR AUTH <password> called without any password configured for the default user. "
-    for words in (("AUTH", "x"), ("AUTH", "default", "x"), ("HELLO", "3", "AUTH", "default", "x")):
-        assert plain(server, request(*words) + QUIT).startswith(said)
+@contextlib.contextmanager
+def redis_server(folder: Path, *words: str) -> Iterator[Path]:
+    """A Redis for a test; the path of its socket."""
+    path = folder / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
+    process = subprocess.Popen([*command, "--save", "", *words], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout
+        try:
+            while "eady to accept connections" not in (line := process.stdout.readline()):
+                assert line, "redis-server has not started"
+            yield path
+        finally:
+            process.terminate()
+            process.communicate(timeout=DEADLINE_S)
+
+
+AUTHENTICATING = [
+    ("AUTH", "x"),
+    ("AUTH", "default", "x"),
+    ("AUTH", "default", ""),
+    ("AUTH", "other", "x"),
+    ("AUTH", "sesame"),
+    ("AUTH", "default", "sesame"),
+    ("HELLO", "3", "AUTH", "default", "x"),
+    ("HELLO", "3", "AUTH", "other", "x"),
+    ("HELLO", "3", "AUTH", "default", "sesame"),
+    ("AUTH",),
+    ("AUTH", "default", "x", "y"),
+]
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+@pytest.mark.parametrize("password", ["", "sesame"], ids=["without a password", "with one"])
+def test_who_comes_with_a_password_is_answered_as_by_redis(tmp_path: Path, password: str) -> None:
+    """Clients know what it says, and go on where it lets them."""
+    ours = ["--token", password] if password else []
+    theirs = ["--requirepass", password] if password else []
+
+    def first_line(data: bytes) -> bytes:
+        line = data.split(b"\r\n", 1)[0]
+        if line.startswith(b"-ERR AUTH "):
+            return line
+        return line.split(b" ", 1)[0][:6]  # what kind of error; and HELLO has other fields
+
+    with (
+        running(tmp_path / "data", BIND, *ours) as server,
+        redis_server(tmp_path, *theirs) as path,
+    ):
+        for words in AUTHENTICATING:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(DEADLINE_S)
+                connection.connect(str(path))
+                connection.sendall(request(*words) + QUIT)
+                expected = read_all(connection)
+            found = plain(server, request(*words) + QUIT)
+            is_hello = expected.startswith(b"%")
+            assert is_hello == found.startswith(b"%"), words
+            assert is_hello or first_line(found) == first_line(expected), words
 
 
 def test_what_was_answered_survives_kill(tmp_path: Path) -> None:
