@@ -128,6 +128,25 @@ def test_two_places_that_carry_different_limits_are_told_of_once(
         limiter.allow("k", rate=5, per="1m")
 
 
+def test_what_has_no_effect_is_not_told_of(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that has limits of its own keeps them, whatever its checks carry."""
+    monkeypatch.setattr("flint.limiter._told_of_values", False)
+    limiter.limit("own", "3/minute")
+    limiter.limit("several", "30/minute; 90/hour")
+    limiter.limit("covered:*", "30/minute; 90/hour")
+    for key in ("own", "several", "covered:1"):
+        for _ in range(3):  # warnings are errors here
+            limiter.allow(key, limit="9/minute")
+            limiter.allow(key, limit="3/minute")
+        assert limiter.check(key).limit in (3, 30)
+    limiter.allow("other", limit="9/minute")
+    limiter.allow("other", limit="3/minute")
+    with pytest.warns(flint.FlintWarning, match="'other' carry two limits in turn"):
+        limiter.allow("other", limit="9/minute")
+
+
 def test_a_burst_of_the_rate_is_none(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flint.limiter._told_of_values", False)
     for _ in range(3):  # warnings are errors here

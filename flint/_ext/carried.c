@@ -35,6 +35,15 @@ static uint64_t hash_of(const char* key, Py_ssize_t size) {
   return hash;
 }
 
+/* Whether the key is limited by what its checks carry. One with limits of its own keeps these. */
+static bool takes_effect(LimiterObject* self, const char* key, Py_ssize_t size) {
+  flint_limiter_status_info status = {.struct_size = sizeof status};
+  int32_t code;
+  LIMITER_CALL_RELEASED(self, code, flint_limiter_status_named, key, (uint64_t)size, "", 0,
+                        FLINT_LIMITER_KIND_EXACT, &status, NULL);
+  return code == FLINT_LIMITER_OK && status.kind == FLINT_LIMITER_KIND_INLINE;
+}
+
 bool carried_note(LimiterObject* self, PyObject* key, const char* bytes, Py_ssize_t size,
                   const flint_limiter_config* config) {
   const uint64_t hash = hash_of(bytes, size);
@@ -45,7 +54,7 @@ bool carried_note(LimiterObject* self, PyObject* key, const char* bytes, Py_ssiz
   const bool back = came_back(seen, hash, &values);
   const CarriedValues others = seen->before;
   atomic_flag_clear(&self->noting);
-  if (!back) return true;
+  if (!back || !takes_effect(self, bytes, size)) return true;
   PyObject* told =
       PyObject_CallMethod((PyObject*)self, "_values_differ", "ONN", key,
                           values_tuple(self->state, &others), values_tuple(self->state, &values));
