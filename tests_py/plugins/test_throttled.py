@@ -94,6 +94,14 @@ def test_a_rate_is_exact_that_came_as_a_float(kind: str) -> None:
         assert not limiter.limit("alice").limited
 
 
+def test_a_sliding_window_goes_on_where_a_fixed_one_begins_anew() -> None:
+    store = FlintStore(":memory:")
+    for kind, limited in (("sliding_window", 1), ("fixed_window", 0)):
+        take = limiter_of(kind, store, per_hour(3)).limiter._atomic_actions["limit"]
+        assert take.do([f"{kind}:period:1", f"{kind}:period:0"], [HOUR_S, 3, 3, 0])[0] == 0
+        assert take.do([f"{kind}:period:2", f"{kind}:period:1"], [HOUR_S, 3, 1, 0])[0] == limited
+
+
 def test_what_a_store_tells_of_counters() -> None:
     store = FlintStore(":memory:")
     limiters = {kind: limiter_of(kind, store, per_hour(5)) for kind in KINDS}
