@@ -35,7 +35,7 @@ MAY_INCLUDE = {
     "capi": ["capi", "cpp_core/sharing", "cpp_core/remote", *ENGINE],
     "flint/_ext": ["flint/_ext", "capi"],
     "server": ["server", "capi"],
-    "tests_c": ["tests_c", "capi", "server", *ENGINE],
+    "tests_c": ["tests_c", "capi", "server", "cpp_core/remote", *ENGINE],
     "tests_c/fuzz": ["tests_c", "server", "cpp_core/remote", "cpp_core/sharing", "capi"],
     "tests_c/contract": ["tests_c/contract", "capi"],
     "tests_c/abi/1.0.0": ["tests_c/abi/1.0.0"],

@@ -102,7 +102,8 @@ Status Connection::Open(const Address& address, const std::string& token, Deadli
   int fd = -1;
   FLINT_RETURN_IF_ERROR(address.path.empty() ? ConnectTcp(address, deadline, &fd)
                                              : ConnectUnix(address, deadline, &fd));
-  std::unique_ptr<Connection> made(new Connection(fd, address.Shown()));
+  Descriptor connected(fd);
+  std::unique_ptr<Connection> made(new Connection(std::move(connected), address.Shown()));
   RespRequest hello{"HELLO", "3"};
   if (!token.empty()) hello.Word("AUTH").Word("default").Word(token);
   RespReply reply;

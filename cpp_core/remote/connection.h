@@ -34,7 +34,7 @@ class Connection {
   void Forget() { fd_.Close(); }
 
  private:
-  Connection(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
+  Connection(Descriptor fd, std::string name) : fd_(std::move(fd)), name_(std::move(name)) {}
 
   Status Send(std::string_view bytes, Deadline deadline);
   Status Receive(const RespReader::Bounds& bounds, Deadline deadline);
