@@ -50,7 +50,7 @@ int32_t Fail(int32_t code, std::string_view message, flint_limiter_error* error)
   size_t size = std::min(message.size(), sizeof(error->message) - 1);
   // Cut at a character.
   while (size < message.size() && size > 0 && (message[size] & '\xc0') == '\x80') size--;
-  std::memcpy(error->message, message.data(), size);
+  message.copy(error->message, size);
   error->message[size] = '\0';
   return code;
 }
