@@ -16,20 +16,23 @@ if TYPE_CHECKING:
 
 # For each scheme the module and the class, which is called with the URL and the options.
 PLACES: dict[str, tuple[str, str]] = dict.fromkeys(
-    ("http", "https", "http+unix"), ("flint.shared", "SharedLimiter")
+    ("http", "https", "http+unix", "flint", "flints", "flint+unix", "unix"),
+    ("flint.shared", "SharedLimiter"),
 )
 PLACES |= dict.fromkeys(("postgresql", "postgres"), ("flint.postgres", "PostgresLimiter"))
 PLACES |= dict.fromkeys(("redis", "rediss"), ("flint.redis", "RedisLimiter"))
-_NOT_HERE = {"flint", "flints", "valkey", "valkeys", "unix"}
+_NOT_HERE = {"valkey", "valkeys"}
 _NOT_HERE |= {"memcached", "memory", "sqlite", "mysql", "mongodb"}
+_SOCKET = "unix"  # whose URL is a path that may begin in the current directory
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?")
 _USABLE = "a path, a file: URL (file:///var/lib/limits) or ':memory:'"
 
 
 def connect(url: str | os.PathLike[str], **options: Any) -> AnyLimiter:
     """Open the limiter that lives at `url`: a path, `file:///var/lib/limits` or `":memory:"` is a
-    `flint.Limiter`; `http://host:port`, `https://host:port` or `http+unix:///path/of/the/socket` is
-    a `flint.SharedLimiter`, which asks a Flint server; `postgresql://host/database` is a
+    `flint.Limiter`; `http://host:port`, `https://host:port`, `http+unix:///path/of/the/socket`,
+    `flint://host:port`, `flints://host:port` or `unix:/path/of/the/socket` is a
+    `flint.SharedLimiter`, which asks a Flint server; `postgresql://host/database` is a
     `flint.PostgresLimiter`, `redis://host:6379/0` or `rediss://...` a `flint.RedisLimiter`. Their
     options are keywords. More places may follow.
 
@@ -72,7 +75,7 @@ def local_path(url: str) -> str:
     if scheme == "file":
         return _file_path(url)
     if match and (match[2] or scheme in _NOT_HERE or scheme in PLACES):
-        known = "".join(f", {name}://..." for name in PLACES)
+        known = "".join(f", {name}:{'' if name == _SOCKET else '//'}..." for name in PLACES)
         raise UnsupportedError(
             f"flint {_version()} has no limiter for {scheme}: URLs ({_shown(url)}); use "
             f"{_USABLE}{known}"
@@ -85,6 +88,8 @@ def beside(folder: str, url: str) -> str:
     match = _SCHEME.match(url)
     if match and match[1].lower() == "file":
         url = _file_path(url)
+    elif match and match[1].lower() == _SOCKET:
+        return f"{_SOCKET}:{os.path.join(folder, url[match.end(1) + 1 :])}"  # noqa: PTH118
     elif url == ":memory:" or (
         match and (match[2] or match[1].lower() in (_NOT_HERE | set(PLACES)))
     ):

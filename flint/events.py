@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 from flint._local import history
 from flint._local.follow import DECISIONS, EventDict, Reader, count_of
 from flint._surface.arguments import moment_ns, refusal
+from flint._surface.recorded import event_dict
 from flint._web.keys import route_of
 from flint.errors import ClosedError, UnsupportedError
 from flint.limiter import Limiter
@@ -335,7 +336,7 @@ def totals(
     try:
         for items in history.recorded(found, None, None, False, since_ns, 0):
             if items[0][1] in DECISIONS:
-                counted.add(cast("EventDict", history._event(items)))
+                counted.add(cast("EventDict", event_dict(items)))
     finally:
         if found is not limiter:
             found.close()

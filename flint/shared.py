@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flint._native import Result
-from flint._remote import questions
 from flint._remote.coroutines import RemoteSurface
 from flint._remote.server import read_token, read_url
 from flint._surface.arguments import moment_ns, optional_most, refusal, seconds_to_ns
@@ -33,10 +32,12 @@ class SharedLimiter(RemoteSurface):
     """Rate limits that live in a Flint server, for any number of processes and machines.
 
     `server` is `http://host:port`, `https://host:port` or `http+unix:///path/of/the/socket`; a path
-    behind host and port stands before every request's. Nothing is connected to until the first
-    call. `token` is the server's secret; without it that of the environment's FLINT_SERVER_TOKEN is
-    sent, and with `token=""` none. `tls` is an `ssl.SSLContext` for https: a certificate authority
-    or a client certificate of your own.
+    behind host and port stands before every request's. Or it is where the server speaks the Redis
+    protocol: `flint://host:port`, `flints://host:port` (in TLS) or `unix:/path/of/the/socket`.
+    Nothing is connected to until the first call. `token` is the server's secret; without it that of
+    the environment's FLINT_SERVER_TOKEN is sent, and with `token=""` none. `tls` is an
+    `ssl.SSLContext` for https and flints: a certificate authority or a client certificate of your
+    own.
 
     `timeout` is the most seconds that a call takes, from 1 ns to a day: to connect, to send, and
     until the whole answer is there (looking a host's name up is the system's and has its own).
@@ -111,20 +112,22 @@ class SharedLimiter(RemoteSurface):
         template: bool | None = None,
     ) -> list[HistoryDict]:
         """What has been recorded and is still kept; see `flint.Limiter.history`."""
-        return self._ask(_history(key, newest_first, since, until, limit, template))
+        return self._ask(self._history(key, newest_first, since, until, limit, template))
 
     def doctor(self) -> DoctorDict:
         """Have the server verify its directory; see `flint.doctor`."""
-        return self._ask(questions.doctor())
+        question: Question[DoctorDict] = self._questions.doctor()
+        return self._ask(question)
 
     def info(self) -> InfoDict:
         """Figures of the server's limiter; see `flint.Limiter.info`."""
-        return self._ask(questions.info())
+        question: Question[InfoDict] = self._questions.info()
+        return self._ask(question)
 
     def compact(self) -> None:
         """Have the server replace its log by a snapshot; see `flint.Limiter.compact`. Takes as long
         as that takes, so `timeout` may end the wait for it, but not the work."""
-        self._ask(questions.log("compact", {}))
+        self._ask(self._questions.log("compact"))
 
     async def ahistory(
         self,
@@ -137,30 +140,35 @@ class SharedLimiter(RemoteSurface):
         template: bool | None = None,
     ) -> list[HistoryDict]:
         """`history` as a coroutine."""
-        return await self._ask_in_loop(_history(key, newest_first, since, until, limit, template))
+        return await self._ask_in_loop(
+            self._history(key, newest_first, since, until, limit, template)
+        )
 
     async def adoctor(self) -> DoctorDict:
         """`doctor` as a coroutine."""
-        return await self._ask_in_loop(questions.doctor())
+        return await self._ask_in_loop(self._questions.doctor())
 
     async def ainfo(self) -> InfoDict:
         """`info` as a coroutine."""
-        return await self._ask_in_loop(questions.info())
+        return await self._ask_in_loop(self._questions.info())
 
     async def acompact(self) -> None:
         """`compact` as a coroutine."""
-        await self._ask_in_loop(questions.log("compact", {}))
+        await self._ask_in_loop(self._questions.log("compact"))
 
-
-def _history(
-    key: str | None,
-    newest_first: bool,
-    since: datetime | Seconds | None,
-    until: datetime | Seconds | None,
-    limit: SupportsIndex | None,
-    template: bool | None,
-) -> Question[list[HistoryDict]]:
-    since_ns = None if since is None else moment_ns("since", since)
-    until_ns = None if until is None else moment_ns("until", until)
-    most = optional_most("limit", limit)
-    return questions.history(key, template, newest_first, since_ns, until_ns, most)
+    def _history(
+        self,
+        key: str | None,
+        newest_first: bool,
+        since: datetime | Seconds | None,
+        until: datetime | Seconds | None,
+        limit: SupportsIndex | None,
+        template: bool | None,
+    ) -> Question[list[HistoryDict]]:
+        since_ns = None if since is None else moment_ns("since", since)
+        until_ns = None if until is None else moment_ns("until", until)
+        most = optional_most("limit", limit)
+        found: Question[list[HistoryDict]] = self._questions.history(
+            key, template, newest_first, since_ns, until_ns, most
+        )
+        return found

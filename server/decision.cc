@@ -135,6 +135,7 @@ Outcome Decision::PeekFresh(flint_limiter* limiter, const SeveralRates& several,
     }
   }
   result = least;
+  result.limit_count = static_cast<uint32_t>(found.size());
   limits = std::move(found);
   return {};
 }

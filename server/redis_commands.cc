@@ -180,8 +180,8 @@ constexpr std::array kCommands = {
     RedisCommand{"FLINT.RESET", kTarget, 2, 5, A, false, true, RedisReset},
     RedisCommand{"FLINT.REMOVE", kTarget, 2, 5, A, false, true, RedisRemove},
     RedisCommand{"FLINT.STATUS", "key [NAME name] [EXACT]", 2, 5, R, false, false, RedisStatus},
-    RedisCommand{"FLINT.LIST", "[CURSOR cursor] [COUNT n] [COUNTERS]", 1, 6, R, false, false,
-                 RedisList},
+    RedisCommand{"FLINT.LIST", "[CURSOR cursor] [COUNT n] [COUNTERS] [KEY key]", 1, 8, R, false,
+                 false, RedisList},
     RedisCommand{"FLINT.TOP", "[BY denied|allowed|denied_cost|allowed_cost] [COUNT n] [NOCOUNTERS]",
                  1, 6, R, false, false, RedisTop},
     RedisCommand{"FLINT.HISTORY",
@@ -190,6 +190,7 @@ constexpr std::array kCommands = {
     RedisCommand{"FLINT.FLUSH", "", 1, 1, A, false, true, RedisFlush},
     RedisCommand{"FLINT.COMPACT", "[NOWAIT]", 1, 2, A, false, true, RedisCompact},
     RedisCommand{"FLINT.INFO", "", 1, 1, R, false, false, RedisFlintInfo},
+    RedisCommand{"FLINT.DOCTOR", "", 1, 1, R, false, false, RedisDoctor},
 };
 
 // As Redis tells it: name, words, flags, where keys stand, category, and three lists that are empty

@@ -49,6 +49,7 @@ void RedisStatus(const Asked& asked);
 void RedisFlush(const Asked& asked);
 void RedisCompact(const Asked& asked);
 void RedisFlintInfo(const Asked& asked);
+void RedisDoctor(const Asked& asked);
 
 // Listings: redis_listings.cc.
 void RedisList(const Asked& asked);

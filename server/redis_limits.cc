@@ -9,6 +9,7 @@
 #include "flint_limiter.h"
 #include "redis_commands.h"
 #include "redis_listings.h"
+#include "server.h"
 #include "text.h"
 
 namespace flint::server {
@@ -269,6 +270,53 @@ void RedisFlintInfo(const Asked& asked) {
     RedisReply reply = asked->Reply();
     reply.Map(std::size(fields));
     for (const auto& [name, value] : fields) reply.Field(name, value);
+    asked->Send(reply);
+  });
+}
+
+// Verifies the files. Damage is an answer, not an error.
+void RedisDoctor(const Asked& asked) {
+  struct Work {
+    flint_limiter_doctor_report report{};
+    flint_limiter_error damage = NoError();
+    bool ok = true;
+  };
+  const auto work = std::make_shared<Work>();
+  const auto call = [work, path = asked->server()->options().data_dir](uint32_t) {
+    work->report.struct_size = sizeof work->report;
+    const int32_t code =
+        flint_limiter_doctor(path.data(), path.size(), &work->report, &work->damage);
+    work->ok = code != FLINT_LIMITER_CORRUPTION;
+    return work->ok ? OutcomeOf(code, work->damage) : Outcome{};
+  };
+  asked->RunAside(call, [asked, work] {
+    const flint_limiter_doctor_report& report = work->report;
+    RedisReply reply = asked->Reply();
+    reply.Map(15)
+        .Flag("ok", work->ok)
+        .Field("limits", report.limits)
+        .Field("counters", report.counters)
+        .Field("history_events", report.history_events)
+        .Field("records", report.records)
+        .Field("ring_records", report.ring_records)
+        .Field("segments", report.segments)
+        .Field("history_segments", report.history_segments)
+        .Field("aof_bytes", report.log_bytes)
+        .Flag("snapshot_exists", report.snapshot_exists != 0)
+        .Field("snapshot_bytes", report.snapshot_bytes)
+        .Field("seals", report.seals)
+        .Field("torn_bytes", report.torn_bytes)
+        .Field("directory_mode", report.directory_mode)
+        .Text("damage");
+    if (work->ok) {
+      reply.Null();
+    } else {
+      reply.Map(4)
+          .Word("message", work->damage.message)
+          .Word("segment", work->damage.segment)
+          .Field("offset", work->damage.offset)
+          .Field("sequence", work->damage.sequence);
+    }
     asked->Send(reply);
   });
 }

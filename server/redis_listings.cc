@@ -90,39 +90,66 @@ void AppendRedisStatus(std::string_view key, std::string_view name,
       .Field("counters", status.counters);
 }
 
+namespace {
+
+struct ListWork : Statuses {
+  std::string cursor;
+  uint64_t cursor_bytes = 0;
+  uint64_t most = 100;
+  uint32_t flags = 0;
+  std::string key;  // only its limits, as people write it; empty: those of all
+
+  Outcome ReadPage(flint_limiter* limiter) {
+    flint_limiter_error error = NoError();
+    const int32_t code = flint_limiter_list_page(
+        limiter, cursor.data(), cursor_bytes, flags, entries.data(), entries.size(),
+        sizeof entries[0], text.data(), text.size(), &count, cursor.data(), &cursor_bytes, &error);
+    return OutcomeOf(code, error);
+  }
+
+  // Reads on until there is something to tell.
+  Outcome Read(flint_limiter* limiter) {
+    cursor.resize(FLINT_LIMITER_MAX_CURSOR_BYTES);
+    MakeRoom(most, FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES);
+    Outcome read = ReadPage(limiter);
+    while (read.ok() && count > 0 && !key.empty() && !KeepThoseOfKey()) read = ReadPage(limiter);
+    return read;
+  }
+
+  bool KeepThoseOfKey() {
+    const auto is_other = [this](const flint_limiter_status_info& one) {
+      return ShownKey(one.key, one.key_bytes, one.kind) != key;
+    };
+    const auto end = entries.begin() + static_cast<ptrdiff_t>(count);
+    count = static_cast<uint64_t>(std::remove_if(entries.begin(), end, is_other) - entries.begin());
+    return count > 0;
+  }
+};
+
+}  // namespace
+
 // Two elements: the cursor for the next page, which is empty behind the last, and limits.
 void RedisList(const Asked& asked) {
   std::string cursor;
   std::string said;
-  uint64_t most = 100;
   bool counters = false;
-  if (!ReadRedisOptions(
-          asked, 1, {{"CURSOR", &cursor}, {"COUNT", &said}, {"COUNTERS", nullptr, &counters}}) ||
-      !ReadCount(asked, said, &most)) {
+  const auto work = std::make_shared<ListWork>();
+  if (!ReadRedisOptions(asked, 1,
+                        {{"CURSOR", &cursor},
+                         {"COUNT", &said},
+                         {"COUNTERS", nullptr, &counters},
+                         {"KEY", &work->key}}) ||
+      !ReadCount(asked, said, &work->most)) {
     return;
   }
-  struct Work : Statuses {
-    std::string cursor;
-    uint64_t cursor_bytes = 0;
-  };
-  const auto work = std::make_shared<Work>();
   // Its bytes are no text, which clients may want.
   if (!ReadHex(cursor, &work->cursor)) {
     asked->Error("CURSOR is not what a page has answered");
     return;
   }
   work->cursor_bytes = work->cursor.size();
-  const uint32_t flags = counters ? FLINT_LIMITER_ALL_COUNTERS : 0;
-  const auto call = [work, most, flags, limiter = asked->limiter()](uint32_t) {
-    work->cursor.resize(FLINT_LIMITER_MAX_CURSOR_BYTES);
-    work->MakeRoom(most, FLINT_LIMITER_MIN_TEXT_BYTES + FLINT_LIMITER_MAX_NAME_BYTES);
-    flint_limiter_error error = NoError();
-    const int32_t code = flint_limiter_list_page(
-        limiter, work->cursor.data(), work->cursor_bytes, flags, work->entries.data(),
-        work->entries.size(), sizeof work->entries[0], work->text.data(), work->text.size(),
-        &work->count, work->cursor.data(), &work->cursor_bytes, &error);
-    return OutcomeOf(code, error);
-  };
+  work->flags = counters ? FLINT_LIMITER_ALL_COUNTERS : 0;
+  const auto call = [work, limiter = asked->limiter()](uint32_t) { return work->Read(limiter); };
   asked->RunAside(call, [asked, work] {
     RedisReply reply = asked->Reply();
     const uint64_t cursor_bytes = work->count == 0 ? 0 : work->cursor_bytes;

@@ -62,10 +62,12 @@ class Connection:
 class Faulty:
     """`requests` holds, for each connection, the requests that have come."""
 
-    def __init__(self, behave: Callable[[Connection], None]) -> None:
+    def __init__(self, behave: Callable[[Any], None], make: Callable[[socket.socket], Any]) -> None:
         self._behave = behave
+        self._make = make
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self.requests: list[list[bytes]] = []
         self.ended = threading.Semaphore(0)  # for each connection that is closed
         self._threads: list[threading.Thread] = []
@@ -87,7 +89,7 @@ class Faulty:
             self._threads.append(thread)
 
     def _serve(self, accepted: socket.socket, seen: list[bytes]) -> None:
-        connection = Connection(accepted)
+        connection = self._make(accepted)
         plain = connection.request
 
         def noted() -> bytes | None:
@@ -96,7 +98,7 @@ class Faulty:
                 seen.append(request)
             return request
 
-        connection.request = noted  # type: ignore[method-assign]
+        connection.request = noted
         with contextlib.suppress(OSError):
             self._behave(connection)
         connection._file.close()
@@ -113,9 +115,11 @@ class Faulty:
 
 
 @contextlib.contextmanager
-def faulty(behave: Callable[[Connection], None]) -> Iterator[Faulty]:
+def faulty(
+    behave: Callable[[Any], None], make: Callable[[socket.socket], Any] = Connection
+) -> Iterator[Faulty]:
     """A server whose every connection is `behave`'s. What uses it ends its connections first."""
-    server = Faulty(behave)
+    server = Faulty(behave, make)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

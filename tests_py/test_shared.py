@@ -308,12 +308,22 @@ def test_options() -> None:
 def test_urls() -> None:
     tls = ssl.create_default_context()
     _, found = read_url("http://[::1]:80/base/", tls)
-    assert found == ("::1", 80, "", "[::1]", "/base", None)
+    assert found == ("::1", 80, "", "[::1]", "/base", None, False)
     _, found = read_url("https://limits.example", tls)
-    assert found == ("limits.example", 443, "", "limits.example", "", tls)
+    assert found == ("limits.example", 443, "", "limits.example", "", tls, False)
     for url in ("http+unix:///run/f.sock", "http+unix://%2Frun%2Ff.sock"):
         assert read_url(url, None)[1][:4] == ("", 0, "/run/f.sock", "localhost")
+    for scheme, context in (("flint", None), ("flints", tls)):
+        shown, found = read_url(f"{scheme}://[::1]/", tls)
+        assert shown == f"{scheme}://[::1]"
+        assert found == ("::1", 7879, "", "[::1]", "", context, True)
+        assert read_url(f"{scheme}://h:80", tls)[1].port == 80
+    for url in ("unix:/run/f s?#%2F.sock", "flint+unix:///run/f s?#%2F.sock"):
+        shown, found = read_url(url, tls)
+        assert (shown, found.socket_path, found.is_native) == (url, "/run/f s?#%2F.sock", True)
+    assert read_url("unix:f.sock", None)[1].socket_path == str(Path("f.sock").absolute())
     bad = ("ftp://h", "h:1", "http://", "http://h:0x1", "http://h:99999", "http://h?a=b")
+    bad += ("flint://", "flint:h", "flint://h/path", "flint://h:0x1", "unix:", "unix:a\0b")
     for url in (
         *bad,
         "http://h#x",
@@ -362,7 +372,7 @@ def test_the_configuration_file(server: Reference, tmp_path: Path) -> None:
 
 def test_the_example_of_the_page(limiter: Limiter, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).resolve().parent.parent / "docs" / "shared.md").read_text("utf-8")
-    [example] = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    example, _ = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     with serving(limiter, token="a-secret") as server:
         exec(example.replace("http://127.0.0.1:7878", server.url), {})
     assert capsys.readouterr().out == "welcome\n"

@@ -26,6 +26,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from flint._local import history
+from flint._surface.recorded import INLINE, TYPES
 from flint.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _configured(at: str, key: str, kind: int, name: str, config: _Config) -> str
     exact: dict[str, Any] = {}
     if kind == _TEMPLATE:
         exact["kind"] = "template"
-    elif kind == history.INLINE:
+    elif kind == INLINE:
         exact["kind"] = "inline"
     if known != algorithm:
         exact["algorithm"] = algorithm
@@ -118,7 +119,7 @@ class _Dump:
     def lines(self, items: list[tuple[Any, ...]]) -> Iterator[str]:
         _, number, at, first_at, count, cost, key, kind, *config = items[0][:12]
         name = items[0][14]
-        happened = history.TYPES[number]
+        happened = TYPES[number]
         self.last_at = at = at if at > _START_OF_TIME[:4] else _START_OF_TIME
         if happened == "LIMIT_CONFIGURED":
             yield self._configure(at, key, kind, name, tuple(config))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast
 
 from flint._local import history
 from flint._surface.arguments import duration_ns, moment_ns, refusal
+from flint._surface.recorded import TYPES, event_dict
 from flint.errors import HistoryGoneError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from flint._surface.types import HistoryItemDict
 
 DECISIONS = frozenset(
-    number for number, name in history.TYPES.items() if name in ("ALLOW", "ALLOW_ALL", "DENY")
+    number for number, name in TYPES.items() if name in ("ALLOW", "ALLOW_ALL", "DENY")
 )
 # A look at the log reads its last segment again, so looks take this part of the time at most.
 _BUSY = 1 / 10
@@ -144,11 +145,11 @@ class Reader:
         taken = self._sample.of(count)
         if not taken:
             return None
-        event = history._event(items)
+        found = event_dict(items)
         if taken < count:  # of denials that were merged
-            event["cost"] = event["cost"] * taken // count
-            event["count"] = taken
-        return cast("EventDict", event)
+            found["cost"] = found["cost"] * taken // count
+            found["count"] = taken
+        return cast("EventDict", found)
 
     def _skip(self, count: int) -> EventDict:
         self.skipped += count

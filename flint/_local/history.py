@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from flint._surface.arguments import moment_ns, optional_most
+from flint._surface.recorded import event_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,56 +16,6 @@ if TYPE_CHECKING:
 
 # Items: more than the largest event can have.
 _PAGE = 16384
-
-TYPES = {
-    5: "LIMIT_CONFIGURED",
-    6: "LIMIT_REMOVED",
-    8: "ALLOW",
-    9: "ALLOW_ALL",
-    10: "DENY",
-    11: "RESET",
-}
-_TEMPLATE, INLINE = 1, 3
-
-
-def _shown(key: str, kind: int) -> str:
-    return key + "*" if kind == _TEMPLATE else key
-
-
-def _event(items: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """The dict of one event from its items, which are as the extension returns them."""
-    _, number, at, first_at, count, cost, key, kind, *numbers = items[0]
-    rate, per_ns, burst, algorithm, _, _, limit = numbers
-    named = {"name": limit} if limit else {}
-    name = TYPES[number]
-    if name == "ALLOW_ALL":
-        shown = [
-            {"key": item[6], "cost": item[5]} | ({"name": item[14]} if item[14] else {})
-            for item in items
-        ]
-        return {"type": name, "items": shown, "at": at}
-    if name == "LIMIT_CONFIGURED":
-        config = {
-            "key": _shown(key, kind),
-            "rate": rate,
-            "per_millis": per_ns // 1_000_000,
-            "algorithm": algorithm,
-            **named,
-        }
-        if kind == INLINE:
-            config["inline"] = True
-        if burst != rate:
-            config["burst"] = burst
-        if per_ns % 1_000_000:
-            config["per_ns"] = per_ns
-        return {"type": name, "config": config}
-    event: dict[str, Any] = {"type": name, "key": _shown(key, kind), **named, "at": at}
-    if name in ("ALLOW", "DENY"):
-        event["cost"] = cost
-    if count > 1:
-        event["count"] = count
-        event["first_at"] = first_at
-    return event
 
 
 def recorded(
@@ -104,7 +55,7 @@ def events(
     if until is not None and until_ns == 0:
         return
     for items in recorded(limiter, key, template, newest_first, since_ns, until_ns):
-        yield items[0][0], _event(items)
+        yield items[0][0], event_dict(items)
 
 
 class Tail:
@@ -128,9 +79,9 @@ class Tail:
             self._cursor = cursor
             first = 0
             while first < len(page):
-                event: Any = _event(page[first : first + page[first][13]])
+                found: Any = event_dict(page[first : first + page[first][13]])
                 first += page[first][13]
-                yield event
+                yield found
 
 
 def history(

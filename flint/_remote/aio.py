@@ -1,4 +1,5 @@
-"""Kept connections to one server, for event loops: no threads. Loaded by the first coroutine."""
+"""Kept connections to one server, for event loops: no threads. Loaded by the first coroutine. What
+is here asks by HTTP; flint._remote.pipelines does by the Redis protocol."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import io
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flint._remote.connections import KEPT_S, UnreachableError, cause_of
 from flint._remote.http import (
@@ -22,11 +23,13 @@ from flint._remote.http import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from http.client import HTTPResponse
 
     from flint._remote.http import Request
     from flint._remote.server import Server
+
+Protocol = TypeVar("Protocol", bound=asyncio.Protocol)
 
 _MOST_AT_ONCE = 64  # of one loop; more questions wait for their turn
 _HEAD_END = b"\r\n\r\n"
@@ -42,7 +45,6 @@ class _Wire(asyncio.Protocol):
         self._arrival: asyncio.Future[None] | None = None
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
-        self.was_sent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is not of that class
@@ -67,14 +69,14 @@ class _Wire(asyncio.Protocol):
         late = time.monotonic() - self.idle_since > KEPT_S
         return late or self._ended is not None or bool(self._received)
 
-    async def exchange(self, request: bytes, method: str) -> tuple[Answer, bool]:
+    async def exchange(self, request: bytes, method: str, attempt: Attempt) -> tuple[Answer, bool]:
         """The answer, and whether another may follow."""
-        self.was_sent = False
+        attempt.was_sent = False
         if self._ended is not None:
             raise self._ended
         assert self.transport is not None
         self.transport.write(request)
-        self.was_sent = True
+        attempt.was_sent = True
         response = await self._head(method)
         body = await self._body(response)
         may_follow = not response.will_close and not self._received and self._ended is None
@@ -143,14 +145,16 @@ class _Wire(asyncio.Protocol):
             self._arrival = None
 
 
-class _LoopPool:
+class Pool:
     """The connections of one event loop."""
 
     def __init__(self) -> None:
-        self.idle: deque[_Wire] = deque()
-        self.turns = asyncio.Semaphore(_MOST_AT_ONCE)
         self._keeper = self._keep()
         self.is_over = False
+
+    def close(self) -> None:
+        """End those that are idle."""
+        raise NotImplementedError
 
     async def begin(self) -> None:
         await anext(self._keeper)
@@ -167,14 +171,14 @@ class _LoopPool:
     async def end(self) -> None:
         await self._keeper.aclose()
 
-    def close(self) -> None:
-        while self.idle:
-            _end(self.idle.pop())
 
+class Attempt:
+    """How far the asking has come."""
 
-def _end(wire: _Wire) -> None:
-    if wire.transport is not None:
-        wire.transport.abort()
+    def __init__(self) -> None:
+        self.is_connecting = False
+        self.was_sent = False
+        self.late: Callable[[], object] = lambda: None  # what is to be done then
 
 
 class LoopConnections:
@@ -184,82 +188,52 @@ class LoopConnections:
         self._server = server
         self._token = token
         self._timeout_s = timeout_s
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPool] = (
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = (
             weakref.WeakKeyDictionary()
         )
-        self._is_closed = False
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: Any) -> Any:
         """The answer to a request. Raises UnreachableError."""
-        wire: list[_Wire] = []  # the one in use
+        attempt = Attempt()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._ask(request, wire)
+                return await self._ask(request, await self._pool(), attempt)
         except TimeoutError as error:
-            was_sent = bool(wire) and wire[-1].was_sent
-            raise UnreachableError(cause_of(error), is_away=not wire, was_sent=was_sent) from None
+            attempt.late()
+            is_away, was_sent = attempt.is_connecting, attempt.was_sent
+            raise UnreachableError(cause_of(error), is_away=is_away, was_sent=was_sent) from None
 
-    async def _ask(self, request: Request, used: list[_Wire]) -> Answer:
-        pool = await self._pool()
-        async with pool.turns:
-            return await self._ask_in_turn(request, pool, used)
+    async def _ask(self, request: Any, pool: Any, attempt: Attempt) -> Any:
+        raise NotImplementedError
 
-    async def _ask_in_turn(self, request: Request, pool: _LoopPool, used: list[_Wire]) -> Answer:
-        data = as_bytes(request, self._server, self._token)
-        may_repeat = True
-        while True:
-            wire = await self._take(pool)
-            used.append(wire)
-            is_done = False
-            try:
-                answer, may_follow = await wire.exchange(data, request.method)
-                is_done = may_follow
-            except TimeoutError:
-                raise
-            except (OSError, GarbageError) as error:
-                is_garbage = isinstance(error, GarbageError)
-                repeatable = request.repeatable or not wire.was_sent
-                if is_garbage or not may_repeat or not repeatable:
-                    raise UnreachableError(cause_of(error), was_sent=wire.was_sent) from None
-                may_repeat = False
-            else:
-                return answer
-            finally:  # also when it is cancelled
-                if is_done and not pool.is_over:
-                    wire.idle_since = time.monotonic()
-                    pool.idle.append(wire)
-                else:
-                    _end(wire)
+    def _new_pool(self) -> Pool:
+        raise NotImplementedError
 
-    async def _pool(self) -> _LoopPool:
+    async def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None or pool.is_over:
-            pool = self._pools[loop] = _LoopPool()
+            pool = self._pools[loop] = self._new_pool()
             await pool.begin()
         return pool
 
-    async def _take(self, pool: _LoopPool) -> _Wire:
-        while pool.idle:
-            wire = pool.idle.pop()
-            if not wire.is_stale():
-                return wire
-            _end(wire)
+    async def _connected(self, make: Callable[[], Protocol]) -> Protocol:
+        """A new connection. Raises UnreachableError, and TimeoutError as it is."""
         server = self._server
         loop = asyncio.get_running_loop()
         try:
             if server.socket_path:
-                _, wire = await loop.create_unix_connection(_Wire, server.socket_path)
+                _, made = await loop.create_unix_connection(make, server.socket_path)
             else:
                 name = server.host if server.tls is not None else None
-                _, wire = await loop.create_connection(
-                    _Wire, server.host, server.port, ssl=server.tls, server_hostname=name
+                _, made = await loop.create_connection(
+                    make, server.host, server.port, ssl=server.tls, server_hostname=name
                 )
         except TimeoutError:
             raise
         except (OSError, UnicodeError) as error:
             raise UnreachableError(cause_of(error), is_away=True) from None
-        return wire
+        return made
 
     def close(self) -> None:
         """Those of this loop are ended now, those of others by their loops."""
@@ -275,3 +249,68 @@ class LoopConnections:
         pool = self._pools.get(asyncio.get_running_loop())
         if pool is not None:
             await pool.end()
+
+
+class _HttpPool(Pool):
+    """A connection is used by one question at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle: deque[_Wire] = deque()
+        self.turns = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    def close(self) -> None:
+        while self.idle:
+            _end(self.idle.pop())
+
+
+def _end(wire: _Wire) -> None:
+    if wire.transport is not None:
+        wire.transport.abort()
+
+
+class HttpLoopConnections(LoopConnections):
+    """Asks by HTTP."""
+
+    def _new_pool(self) -> Pool:
+        return _HttpPool()
+
+    async def _ask(self, request: Request, pool: _HttpPool, attempt: Attempt) -> Answer:
+        async with pool.turns:
+            return await self._ask_in_turn(request, pool, attempt)
+
+    async def _ask_in_turn(self, request: Request, pool: _HttpPool, attempt: Attempt) -> Answer:
+        data = as_bytes(request, self._server, self._token)
+        may_repeat = True
+        while True:
+            attempt.is_connecting = True
+            wire = await self._take(pool)
+            attempt.is_connecting = False
+            is_done = False
+            try:
+                answer, may_follow = await wire.exchange(data, request.method, attempt)
+                is_done = may_follow
+            except TimeoutError:
+                raise
+            except (OSError, GarbageError) as error:
+                is_garbage = isinstance(error, GarbageError)
+                repeatable = request.repeatable or not attempt.was_sent
+                if is_garbage or not may_repeat or not repeatable:
+                    raise UnreachableError(cause_of(error), was_sent=attempt.was_sent) from None
+                may_repeat = False
+            else:
+                return answer
+            finally:  # also when it is cancelled
+                if is_done and not pool.is_over:
+                    wire.idle_since = time.monotonic()
+                    pool.idle.append(wire)
+                else:
+                    _end(wire)
+
+    async def _take(self, pool: _HttpPool) -> _Wire:
+        while pool.idle:
+            wire = pool.idle.pop()
+            if not wire.is_stale():
+                return wire
+            _end(wire)
+        return await self._connected(_Wire)

@@ -13,17 +13,27 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
-from flint._remote.http import Answer, GarbageError, answer_of, as_bytes, read_body, read_head
+from flint._remote.http import (
+    ENDED,
+    GarbageError,
+    answer_of,
+    as_bytes,
+    read_body,
+    read_head,
+)
+from flint._remote.resp import MORE, Reader, greeting
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from flint._remote.commands import Command
     from flint._remote.http import Request
     from flint._remote.server import Server
 
 # A connection that nobody has used for longer is not used again; servers close them too.
 KEPT_S = 20.0
 _MOST_KEPT = 64
+_MOST_RECEIVED = 64 * 1024  # at a time
 LATE = "there was no answer in time"
 
 
@@ -49,7 +59,7 @@ def cause_of(error: Exception) -> str:
 class _Input(io.RawIOBase):
     """What comes through a socket, until a deadline."""
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.is_over = False
 
@@ -70,14 +80,23 @@ class _Buffered(io.BufferedReader):
         pass
 
 
-class _Connection:
+class Connection:
     """One connection, used by one thread at a time."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, server: Server, token: str | None) -> None:
         self.socket = connected
         self.deadline = 0.0
         self.idle_since = 0.0
         self.was_sent = False
+        self._server = server
+        self._token = token
+
+    def greet(self, deadline: float) -> None:
+        """What comes before the first question."""
+
+    def exchange(self, request: Any, deadline: float) -> tuple[Any, bool]:
+        """The answer, and whether another may follow."""
+        raise NotImplementedError
 
     def set_timeout(self) -> None:
         left_s = self.deadline - time.monotonic()
@@ -93,23 +112,56 @@ class _Connection:
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
-    def exchange(self, request: bytes, method: str, deadline: float) -> tuple[Answer, bool]:
-        """The answer, and whether another may follow."""
+    def send(self, data: bytes, deadline: float) -> None:
         self.deadline = deadline
         self.was_sent = False
         self.set_timeout()
-        self.socket.sendall(request)
+        self.socket.sendall(data)
         self.was_sent = True
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class HttpConnection(Connection):
+    """Asks by HTTP."""
+
+    def exchange(self, request: Request, deadline: float) -> tuple[Any, bool]:
+        self.send(as_bytes(request, self._server, self._token), deadline)
         source = _Input(self)
         file = _Buffered(source)
-        response = read_head(file, method)
+        response = read_head(file, request.method)
         body = read_body(response)
         source.is_over = True
         may_follow = not response.will_close and not file.peek(1)
         return answer_of(response, body), may_follow
 
-    def close(self) -> None:
-        self.socket.close()
+
+class NativeConnection(Connection):
+    """Asks by the Redis protocol."""
+
+    def greet(self, deadline: float) -> None:
+        self._reader = Reader()
+        steps = greeting(self._token)
+        with contextlib.suppress(StopIteration):
+            data = next(steps)
+            while True:
+                self.send(data, deadline)
+                data = steps.send(self._reply())
+
+    def exchange(self, request: Command, deadline: float) -> tuple[Any, bool]:
+        self.send(request.data, deadline)
+        reply = self._reply()
+        return reply, self._reader.is_empty
+
+    def _reply(self) -> Any:
+        while (reply := self._reader.read()) is MORE:
+            self.set_timeout()
+            data = self.socket.recv(_MOST_RECEIVED)
+            if not data:
+                raise ConnectionResetError(ENDED)
+            self._reader.feed(data)
+        return reply
 
 
 class Connections:
@@ -120,24 +172,24 @@ class Connections:
         self._token = token
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._idle: deque[_Connection] = deque()
+        self._make = NativeConnection if server.is_native else HttpConnection
+        self._idle: deque[Connection] = deque()
         # Also those in use, for a forked child to close.
-        self._all: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._is_closed = False
         _every_pool.add(self)
         # Who has not closed a limiter leaves nothing open.
         weakref.finalize(self, _close_all, self._idle)
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: Any) -> Any:
         """The answer to a request. Raises UnreachableError."""
         deadline = time.monotonic() + self._timeout_s
-        data = as_bytes(request, self._server, self._token)
         may_repeat = True
         while True:
             connection = self._take(deadline)
             is_done = False
             try:
-                answer, may_follow = connection.exchange(data, request.method, deadline)
+                answer, may_follow = connection.exchange(request, deadline)
                 is_done = may_follow
             except (OSError, GarbageError) as error:
                 may_repeat = may_repeat and _is_safe_to_repeat(request, connection, error)
@@ -166,7 +218,7 @@ class Connections:
             connection.close()
         self._idle.clear()
 
-    def _take(self, deadline: float) -> _Connection:
+    def _take(self, deadline: float) -> Connection:
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
@@ -176,14 +228,22 @@ class Connections:
                 return connection
             connection.close()
         try:
-            connection = _Connection(_connect(self._server, deadline))
-        except (OSError, UnicodeError) as error:
+            return self._begin(deadline)
+        except (OSError, UnicodeError, GarbageError) as error:
             raise UnreachableError(cause_of(error), is_away=True) from None
+
+    def _begin(self, deadline: float) -> Connection:
+        connection = self._make(_connect(self._server, deadline), self._server, self._token)
         with self._lock:
             self._all.add(connection)
+        try:
+            connection.greet(deadline)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         connection.idle_since = time.monotonic()
         with self._lock:
             if not self._is_closed and len(self._idle) < _MOST_KEPT:
@@ -192,16 +252,16 @@ class Connections:
         connection.close()
 
 
-def _close_all(idle: deque[_Connection]) -> None:
+def _close_all(idle: deque[Connection]) -> None:
     while idle:
         idle.pop().close()
 
 
-def _is_safe_to_repeat(request: Request, connection: _Connection, error: Exception) -> bool:
+def _is_safe_to_repeat(request: Any, connection: Connection, error: Exception) -> bool:
     """A request that was not sent whole has not been understood, so it did nothing."""
     if isinstance(error, (TimeoutError, GarbageError)):
         return False
-    return request.repeatable or not connection.was_sent
+    return bool(request.repeatable) or not connection.was_sent
 
 
 def _connect(server: Server, deadline: float) -> socket.socket:

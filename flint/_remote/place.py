@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flint._remote import questions
+from flint._remote import commands, questions
 from flint._remote.breaker import Breaker
 from flint._remote.connections import Connections, UnreachableError
 from flint._remote.http import GarbageError, is_servers_trouble
+from flint._remote.steps import taken, taken_after
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from flint._native import Result
     from flint._remote.aio import LoopConnections
-    from flint._remote.http import Request
     from flint._remote.questions import Question
     from flint._remote.server import Server
     from flint._surface.arguments import Duration
@@ -32,7 +32,7 @@ _UNKNOWN = "; whether the call took effect is unknown"
 
 
 class RemotePlace:
-    """A Flint server, over HTTP."""
+    """A Flint server, by HTTP or by the Redis protocol."""
 
     _rates: Mapping[str, tuple[Rate, ...]] = {}
     # What makes questions of calls; other places have other ones.
@@ -47,6 +47,8 @@ class RemotePlace:
         self._timeout_s = timeout_s
         self._on_error = on_error
         self._breaker = Breaker()
+        if server.is_native:
+            self._questions = commands
         self._connections = Connections(server, token, timeout_s)
         self._loop_connections: LoopConnections | None = None
         self._is_closed = False
@@ -60,48 +62,81 @@ class RemotePlace:
 
     def _ask(self, question: Question[Returned]) -> Returned:
         """The answer of the server, or what `on_error` says instead."""
-        if self._is_closed:
-            raise ClosedError(_CLOSED)
+        steps = question.steps()
         try:
-            self._breaker.enter()
-            try:
-                answer = question.answered(self._connections.ask(question.request))
-            except (UnreachableError, GarbageError) as error:
-                raise self._unreachable(question.request, error) from None
-            except Exception:
-                self._breaker.worked()  # a refusal is an answer too
-                raise
+            asked, answer = taken(steps, None)
+            while asked is not None:
+                try:
+                    reply = self._exchange(asked)
+                except FlintError as error:
+                    asked, answer = taken_after(steps, error)
+                else:
+                    asked, answer = taken(steps, reply)
         except FlintError as error:
             return self._instead(question, error)
+        finally:
+            steps.close()
+        return answer
+
+    def _exchange(self, asked: Any) -> Any:
+        """What the server answers to one request."""
+        if self._is_closed:
+            raise ClosedError(_CLOSED)
+        self._breaker.enter()
+        try:
+            answer = asked.answered(self._connections.ask(asked.request))
+        except Exception as error:
+            raise self._failed(asked, error) from None
         self._breaker.worked()
         return answer
 
     async def _ask_in_loop(self, question: Question[Returned]) -> Returned:
         """The same for event loops."""
-        if self._is_closed:
-            raise ClosedError(_CLOSED)
-        connections = self._loop_connections
-        if connections is None:
-            from flint._remote.aio import LoopConnections
-
-            connections = LoopConnections(self._server, self._token, self._timeout_s)
-            self._loop_connections = connections
+        steps = question.steps()
         try:
-            self._breaker.enter()
-            try:
-                answer = question.answered(await connections.ask(question.request))
-            except (UnreachableError, GarbageError) as error:
-                raise self._unreachable(question.request, error) from None
-            except Exception:
-                self._breaker.worked()  # a refusal is an answer too
-                raise
+            asked, answer = taken(steps, None)
+            while asked is not None:
+                try:
+                    reply = await self._exchange_in_loop(asked)
+                except FlintError as error:
+                    asked, answer = taken_after(steps, error)
+                else:
+                    asked, answer = taken(steps, reply)
         except FlintError as error:
             return self._instead(question, error)
+        finally:
+            steps.close()
+        return answer
+
+    async def _exchange_in_loop(self, asked: Any) -> Any:
+        if self._is_closed:
+            raise ClosedError(_CLOSED)
+        self._breaker.enter()
+        try:
+            answer = asked.answered(await self._loop_pools().ask(asked.request))
+        except Exception as error:
+            raise self._failed(asked, error) from None
         self._breaker.worked()
         return answer
 
+    def _loop_pools(self) -> LoopConnections:
+        if self._loop_connections is None:
+            from flint._remote import aio, pipelines
+
+            is_native = self._server.is_native
+            make = pipelines.NativeLoopConnections if is_native else aio.HttpLoopConnections
+            self._loop_connections = make(self._server, self._token, self._timeout_s)
+        return self._loop_connections
+
+    def _failed(self, asked: Any, error: Exception) -> Exception:
+        """What is raised for what has gone wrong; the breaker is told."""
+        if isinstance(error, (UnreachableError, GarbageError)):
+            return self._unreachable(asked.request, error)
+        self._breaker.worked()  # a refusal is an answer too
+        return error
+
     def _unreachable(
-        self, request: Request, error: UnreachableError | GarbageError
+        self, request: Any, error: UnreachableError | GarbageError
     ) -> FlintConnectionError:
         text = f"{_UNREACHABLE}: {error}"
         is_away = isinstance(error, UnreachableError) and error.is_away

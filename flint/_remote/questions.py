@@ -19,7 +19,7 @@ from flint._surface.rate import Several, read_one_or_several
 from flint.errors import ClosedError, FlintServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterable, Mapping
     from typing import SupportsIndex
 
     from flint._remote.http import Answer
@@ -46,7 +46,7 @@ _MOST_BYTES = 48 * 1024
 # Answers say more than those of Flint 0.2 where they are asked to.
 _DETAILS = {"details": True}
 _LONGEST_IN_URL = 2000
-_FEW_KEYS = 16
+FEW_KEYS = 16
 
 
 class Question(NamedTuple, Generic[Returned]):
@@ -58,13 +58,18 @@ class Question(NamedTuple, Generic[Returned]):
     key: str | None = None
     undecided: Callable[[bool], Returned] | None = None
 
+    def steps(self) -> Generator[Question[Returned], Returned, Returned]:
+        """What is asked, one after the other: here it is one request."""
+        answer = yield self
+        return answer
+
     def answered(self, answer: Answer) -> Returned:
         """What the answer says. Raises GarbageError, and the errors that a limiter raises which is
         embedded."""
         try:
             return self.read(read_answer(answer))
         except FlintServerError as error:
-            raise told(error, answer, self.key) from None
+            raise told(error, answer.code, self.key) from None
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise GarbageError(f"the answer is not one of Flint: {error!r:.200}") from None
 
@@ -78,7 +83,7 @@ def _exact(text: str) -> str:
     return str.__str__(text)
 
 
-def _refuse_bad(call: str, *args: Any, **kwargs: Any) -> None:
+def refuse_bad(call: str, *args: Any, **kwargs: Any) -> None:
     """Raise what the embedded limiter raises for bad arguments."""
     with contextlib.suppress(ClosedError):  # arguments are read before that is found
         getattr(_arguments, call)(*args, **kwargs)
@@ -112,14 +117,14 @@ def read_check(
     no_limit = rate is None and per is None and burst is None and algorithm is None
     if limit is None:
         if not (is_plain and no_limit and key.isascii()):
-            _refuse_bad("peek", key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
+            refuse_bad("peek", key, cost, rate=rate, per=per, burst=burst, algorithm=algorithm)
         if rate is None or per is None:
             return Checked(_exact(key), operator.index(cost), {})
         values: Any = (operator.index(rate), per_to_ns(per), burst, algorithm)
     else:
-        _refuse_bad("peek", key, cost)
+        refuse_bad("peek", key, cost)
         if rate is not None or per is not None:
-            _refuse_bad("peek", key, cost, rate=rate, per=per, limit=limit)
+            refuse_bad("peek", key, cost, rate=rate, per=per, limit=limit)
         found = read_one_or_several(limit, rates, algorithm, burst)
         if isinstance(found, Several):
             carried = {"limit": [str(one) for one in found.rates]}
@@ -148,49 +153,52 @@ def _period(per_ns: int) -> dict[str, Any]:
 
 def decision(call: str, asked: Checked) -> Question[_native.Result]:
     """`check` or `peek`."""
-    key, cost, config = asked.key, asked.cost, asked.config
-
-    def undecided(allowed: bool) -> _native.Result:
-        most = config.get("burst", config.get("rate", 0))
-        algorithm = config.get("algorithm", "token_bucket")
-        wait_ns = 0 if allowed else 1_000_000_000
-        return _native.Result(key, allowed, cost, most, 0, 0, 0, wait_ns, algorithm, True)
-
-    body = {"key": key, "cost": cost, **config, **_DETAILS}
+    key, cost = asked.key, asked.cost
+    body = {"key": key, "cost": cost, **asked.config, **_DETAILS}
     return Question(
         Request("POST", f"/v1/{call}", body, call == "peek"),
         lambda answer: shapes.result(answer, key, cost),
         key,
-        undecided,
+        lambda allowed: undecided(asked, allowed),
     )
+
+
+def undecided(asked: Checked, allowed: bool) -> _native.Result:
+    """What `on_error` answers to a check."""
+    config = asked.config
+    most = config.get("burst", config.get("rate", 0))
+    algorithm = config.get("algorithm", "token_bucket")
+    wait_ns = 0 if allowed else 1_000_000_000
+    return _native.Result(asked.key, allowed, asked.cost, most, 0, 0, 0, wait_ns, algorithm, True)
 
 
 def check_all(items: Iterable[Item]) -> Question[CheckAllDict]:
     """`check_all`."""
     given = plain_items(items)
     keys = [str(one["key"]) for one in given]
-
-    def undecided(allowed: bool) -> CheckAllDict:
-        results: list[Any] = [
-            {
-                "key": one["key"],
-                "allowed": allowed,
-                "cost": one["cost"],
-                "remaining": 0,
-                "reset_at": "1970-01-01T00:00:00Z",
-                "algorithm": "token_bucket",
-            }
-            for one in (given if allowed else given[:1])
-        ]
-        denied = None if allowed else keys[0]
-        return {"allowed": allowed, "denied_key": denied, "results": results}
-
     return Question(
         Request("POST", "/v1/check-all", {"items": given}, False),
         lambda answer: shapes.check_all(answer, keys),
         None,
-        undecided,
+        lambda allowed: undecided_items(given, allowed),
     )
+
+
+def undecided_items(items: list[dict[str, Any]], allowed: bool) -> CheckAllDict:
+    """What `on_error` answers to items."""
+    results: list[Any] = [
+        {
+            "key": one["key"],
+            "allowed": allowed,
+            "cost": one["cost"],
+            "remaining": 0,
+            "reset_at": "1970-01-01T00:00:00Z",
+            "algorithm": "token_bucket",
+        }
+        for one in (items if allowed else items[:1])
+    ]
+    denied = None if allowed else items[0]["key"]
+    return {"allowed": allowed, "denied_key": denied, "results": results}
 
 
 def plain_items(items: Any) -> list[dict[str, Any]]:
@@ -199,7 +207,7 @@ def plain_items(items: Any) -> list[dict[str, Any]]:
         items = tuple(islice(items, MAX_ITEMS + 1))
     elif isinstance(items, list):
         items = tuple(items)  # another thread may change the list
-    _refuse_bad("check_all", items)
+    refuse_bad("check_all", items)
     plain = []
     for item in items:
         if isinstance(item, str):
@@ -227,7 +235,7 @@ def limit(
     stack: bool,
 ) -> Question[None]:
     """`limit`, in numbers."""
-    _refuse_bad("_limit", key, template, rate, per_ns, burst, algorithm, if_absent, name, stack)
+    refuse_bad("_limit", key, template, rate, per_ns, burst, algorithm, if_absent, name, stack)
     config = _config(operator.index(rate), operator.index(per_ns), burst, algorithm)
     body = {"key": _exact(key), **config, **_which(template, name)}
     if stack:
@@ -255,7 +263,7 @@ def _nothing(answer: Any) -> None:
 def limit_many(limits: Limits, if_absent: bool) -> list[Question[None]]:
     """`limit_many`: as many requests as a server takes at a time."""
     given = tuple(limits)
-    _refuse_bad("_limit_many", given, if_absent)
+    refuse_bad("_limit_many", given, if_absent)
     questions = []
     batch: list[dict[str, Any]] = []
     size = 0
@@ -292,7 +300,7 @@ def plain_limit(given: Any) -> dict[str, Any]:
 def change(call: str, key: str, template: bool | None, name: str | None) -> Question[None]:
     """`reset` or `remove`. Asked twice, the one would forget what was used between, and the other
     would find nothing."""
-    _refuse_bad(f"_{call}", key, template, name=name)
+    refuse_bad(f"_{call}", key, template, name=name)
     body = {"key": _exact(key), **_which(template, name)}
     return Question(Request("POST", f"/v1/{call}", body, False), _nothing, key)
 
@@ -317,7 +325,7 @@ def _literal(template: bool | None) -> str | None:
 
 
 def status(key: str, template: bool | None, name: str | None) -> Question[StatusDict | None]:
-    _refuse_bad("status", key, template, name=name)
+    refuse_bad("status", key, template, name=name)
     quoted = quote(key, safe="")
     if 0 < len(quoted) <= _LONGEST_IN_URL:
         # As Flint 0.2 asks.
@@ -330,7 +338,7 @@ def status(key: str, template: bool | None, name: str | None) -> Question[Status
 
 
 def listing(counters: bool | None) -> Question[list[StatusDict]]:
-    _refuse_bad("_list", counters)
+    refuse_bad("_list", counters)
     request = _get(
         "/v1/limits", counters=counters, inline="false" if counters is None else None, **_DETAILS
     )
@@ -345,7 +353,7 @@ def limits_of(keys: Collection[tuple[str, bool]]) -> list[Question[list[StatusDi
         return [s for s in shapes.statuses(answer) if (s["key"], s["template"]) in keys]
 
     fit_in_url = all(len(quote(key, safe="")) <= _LONGEST_IN_URL for key, _ in keys)
-    asked = [key for key, _ in keys] if fit_in_url and len(keys) <= _FEW_KEYS else [None]
+    asked = [key for key, _ in keys] if fit_in_url and len(keys) <= FEW_KEYS else [None]
     return [
         Question(_get("/v1/limits", inline="false", key=key, **_DETAILS), read)
         for key in dict.fromkeys(asked)
@@ -353,7 +361,7 @@ def limits_of(keys: Collection[tuple[str, bool]]) -> list[Question[list[StatusDi
 
 
 def top(by: Total, most: SupportsIndex) -> Question[list[StatusDict]]:
-    _refuse_bad("top", by, most)
+    refuse_bad("top", by, most)
     return Question(_get("/v1/top", by=by, limit=operator.index(most), **_DETAILS), shapes.statuses)
 
 
@@ -366,7 +374,7 @@ def history(
     most: int | None,
 ) -> Question[list[HistoryDict]]:
     if key is not None:
-        _refuse_bad("status", key, template)
+        refuse_bad("status", key, template)
     request = _get(
         "/v1/history",
         key=key,
@@ -380,7 +388,7 @@ def history(
 
 
 def flush() -> Question[None]:
-    return log("flush", {})
+    return log("flush")
 
 
 def doctor() -> Question[DoctorDict]:
@@ -391,6 +399,6 @@ def info() -> Question[InfoDict]:
     return Question(_get("/v1/info"), shapes.info)
 
 
-def log(verb: str, body: dict[str, Any]) -> Question[None]:
+def log(verb: str) -> Question[None]:
     """`flush` or `compact`."""
-    return Question(Request("POST", f"/v1/log/{verb}", body, True), _nothing)
+    return Question(Request("POST", f"/v1/log/{verb}", {}, True), _nothing)

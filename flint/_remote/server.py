@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     import ssl
 
 TOKEN_VARIABLE = "FLINT_SERVER_TOKEN"
-_FORMS = "http://host:port, https://host:port or http+unix:///path/of/the/socket"
+_FORMS = (
+    "http://host:port, https://host:port, http+unix:///path/of/the/socket, flint://host:port, "
+    "flints://host:port or unix:/path/of/the/socket"
+)
 _TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "flint": 7879, "flints": 7879}
+_ENCRYPTED = ("https", "flints")
+_NATIVE = ("flint", "flints")
+_NATIVE_SOCKET = re.compile(r"(?:unix:|flint\+unix://)(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class Server(NamedTuple):
-    """Where requests go. `socket_path` is empty for TCP; `prefix` stands before every path."""
+    """Where requests go. `socket_path` is empty for TCP; `prefix` stands before every path.
+    `is_native`: the server is asked by the Redis protocol there, and not by HTTP."""
 
     host: str
     port: int
@@ -27,6 +34,7 @@ class Server(NamedTuple):
     host_header: str
     prefix: str
     tls: ssl.SSLContext | None
+    is_native: bool = False
 
 
 def read_url(url: object, tls: ssl.SSLContext | None) -> tuple[str, Server]:
@@ -34,6 +42,8 @@ def read_url(url: object, tls: ssl.SSLContext | None) -> tuple[str, Server]:
     message never shows a password that the URL may hold."""
     if not isinstance(url, str):
         raise TypeError(refusal("server", f"a URL: {_FORMS}", url))
+    if match := _NATIVE_SOCKET.fullmatch(url):
+        return url, _native_socket(match[1], url)
     shown = url.rstrip("/")
     try:
         parts = urlsplit(shown)
@@ -48,6 +58,8 @@ def read_url(url: object, tls: ssl.SSLContext | None) -> tuple[str, Server]:
         return shown, _unix_server(parts, shown)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError(refusal("server", f"a URL: {_FORMS}", shown))
+    if parts.scheme in _NATIVE and parts.path:
+        raise ValueError(refusal("server", f"{parts.scheme}://host:port, without a path", shown))
     return shown, _tcp_server(parts, shown, tls)
 
 
@@ -60,20 +72,28 @@ def _unix_server(parts: SplitResult, shown: str) -> Server:
     return Server("", 0, path, "localhost", prefix, None)
 
 
+def _native_socket(path: str, shown: str) -> Server:
+    if not path or "\0" in path:
+        raise ValueError(refusal("server", "unix: and the path of a socket", shown))
+    whole = os.path.abspath(path)  # noqa: PTH100 - a path is a str here
+    return Server("", 0, whole, "", "", None, True)
+
+
 def _tcp_server(parts: SplitResult, shown: str, tls: ssl.SSLContext | None) -> Server:
     try:
         port = parts.port or _PORTS[parts.scheme]
     except ValueError:
         raise ValueError(refusal("server", "a URL with a port from 1 to 65535", shown)) from None
     host = parts.hostname or ""
-    if parts.scheme == "https" and tls is None:
+    if parts.scheme in _ENCRYPTED and tls is None:
         import ssl
 
         tls = ssl.create_default_context()
     header = f"[{host}]" if ":" in host else host
     if port != _PORTS[parts.scheme]:
         header += f":{port}"
-    return Server(host, port, "", header, parts.path, tls if parts.scheme == "https" else None)
+    encrypted = tls if parts.scheme in _ENCRYPTED else None
+    return Server(host, port, "", header, parts.path, encrypted, parts.scheme in _NATIVE)
 
 
 def read_token(token: object) -> str | None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flint import errors
 from flint.errors import FlintServerError, NotConfiguredError
-
-if TYPE_CHECKING:
-    from flint._remote.http import Answer
 
 _NOT_CONFIGURED = "limit is not configured"
 _CLASSES: dict[str, type[Exception]] = {
@@ -27,10 +22,10 @@ _CLASSES: dict[str, type[Exception]] = {
 }
 
 
-def told(error: FlintServerError, answer: Answer, key: str | None) -> Exception:
-    """What a limiter raises for the same reason; FlintServerError for one that only servers
-    know."""
-    kind = _CLASSES.get(answer.code) or _by_message(error)
+def told(error: FlintServerError, code: str, key: str | None) -> Exception:
+    """What a limiter raises for the same reason, whose name `code` is; FlintServerError for one
+    that only servers know."""
+    kind = _CLASSES.get(code) or _by_message(error)
     if kind is None:
         return error
     if kind is NotConfiguredError and key is not None:

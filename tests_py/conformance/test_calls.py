@@ -153,7 +153,6 @@ def test_every_call_of_the_protocol_is_there(tmp_path: Path, factory: Factory) -
 def test_what_lives_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for url in (
         "https+x://h:1",
-        "flint://h",
         "valkey://u:secret@h/0",
         "mysql://h/db",
         "x-y://z",

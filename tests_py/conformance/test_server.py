@@ -1,5 +1,6 @@
-"""The calls of the other suite to the real server, whose clock nobody can move: with limits so long
-that what passes meanwhile changes nothing but times, which are held against each other roughly."""
+"""The calls of the other suite to the real server, by both of its protocols. Nobody can move its
+clock: so with limits so long that what passes meanwhile changes nothing but times, which are held
+against each other roughly."""
 
 from __future__ import annotations
 
@@ -14,13 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server.flint_server import needs_server, running
+from server.flint_server import FlintServer, needs_server, running
 
 import flint
 from conformance.test_calls import Call, answered, as_coroutine, plainly, script
 from flint._remote import breaker
 
 pytestmark = needs_server
+
+BIND = "--redis-bind=127.0.0.1:0"
+URLS: dict[str, Callable[[FlintServer], str]] = {
+    "http": lambda server: server.urls[0],
+    "native": lambda server: server.native_url,
+}
+by_both = pytest.mark.parametrize("url_of", URLS.values(), ids=URLS)
 
 TOLERANCE_S = 3600
 DAYS = {
@@ -81,14 +89,18 @@ def calls(seed: int) -> Iterator[Call]:
         yield name, slowed(args), slowed(kwargs)
 
 
+@by_both
 @pytest.mark.parametrize("caller", [plainly, as_coroutine])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_call_answers_as_in_memory(
-    tmp_path: Path, seed: int, caller: Callable[[flint.AnyLimiter, Call], Any]
+    tmp_path: Path,
+    seed: int,
+    caller: Callable[[flint.AnyLimiter, Call], Any],
+    url_of: Callable[[FlintServer], str],
 ) -> None:
     with (
-        running(tmp_path / "data", "--sync=batch", FLINT_SERVER_TOKEN="hush-hush") as server,
-        flint.connect(server.urls[0], token="hush-hush") as limiter,
+        running(tmp_path / "data", "--sync=batch", BIND, FLINT_SERVER_TOKEN="hush-hush") as server,
+        flint.connect(url_of(server), token="hush-hush") as limiter,
         flint.Limiter(":memory:") as expected,
     ):
         for number, call in enumerate(calls(seed)):
@@ -100,9 +112,10 @@ def test_every_call_answers_as_in_memory(
             assert alike(plain(found), plain(wanted)), (number, call, found, wanted)
 
 
-def test_what_the_server_keeps(tmp_path: Path) -> None:
+@by_both
+def test_what_the_server_keeps(tmp_path: Path, url_of: Callable[[FlintServer], str]) -> None:
     data_dir = tmp_path / "data"
-    with running(data_dir) as server, flint.SharedLimiter(server.urls[0]) as shared:
+    with running(data_dir, BIND) as server, flint.SharedLimiter(url_of(server)) as shared:
         shared.limit_many([("a", 2, "1d"), {"key": "t:*", "rate": "5/d; 9/h", "stack": True}])
         shared.limit("x*", "3/500us burst 7", template=False)
         shared.limit("b", "1/d")
@@ -131,9 +144,10 @@ def test_what_the_server_keeps(tmp_path: Path) -> None:
         assert shared.info()["compactions"] == 1
 
 
-def test_damage_is_told_by_doctor(tmp_path: Path) -> None:
+@by_both
+def test_damage_is_told_by_doctor(tmp_path: Path, url_of: Callable[[FlintServer], str]) -> None:
     data_dir = tmp_path / "data"
-    with running(data_dir) as server, flint.SharedLimiter(server.urls[0]) as shared:
+    with running(data_dir, BIND) as server, flint.SharedLimiter(url_of(server)) as shared:
         shared.limit("a", "9/d")
         assert all(shared.allow("a") for _ in range(5))
         shared.flush()
@@ -154,8 +168,9 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
+@by_both
 def test_a_server_that_is_killed_again_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url_of: Callable[[FlintServer], str]
 ) -> None:
     monkeypatch.setattr(breaker, "ASK_AGAIN_S", 0.01)
     data_dir = tmp_path / "data"
@@ -170,8 +185,9 @@ def test_a_server_that_is_killed_again_and_again(
                 continue
 
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(running(data_dir))
-        shared = stack.enter_context(flint.SharedLimiter(server.urls[0]))
+        server = stack.enter_context(running(data_dir, BIND))
+        shared = stack.enter_context(flint.SharedLimiter(url_of(server)))
+        redis_bind = f"--redis-bind=127.0.0.1:{server.urls[-1].rpartition(':')[2]}"
         shared.limit("a", "500/d")
         threads = [threading.Thread(target=use, args=(shared,)) for _ in range(4)]
         for thread in threads:
@@ -181,7 +197,7 @@ def test_a_server_that_is_killed_again_and_again(
             until(lambda before=before: len(admitted) >= before + 50)
             server.process.kill()
             server.left(-signal.SIGKILL)
-            again = running(data_dir, binds=(f"127.0.0.1:{server.port}",))
+            again = running(data_dir, redis_bind, binds=(f"127.0.0.1:{server.port}",))
             server = stack.enter_context(again)
         until(lambda: not all(admitted[-1:]))
         enough.set()
@@ -219,10 +235,11 @@ def odd_calls(key: str) -> Iterator[Call]:
         yield "remove", (key, template), {}
 
 
-def test_odd_keys(tmp_path: Path) -> None:
+@by_both
+def test_odd_keys(tmp_path: Path, url_of: Callable[[FlintServer], str]) -> None:
     with (
-        running(tmp_path / "data", "--sync=batch") as server,
-        flint.connect(server.urls[0]) as limiter,
+        running(tmp_path / "data", "--sync=batch", BIND) as server,
+        flint.connect(url_of(server)) as limiter,
         flint.Limiter(":memory:") as expected,
     ):
         for key in ODD_KEYS:

@@ -45,6 +45,12 @@ class FlintServer:
     def port(self) -> int:
         return int(self.urls[0].rsplit(":", 1)[1])
 
+    @property
+    def native_url(self) -> str:
+        """Where it speaks the Redis protocol, as flint.SharedLimiter calls that."""
+        scheme, _, rest = self.urls[-1].partition(":")
+        return {"redis": "flint:", "rediss": "flints:", "redis+unix": "unix:"}[scheme] + rest
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S)
 

@@ -308,6 +308,13 @@ def test_listings(tmp_path: Path) -> None:
         assert do("FLINT.COMPACT") == "OK"
         info = do("FLINT.INFO")
         assert (info["limits"], info["compactions"], info["poisoned"]) == (250, 1, 0)
+        do("FLINT.LIMIT", "k*", "RATE", 3, "PER", "1d", "NAME", "n")
+        do("FLINT.LIMIT", "k*", "RATE", 4, "PER", "1d")
+        for key, count in (("k*", 2), ("k249", 1), ("k", 0)):
+            cursor, page = do("FLINT.LIST", "COUNT", 100, "KEY", key)
+            assert [one["key"] for one in page] == [key] * count
+        report = do("FLINT.DOCTOR")
+        assert (report["ok"], report["limits"], report["damage"]) == (True, 252, None)
 
 
 def test_a_page_holds_one_event_at_least(tmp_path: Path) -> None:
@@ -437,6 +444,7 @@ NEEDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "top": ("read", lambda do: do("FLINT.TOP")),
     "history": ("read", lambda do: do("FLINT.HISTORY")),
     "info": ("read", lambda do: do("FLINT.INFO")),
+    "doctor": ("read", lambda do: do("FLINT.DOCTOR")),
     "check": ("check", lambda do: do("FLINT.CHECK", "a")),
     "check all": ("check", lambda do: do("FLINT.CHECKALL", "a", 1)),
     "throttle": ("check", lambda do: do("CL.THROTTLE", "t", 9, 9, 9)),
