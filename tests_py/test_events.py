@@ -259,7 +259,7 @@ def test_bad_totals() -> None:
     ("key", "route"),
     [
         ("10/m @ web GET /items/{id} ip:203.0.113.7", "GET /items/{id}"),
-        ("5/m; 100/d @ web POST /login user:ann route:/login", "POST /login"),
+        ("5/m; 100/d @ @web POST /login user:ann route:/login", "POST /login"),
         ("10/m @ web GET - ip:unknown", "GET -"),
         ("10/m @ web GET #0123 ip:unknown", "GET #0123"),
         ("10/m @ web search ip:203.0.113.7", "search"),

@@ -67,7 +67,8 @@ class Gate:
             self._prefix = policy.prefix
             if not isinstance(limit, Rate):
                 # Several limits are those of a template, which is there after the first request.
-                self._prefix = self._set = limit.prefix
+                self._set = limit.prefix
+                self._prefix = limit.prefix + policy.prefix
             is_by_route = policy.scope == "route"
             self._before = None if is_by_route else f"{self._prefix}web {plain(policy.scope)} "
             self._show(limit)

@@ -81,9 +81,10 @@ def limit_of(limiter: Any, policy: Policy) -> Rate | Several | None:
 def counter_key(
     policy: Policy, limit: Rate | Several | None, request: Request | None, whose: str
 ) -> str:
-    """The key to check; without a request the scope is a name. Several limits put their own text
-    before it, as one does here, so that other limits are other counters and no template of the
-    program covers a client's key."""
+    """The key to check; without a request the scope is a name. One limit puts its text before it,
+    so that other limits are other counters and a program's template of `web` does not cover a
+    client's key. Several do that themselves, but are asked for without it first: those of the key
+    would hold, so it begins with an @."""
     scope = policy.scope if policy.scope != "route" else _route(request)
     if limit is None:
         return f"{scope}:{whose}"
@@ -91,7 +92,14 @@ def counter_key(
     rest = f"web {scope} {whose}"
     if limit is policy.fixed:
         return policy.prefix + rest
-    return f"{limit} @ {rest}" if isinstance(limit, Rate) else rest
+    return prefix_of(limit) + rest
+
+
+def prefix_of(limit: Rate | Several | None) -> str:
+    """What stands before the rest of the key of a check that carries these limits."""
+    if limit is None:
+        return ""
+    return f"{limit} @ " if isinstance(limit, Rate) else "@"
 
 
 def _route(request: Request | None) -> str:
@@ -129,7 +137,7 @@ _WHOSE = re.compile(r":(?=(?:ip|user|key|route):)")
 def route_of(key: str) -> str:
     """The route, or the scope, in a key that `counter_key` has made; of another key what stands
     before its first colon."""
-    _, made, rest = key.partition(" @ web ")
+    _, made, rest = key.replace(" @ @web ", " @ web ", 1).partition(" @ web ")
     if not made:
         parts = _WHOSE.split(key, maxsplit=1)
         return parts[0] if len(parts) > 1 else key.partition(":")[0]

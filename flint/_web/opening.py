@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from flint._surface.protocol import AnyLimiter
 
 _HELD = (
-    "Every worker process of a server opens its limiter, and only one of them can have the data "
-    "directory alone. Let them share it, flint.Limiter(path, shared=True), or run one worker, or "
-    "let the workers share the limiter of a server: `flint server start` and its URL here, "
-    "http://127.0.0.1:7878"
+    "flint.W003: every worker process of a server opens its limiter, and only one of them can have "
+    "the data directory alone. Let them share it, flint.Limiter(path, shared=True), or run one "
+    "worker, or let the workers share the limiter of a server: `flint server start` and its URL "
+    "here, http://127.0.0.1:7878; see docs/web.md"
 )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, Several, read_one_or_several
 from flint._web.address import ClientAddress, network
+from flint._web.keys import prefix_of
 
 if TYPE_CHECKING:
     from flint._surface.rate import RateLike
@@ -106,7 +107,7 @@ class Policy:
             object.__setattr__(self, name, value)
 
         put("fixed", _fixed(self.limits))
-        put("prefix", f"{self.fixed} @ " if isinstance(self.fixed, Rate) else "")
+        put("prefix", prefix_of(self.fixed))
         put("parts", _parts(self.key))
         _check_cost(self.cost)
         _text("scope", self.scope)

@@ -256,6 +256,22 @@ def test_a_limiter_of_another_kind_is_awaited() -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("limits", ["2/day", "2/day; 50/month"])
+def test_templates_of_the_program_do_not_cover_clients(
+    limiter: flint.Limiter, limits: str, is_async: bool
+) -> None:
+    """One of `web` is about the program's own keys; both ways to a decision pass it by."""
+    limiter.limit("web*", "9/day; 100/month")
+    limiter.limit("web all*", "1/day")
+    policy = Policy(limits, headers="both")
+    request = Request()
+    for count, unchecked in enumerate((100, 0, 100, 0)):
+        found = ask(gate_of(policy, unchecked=unchecked), limiter, request, is_async)
+        assert found.allowed == (count < 2)
+    assert limiter.check("web all x").limit == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
 def test_a_set_of_limits_of_which_a_part_is_configured(
     limiter: flint.Limiter, is_async: bool
 ) -> None:

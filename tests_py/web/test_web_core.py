@@ -342,9 +342,24 @@ def test_what_is_left_of_a_window() -> None:
 def test_a_second_worker_is_told_what_to_do(tmp_path: Path) -> None:
     with (
         flint.Limiter(tmp_path / "data"),
-        pytest.raises(flint.LockedError, match=r"flint.Limiter\(path, shared=True\), or run one"),
+        pytest.raises(
+            flint.LockedError,
+            match=r"flint.W003: .*flint.Limiter\(path, shared=True\), or run one w",
+        ),
     ):
         opened(tmp_path / "data")
+
+
+def test_workers_that_share_are_told_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        flint.Limiter(tmp_path / "data", shared=True) as first,
+        opened(tmp_path / "data", shared=True) as second,
+    ):
+        found = [decide(one, Policy("2/day"), Request()).allowed for one in (first, second, first)]
+    assert found == [True, True, False]
+    assert caplog.records == []
 
 
 def test_jitter_only_adds(limiter: flint.Limiter) -> None:
