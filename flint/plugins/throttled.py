@@ -129,7 +129,8 @@ def _uncounted(ask: _Ask, found: Result | None) -> _Standing:
     """Of a cost of nothing, or above the capacity; the second is told when it would be there if
     there were room."""
     _, cost, capacity, _, interval_s = ask
-    remaining, reset_after_ns = (found.remaining, found.reset_after_ns) if found else (0, 0)
+    remaining = 0 if found is None else found.remaining
+    reset_after_ns = 0 if found is None else found.reset_after_ns
     wait_s = reset_after_ns / _NS + (cost - capacity) * interval_s if cost else 0.0
     return _Standing(cost == 0, remaining, reset_after_ns, wait_s)
 

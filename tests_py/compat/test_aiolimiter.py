@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import doctest
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,11 @@ from flint.compat.aiolimiter import AsyncLimiter
 from flint.testing import ManualClock
 
 HOUR_S = 3600
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What waits for an hour has failed."""
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
 def test_the_example_of_the_module() -> None:
@@ -40,13 +47,13 @@ def test_capacity() -> None:
             assert not limiter.has_capacity()
             assert limiter.has_capacity(0)
 
-    asyncio.run(use())
+    run(use())
 
 
 @pytest.mark.parametrize("amount", [-1, float("-inf"), float("nan"), 4])
 def test_amounts_that_cannot_be(amount: float) -> None:
     with pytest.raises(ValueError, match="Amount must be a number between 0 and"):
-        asyncio.run(AsyncLimiter(3).acquire(amount))
+        run(AsyncLimiter(3).acquire(amount))
 
 
 def test_parts_of_a_unit() -> None:
@@ -59,7 +66,7 @@ def test_parts_of_a_unit() -> None:
         with pytest.raises(ValueError, match=r"must be a multiple of 1/2, .* not 0\.3"):
             await limiter.acquire(0.3)
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_each_counts_for_itself_without_a_key() -> None:
@@ -68,7 +75,7 @@ def test_each_counts_for_itself_without_a_key() -> None:
             await limiter.acquire()
             assert not limiter.has_capacity()
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_it_waits_until_there_is_room() -> None:
@@ -94,7 +101,7 @@ def test_it_waits_until_there_is_room() -> None:
             clock.advance(5)
             await asyncio.wait_for(waiting[1], 60)
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_what_has_a_key_is_shared_and_outlives_the_process(tmp_path: Path) -> None:
@@ -103,11 +110,11 @@ def test_what_has_a_key_is_shared_and_outlives_the_process(tmp_path: Path) -> No
         return limiter.has_capacity()
 
     with flint.Limiter(tmp_path) as place:
-        asyncio.run(AsyncLimiter(1, HOUR_S, key="mails", limiter=place).acquire())
+        run(AsyncLimiter(1, HOUR_S, key="mails", limiter=place).acquire())
         assert not AsyncLimiter(1, HOUR_S, key="mails", limiter=place).has_capacity()
         assert AsyncLimiter(2, HOUR_S, key="mails", limiter=place).has_capacity(2)
         assert AsyncLimiter(1, HOUR_S, key="other", limiter=place).has_capacity()
-    assert not asyncio.run(use(str(tmp_path)))
+    assert not run(use(str(tmp_path)))
 
 
 def test_arguments_that_cannot_be() -> None:
@@ -123,6 +130,6 @@ def test_arguments_that_cannot_be() -> None:
 def test_without_a_limiter_it_is_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with flint.Limiter(":memory:") as place:
         monkeypatch.setattr(_place, "default_limiter", lambda: place)
-        asyncio.run(AsyncLimiter(1, key="mine").acquire())
+        run(AsyncLimiter(1, key="mine").acquire())
         [status] = place.list(counters=True)
         assert status["key"] == "1/minute using leaky_bucket @ mine"

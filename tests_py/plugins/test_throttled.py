@@ -53,6 +53,9 @@ def test_every_algorithm(kind: str) -> None:
     assert not limiter.limit("alice").limited
     assert limiter.limit("alice").limited
     assert limiter.peek("alice").remaining == 0
+    nothing = limiter.limit("alice", cost=0)
+    assert (nothing.limited, nothing.state.remaining) == (False, 0)
+    assert nothing.state.reset_after > HOUR_S
     assert not limiter.limit("bob", cost=3).limited
 
 
