@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -208,6 +207,5 @@ def report(name: str, told: Told) -> None:
         f"{name}: {told.answered():,} requests answered by {len(told.workers)} workers, "
         f"{len(told.owners)} of them owned it; {sum(told.admitted.values()):,} admitted in "
         f"{len(told.admitted)} limits of {LIMIT}, none over; {told.cut} connections closed by the "
-        f"server; no errors",
-        file=sys.stderr if not LONG else sys.stdout,
+        f"server; no errors"
     )
