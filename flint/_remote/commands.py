@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from flint._remote import questions, replies, shapes
 from flint._remote.http import GarbageError
-from flint._remote.questions import plain_items, plain_limit, read_check
+from flint._remote.questions import plain_items, plain_limit
+from flint._remote.questions import read_known as read_check
 from flint._remote.resp import Refusal, encoded
 from flint._remote.trouble import told
 from flint._surface.arguments import per_to_ns

@@ -15,7 +15,7 @@ from flint._remote import shapes
 from flint._remote.http import GarbageError, Request, read_answer
 from flint._remote.trouble import told
 from flint._surface.arguments import MAX_ITEMS, MAX_NS, per_to_ns
-from flint._surface.rate import Several, read_one_or_several
+from flint._surface.rate import Several, is_rate_name, read_one_or_several
 from flint.errors import ClosedError, FlintServerError
 
 if TYPE_CHECKING:
@@ -112,7 +112,28 @@ def read_check(
     algorithm: Algorithm | None,
     limit: RateLike | None,
 ) -> Checked:
-    """The arguments of `check`. Raises what the embedded limiter raises."""
+    """The arguments of `check`. Raises what the embedded limiter raises. A name that the program
+    has no rate for is one of the server's."""
+    numbers = (rate, per, burst, algorithm)
+    if not isinstance(limit, str) or limit in rates or not is_rate_name(limit):
+        return read_known(rates, key, cost, *numbers, limit)
+    if numbers != (None, None, None, None):
+        raise TypeError(f"the rate {limit!r} says everything; leave the rest out beside it")
+    refuse_bad("peek", key, cost)
+    return Checked(_exact(key), operator.index(cost), {"limit": limit})
+
+
+def read_known(
+    rates: Mapping[str, tuple[Rate, ...]],
+    key: str,
+    cost: SupportsIndex,
+    rate: SupportsIndex | None,
+    per: Duration | None,
+    burst: SupportsIndex | None,
+    algorithm: Algorithm | None,
+    limit: RateLike | None,
+) -> Checked:
+    """The same where only the program has names for rates."""
     is_plain = type(key) is str and type(cost) is int and 1 <= cost <= MAX_NS
     no_limit = rate is None and per is None and burst is None and algorithm is None
     if limit is None:

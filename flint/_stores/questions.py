@@ -10,7 +10,7 @@ import operator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from flint import _native
-from flint._remote.questions import plain_items, plain_limit, read_check
+from flint._remote.questions import plain_items, plain_limit, read_known
 from flint._remote.standing import ALGORITHMS, Config, Standing, State
 from flint._stores import claims, embedded
 from flint._stores.claims import EXACT, INLINE, TEMPLATE, Claim, Totals
@@ -151,7 +151,7 @@ class Questions(abc.ABC):
         if limit is None:
             numbers = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
             embedded.refuse_bad("peek", key, 1, **numbers)
-        asked = read_check(*args)
+        asked = read_known(*args)
         if asked.carried is None or isinstance(asked.carried, Several):
             embedded.refuse_bad("peek", key, 1)
             return asked

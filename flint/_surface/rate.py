@@ -410,6 +410,11 @@ def _several(rates: tuple[Rate, ...]) -> Several:
     return Several(rates)
 
 
+def is_rate_name(text: str) -> bool:
+    """Whether a text can only be the name of a rate."""
+    return _NAME.fullmatch(text) is not None
+
+
 def is_rate_like(value: object) -> TypeGuard[RateLike]:
     """Whether a `rate` says the period too."""
     return isinstance(value, (str, Rate, Several, list, tuple))
@@ -438,7 +443,7 @@ def read_rates(
                     "leave them out beside it"
                 )
             return known
-        if _NAME.fullmatch(value):
+        if is_rate_name(value):
             near = _nearest(value, list(named)) or f"; a rate is written as {_EXAMPLES}"
             raise RateError(f"no rate is named {value!r}{near}", value, 0)
         return _read(value, algorithm, None if burst is None else _quantity("burst", burst))

@@ -28,6 +28,21 @@ def shared(server: FlintServer) -> Iterator[SharedLimiter]:
         yield limiter
 
 
+def test_a_rate_of_the_servers_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "flint.toml").write_text("[rates]\nstrict = '2/day; 9/week'\n", "utf-8")
+    words = f"--limits={tmp_path / 'flint.toml'}"
+    with running(tmp_path / "data", words) as server, SharedLimiter(server.urls[0]) as shared:
+        assert [shared.allow("a", limit="strict") for _ in range(3)] == [True, True, False]
+        assert shared.peek("b", limit="strict").limit == 2
+        assert not shared.acquire("a", timeout=0, limit="strict")
+        with pytest.raises(flint.RateError, match="no rate is named"):
+            shared.check("a", limit="lax")
+        with pytest.raises(TypeError, match="says everything"):
+            shared.check("a", limit="strict", burst=3)
+        shared._rates = {"strict": (flint.rates.parse("5/day"),)}  # the program's own goes first
+        assert shared.peek("c", limit="strict").limit == 5
+
+
 LIMITS: list[Any] = [
     {"key": "a", "rate": 5, "per": "1d", "burst": 7},
     {"key": "t:*", "rate": 3, "per": "1d", "name": "short", "stack": True},
