@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, Several, read_one_or_several
 from flint._web.address import address_of
+from flint._web.policy import prefix_of
 
 if TYPE_CHECKING:
     from flint._surface.rate import RateLike
@@ -93,13 +94,6 @@ def counter_key(
     if limit is policy.fixed:
         return policy.prefix + rest
     return prefix_of(limit) + rest
-
-
-def prefix_of(limit: Rate | Several | None) -> str:
-    """What stands before the rest of the key of a check that carries these limits."""
-    if limit is None:
-        return ""
-    return f"{limit} @ " if isinstance(limit, Rate) else "@"
 
 
 def _route(request: Request | None) -> str:

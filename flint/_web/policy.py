@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from flint._surface.arguments import refusal
 from flint._surface.rate import Rate, Several, read_one_or_several
 from flint._web.address import ClientAddress, network
-from flint._web.keys import prefix_of
 
 if TYPE_CHECKING:
     from flint._surface.rate import RateLike
@@ -29,6 +28,13 @@ _WHEN = ("5xx", "4xx", "failed")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _KEY_FORMS = '"ip", "user", "route", "header:NAME", a callable, or a tuple of these'
+
+
+def prefix_of(limit: Rate | Several | None) -> str:
+    """What stands before the rest of the key of a check that carries these limits."""
+    if limit is None:
+        return ""
+    return f"{limit} @ " if isinstance(limit, Rate) else "@"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from asgi_calls import run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_web_core import Failing, Request
 
@@ -117,6 +117,7 @@ def test_both_ways_are_one(limits: str, options: dict[str, Any], is_async: bool)
     assert found[0] == found[1]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_any_peer_and_route(peer: str, route: str) -> None:
     remaining = []
