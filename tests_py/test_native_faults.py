@@ -199,31 +199,6 @@ def test_a_server_that_is_not_flints(caller: Caller, greeting: bytes) -> None:
         assert server.counts == [0]
 
 
-@both
-def test_a_token_that_the_server_does_not_need(caller: Caller) -> None:
-    greetings: list[list[bytes]] = []
-
-    class Open(NativeConnection):
-        def request(self) -> bytes | None:
-            words = self.words()
-            while words[:1] == [b"HELLO"]:
-                greetings.append(words)
-                none = refusal("ERR AUTH <password> called without any password configured")
-                self.send(none if len(words) > 2 else reply(HELLO))
-                words = self.words()
-            return b" ".join(words) or None
-
-    with (
-        native(once(reply()), Open) as server,
-        SharedLimiter(url_of(server), token="hush-hush") as limiter,
-    ):
-        assert caller(limiter, ("check", "a"))[0]
-    assert greetings == [
-        [b"HELLO", b"3", b"AUTH", b"default", b"hush-hush"],
-        [b"HELLO", b"3"],
-    ]
-
-
 GARBAGE = {
     "no RESP": b"SSH-2.0-OpenSSH_9.2\r\n",
     "HTTP": answer(),

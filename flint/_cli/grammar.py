@@ -67,7 +67,9 @@ def common() -> Any:
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     options = parser.add_argument_group("options of every verb")
     options.add_argument("--data-dir", metavar="DIR", help="the data directory (default: .flint)")
-    options.add_argument("--url", help="the same as a URL, or a server: http://host:7878")
+    options.add_argument(
+        "--url", help="the same as a URL, or a server: http://host:7878 or flint://host:7879"
+    )
     options.add_argument("--json", action="store_true", help="JSON, also on a terminal")
     options.add_argument("--verbose", action="store_true", help="say where each setting is from")
     return parser

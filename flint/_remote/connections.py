@@ -21,7 +21,7 @@ from flint._remote.http import (
     read_body,
     read_head,
 )
-from flint._remote.resp import MORE, Reader, greeting
+from flint._remote.resp import MORE, Reader, greeting, read_greeting
 
 if TYPE_CHECKING:
     from typing import Any
@@ -142,12 +142,8 @@ class NativeConnection(Connection):
 
     def greet(self, deadline: float) -> None:
         self._reader = Reader()
-        steps = greeting(self._token)
-        with contextlib.suppress(StopIteration):
-            data = next(steps)
-            while True:
-                self.send(data, deadline)
-                data = steps.send(self._reply())
+        self.send(greeting(self._token), deadline)
+        read_greeting(self._reply())
 
     def exchange(self, request: Command, deadline: float) -> tuple[Any, bool]:
         self.send(request.data, deadline)

@@ -4,7 +4,6 @@ connection and are answered in their order. Loaded by the first coroutine that n
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flint._remote.aio import Attempt, LoopConnections, Pool
 from flint._remote.connections import KEPT_S, UnreachableError, cause_of
 from flint._remote.http import ENDED, GarbageError
-from flint._remote.resp import MORE, Reader, greeting
+from flint._remote.resp import MORE, Reader, greeting, read_greeting
 
 if TYPE_CHECKING:
     from flint._remote.commands import Command
@@ -91,11 +90,7 @@ class _Wire(asyncio.Protocol):
         return reply
 
     async def greet(self, token: str | None) -> None:
-        steps = greeting(token)
-        with contextlib.suppress(StopIteration):
-            data = next(steps)
-            while True:
-                data = steps.send(await self.exchange(data, Attempt()))
+        read_greeting(await self.exchange(greeting(token), Attempt()))
 
     def give_up(self) -> None:
         """Ask no more here; it ends when nobody waits for an answer any longer."""

@@ -10,7 +10,7 @@ from flint._remote.http import GarbageError
 from flint.errors import FlintServerError, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
     from typing import Final
 
 # Of one reply, in all its depth: a page may have 1,000 keys, each as long as any.
@@ -21,7 +21,6 @@ _MOST_LINE_BYTES = 16 * 1024
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,9}")
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,19}")
 _END = b"\r\n"
-_NO_TOKENS = "without any password configured"
 _NO_FLINT = (
     "what answers there speaks the Redis protocol and is no Flint server; `flint server start "
     "--redis-bind` starts one"
@@ -50,14 +49,14 @@ def encoded(words: Iterable[bytes]) -> bytes:
     return b"*%d\r\n%b" % (len(parts), b"".join(parts))
 
 
-def greeting(token: str | None) -> Generator[bytes, Any, None]:
-    """What is said first on a connection: requests, each to be sent its reply. Raises what is wrong
-    with the token, and UnsupportedError where no Flint answers."""
-    plain = [b"HELLO", b"3"]
+def greeting(token: str | None) -> bytes:
+    """The first request on a connection."""
     secret = [] if token is None else [b"AUTH", b"default", token.encode("ascii")]
-    reply = yield encoded([*plain, *secret])
-    if secret and isinstance(reply, Refusal) and _NO_TOKENS in reply.message:
-        reply = yield encoded(plain)
+    return encoded([b"HELLO", b"3", *secret])
+
+
+def read_greeting(reply: Any) -> None:
+    """Raise what is wrong with the token, or UnsupportedError where no Flint answers."""
     if isinstance(reply, Refusal) and reply.code in ("NOAUTH", "WRONGPASS"):
         raise FlintServerError(401, reply.message)
     if not isinstance(reply, dict) or reply.get("server") != "flint":

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import resp_reference
 from http_reference import serving
 from in_redis import redis_server
 from postgres import database
@@ -35,6 +36,17 @@ def http(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
     with (
         flint.Limiter(":memory:", clock=clock) as limiter,
         serving(limiter, token="secret") as server,
+        flint.connect(server.url, token=server.token) as shared,
+    ):
+        yield shared
+
+
+@contextlib.contextmanager
+def native(path: Path, clock: ManualClock) -> Iterator[flint.AnyLimiter]:
+    assert path.is_dir()
+    with (
+        flint.Limiter(":memory:", clock=clock) as limiter,
+        resp_reference.serving(limiter, token="secret") as server,
         flint.connect(server.url, token=server.token) as shared,
     ):
         yield shared
@@ -75,6 +87,7 @@ PLACES: dict[str, Factory] = {
     "owner": owner,
     "client": client,
     "http": http,
+    "native": native,
     "postgres": postgres,
     "redis": redis,
 }

@@ -125,6 +125,12 @@ def test_a_token(tmp_path: Path) -> None:
             assert shared.allow("a", limit="1/d")
 
 
+def test_a_token_that_the_server_does_not_need(server: FlintServer) -> None:
+    with SharedLimiter(server.native_url, token="hush-hush") as shared:
+        assert shared.allow("token", limit="9/d")
+        assert asyncio.run(shared.aallow("token"))
+
+
 def test_a_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with running(tmp_path / "data", f"--redis-bind=unix:{tmp_path}/s") as server:
