@@ -25,6 +25,7 @@ from test_shared_faults import UNKNOWN, Caller, both, error_of
 import flint
 from flint import FlintServerError, OnError, SharedLimiter
 from flint._remote import breaker, resp
+from flint._remote.http import GarbageError
 
 REST = {key: value for key, value in CHECKED.items() if key != "key"}
 
@@ -436,7 +437,7 @@ def test_a_slow_question_holds_nobody_up() -> None:
             assert await limiter.acheck("a")
 
         asyncio.run(main())
-        # Four at a time, each with a connection to itself.
+        # Four at a time, and nothing behind any.
         assert sum(one[-1:] == [b"FLINT.COMPACT"] for one in server.requests) == 4
 
 
@@ -529,6 +530,14 @@ def test_a_signal_in_the_middle_of_an_answer() -> None:
 
 
 # ---- The reader --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["twice", "numbered", "deep", "many", "no text", "another end"])
+def test_what_is_no_reply(name: str) -> None:
+    reader = resp.Reader()
+    reader.feed(GARBAGE[name])
+    with pytest.raises(GarbageError):
+        reader.read()
 
 
 def test_replies_are_read_however_they_are_cut() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Of one loop. A server reads so many requests of a connection ahead, so more connections take more.
 _MOST_IN_FLIGHT = 16
 _MOST_CONNECTIONS = 8
-_MOST_SLOW = 4  # questions that have a connection to themselves
+_MOST_SLOW = 4  # questions behind which nobody is asked on the same connection
 
 
 class _Wire(asyncio.Protocol):
@@ -32,7 +32,7 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._ended: Exception | None = None
         self._used_at = time.monotonic()
-        self.is_taken = False  # by a slow question
+        self.is_taken = False  # by a slow question, behind which nobody shall wait
         self.is_given_up = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -140,7 +140,7 @@ class NativeLoopConnections(LoopConnections):
         may_repeat = True
         while True:
             attempt.is_connecting = True
-            wire = await self._take(pool, request.is_slow)
+            wire = await self._take(pool)
             attempt.is_connecting = False
             attempt.late = wire.give_up
             try:
@@ -167,18 +167,16 @@ class NativeLoopConnections(LoopConnections):
             if wire.is_given_up or (request.is_slow and not is_answered):
                 wire.give_up()
 
-    async def _take(self, pool: _NativePool, is_slow: bool) -> _Wire:
-        wire = self._free(pool, is_slow)
+    async def _take(self, pool: _NativePool) -> _Wire:
+        wire = self._free(pool)
         if wire is not None:
             return wire
         async with pool.opening:
-            return self._free(pool, is_slow) or await self._open(pool)
+            return self._free(pool) or await self._open(pool)
 
-    def _free(self, pool: _NativePool, is_slow: bool) -> _Wire | None:
+    def _free(self, pool: _NativePool) -> _Wire | None:
         """A connection to ask on; None where another is to be opened."""
         wires = [wire for wire in pool.usable(self._timeout_s) if not wire.is_taken]
-        if is_slow:
-            return next((wire for wire in wires if not wire.in_flight), None)
         best = min(wires, key=lambda wire: wire.in_flight, default=None)
         if best is None or best.in_flight < _MOST_IN_FLIGHT or len(wires) >= _MOST_CONNECTIONS:
             return best
