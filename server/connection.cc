@@ -327,8 +327,10 @@ void Connection::StartWriteDeadline() {
   taken_ = taken_bytes();
 }
 
-// A client has a timeout in hand. What it takes gives it time back, but never more than that.
+// A client has a timeout in hand. What it takes gives it time back, but never more than that. The
+// system is asked only when the time is over: there may be thousands of slow clients.
 void Connection::CheckWriteDeadline(uint64_t now_ms) {
+  if (now_ms < write_deadline_ms_) return;
   const uint64_t timeout_ms = server_->options().write_timeout_ms;
   const uint64_t taken = std::max(taken_bytes(), taken_);
   const uint64_t won_ms = (taken - taken_) * kTimeoutsForQueue * timeout_ms / kMaxQueuedBytes;
