@@ -57,5 +57,7 @@ def results(python: Path, folder: Path, paths: list[Path], *words: str) -> tuple
     )
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None, done.stdout + done.stderr
-    failed = set(re.findall(r"^(?:FAILED|ERROR) (\S+?)(?: - .*)?$", done.stdout, re.MULTILINE))
+    failed = set(
+        re.findall(r"^(?:FAILED|ERROR) (\S+?(?:\[.*?\])?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    )
     return int(passed[1]), failed
