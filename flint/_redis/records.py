@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _LOW = 2**31 - 1
 _NO_KIND = 255
 _TOLD = struct.Struct(">BBB10I")
-_RECORD = struct.Struct(">BBBI8sI28IB")
+_RECORD = struct.Struct(">BBBBI8sI14I")
+_TOTALS = struct.Struct(">14I")
 _TEMPLATE = struct.Struct(">8sBB7IB")
 
 
@@ -77,22 +78,21 @@ def templates(epoch: bytes, fields: list[bytes]) -> Templates:
 
 def sums(fields: dict[bytes, bytes]) -> dict[int, Totals]:
     """What has been counted under each template, of the hash that holds it."""
-    return {
-        int.from_bytes(one, "big"): _totals(struct.unpack(">14I", packed))
-        for one, packed in fields.items()
-    }
+    return {int.from_bytes(one, "big"): _totals(packed) for one, packed in fields.items()}
 
 
-def _totals(numbers: tuple[int, ...]) -> Totals:
-    return Totals(*_wholes(numbers))
+def _totals(packed: bytes, at: int = 0) -> Totals:
+    return Totals(*_wholes(_TOTALS.unpack_from(packed, at)))
 
 
 def claim(told: bytes, keys: list[bytes]) -> Claim:
     """A limit as a script tells of it; `keys` are those that were asked about."""
     status, item, allows, *rest = _TOLD.unpack_from(told)
     now_ns, units, entries, oldest_ns, leaves_ns = _wholes(tuple(rest))
-    kind, algorithm, stack, _, template_id, _, *numbers, _ = _RECORD.unpack_from(told, _TOLD.size)
-    rate, per_ns, burst, first, second, third, last_ns = _wholes(tuple(numbers[:14]))
+    kind, algorithm, stack, has_totals, _, template_id, _, *numbers = _RECORD.unpack_from(
+        told, _TOLD.size
+    )
+    rate, per_ns, burst, first, second, third, last_ns = _wholes(tuple(numbers))
     if algorithm <= 3:
         state = State(at_ns=first, fraction=second)
     elif algorithm == 4:
@@ -101,14 +101,16 @@ def claim(told: bytes, keys: list[bytes]) -> Claim:
         state = State(last_ns, 0, 0, units, 0, entries, oldest_ns, leaves_ns)
     else:
         state = State(window=first // per_ns, used=third, previous=second)
-    name = told[_TOLD.size + _RECORD.size :]
+    at = _TOLD.size + _RECORD.size
+    totals = _totals(told, at) if has_totals else Totals()
+    name = told[at + (_TOTALS.size if has_totals else 0) + 1 :]
     return Claim(
         keys[item],
         name,
         None if kind == _NO_KIND else kind,
         int.from_bytes(template_id, "big"),
         bool(stack),
-        _totals(tuple(numbers[14:])),
+        totals,
         status,
         item,
         bool(allows),

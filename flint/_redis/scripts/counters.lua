@@ -11,9 +11,12 @@ local MOST_LIMITS, MOST_ENTRIES = 16, 1048576
 local NO_TEMPLATE = string.rep('\0', 8)
 local MARGIN_MS = 1000
 
-local FIELDS = {'rate', 'per', 'burst', 'state1', 'state2', 'state3', 'last', 'allowed', 'denied',
-  'allowed_cost', 'denied_cost', 'last_allowed', 'last_denied', 'last_reset'}
-local RECORD = '>BBBI4c8I4' .. string.rep('I4I4', #FIELDS) .. 'Bc0'
+local FIELDS = {'rate', 'per', 'burst', 'state1', 'state2', 'state3', 'last'}
+local TOTALS = {'allowed', 'denied', 'allowed_cost', 'denied_cost', 'last_allowed', 'last_denied',
+  'last_reset'}
+-- Totals stand in a record only where something was counted.
+local RECORD = '>BBBBI4c8I4' .. string.rep('I4I4', #FIELDS)
+local NAME = '>Bc0'
 local SUM = '>' .. string.rep('I4I4', 7)
 local TEMPLATE = '>c8BBI4I4I4I4I4I4I4Bc0'
 local CHANGE = '>Bc8BBBI4I4I4I4I4I4I4I4I4c0Bc0'
@@ -26,63 +29,82 @@ local function add_cost(sum, cost)
 end
 
 local function note_allowed(t, cost, now)
+  t.raw = nil
   t.allowed = add(t.allowed, ONE)
   t.allowed_cost = add_cost(t.allowed_cost, cost)
   t.last_allowed = greater_of(t.last_allowed, now)
 end
 
 local function note_denied(t, denials, cost, at)
+  t.raw = nil
   t.denied = add(t.denied, denials)
   t.denied_cost = add_cost(t.denied_cost, cost)
   t.last_denied = greater_of(t.last_denied, at)
 end
 
+local function read_totals(t, packed, from)
+  local v = {struct.unpack(SUM, packed, from)}
+  for n, field in ipairs(TOTALS) do
+    t[field] = {v[2 * n - 1], v[2 * n]}
+  end
+  return v[15]
+end
+
+local function write_totals(t)
+  local v = {}
+  for n, field in ipairs(TOTALS) do
+    v[2 * n - 1], v[2 * n] = unpack(t[field])
+  end
+  return struct.pack(SUM, unpack(v))
+end
+
 local function clear_totals(t)
-  for field = 8, #FIELDS do
-    t[FIELDS[field]] = ZERO
+  for _, field in ipairs(TOTALS) do
+    t[field] = ZERO
   end
 end
 
 -- Changes what has been counted under a template.
 local function change_sum(id, change)
-  local packed = redis.call('HGET', KEYS[4], id)
-  if not packed then -- the template has been removed
-    return
+  local packed, t = redis.call('HGET', KEYS[4], id), {}
+  if packed then -- or the template has been removed
+    read_totals(t, packed)
+    change(t)
+    redis.call('HSET', KEYS[4], id, write_totals(t))
   end
-  local values, t = {struct.unpack(SUM, packed)}, {}
-  for n = 1, 7 do
-    t[FIELDS[7 + n]] = {values[2 * n - 1], values[2 * n]}
-  end
-  change(t)
-  for n = 1, 7 do
-    values[2 * n - 1], values[2 * n] = unpack(t[FIELDS[7 + n]])
-  end
-  redis.call('HSET', KEYS[4], id, struct.pack(SUM, unpack(values, 1, 14)))
 end
 
 -- ---- Records ----
 
 local function read_record(raw, from)
   local v = {struct.unpack(RECORD, raw, from)}
-  local c = {kind = v[1], algorithm = v[2], stack = v[3] == 1, epoch = v[4], template = v[5],
-    prefix_bytes = v[6]}
-  for n, field in ipairs(FIELDS) do
-    c[field] = {v[5 + 2 * n], v[6 + 2 * n]}
+  local c = {kind = v[1], algorithm = v[2], stack = v[3] == 1, epoch = v[5], template = v[6],
+    prefix_bytes = v[7], rate = {v[8], v[9]}, per = {v[10], v[11]}, burst = {v[12], v[13]},
+    state1 = {v[14], v[15]}, state2 = {v[16], v[17]}, state3 = {v[18], v[19]},
+    last = {v[20], v[21]}, has_log = v[2] == 5}
+  local next = v[22]
+  if v[4] == 1 then
+    next = read_totals(c, raw, next)
+  else
+    clear_totals(c)
   end
-  c.name = v[7 + 2 * #FIELDS]
-  c.has_log = c.algorithm == 5
-  return c, v[8 + 2 * #FIELDS]
+  c.name, next = struct.unpack(NAME, raw, next)
+  c.raw = string.sub(raw, from, next - 1)
+  return c, next
 end
 
+-- `raw` is the record as it was read, and is kept until something changes.
 local function write_record(c)
-  local v = {c.kind or KIND_NONE, c.algorithm, c.stack and 1 or 0, c.epoch, c.template,
-    c.prefix_bytes}
-  for n, field in ipairs(FIELDS) do
-    v[5 + 2 * n], v[6 + 2 * n] = unpack(c[field])
+  if c.raw then
+    return c.raw
   end
-  v[#v + 1] = #c.name
-  v[#v + 1] = c.name
-  return struct.pack(RECORD, unpack(v))
+  local has_totals = not (is_zero(c.allowed) and is_zero(c.denied) and is_zero(c.last_reset))
+  c.raw = struct.pack(RECORD, c.kind or KIND_NONE, c.algorithm, c.stack and 1 or 0,
+    has_totals and 1 or 0, c.epoch, c.template, c.prefix_bytes, c.rate[1], c.rate[2], c.per[1],
+    c.per[2], c.burst[1], c.burst[2], c.state1[1], c.state1[2], c.state2[1], c.state2[2],
+    c.state3[1], c.state3[2], c.last[1], c.last[2]) .. (has_totals and write_totals(c) or '')
+    .. struct.pack(NAME, #c.name, c.name)
+  return c.raw
 end
 
 -- A counter that has used nothing.
@@ -92,6 +114,7 @@ local function new_record(name, epoch)
   for _, field in ipairs(FIELDS) do
     c[field] = ZERO
   end
+  clear_totals(c)
   return c
 end
 
@@ -233,7 +256,9 @@ local function slide(c, now)
   local window_end = add(c.state1, c.per)
   if less(now, window_end) then
     return
-  elseif less(now, add(window_end, c.per)) then
+  end
+  c.raw = nil
+  if less(now, add(window_end, c.per)) then
     c.state1, c.state2 = window_end, c.state3
   else
     local _, elapsed = scaled(ONE, now, c.per)
@@ -264,6 +289,7 @@ local function used(key, c, at)
 end
 
 local function clear_state(c)
+  c.raw = nil
   c.state1, c.state2, c.state3 = ZERO, ZERO, ZERO
   c.is_one_entry = c.has_log
 end
@@ -348,12 +374,12 @@ local function look(key, c, now, cost)
     c.allows = not less(subtract(c.rate, cost), c.units)
       and (c.entries < MOST_ENTRIES or equal(c.last, now))
   else
-    local before, start, current = c.state2, c.state1, c.state3
+    local raw, before, start, current = c.raw, c.state2, c.state1, c.state3
     slide(c, now)
     local room = subtract(c.rate, cost)
     c.allows = not less(room, c.state3) and not less(subtract(room, c.state3), weight(c, now))
     if not c.allows then
-      c.state1, c.state2, c.state3 = start, before, current
+      c.raw, c.state1, c.state2, c.state3 = raw, start, before, current
     end
   end
 end
@@ -397,6 +423,7 @@ end
 
 -- Counts an admission that `look` has granted.
 local function admit(key, c, now, cost)
+  c.raw = nil
   if c.algorithm <= 3 then
     if less(c.state1, now) then
       c.state1, c.state2 = now, ZERO
@@ -429,6 +456,7 @@ end
 -- Takes a counter under a template through the changes since it was last used. Its kind is nil
 -- when it has ended.
 local function catch_up(key, c, epoch)
+  c.raw = nil
   for _, packed in ipairs(redis.call('LRANGE', KEYS[3], c.epoch, epoch - 1)) do
     local change = read_change(packed)
     local prefix = change.prefix

@@ -12,7 +12,7 @@ for _, c in ipairs(key.rows) do
     ended = ended + 1
     if resets and c.kind == KIND_EXACT then
       clear_state(c)
-      c.last, c.last_reset = now, now
+      c.raw, c.last, c.last_reset = nil, now, now
     else
       if resets and c.kind == KIND_COUNTER then
         templates[#templates + 1] = c.template

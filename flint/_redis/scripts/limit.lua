@@ -24,6 +24,7 @@ if c.kind ~= KIND_EXACT and (not c.kind or is_fresh(c, now)) then
   forget(c)
 end
 migrate(key, c, limit, now)
+c.raw = nil
 c.kind, c.stack, c.epoch, c.template, c.prefix_bytes = KIND_EXACT, stack, epoch, NO_TEMPLATE, 0
 put(key, c)
 end_uncovered(key)

@@ -74,6 +74,31 @@ local function times(a, q, r, c)
   return whole, left
 end
 
+-- a * b, of less than 63 bits.
+local function multiply(a, b)
+  local right = a[2] % 65536
+  local product = (a[2] - right) / 65536 * b[2]
+  local low = product % 32768
+  local sum = add({(product - low) / 32768, low * 65536}, exactly(right * b[2]))
+  return {sum[1] + a[1] * b[2] + a[2] * b[1], sum[2]}
+end
+
+-- a * b / c by doubles, where b and what b / c leaves are small enough.
+local function scaled_quickly(a, b, c)
+  local of_a, of_b, of_c = rough(a), rough(b), rough(c)
+  if of_b >= EXACT or of_c >= EXACT then
+    return nil
+  end
+  local rest = math.fmod(of_b, of_c)
+  local product = of_a * rest
+  if product >= EXACT then
+    return nil
+  end
+  local left = math.fmod(product, of_c)
+  local whole = multiply(a, exactly((of_b - rest) / of_c))
+  return add(whole, exactly((product - left) / of_c)), exactly(left)
+end
+
 -- a * b / c, whole and what is left in parts of c.
 local function scaled(a, b, c)
   local product = rough(a) * rough(b)
@@ -81,11 +106,15 @@ local function scaled(a, b, c)
     local left = math.fmod(product, rough(c))
     return exactly((product - left) / rough(c)), exactly(left)
   end
+  if equal(c, ONE) then
+    return multiply(a, b), ZERO
+  end
   if less(b, a) then
     a, b = b, a
   end
-  if equal(c, ONE) then
-    return times(a, b, ZERO, c)
+  local whole, left = scaled_quickly(a, b, c)
+  if whole then
+    return whole, left
   elseif equal(a, ONE) then
     return times(b, ZERO, ONE, c)
   end
