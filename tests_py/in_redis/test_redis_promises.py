@@ -176,6 +176,18 @@ def test_keys_go_when_they_are_fresh(namespace: str, client: redis.Redis, algori
         assert not keys()
 
 
+def test_a_log_beside_one_that_may_go(namespace: str, client: redis.Redis) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limit: dict[str, Any] = {"rate": 2, "per": "1h", "algorithm": "sliding_window_log"}
+        limiter.limit("t:*", **limit, name="n")
+        assert limiter.allow("t:1")
+        log = f"{namespace}:{{{namespace}}}:l:t:1"
+        assert client.pttl(log) > 0
+        limiter.limit("t:1", **limit, name="m", stack=True)
+        assert limiter.allow("t:1")
+        assert client.pttl(log) == -1
+
+
 def test_the_log_that_is_searched() -> None:
     """What has to leave until a large cost fits is found among many entries."""
     clock, other = ManualClock(1_700_000_000), ManualClock(1_700_000_000)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 CLOCK = "clock"
-_PARTS = ("numbers", CLOCK, "counters")
+_PARTS = ("numbers", CLOCK, "algorithms")
 _WITH_TEMPLATES = ("template", "end_template")
 NAMES = ("check", "denied", "limit", "template", "end", "end_template", "show", "load", "now")
 
@@ -31,12 +31,13 @@ def _read(name: str) -> str:
 
 def load(clock: str | None = None) -> dict[str, Script]:
     """All scripts by name; `clock` is the text of another clock, for tests."""
-    parts = {name: _read(name) for name in (*_PARTS, "templates", *NAMES)}
+    parts = {name: _read(name) for name in (*_PARTS, "quick", "counters", "templates", *NAMES)}
     if clock is not None:
         parts[CLOCK] = clock
     shared = "".join(parts[name] for name in _PARTS)
     scripts = {}
     for name in NAMES:
+        first = parts["quick"] if name == "check" else ""
         more = parts["templates"] if name in _WITH_TEMPLATES else ""
-        scripts[name] = script((shared + more + parts[name]).encode())
+        scripts[name] = script((shared + first + parts["counters"] + more + parts[name]).encode())
     return scripts

@@ -1,15 +1,10 @@
 -- The counters of a key are one string, and the admissions of its sliding_window_logs one sorted
 -- set. KEYS: the epoch, the templates, their changes, their sums; then for each key these two.
---
--- state1 to state3 are, by algorithm: 1 to 3 (buckets) the arrival time and its fraction; 4 (fixed
--- window) its start and what is used; 5 (log) all units that were ever added to it, modulo 2^63,
--- and whether there are any; 6 (sliding counter) the window's start, the units before it and in it.
 
 local KIND_EXACT, KIND_COUNTER, KIND_INLINE, KIND_NONE = 0, 2, 3, 255
 local NO_LIMIT, TOO_MANY, WRONG_COST = 2, 3, 4
 local MOST_LIMITS, MOST_ENTRIES = 16, 1048576
 local NO_TEMPLATE = string.rep('\0', 8)
-local MARGIN_MS = 1000
 
 local FIELDS = {'rate', 'per', 'burst', 'state1', 'state2', 'state3', 'last'}
 local TOTALS = {'allowed', 'denied', 'allowed_cost', 'denied_cost', 'last_allowed', 'last_denied',
@@ -225,53 +220,6 @@ end
 
 -- ---- Algorithms ----
 
--- Whether it cannot be told from a new counter.
-local function is_fresh(c, now)
-  if c.algorithm <= 3 then
-    return less(c.state1, now) or (equal(c.state1, now) and is_zero(c.state2))
-  elseif c.algorithm == 4 then
-    return is_zero(c.state2) or not less(now, add(c.state1, c.per))
-  elseif c.algorithm == 5 then
-    return is_zero(c.state2) or not less(now, add(c.last, c.per))
-  end
-  local window_end = add(c.state1, c.per)
-  return (is_zero(c.state3) or not less(now, add(window_end, c.per)))
-    and (is_zero(c.state2) or not less(now, window_end))
-end
-
--- When that will be, of one that is not.
-local function fresh_at(c)
-  if c.algorithm <= 3 then
-    return c.state1
-  elseif c.algorithm == 4 then
-    return add(c.state1, c.per)
-  elseif c.algorithm == 5 then
-    return add(c.last, c.per)
-  end
-  return add(add(c.state1, c.per), c.per)
-end
-
--- Moves a sliding counter to the window of a time.
-local function slide(c, now)
-  local window_end = add(c.state1, c.per)
-  if less(now, window_end) then
-    return
-  end
-  c.raw = nil
-  if less(now, add(window_end, c.per)) then
-    c.state1, c.state2 = window_end, c.state3
-  else
-    local _, elapsed = scaled(ONE, now, c.per)
-    c.state1, c.state2 = subtract(now, elapsed), ZERO
-  end
-  c.state3 = ZERO
-end
-
--- What the window before weighs now, rounded up.
-local function weight(c, now)
-  return scaled_up(c.state2, subtract(add(c.state1, c.per), now), c.per)
-end
-
 -- The units used as of a time, rounded up.
 local function used(key, c, at)
   if is_fresh(c, at) then
@@ -345,42 +293,17 @@ local function look_at_log(key, c, now, cost)
   end
 end
 
--- Whether a bucket holds the cost.
-local function bucket_allows(c, now, cost)
-  c.cost_whole, c.cost_left = scaled(cost, c.per, c.rate)
-  local whole, left = scaled(c.burst, c.per, c.rate)
-  if less(left, c.cost_left) then
-    whole, left = subtract(whole, ONE), add(left, c.rate)
-  end
-  whole, left = subtract(whole, c.cost_whole), subtract(left, c.cost_left)
-  if less(c.state1, now) then
-    return true
-  end
-  local until_full = subtract(c.state1, now)
-  return less(until_full, whole) or (equal(until_full, whole) and not less(left, c.state2))
-end
-
 -- Whether the cost is admitted.
 local function look(key, c, now, cost)
   c.now = now
   if less(c.burst, cost) then
     c.status, c.allows = WRONG_COST, false
-  elseif c.algorithm <= 3 then
-    c.allows = bucket_allows(c, now, cost)
-  elseif c.algorithm == 4 then
-    c.allows = is_fresh(c, now) or not less(subtract(c.rate, cost), c.state2)
   elseif c.algorithm == 5 then
     look_at_log(key, c, now, cost)
     c.allows = not less(subtract(c.rate, cost), c.units)
       and (c.entries < MOST_ENTRIES or equal(c.last, now))
   else
-    local raw, before, start, current = c.raw, c.state2, c.state1, c.state3
-    slide(c, now)
-    local room = subtract(c.rate, cost)
-    c.allows = not less(room, c.state3) and not less(subtract(room, c.state3), weight(c, now))
-    if not c.allows then
-      c.raw, c.state1, c.state2, c.state3 = raw, start, before, current
-    end
+    c.allows = state_allows(c, now, cost)
   end
 end
 
@@ -424,24 +347,10 @@ end
 -- Counts an admission that `look` has granted.
 local function admit(key, c, now, cost)
   c.raw = nil
-  if c.algorithm <= 3 then
-    if less(c.state1, now) then
-      c.state1, c.state2 = now, ZERO
-    end
-    c.state1, c.state2 = add(c.state1, c.cost_whole), add(c.state2, c.cost_left)
-    if not less(c.state2, c.rate) then
-      c.state1, c.state2 = add(c.state1, ONE), subtract(c.state2, c.rate)
-    end
-  elseif c.algorithm == 4 then
-    if is_fresh(c, now) then
-      c.state1, c.state2 = now, ZERO
-    end
-    c.state2 = add(c.state2, cost)
-  elseif c.algorithm == 5 then
+  if c.algorithm == 5 then
     admit_to_log(key, c, now, cost)
   else
-    slide(c, now)
-    c.state3 = add(c.state3, cost)
+    admit_to_state(c, now, cost)
   end
   c.last = now
 end
@@ -554,7 +463,7 @@ local function store(key, now)
       if c.kind == KIND_EXACT then
         is_permanent = true
       else
-        until_fresh = greater_of(until_fresh, subtract(fresh_at(c), now))
+        until_fresh = greater_of(until_fresh, fresh_at(c))
       end
     elseif c.has_log then
       clear_log(key, c)
@@ -568,7 +477,7 @@ local function store(key, now)
       redis.call('PERSIST', key.log)
     end
   else
-    local ms = string.format('%.0f', math.ceil(rough(until_fresh) / 1000000) + MARGIN_MS)
+    local ms = expiry_ms(until_fresh, now)
     redis.call('SET', key.record, table.concat(parts), 'PX', ms)
     if has_logs then
       redis.call('PEXPIRE', key.log, ms)
