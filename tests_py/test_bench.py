@@ -9,11 +9,13 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from in_redis.redis_server import server
 
 import flint
 
@@ -281,6 +283,25 @@ def test_a_server_is_loaded_by_what_counts(bench: Any, tmp_path: Path) -> None:
             load.round(10)
     names = [spec.name for case in serving.CASES for spec in case.specs]
     assert len(names) == len(set(names)) >= 7
+
+
+def test_limits_in_redis_are_measured(bench: Any) -> None:
+    peers = {"limits_fixed", "limits_counter", "limits_moving"}
+    targets, places = bench("targets_places"), bench("places")
+    told = {"port": server().port}
+    for allows in (True, False):
+        make = partial(targets.Flint, "sliding_window_log", allows=allows, **told)
+        others = [partial(targets.Peer, kind, allows=allows, **told) for kind in peers]
+        for one in (make, *others):
+            with server().client() as client:
+                client.flushdb()  # as each row has a server of its own
+            with one() as target:
+                target.run(1000)
+                seen = target.run(200)
+            assert (seen["calls"], seen["allowed"]) == (200, 200 if allows else 0)
+    names = [spec.name for case in places.CASES for spec in case.specs]
+    assert len(names) == len(set(names)) == 24
+    assert peers < {kind for _, kind, _ in places.PEERS}
 
 
 def test_workers_that_share_a_directory_are_measured(bench: Any, tmp_path: Path) -> None:
