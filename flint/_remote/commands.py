@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from flint._remote import questions, replies, shapes
 from flint._remote.http import GarbageError
-from flint._remote.questions import plain_items, plain_limit
-from flint._remote.questions import read_known as read_check
+from flint._remote.questions import plain_items, plain_limit, read_check
 from flint._remote.resp import Refusal, encoded
 from flint._remote.trouble import told
 from flint._surface.arguments import per_to_ns
@@ -88,8 +87,8 @@ def refused(refusal: Refusal, key: str | None) -> Exception:
     code, message = refusal
     if code == "ERR" and message.startswith("unknown command"):
         return FlintServerError(404, _OLDER)
-    if code == "ERR":
-        code = "INVALID_ARGUMENT"
+    if code == "ERR":  # what it says tells why
+        return told(FlintServerError(400, message), "", key)
     return told(FlintServerError(_STATUSES.get(code, 500), message), code, key)
 
 
@@ -128,7 +127,9 @@ def decision(call: str, asked: Checked) -> Question[_native.Result]:
     """`check` or `peek`."""
     key, cost, carried = asked.key, asked.cost, asked.carried
     words: list[str | int] = [f"FLINT.{call.upper()}", key, "COST", cost, "LIMITS"]
-    if isinstance(carried, Several):
+    if isinstance(asked.config.get("limit"), str):  # the name of a rate of the server's
+        words += ["LIMIT", str.__str__(asked.config["limit"])]
+    elif isinstance(carried, Several):
         words += ["LIMIT", ";".join(map(str, carried.rates))]
     elif carried is not None:
         rate, per_ns, burst, algorithm = carried

@@ -6,7 +6,7 @@ from flint import errors
 from flint.errors import FlintServerError, NotConfiguredError
 
 _NOT_CONFIGURED = "limit is not configured"
-_NO_RATE = "limit: no rate is named "
+_NO_RATE = "no rate is named "
 _CLASSES: dict[str, type[Exception]] = {
     "INVALID_ARGUMENT": ValueError,
     "NOT_CONFIGURED": NotConfiguredError,
@@ -38,6 +38,6 @@ def _by_message(error: FlintServerError) -> type[Exception] | None:
     """Servers of Flint 0.2 give no name; all that they refuse has the status 400."""
     if error.status != 400:
         return None
-    if error.message.startswith(_NO_RATE):
+    if error.message.removeprefix("limit: ").startswith(_NO_RATE):
         return errors.RateError
     return NotConfiguredError if error.message.startswith(_NOT_CONFIGURED) else ValueError

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from flint._remote.breaker import Breaker
 from flint._remote.coroutines import RemoteSurface
+from flint._remote.steps import taken, taken_after
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
-    from flint._stores.questions import Question, Questions, Steps
+    from flint._stores.questions import Question, Questions
     from flint._surface.types import OnError
 
 _CLOSED = "the limiter is closed"
@@ -55,14 +56,14 @@ class StorePlace(RemoteSurface, abc.ABC):
         self._refuse_caller(is_loop=False)
         steps = question.steps()
         try:
-            asked, answer = _next(steps, None)
+            asked, answer = taken(steps, None)
             while asked is not None:
                 try:
                     given = self._exchange(asked)
                 except FlintError as error:
-                    asked, answer = _thrown(steps, error)
+                    asked, answer = taken_after(steps, error)
                 else:
-                    asked, answer = _next(steps, given)
+                    asked, answer = taken(steps, given)
         except FlintError as error:
             return self._other(question, error)
         finally:
@@ -76,14 +77,14 @@ class StorePlace(RemoteSurface, abc.ABC):
         self._refuse_caller(is_loop=True)
         steps = question.steps()
         try:
-            asked, answer = _next(steps, None)
+            asked, answer = taken(steps, None)
             while asked is not None:
                 try:
                     given = await self._exchange_in_loop(asked)
                 except FlintError as error:
-                    asked, answer = _thrown(steps, error)
+                    asked, answer = taken_after(steps, error)
                 else:
-                    asked, answer = _next(steps, given)
+                    asked, answer = taken(steps, given)
         except FlintError as error:
             return self._other(question, error)
         finally:
@@ -116,19 +117,3 @@ class StorePlace(RemoteSurface, abc.ABC):
     def _give_up(self) -> None:
         self._is_closed = True
         self._end_connections()
-
-
-def _next(steps: Steps[Any], given: Any) -> tuple[Any, Any]:
-    """What the steps ask next, or None and what they have come to."""
-    try:
-        return steps.send(given), None
-    except StopIteration as done:
-        return None, done.value
-
-
-def _thrown(steps: Steps[Any], error: FlintError) -> tuple[Any, Any]:
-    """The same behind a failure."""
-    try:
-        return steps.throw(error), None
-    except StopIteration as done:
-        return None, done.value

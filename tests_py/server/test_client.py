@@ -11,7 +11,7 @@ import pytest
 from flint_server import FlintServer, needs_server, running
 
 import flint
-from flint import Limiter, SharedLimiter
+from flint import Limiter, SharedLimiter, rates
 
 pytestmark = needs_server
 
@@ -28,10 +28,14 @@ def shared(server: FlintServer) -> Iterator[SharedLimiter]:
         yield limiter
 
 
-def test_a_rate_of_the_servers_by_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_native", [False, True])
+def test_a_rate_of_the_servers_by_its_name(tmp_path: Path, is_native: bool) -> None:
     (tmp_path / "flint.toml").write_text("[rates]\nstrict = '2/day; 9/week'\n", "utf-8")
-    words = f"--limits={tmp_path / 'flint.toml'}"
-    with running(tmp_path / "data", words) as server, SharedLimiter(server.urls[0]) as shared:
+    words = (f"--limits={tmp_path / 'flint.toml'}", "--redis-bind=127.0.0.1:0")
+    with (
+        running(tmp_path / "data", *words) as server,
+        SharedLimiter(server.native_url if is_native else server.urls[0]) as shared,
+    ):
         assert [shared.allow("a", limit="strict") for _ in range(3)] == [True, True, False]
         assert shared.peek("b", limit="strict").limit == 2
         assert not shared.acquire("a", timeout=0, limit="strict")
@@ -39,7 +43,7 @@ def test_a_rate_of_the_servers_by_its_name(tmp_path: Path) -> None:
             shared.check("a", limit="lax")
         with pytest.raises(TypeError, match="says everything"):
             shared.check("a", limit="strict", burst=3)
-        shared._rates = {"strict": (flint.rates.parse("5/day"),)}  # the program's own goes first
+        shared._rates = {"strict": (rates.parse("5/day"),)}  # the program's own goes first
         assert shared.peek("c", limit="strict").limit == 5
 
 
