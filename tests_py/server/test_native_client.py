@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +201,23 @@ def test_a_server_that_stops_and_goes_on(tmp_path: Path) -> None:
         bind = f"--redis-bind=127.0.0.1:{server.urls[-1].rpartition(':')[2]}"
     with running(tmp_path / "data", bind) as server, SharedLimiter(server.native_url) as shared:
         assert shared.peek("a").remaining == 9
+
+
+def test_a_server_that_is_stopped(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "data", BIND) as server,
+        SharedLimiter(server.native_url, timeout=0.2, on_error="allow") as impatient,
+        SharedLimiter(server.native_url) as patient,
+    ):
+        patient.limit("a", "9/d")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            assert impatient.check("a").undecided
+            assert asyncio.run(impatient.acheck("a")).undecided
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert 7 <= patient.peek("a").remaining <= 9  # it may have counted what it was sent
+        assert asyncio.run(patient.apeek("a")).limit == 9
 
 
 def test_the_configuration_file_and_the_command(
