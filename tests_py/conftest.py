@@ -13,6 +13,7 @@ import pytest
 
 import flint
 from flint import Limiter
+from flint._local.options import optional_ns
 from flint.testing import ManualClock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,18 @@ def succeed(*command: str | Path, **options: Any) -> str:
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(1_700_000_000)
+
+
+@pytest.fixture(autouse=True)
+def _owners_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner that gets no processor for a second is not one that is stopped: limiters that share
+    a directory wait longer here, unless they say how long."""
+
+    def patient(name: str, value: Any) -> int | None:
+        is_default = name == "answer_timeout" and value is None
+        return optional_ns(name, "5m" if is_default else value)
+
+    monkeypatch.setattr("flint.limiter.optional_ns", patient)
 
 
 @pytest.fixture
