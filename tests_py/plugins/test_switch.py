@@ -119,6 +119,9 @@ urlpatterns = [path("", Home.as_view())]
 app = get_wsgi_application()
 """
 
+# Shared, however slow the machine is.
+PATIENT = {"shared": True, "answer_timeout": 60, "lock_timeout": 60}
+
 # For each application its server, its line before, and its line on Flint.
 SWITCHES = {
     "slowapi": (
@@ -126,21 +129,21 @@ SWITCHES = {
         FORKED,
         'limiter = Limiter(get_remote_address, storage_uri="memory://")',
         "import flint.plugins.limits; limiter = Limiter(get_remote_address, "
-        'storage_uri="flint:limits", storage_options={"shared": True})',
+        'storage_uri="flint:limits", storage_options=PATIENT)',
     ),
     "Flask-Limiter": (
         FLASK_LIMITER,
         GUNICORN,
         'limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")',
         "import flint.plugins.limits; limiter = Limiter(get_remote_address, app=app, "
-        'storage_uri="flint:limits", storage_options={"shared": True}, strategy="moving-window")',
+        'storage_uri="flint:limits", storage_options=PATIENT, strategy="moving-window")',
     ),
     "Django REST framework": (
         REST_FRAMEWORK,
         GUNICORN,
         'THROTTLE = "rest_framework.throttling.AnonRateThrottle"',
         'THROTTLE = "flint.django_rest.AnonRateThrottle"; '
-        'FLINT = {"URL": "limits", "OPTIONS": {"shared": True}}',
+        'FLINT = {"URL": "limits", "OPTIONS": PATIENT}',
     ),
 }
 
@@ -149,6 +152,7 @@ def let_in(peer: str, on_flint: bool, folder: Path, requests: tuple[int, int]) -
     """How many of the requests are answered, before a restart and behind it."""
     source, server, before, after = SWITCHES[peer]
     assert source.count(before) == 1
+    after = after.replace("PATIENT", str(PATIENT))
     text = source.replace(before, after) if on_flint else source
     (folder / "application.py").write_text(text, "utf-8")
     (folder / "forked.py").write_text(FORKED_UVICORN, "utf-8")
