@@ -228,3 +228,14 @@ def test_a_limit_of_its_own_ends_counters_of_other_names(place: str) -> None:
         assert len(pair.list(counters=True)) == 2
         pair.remove("t:1")
         assert pair.check("t:1").remaining == 2
+
+
+@pytest.mark.parametrize("place", CLOCKED)
+def test_a_limit_of_its_own_that_stacks_leaves_the_template_in_force(place: str) -> None:
+    clock, other = ManualClock(START_S), ManualClock(START_S)
+    with CLOCKED[place](clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
+        pair = Pair(limiter, expected)
+        pair.limit("t:*", 2, per="1m", name="n")
+        pair.limit("t:1", 3, per="1m", stack=True)
+        assert [len(pair.check("t:1").results) for _ in range(3)] == [2, 2, 2]
+        assert not pair.check("t:1")
