@@ -71,7 +71,7 @@ class FlintPermissionError(FlintOSError, PermissionError):
 
 
 class DiskFullError(FlintOSError):
-    """There is no room to record the change. Nothing was changed; it works again with room."""
+    """There is no room to record something, so it has not happened; it works again with room."""
 
 
 class PoisonedError(FlintOSError):

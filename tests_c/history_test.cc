@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -126,6 +127,73 @@ TEST(History, PagesOfAnySizeJoinWithoutGapOrOverlap) {
       EXPECT_EQ(ReadAll(machine.engine.get(), query), expected) << capacity;
     }
   }
+  machine.Close();
+}
+
+// The place at which a page ended is any other's to go on from, or not, as its cursor says.
+TEST(History, PagesOfSeveralReadersDoNotDisturbEachOther) {
+  Machine machine(false);
+  machine.segment_bytes = 10'000;
+  machine.Open();
+  Engine* const engine = machine.engine.get();
+  for (const char* key : {"a", "b", "c"})
+    ASSERT_TRUE(Configure(engine, key, Hourly(1'000'000)).ok());
+  for (uint64_t i = 0; i < 500; ++i) {
+    ASSERT_TRUE(Allowed(engine, std::string(1, "abc"[i % 3]), 1 + i));
+  }
+  EXPECT_GT(InfoOf(engine).segments, 2U);
+  HistoryQuery queries[4] = {Query(), Query(), Query(), Query()};
+  queries[1].has_key = queries[2].has_key = true;
+  queries[1].key = "a";
+  queries[2].key = "c";
+  queries[3].newest_first = true;
+  std::vector<std::string> expected[4];
+  for (size_t i = 0; i < 4; ++i) {
+    expected[i] = ReadAll(engine, queries[i]);
+    queries[i].capacity = 7 + 4 * i;
+  }
+  std::vector<std::string> got[4];
+  for (bool more = true; more;) {
+    more = false;
+    for (size_t i = 0; i < 4; ++i) {
+      const HistoryPage page = Read(engine, queries[i]);
+      queries[i].cursor = page.next_cursor;
+      for (const HistoryEvent& event : page.events) got[i].push_back(Line(event));
+      more = more || !page.events.empty();
+    }
+  }
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(got[i], expected[i]) << i;
+  // What comes later is found from the end on.
+  ASSERT_TRUE(Allowed(engine, "b", 999));
+  EXPECT_EQ(Read(engine, queries[0]).events.size(), 1U);
+  machine.Close();
+}
+
+// A page reads one piece of a file or, where it ends in the next, two. From the start on it would
+// be up to four.
+TEST(History, APageThatGoesOnDoesNotReadFromTheStart) {
+  Machine machine(false);
+  machine.segment_bytes = uint64_t{1} << 23;
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "k", Hourly(1'000'000)).ok());
+  for (int i = 0; i < 100'000; ++i) ASSERT_TRUE(Allowed(machine.engine.get(), "k"));
+  ASSERT_TRUE(machine.engine->Flush().ok());
+  std::atomic<uint64_t> reads = 0;
+  machine.env->SetHook([&](Op op, const std::string&) { reads += op == Op::kRead ? 1 : 0; });
+  HistoryQuery query = Query();
+  uint64_t least = UINT64_MAX;
+  uint64_t pages = 0;
+  while (true) {
+    const uint64_t before = reads;
+    const HistoryPage page = Read(machine.engine.get(), query);
+    if (page.events.empty()) break;
+    least = std::min<uint64_t>(least, reads - before);
+    query.cursor = page.next_cursor;
+    ++pages;
+  }
+  EXPECT_GT(pages, 90U);
+  EXPECT_LE(reads, (pages + 1) * least + pages / 2);
+  machine.env->SetHook(nullptr);
   machine.Close();
 }
 

@@ -324,6 +324,38 @@ TEST(Full, ADiskFailsAdmissionsBeforeTheyChangeAnything) {
   }
 }
 
+// A check may have recorded the new values of its inline limit before it finds no room for itself,
+// which keys of some lengths lead to. What it says is true then as well.
+TEST(Full, ADiskDoesNotTakeBackWhatHasBeenRecorded) {
+  int changed = 0;
+  for (size_t key_bytes = 1000; key_bytes <= 2000; key_bytes += 100) {
+    Machine machine(false);
+    machine.segment_bytes = 10'000;
+    machine.Open();
+    Engine* engine = machine.engine.get();
+    machine.env->SetCapacity(UsedBytes(*machine.env));
+    const std::string key(key_bytes, 'k');
+    Engine::Flags update;
+    update.update = true;
+    uint64_t allowed = 0;
+    Status status;
+    while (true) {
+      const LimitConfig config = Hourly(1000 + allowed);
+      Engine::Decision decision;
+      status = engine->Check({key, 1}, update, &config, &decision);
+      if (!status.ok()) break;
+      ASSERT_LT(++allowed, 100u);
+    }
+    const std::string said(status.message());
+    EXPECT_EQ(status.code(), Code::kDiskFull) << said;
+    EXPECT_NE(said.find("; what could not be recorded has not happened, and"), std::string::npos);
+    const Engine::LimitStatus limit = StatusOf(engine, key);
+    EXPECT_EQ(limit.totals.allowed, allowed);
+    if (limit.config.rate == 1000 + allowed) ++changed;
+  }
+  EXPECT_GT(changed, 0);
+}
+
 TEST(Full, ADiskWithoutRoomToOpenLeavesTheDirectoryAsItWas) {
   Machine machine;
   machine.Open();

@@ -738,7 +738,7 @@ CASES = {
         "nothing has changed; kept history went first; denials are answered, and admissions "
         "again when there is room; after reopening all are there",
         "DiskFullError",
-        "nothing has changed, and it works again when there is room",
+        "what could not be recorded has not happened, and it works again when there is room",
         """
         limiter = opened(sync="batch", segment_bytes=262144, ring_bytes=262144)
         limiter.limit("*", rate=1, per="365d")
@@ -775,7 +775,7 @@ CASES = {
         "a `tmpfs` of 8 MiB, filled",
         "checks are denied, `result.undecided` is true; other changes raise",
         "DiskFullError",
-        "nothing has changed, and it works again when there is room",
+        "what could not be recorded has not happened, and it works again when there is room",
         """
         limiter = opened(sync="batch", segment_bytes=262144, ring_bytes=262144, on_error="deny")
         limiter.limit("*", rate=1, per="365d")

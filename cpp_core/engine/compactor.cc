@@ -113,7 +113,7 @@ Status Compactor::NoRoom(const Status& why) const {
   return Status(code, "the log is " + std::to_string(max_replay_bytes_) +
                           " bytes ahead of its snapshot, as much as max_replay_bytes allows, and "
                           "could not be compacted: " +
-                          why.message() + "; nothing has changed, and it works again when it can")
+                          why.message() + kNotRecorded + "it can")
       .WithErrnoOf(why);
 }
 

@@ -17,6 +17,11 @@
 
 namespace flint {
 
+// The end of what a call says that found no room to record something. Before that it may have
+// recorded another part of what was asked: a change of an inline limit, or one of several limits.
+inline constexpr char kNotRecorded[] =
+    "; what could not be recorded has not happened, and it works again when ";
+
 // Compaction: a snapshot is built from the old snapshot and the segments behind it that have ended,
 // never from live state, and then held against live state. It takes no lock that a check needs for
 // longer than a check does. Segments that the snapshot covers are kept for their history.

@@ -309,14 +309,10 @@ Status Engine::AfterAppend(AppendOutcome result, const Flags& flags) {
     case AppendOutcome::kDiskFull: {
       const Status why = log_->no_segment();
       if (why.code() != Code::kDiskFull) {
-        return Status(why.code(), why.message() +
-                                      "; nothing has changed, and it works again when "
-                                      "that is over")
-            .WithErrnoOf(why);
+        return Status(why.code(), why.message() + kNotRecorded + "that is over").WithErrnoOf(why);
       }
-      return Status(Code::kDiskFull, "no space left on the disk of " + directory_ +
-                                         "; nothing has changed, and it works again when there "
-                                         "is room")
+      return Status(Code::kDiskFull,
+                    "no space left on the disk of " + directory_ + kNotRecorded + "there is room")
           .WithErrnoOf(why);
     }
     case AppendOutcome::kPoisoned:

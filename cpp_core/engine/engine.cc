@@ -313,11 +313,11 @@ Status Engine::Compact(const Flags& flags) {
 Status Engine::History(const HistoryQuery& query, HistoryPage* page) {
   const Running running(this);
   FLINT_RETURN_IF_ERROR(CheckReadable());
-  if (read_only_) return ReadHistory(options_.env, directory_, query, page);
+  if (read_only_) return history_.Read(options_.env, directory_, query, page);
   if (log_ == nullptr) return Status(Code::kUnsupported, "in memory no history is kept");
   Status status = log_->Flush();
   if (!status.ok() && status.code() != Code::kPoisoned) return status;
-  return ReadHistory(options_.env, directory_, query, page);
+  return history_.Read(options_.env, directory_, query, page);
 }
 
 Status Engine::GetInfo(Info* info) {

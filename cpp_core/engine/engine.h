@@ -286,6 +286,7 @@ class Engine final : public Place, private LogObserver {
   std::unique_ptr<KeptSegments> kept_;
   std::unique_ptr<Compactor> compactor_;  // outlives the log's thread, which calls it
   std::unique_ptr<Log> log_;
+  HistoryReader history_;
   Info opened_;  // what opening found
   bool read_only_ = false;
   SystemMutex refresh_mutex_;

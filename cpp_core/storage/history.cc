@@ -5,6 +5,7 @@
 #include <deque>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "storage/file_names.h"
@@ -13,6 +14,32 @@
 #include "storage/segment_scanner.h"
 
 namespace flint {
+
+// A place in a segment: all before it has been read.
+struct HistoryBookmark {
+  // The ids of so many keys take some ten megabytes.
+  static constexpr size_t kMostKeys = size_t{1} << 16;
+
+  // The sequence number of what comes, at least.
+  uint64_t next() const { return waiting ? waiting->sequence : scanner.sequence() + 1; }
+  bool IsFor(const SegmentReader& segment, uint64_t cursor) const {
+    return segment.header().number == number && segment.header().generation == generation &&
+           next() <= cursor;
+  }
+  Status Next(HistoryEvent* event, bool* found) {
+    if (!waiting) return scanner.Next(event, found);
+    *event = std::move(*waiting);
+    waiting.reset();
+    *found = true;
+    return Status();
+  }
+
+  uint64_t number;
+  uint64_t generation;
+  SegmentScanner scanner;
+  std::optional<HistoryEvent> waiting{};  // it did not fit the page
+};
+
 namespace {
 
 using Readers = std::vector<std::unique_ptr<SegmentReader>>;
@@ -109,7 +136,8 @@ class PageFiller {
         page_(page),
         space_{query.capacity, query.text_bytes} {}
 
-  Status OldestFirst();
+  // Goes on at `*place`, if that is where the page begins, and leaves where it ends there.
+  Status OldestFirst(std::unique_ptr<HistoryBookmark>* place);
   Status NewestFirst();
 
  private:
@@ -118,6 +146,7 @@ class PageFiller {
   }
   bool Wanted(const HistoryEvent& event) const;
   static Status TooSmall(const HistoryEvent& event);
+  Status Enter(size_t index, std::unique_ptr<HistoryBookmark>* place);
   Status Newest(size_t index, bool* full);
 
   const HistoryQuery& query_;
@@ -142,29 +171,42 @@ Status PageFiller::TooSmall(const HistoryEvent& event) {
                                             std::to_string(space.text_bytes) + " bytes of text");
 }
 
-Status PageFiller::OldestFirst() {
+Status PageFiller::Enter(size_t index, std::unique_ptr<HistoryBookmark>* place) {
+  SegmentReader* const segment = segments_[index].get();
+  if (*place != nullptr && (*place)->IsFor(*segment, query_.cursor)) {
+    (*place)->scanner.GoOnIn(segment, EndOf(index));
+    return Status();
+  }
+  *place = std::make_unique<HistoryBookmark>(
+      HistoryBookmark{segment->header().number, segment->header().generation,
+                      SegmentScanner(segment, EndOf(index))});
+  return (*place)->scanner.Begin();
+}
+
+Status PageFiller::OldestFirst(std::unique_ptr<HistoryBookmark>* place) {
   size_t index = 0;
   while (index + 1 < segments_.size() && segments_[index + 1]->first_sequence() <= query_.cursor) {
     ++index;
   }
   page_->next_cursor = std::max(query_.cursor, segments_[index]->first_sequence());
   for (; index < segments_.size(); ++index) {
-    SegmentScanner scanner(segments_[index].get(), EndOf(index));
-    FLINT_RETURN_IF_ERROR(scanner.Begin());
+    FLINT_RETURN_IF_ERROR(Enter(index, place));
     while (true) {
       HistoryEvent event;
       bool found = false;
-      FLINT_RETURN_IF_ERROR(scanner.Next(&event, &found));
+      FLINT_RETURN_IF_ERROR((*place)->Next(&event, &found));
       if (!found) break;
       if (event.sequence < query_.cursor || !Wanted(event)) continue;
       if (!space_.Holds(PageSpace::Of(event))) {
         page_->next_cursor = event.sequence;
-        return page_->events.empty() ? TooSmall(event) : Status();
+        if (page_->events.empty()) return TooSmall(event);
+        (*place)->waiting = std::move(event);
+        return Status();
       }
       space_.Take(PageSpace::Of(event));
       page_->events.push_back(std::move(event));
     }
-    page_->next_cursor = std::max(page_->next_cursor, scanner.sequence() + 1);
+    page_->next_cursor = std::max(page_->next_cursor, (*place)->next());
     segments_[index]->LetGo();
   }
   return Status();
@@ -214,7 +256,7 @@ Status PageFiller::NewestFirst() {
 }
 
 Status ReadPage(Env* env, const std::string& directory, const HistoryQuery& query,
-                HistoryPage* page) {
+                std::unique_ptr<HistoryBookmark>* place, HistoryPage* page) {
   Readers segments;
   FLINT_RETURN_IF_ERROR(OpenChain(env, directory, &segments));
   *page = HistoryPage();
@@ -227,19 +269,33 @@ Status ReadPage(Env* env, const std::string& directory, const HistoryQuery& quer
                                           std::to_string(query.cursor));
   }
   PageFiller reader(query, std::move(segments), page);
-  return query.newest_first ? reader.NewestFirst() : reader.OldestFirst();
+  return query.newest_first ? reader.NewestFirst() : reader.OldestFirst(place);
 }
 
 }  // namespace
 
+HistoryReader::HistoryReader() = default;
+
+HistoryReader::~HistoryReader() = default;
+
 // A segment that is dropped or renamed while it is read is looked for anew.
-Status ReadHistory(Env* env, const std::string& directory, const HistoryQuery& query,
-                   HistoryPage* page) {
+Status HistoryReader::Read(Env* env, const std::string& directory, const HistoryQuery& query,
+                           HistoryPage* page) {
   bool exists = false;
   FLINT_RETURN_IF_ERROR(env->Exists(directory, &exists));
+  std::unique_ptr<HistoryBookmark> place;
+  if (!query.newest_first) {
+    const MutexLock lock(mutex_);
+    place = std::move(bookmark_);
+  }
   for (int attempt = 0; attempt < kMostAttempts; ++attempt) {
-    const Status status = ReadPage(env, directory, query, page);
+    const Status status = ReadPage(env, directory, query, &place, page);
+    if (status.ok() && place != nullptr && place->scanner.keys() <= HistoryBookmark::kMostKeys) {
+      const MutexLock lock(mutex_);
+      bookmark_ = std::move(place);
+    }
     if (!exists || !IsGone(status)) return status;
+    place.reset();
   }
   return Status(Code::kIo, directory + ": its files change faster than they can be read");
 }

@@ -1,17 +1,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/env.h"
+#include "base/mutex.h"
 #include "storage/record.h"
 
 namespace flint {
 
-// What happened, read from the segments of a log, which may be written meanwhile. Nothing is kept
-// in memory between two pages.
+// What happened, read from the segments of a log, which may be written meanwhile.
 
 struct HistoryItem {
   std::string key;  // a template's prefix
@@ -56,9 +57,24 @@ struct HistoryPage {
   uint64_t next_cursor = 0;
 };
 
-// kHistoryGone when the cursor lies before what is kept, kInvalidArgument when the next event alone
-// does not fit the page, kCorruption where the chain breaks.
-Status ReadHistory(Env* env, const std::string& directory, const HistoryQuery& query,
-                   HistoryPage* page);
+struct HistoryBookmark;
+
+// Reads the pages of one directory. Where the last page with oldest events first ended is kept: the
+// page that follows it need not read its segment from the start again. Not kept is what takes much
+// memory, which is a segment of very many keys. Any thread.
+class HistoryReader {
+ public:
+  HistoryReader();
+  ~HistoryReader();
+
+  // kHistoryGone when the cursor lies before what is kept, kInvalidArgument when the next event
+  // alone does not fit the page, kCorruption where the chain breaks.
+  Status Read(Env* env, const std::string& directory, const HistoryQuery& query, HistoryPage* page)
+      FLINT_EXCLUDES(mutex_);
+
+ private:
+  SystemMutex mutex_;
+  std::unique_ptr<HistoryBookmark> bookmark_ FLINT_GUARDED_BY(mutex_);  // null, or where to go on
+};
 
 }  // namespace flint

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -23,12 +24,19 @@ class SegmentScanner {
     Rewind();
   }
 
+  // The same segment, which has been opened again and may have ended meanwhile.
+  void GoOnIn(SegmentReader* reader, uint64_t end) {
+    reader_ = reader;
+    end_ = end;
+  }
+
   // Finds the clock pair that counts until the first one stands in the log.
   Status Begin();
   // `*found` is false at the end.
   Status Next(HistoryEvent* event, bool* found);
   uint64_t sequence() const { return sequence_; }  // of the last record
   uint32_t crc() const { return crc_; }            // likewise
+  size_t keys() const { return keys_.size(); }     // that ids have stood for so far
   // Damage at a place of this segment, said in one form everywhere.
   Status Damage(uint64_t position, uint64_t sequence, const std::string& what) const;
 
@@ -54,8 +62,8 @@ class SegmentScanner {
   bool ReadAllowAll(const Record& record, HistoryEvent* event);
   bool AddItem(uint32_t id, uint64_t cost, HistoryEvent* event);
 
-  SegmentReader* const reader_;
-  const uint64_t end_;
+  SegmentReader* reader_;
+  uint64_t end_;
   const OnSeal on_seal_;
   uint64_t position_ = 0;
   uint64_t sequence_ = 0;
