@@ -402,6 +402,7 @@ void WriteEvent(const HistoryEvent& from, char* text, flint_limiter_event* to, u
       event.rate = item.config.rate;
       event.per_ns = item.config.per_ns;
       event.burst = item.config.burst;
+      event.flags = item.config.stack ? FLINT_LIMITER_STACK : 0;
     }
     event.item_index = static_cast<uint32_t>(i);
     event.item_count = static_cast<uint32_t>(from.items.size());

@@ -60,7 +60,7 @@ extern "C" {
 #define FLINT_LIMITER_PERMISSION 4       /* the system refuses access to a file */
 #define FLINT_LIMITER_UNSUPPORTED 5      /* the file system cannot lock, or the format is newer */
 #define FLINT_LIMITER_IO 6               /* the system reports an error for a file */
-#define FLINT_LIMITER_DISK_FULL 7        /* no room to record the change; nothing has changed */
+#define FLINT_LIMITER_DISK_FULL 7        /* no room to record it, so it has not happened */
 #define FLINT_LIMITER_CORRUPTION 8       /* the directory is damaged; see the error's position */
 #define FLINT_LIMITER_CLOSED 9           /* flint_limiter_shutdown has been called */
 #define FLINT_LIMITER_FORKED 10          /* the limiter belongs to the parent process */
@@ -239,7 +239,7 @@ typedef struct flint_limiter_options {
    * least four segments count. It is looked at when a segment is full. With so much behind the
    * snapshot, admissions and changes wait for a compaction (NO_WAIT: WOULD_BLOCK) and denials are
    * answered as ever. When it cannot be compacted they fail as the compaction did, with
-   * DISK_FULL, IO or NO_MEMORY; nothing has changed then. */
+   * DISK_FULL, IO or NO_MEMORY; what could not be recorded has not happened then. */
   uint64_t max_replay_bytes;
   uint32_t clock_source; /* FLINT_LIMITER_CLOCK_...; nothing to a `clock` that is given */
   /* 1: processes of one user, on one machine and with one version of Flint, may have the directory
@@ -449,6 +449,8 @@ typedef struct flint_limiter_event {
   int64_t engine_ns;       /* as at_ns; since 1.1, as what follows */
   int64_t first_engine_ns; /* as first_at_ns */
   uint64_t prefix_bytes;   /* of the key, those of its template; 0 unless `kind` is COUNTER */
+  uint32_t flags;          /* FLINT_LIMITER_STACK or 0, as `algorithm` */
+  uint32_t reserved;       /* 0 */
 } flint_limiter_event;
 
 /* ---- Open and close ------------------------------------------------------------------------ */

@@ -84,6 +84,7 @@ void AppendConfig(const flint_limiter_event& event, std::string* to) {
   AppendField("per_millis", event.per_ns / 1'000'000, to);
   if (event.per_ns % 1'000'000 != 0) AppendField("per_ns", event.per_ns, to);
   AppendField("rate", event.rate, to);
+  if ((event.flags & FLINT_LIMITER_STACK) != 0) AppendField("stack", true, to);
   to->append("},\"type\":\"LIMIT_CONFIGURED\"}");
 }
 

@@ -243,7 +243,7 @@ struct HistoryWork {
     reply->Array(2).Whole(query.cursor).Array(count);
     for (uint64_t i = 0; i < count; i++) {
       const flint_limiter_event& one = events[i];
-      reply->Map(18)
+      reply->Map(19)
           .Word("type", EventTypeName(one.type))
           .Field("sequence", one.sequence)
           .Time("at_ns", one.at_ns)
@@ -261,7 +261,8 @@ struct HistoryWork {
           .Field("item_count", one.item_count)
           .Time("engine_ns", one.engine_ns)
           .Time("first_engine_ns", one.first_engine_ns)
-          .Field("prefix_bytes", one.prefix_bytes);
+          .Field("prefix_bytes", one.prefix_bytes)
+          .Flag("stack", (one.flags & FLINT_LIMITER_STACK) != 0);
     }
   }
 };

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flint import CorruptionError, Limiter, UnsupportedError
+from flint import CorruptionError, Limiter
 from flint._local.dump import _line, dump
 from flint.testing import ManualClock
 
@@ -155,6 +155,25 @@ def use_names(limiter: Limiter, clock: ManualClock) -> None:
     limiter.check("login")
 
 
+def use_stacked(limiter: Limiter, clock: ManualClock) -> None:
+    """Limits of keys and of templates that hold beside those of shorter templates."""
+    limiter.limit("a*", rate=20, per="1h", name="all")
+    limiter.limit("a*", rate=30, per="1h")
+    limiter.limit("ab*", rate=9, per="1h", name="some", stack=True)
+    limiter.limit("abc", rate=7, per="1d", stack=True)
+    for _ in range(6):
+        for key in ("a", "ab", "abc"):
+            limiter.check(key, 2)
+        limiter.check_all(["ab", ("abc", 2), "a"])
+        clock.advance(300.5)
+    limiter.limit("ab*", rate=9, per="1h", name="some")  # which ends what it had left in force
+    limiter.check("abd")
+    limiter.limit("ab*", rate=9, per="1h", name="some", stack=True)
+    limiter.limit("abc", rate=7, per="1d")
+    limiter.check("abc")
+    limiter.check("abd", 2)
+
+
 def flood(limiter: Limiter, clock: ManualClock) -> None:
     """Many denials, which are merged, between admissions of others."""
     limiter.limit("flooded", rate=1, per="1d", burst=3)
@@ -204,6 +223,34 @@ def test_names_come_back(data_dir: Path, clock: ManualClock, tmp_path: Path) -> 
     assert {"login#day", "ip:*#day", "ip:10.1#hour"} < set(keys)
     for line in lines:
         check_exact(line)
+
+
+def test_limits_that_stack_come_back(data_dir: Path, clock: ManualClock, tmp_path: Path) -> None:
+    with Limiter(data_dir, sync="batch", clock=clock) as limiter:
+        use_stacked(limiter, clock)
+        lines = dumped(limiter)
+        before = state(limiter)
+        stacked = [one["config"] for one in limiter.history() if one.get("config", {}).get("stack")]
+        assert [config["key"] for config in stacked] == ["ab*", "abc", "ab*"]
+        assert sum('"stack":true' in line for line in lines) == 3
+        with convert(lines, tmp_path / "back", clock) as back:
+            assert state(back) == before
+            assert dumped(back) == lines
+            for _ in range(20):
+                for key in ("a", "ab", "abc", "abd"):
+                    assert limiter.check(key) == back.check(key)
+                clock.advance(997)
+    for line in lines:
+        as_flint_02_reads(line)
+        check_exact(line)
+
+
+def test_an_inline_limit_does_not_stack(clock: ManualClock, tmp_path: Path) -> None:
+    config = {"key": "a", "rate": 1, "per_millis": 1000, "algorithm": "token_bucket"}
+    event = {"type": "LIMIT_CONFIGURED", "config": config}
+    line = _line("2026-11-26T00:00:00Z", event, {"kind": "inline", "stack": True})
+    with pytest.raises(CorruptionError, match="inline limit that stacks"):
+        convert([line], tmp_path / "back", clock)
 
 
 @pytest.mark.parametrize("name", ["", "other", "x" * 256])
@@ -306,8 +353,8 @@ def test_limits_from_before_the_history_are_introduced(
     data_dir: Path, clock: ManualClock, tmp_path: Path
 ) -> None:
     with Limiter(data_dir, clock=clock) as limiter:
-        limiter.limit("used", rate=5, per="1h")
-        limiter.limit("unused", rate=6, per="1h", burst=7)
+        limiter.limit("used", rate=5, per="1h", stack=True)
+        limiter.limit("unused", rate=6, per="1h", burst=7, stack=True)
         limiter.limit("gone", rate=7, per="1h")
         limiter.limit("ip:*", rate=8, per="1h")
         first = limiter.info()["sequence"]
@@ -367,16 +414,6 @@ def test_lines_are_written_as_pages_are_read(data_dir: Path, clock: ManualClock)
         with pytest.raises(FullError):
             dump(kept, small)  # type: ignore[arg-type]
         assert kept.pages <= small.pages_before + 1
-
-
-def test_limits_that_stack_are_told_of_before_the_first_line(data_dir: Path) -> None:
-    with Limiter(data_dir, sync="batch") as limiter:
-        limiter.limit("before", rate=5, per="1h")
-        limiter.limit("login", rate=5, per="1h", name="hour", stack=True)
-        file = io.StringIO()
-        with pytest.raises(UnsupportedError, match=r"stack: 'login'"):
-            dump(limiter, file)
-        assert file.getvalue() == ""
 
 
 def test_in_an_empty_directory_there_is_nothing(data_dir: Path) -> None:

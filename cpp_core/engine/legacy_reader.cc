@@ -210,9 +210,12 @@ uint64_t ReadIfThere(const Json& json, const char* name, uint64_t otherwise) {
 }
 
 LimitConfig ReadExactConfig(const Json& exact, const LimitConfig& otherwise) {
-  return Make(exact.contains("algorithm") ? ReadAlgorithm(exact) : otherwise.algorithm,
-              ReadIfThere(exact, "rate", otherwise.rate),
-              ReadIfThere(exact, "per_ns", otherwise.per_ns), ReadIfThere(exact, "burst", 0));
+  LimitConfig config =
+      Make(exact.contains("algorithm") ? ReadAlgorithm(exact) : otherwise.algorithm,
+           ReadIfThere(exact, "rate", otherwise.rate),
+           ReadIfThere(exact, "per_ns", otherwise.per_ns), ReadIfThere(exact, "burst", 0));
+  config.stack = exact.value("stack", false);
+  return config;
 }
 
 // A limit with a name has it behind its key, as a limit of its own for those versions.
@@ -246,6 +249,8 @@ void ReadExactItem(const Json& exact, bool configured, LegacyItem* item) {
   }
   if (configured || item->kind == LimitKind::kInline) {
     item->config = ReadExactConfig(exact, item->config);
+    if (item->kind == LimitKind::kInline && item->config.stack)
+      Refuse("an inline limit that stacks");
   }
 }
 

@@ -449,7 +449,8 @@ Status ReadItem(const RespReply& reply, HistoryEvent* event, HistoryItem* item, 
       .Small("item_count", count)
       .Time("engine_ns", &event->engine_ns)
       .Time("first_engine_ns", &event->first_engine_ns)
-      .Number("prefix_bytes", &prefix_bytes);
+      .Number("prefix_bytes", &prefix_bytes)
+      .Truth("stack", &item->config.stack);
   const auto* const found = std::find_if(kEvents.begin(), kEvents.end(),
                                          [&](const auto& known) { return known.first == type; });
   if (found == kEvents.end()) {

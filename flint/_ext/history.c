@@ -5,7 +5,7 @@
 #define HISTORY_VALUES 7
 
 /* (sequence, type, at, first_at, count, cost, key, kind, rate, per_ns, burst, algorithm,
- * item_index, item_count, name), name '' where there is none */
+ * item_index, item_count, name, stack), name '' where there is none */
 static PyObject* event_tuple(ModuleState* state, const flint_limiter_event* event) {
   uint32_t algorithm = event->algorithm <= FLINT_ALGORITHMS ? event->algorithm : 0;
   PyObject* name = state->algorithms[algorithm];
@@ -20,12 +20,13 @@ static PyObject* event_tuple(ModuleState* state, const flint_limiter_event* even
     Py_XDECREF(key);
     return NULL;
   }
-  return Py_BuildValue("(KINNKKNIKKKOIIN)", (unsigned long long)event->sequence,
+  return Py_BuildValue("(KINNKKNIKKKOIINO)", (unsigned long long)event->sequence,
                        (unsigned int)event->type, at, first_at, (unsigned long long)event->count,
                        (unsigned long long)event->cost, key, (unsigned int)event->kind,
                        (unsigned long long)event->rate, (unsigned long long)event->per_ns,
                        (unsigned long long)event->burst, name ? name : Py_None,
-                       (unsigned int)event->item_index, (unsigned int)event->item_count, limit);
+                       (unsigned int)event->item_index, (unsigned int)event->item_count, limit,
+                       (event->flags & FLINT_LIMITER_STACK) != 0 ? Py_True : Py_False);
 }
 
 static PyObject* event_list(ModuleState* state, const flint_limiter_event* events, uint64_t count) {

@@ -12,6 +12,7 @@ reads them when it converts the lines. What Flint 0.2 makes of what it did not k
   with an inline limit, are in the history, but limit nothing. An inline limit that took other
   values is a limit from then on.
 - A limit with a name is a limit of its own, named `key#name`.
+- That a limit stacks means nothing.
 - The removal of a limit is its reset.
 - Merged denials are one denial of all of their cost.
 
@@ -27,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 
 from flint._local import history
 from flint._surface.recorded import INLINE, TYPES
-from flint.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +45,15 @@ _SUBSTITUTES = {
     "leaky_bucket": "token_bucket",
     "sliding_window_counter": "fixed_window_counter",
 }
-_NO_STACK = "the lines of Flint 0.2 have no words for limits that stack: "
 _START_OF_TIME = "1970-01-01T00:00:00Z"
 
-# rate, per_ns, burst, algorithm
-_Config = tuple[int, int, int, str]
+# rate, per_ns, burst, algorithm, stack
+_Config = tuple[int, int, int, str, bool]
+
+
+def _config(item: tuple[Any, ...]) -> _Config:
+    rate, per_ns, burst, algorithm = item[8:12]
+    return rate, per_ns, burst, algorithm, item[15]
 
 
 def _json(value: object) -> str:
@@ -79,7 +83,7 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _configured(at: str, key: str, kind: int, name: str, config: _Config) -> str:
-    rate, per_ns, burst, algorithm = config
+    rate, per_ns, burst, algorithm, stack = config
     known = _SUBSTITUTES.get(algorithm, algorithm)
     exact: dict[str, Any] = {}
     if kind == _TEMPLATE:
@@ -92,6 +96,8 @@ def _configured(at: str, key: str, kind: int, name: str, config: _Config) -> str
         exact["per_ns"] = per_ns
     if burst != rate:
         exact["burst"] = burst
+    if stack:
+        exact["stack"] = True
     exact |= _named(name)
     per_millis = min(-(-per_ns // _NS_PER_MS), _MOST_MS)
     shown_key = _shown(key, kind == _TEMPLATE, name)
@@ -113,16 +119,16 @@ class _Dump:
         for limit in now:
             template = limit["template"]
             key = limit["key"][:-1] if template else limit["key"]
-            config = (limit["rate"], limit["per_ns"], limit["burst"], limit["algorithm"])
-            self.untold[key, template, limit["name"] or ""] = config
+            numbers = (limit["rate"], limit["per_ns"], limit["burst"], limit["algorithm"])
+            self.untold[key, template, limit["name"] or ""] = (*numbers, limit["stack"])
 
     def lines(self, items: list[tuple[Any, ...]]) -> Iterator[str]:
-        _, number, at, first_at, count, cost, key, kind, *config = items[0][:12]
+        _, number, at, first_at, count, cost, key, kind = items[0][:8]
         name = items[0][14]
         happened = TYPES[number]
         self.last_at = at = at if at > _START_OF_TIME[:4] else _START_OF_TIME
         if happened == "LIMIT_CONFIGURED":
-            yield self._configure(at, key, kind, name, tuple(config))
+            yield self._configure(at, key, kind, name, _config(items[0]))
         elif happened in ("LIMIT_REMOVED", "RESET"):
             yield self._end(happened, at, key, kind, name)
         else:
@@ -174,9 +180,9 @@ class _Dump:
     def _introduce(self, at: str, items: list[tuple[Any, ...]]) -> Iterator[str]:
         """Limits that were configured before what is kept of the history."""
         for item in items:
-            key, kind, *config = item[6:12]
+            key, kind = item[6:8]
             if kind == _EXACT and (key, item[14]) not in self.limits:
-                yield self._configure(at, key, kind, item[14], tuple(config))
+                yield self._configure(at, key, kind, item[14], _config(item))
 
     def _kind(self, item: tuple[Any, ...]) -> dict[str, Any]:
         key, kind, rate, per_ns, burst, algorithm = item[6:12]
@@ -187,7 +193,7 @@ class _Dump:
         if kind == _COUNTER:
             fitting = (key[:length] for length in self.prefix_lengths if length <= len(key))
             prefix = next((prefix for prefix in fitting if (prefix, name) in self.templates), None)
-            known = None if prefix is None else self.templates[prefix, name]
+            known = None if prefix is None else self.templates[prefix, name][:4]
             if prefix is not None and known == (rate, per_ns, burst, algorithm):
                 return {"kind": "counter", "prefix": len(prefix.encode())} | _named(name)
         # Also a counter whose template was configured before what is kept of the history.
@@ -198,13 +204,8 @@ class _Dump:
 def dump(limiter: LimiterBase, file: TextIO) -> int:
     """Write what history is kept to `file`, oldest first, and return the number of lines. `file` is
     open for text in UTF-8. The lines are a `flint.aof` of Flint 0.2: a directory that has nothing
-    but that opens, and is converted, with the same limits, history and totals. Raises
-    UnsupportedError before it writes anything where a limit stacks."""
-    limits = limiter._list(False)
-    for limit in limits:
-        if limit["stack"]:
-            raise UnsupportedError(_NO_STACK + repr(limit["key"]))
-    state = _Dump(limits)
+    but that opens, and is converted, with the same limits, history and totals."""
+    state = _Dump(limiter._list(False))
     count = 0
     for items in history.recorded(limiter, None, None, False, 0, 0):
         for line in state.lines(items):

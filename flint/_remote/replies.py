@@ -169,6 +169,7 @@ def _item(reply: dict[str, Any]) -> tuple[Any, ...]:
         _whole(reply["item_index"]),
         _whole(reply["item_count"]),
         _text(reply["name"]),
+        _truth(reply["stack"]),
     )
 
 

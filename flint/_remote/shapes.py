@@ -138,7 +138,7 @@ def info(answer: dict[str, Any]) -> InfoDict:
 
 # The fields of events, of their limits and of their items, in the order in which they are told.
 _EVENT = ("type", "config", "items", "key", "name", "at", "cost", "count", "first_at")
-_CONFIG = ("key", "rate", "per_millis", "algorithm", "name", "burst", "per_ns")
+_CONFIG = ("key", "rate", "per_millis", "algorithm", "name", "burst", "per_ns", "stack")
 _ITEM = ("key", "cost", "name")
 
 

@@ -22,7 +22,7 @@ def _shown(key: str, kind: int) -> str:
 def event_dict(items: list[tuple[Any, ...]]) -> dict[str, Any]:
     """The dict of one event from its items, which are as the extension returns them."""
     _, number, at, first_at, count, cost, key, kind, *numbers = items[0]
-    rate, per_ns, burst, algorithm, _, _, limit = numbers
+    rate, per_ns, burst, algorithm, _, _, limit, stack = numbers
     named = {"name": limit} if limit else {}
     name = TYPES[number]
     if name == "ALLOW_ALL":
@@ -45,6 +45,8 @@ def event_dict(items: list[tuple[Any, ...]]) -> dict[str, Any]:
             config["burst"] = burst
         if per_ns % 1_000_000:
             config["per_ns"] = per_ns
+        if stack:
+            config["stack"] = True
         return {"type": name, "config": config}
     found: dict[str, Any] = {"type": name, "key": _shown(key, kind), **named, "at": at}
     if name in ("ALLOW", "DENY"):

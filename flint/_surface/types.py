@@ -147,7 +147,7 @@ class DoctorDict(TypedDict):
 class HistoryConfigDict(TypedDict):
     """The limit of a `LIMIT_CONFIGURED`; `name` where it has one, `burst` where it is not the
     rate, `per_ns` where the period is not whole milliseconds, `inline` where checks carried the
-    limit with them and it took other values."""
+    limit with them and it took other values, `stack` where limits of shorter templates hold too."""
 
     key: str
     rate: int
@@ -157,6 +157,7 @@ class HistoryConfigDict(TypedDict):
     burst: NotRequired[int]
     per_ns: NotRequired[int]
     inline: NotRequired[bool]
+    stack: NotRequired[bool]
 
 
 class HistoryItemDict(TypedDict):

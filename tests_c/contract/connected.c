@@ -508,7 +508,9 @@ static void ConnectedHistory(void) {
   const Server server = StartServer(NULL);
   flint_limiter* const limiter = Connect(server.tcp_url);
   flint_limiter_event events[4];
-  CHECK_OK(Configure(limiter, Template("t:", 5, YEAR)));
+  flint_limiter_config stacking = Template("t:", 5, YEAR);
+  stacking.flags = FLINT_LIMITER_STACK;
+  CHECK_OK(Configure(limiter, stacking));
   CHECK_OK(Configure(limiter, Config("a", 5, YEAR)));
   flint_limiter_result results[2] = {NewResult(), NewResult()};
   const flint_limiter_item items[2] = {Item("a", 2), Item("t:1", 1)};
@@ -523,6 +525,8 @@ static void ConnectedHistory(void) {
   CHECK(events[3].item_index == 1 && events[3].sequence == events[2].sequence);
   CHECK(events[3].kind == FLINT_LIMITER_KIND_COUNTER && events[3].prefix_bytes == 2);
   CHECK(events[3].engine_ns > 0 && events[3].cost == 1);
+  CHECK(events[0].flags == FLINT_LIMITER_STACK && events[1].flags == 0 && events[2].flags == 0);
+  CHECK(events[3].flags == FLINT_LIMITER_STACK);
   CHECK(NextEvents(limiter, NULL, &query, events, 4) == 1);
   CHECK(events[0].type == FLINT_LIMITER_EVENT_DENY && events[0].cost == 4);
   CHECK(NextEvents(limiter, NULL, &query, events, 4) == 0);

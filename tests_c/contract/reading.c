@@ -315,7 +315,9 @@ static flint_limiter* RecordEvents(const Path* path, Clock* clock) {
   flint_limiter* limiter = OpenWith(path, &options);
   CHECK_OK(Configure(limiter, Config("key", 5, MINUTE)));
   Advance(clock, 1);
-  CHECK_OK(Configure(limiter, Template("t", 9, MINUTE)));
+  flint_limiter_config stacking = Template("t", 9, MINUTE);
+  stacking.flags = FLINT_LIMITER_STACK;
+  CHECK_OK(Configure(limiter, stacking));
   Advance(clock, 1);
   CHECK(Decide(limiter, "key", 2).allowed);
   Advance(clock, 1);
@@ -347,6 +349,7 @@ static void CheckEvent(const flint_limiter_event* event, int index) {
   CHECK(event->engine_ns == event->at_ns && event->first_engine_ns == event->first_at_ns);
   const int counter = recorded[index].kind == FLINT_LIMITER_KIND_COUNTER && !ended;
   CHECK(event->prefix_bytes == (counter ? 1 : 0));
+  CHECK(event->flags == (rate == 9 ? FLINT_LIMITER_STACK : 0) && event->reserved == 0);
 }
 
 static void HistoryPages(void) {
