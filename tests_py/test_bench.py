@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,15 @@ def run(*arguments: str | Path) -> str:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports one of the benchmark's modules."""
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Imports one of the benchmark's modules, also where the tests have one of its name."""
+    names = [path.stem for path in BENCH.glob("*.py")]
+    of_tests = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module
+    yield importlib.import_module
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(of_tests)
 
 
 @pytest.mark.parametrize(

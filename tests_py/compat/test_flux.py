@@ -14,8 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import django_settings  # noqa: F401
 import pytest
-from django.conf import settings
 from django.http import HttpRequest
 from flask import Flask
 from starlette.applications import Starlette
@@ -434,8 +434,6 @@ def test_flask() -> None:
 
 
 def test_django() -> None:
-    if not settings.configured:
-        settings.configure()
     use(in_memory())
 
     @flux.rate_limit(requests=1, period=HOUR_S)

@@ -10,11 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import django_settings  # noqa: F401
 import pytest
-from django.conf import settings
-
-if not settings.configured:
-    settings.configure()
 
 from flint.plugins import django_cache
 from flint.plugins.django_cache import CounterCache

@@ -10,24 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import django
+import django_settings  # noqa: F401
 import pytest
 from asgi_calls import run
 from conftest import ROOT
-from django.conf import settings
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
 from django.views import View
-
-if not settings.configured:
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="of a test",
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
-    )
-    django.setup()
-
 from rest_framework.views import APIView
 from ways import shortest_way  # noqa: F401
 

@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import django
+import django_settings  # noqa: F401
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from asgi_calls import call, run, statuses, talk
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 from django.views import View
@@ -35,14 +34,6 @@ import flint.django
 import flint.flask
 from flint import RateLimitExceeded, rate_limit
 from flint.testing import ManualClock
-
-if not settings.configured:
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="of a test",
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
-    )
-    django.setup()
 
 
 @pytest.fixture
