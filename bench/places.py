@@ -10,25 +10,17 @@ bench/results/places/, unless --quick or --only is given.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import alone
 import peers
-import report
 import servers
 from harness import (
     HERE,
-    ROOT,
     Bench,
     Case,
     Demand,
-    NotRun,
     Outcome,
     alternate,
     at_least,
@@ -91,43 +83,5 @@ CASES: tuple[Case, ...] = tuple(
 )
 
 
-def run(bench: Bench, only: Sequence[str]) -> list[report.Row]:
-    rows = []
-    for one in CASES:
-        (spec,) = one.specs
-        if only and spec.name not in only:
-            continue
-        print(f"{spec.name} ...", file=sys.stderr, flush=True)
-        try:
-            (found,) = one.run(bench)
-            rows.append(report.row(spec, found))
-        except NotRun as reason:
-            rows.append(report.row(spec, reason))
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures limits in Redis.")
-    parser.add_argument("--quick", action="store_true", help="few rounds: a trial")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a row")
-    parser.add_argument("--directory", type=Path, help="where the server keeps its files")
-    options = parser.parse_args()
-    names = [spec.name for one in CASES for spec in one.specs]
-    if unknown := set(options.only) - set(names):
-        parser.error(f"no row is named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    directory = options.directory or ROOT / "build"
-    directory.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"command": "./dev bench places", **report.about(options.quick)}
-    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=directory) as place:
-        rows = run(Bench(Path(place).resolve(), options.quick), options.only)
-    results |= {"versions": report.versions(), "rows": rows}
-    report.show(results)
-    if not options.quick and not options.only:
-        path = report.new_path(results)
-        path = path.parent / "places" / path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    alone.main("places", "Measures limits in Redis.", CASES)

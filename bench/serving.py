@@ -8,21 +8,17 @@ bench/results/server/, unless --quick is given.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import report
+import alone
 import servers
 from harness import (
-    ROOT,
     SHOWN,
     Bench,
     Case,
-    NotRun,
     Outcome,
     Spec,
     alternate,
@@ -219,43 +215,5 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def run(bench: Bench, only: Sequence[str]) -> list[report.Row]:
-    rows = []
-    for one in CASES:
-        (spec,) = one.specs
-        if only and spec.name not in only:
-            continue
-        try:
-            (found,) = one.run(bench)
-            rows.append(report.row(spec, found))
-        except NotRun as reason:
-            rows.append(report.row(spec, reason))
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures flint-server beside other servers.")
-    parser.add_argument("--quick", action="store_true", help="few rounds: a trial")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a row")
-    parser.add_argument("--directory", type=Path, help="where the servers keep their files")
-    options = parser.parse_args()
-    names = [spec.name for one in CASES for spec in one.specs]
-    if unknown := set(options.only) - set(names):
-        parser.error(f"no row is named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    directory = options.directory or ROOT / "build"
-    directory.mkdir(parents=True, exist_ok=True)
-    results = {"command": "./dev bench server", **report.about(options.quick)}
-    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=directory) as place:
-        rows = run(Bench(Path(place).resolve(), options.quick), options.only)
-    results |= {"versions": report.versions(), "rows": rows}
-    report.show(results)
-    if not options.quick:
-        path = report.new_path(results)
-        path = path.parent / "server" / path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        print(f"\n{path}")
-
-
 if __name__ == "__main__":
-    main()
+    alone.main("server", "Measures flint-server beside other servers.", CASES)

@@ -9,25 +9,20 @@ given.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import re
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import alone
 import instructions
 import peers
-import report
 import servers
 from harness import (
     HERE,
-    ROOT,
     SHOWN,
     Bench,
     Case,
@@ -292,44 +287,5 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def run(bench: Bench, only: Sequence[str]) -> list[report.Row]:
-    rows = []
-    for one in CASES:
-        (spec,) = one.specs
-        if only and spec.name not in only:
-            continue
-        print(f"{spec.name} ...", file=sys.stderr, flush=True)
-        try:
-            (found,) = one.run(bench)
-            rows.append(report.row(spec, found))
-        except NotRun as reason:
-            rows.append(report.row(spec, reason))
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures shared directories.")
-    parser.add_argument("--quick", action="store_true", help="few rounds: a trial")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a row")
-    parser.add_argument("--directory", type=Path, help="where the sides keep their files")
-    options = parser.parse_args()
-    names = [spec.name for one in CASES for spec in one.specs]
-    if unknown := set(options.only) - set(names):
-        parser.error(f"no row is named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    directory = options.directory or ROOT / "build"
-    directory.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"command": "./dev bench sharing", **report.about(options.quick)}
-    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=directory) as place:
-        rows = run(Bench(Path(place).resolve(), options.quick), options.only)
-    results |= {"versions": report.versions(), "rows": rows}
-    report.show(results)
-    if not options.quick and not options.only:
-        path = report.new_path(results)
-        path = path.parent / "sharing" / path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        print(f"\n{path}")
-
-
 if __name__ == "__main__":
-    main()
+    alone.main("sharing", "Measures shared directories.", CASES)
