@@ -160,12 +160,13 @@ def test_who_reads_too_little_is_left(tmp_path: Path) -> None:
 
 
 def test_who_reads_on_has_its_time(tmp_path: Path) -> None:
-    """All of it takes longer than the timeout."""
+    """All of it takes longer than the timeout, and so does what the server then writes at once: the
+    system first takes more and more for the client, so it needs some rounds to come to that."""
     with (
         running(tmp_path / "data", "--write-timeout=4s") as server,
         asking_for_much(server) as client,
     ):
-        for _ in range(3):
+        for _ in range(7):
             time.sleep(1.6)
             taken = 0
             while taken < 60_000:  # which gives back more time than has passed
