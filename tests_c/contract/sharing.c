@@ -314,8 +314,8 @@ static void WhatWasAskedByWhoHasGoneIsNotMade(void) {
   }
 }
 
-/* Who has asked for what has not begun asks the next owner. */
-static void ClosingEndsWithWhatHasBegun(void) {
+/* Whoever asked for it asks the next owner: no call is lost where one closes. */
+static void WhatHasNotBegunIsMadeByTheNextOwner(void) {
   Occupied all;
   Occupy(&all);
   Caller remover = {.limiter = all.other, .call = CallRemove};
@@ -357,7 +357,7 @@ const Test sharing_tests[] = {
     TEST(NothingIsAnsweredBeforeItIsOnDisk),
     TEST(SeveralInOneCallDoNotWaitForWhatTakesLong),
     TEST(WhatWasAskedByWhoHasGoneIsNotMade),
-    TEST(ClosingEndsWithWhatHasBegun),
+    TEST(WhatHasNotBegunIsMadeByTheNextOwner),
     TEST(ManyComeAndGo),
     {NULL, NULL},
 };

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import redis
 
@@ -88,6 +88,12 @@ class RedisServer:
             self.send(number)
             self._process.wait(timeout=DEADLINE_S)
             self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
 
     def remove(self) -> None:
         self.stop()

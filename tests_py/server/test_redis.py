@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 from flint_server import DEADLINE_S, FlintServer, needs_server, read_all, running
+from in_redis.redis_server import RedisServer
 
 from flint import Limiter
 
@@ -582,23 +582,6 @@ def test_what_clients_say_when_they_connect(tmp_path: Path, name: str) -> None:
             assert answer.startswith(first)
 
 
-@contextlib.contextmanager
-def redis_server(folder: Path, *words: str) -> Iterator[Path]:
-    """A Redis for a test; the path of its socket."""
-    path = folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
-    process = subprocess.Popen([*command, "--save", "", *words], stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout
-        try:
-            while "eady to accept connections" not in (line := process.stdout.readline()):
-                assert line, "redis-server has not started"
-            yield path
-        finally:
-            process.terminate()
-            process.communicate(timeout=DEADLINE_S)
-
-
 AUTHENTICATING = [
     ("AUTH", "x"),
     ("AUTH", "default", "x"),
@@ -614,12 +597,11 @@ AUTHENTICATING = [
 ]
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
 @pytest.mark.parametrize("password", ["", "sesame"], ids=["without a password", "with one"])
 def test_who_comes_with_a_password_is_answered_as_by_redis(tmp_path: Path, password: str) -> None:
     """Clients know what it says, and go on where it lets them."""
     ours = ["--token", password] if password else []
-    theirs = ["--requirepass", password] if password else []
+    theirs = RedisServer(*([f"--requirepass {password}"] if password else []))
 
     def first_line(data: bytes) -> bytes:
         line = data.split(b"\r\n", 1)[0]
@@ -627,14 +609,10 @@ def test_who_comes_with_a_password_is_answered_as_by_redis(tmp_path: Path, passw
             return line
         return line.split(b" ", 1)[0][:6]  # what kind of error; and HELLO has other fields
 
-    with (
-        running(tmp_path / "data", BIND, *ours) as server,
-        redis_server(tmp_path, *theirs) as path,
-    ):
+    with theirs, running(tmp_path / "data", BIND, *ours) as server:
         for words in AUTHENTICATING:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(DEADLINE_S)
-                connection.connect(str(path))
+            address = ("127.0.0.1", theirs.port)
+            with socket.create_connection(address, timeout=DEADLINE_S) as connection:
                 connection.sendall(request(*words) + QUIT)
                 expected = read_all(connection)
             found = plain(server, request(*words) + QUIT)
