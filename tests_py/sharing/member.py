@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Self
 
 import flint
+
+DEADLINE_S = 300
 
 
 class Member:
@@ -33,8 +36,13 @@ class Member:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
+        """Ends the process, and so the wait, where there is none for minutes."""
         assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
+        ends = threading.Timer(DEADLINE_S, self.process.kill)
+        ends.start()
+        line = self.process.stdout.readline()
+        ends.cancel()
+        return json.loads(line)
 
     def stop(self) -> None:
         """Until SIGCONT; it has come to a stop when this returns."""
