@@ -63,12 +63,13 @@ class FlintBucket(AbstractBucket):
         super().__init__()
         self.rates = rates
         self._limiter = opened(limiter, **options) if isinstance(limiter, str) else limiter
-        self._key = key
         limits = [
             FlintRate(rate.limit, rate.interval * _NS_IN_MS, algorithm="sliding_window_log")
             for rate in self.rates
         ]
         self._limits = read_one_or_several(limits, {})
+        # Several limits have their text in the key of their counter anyway.
+        self._key = f"{self._limits} @ {key}" if len(limits) == 1 else key
         self._least = min(rate.limit for rate in self.rates)
 
     def put(self, item: RateItem) -> bool:

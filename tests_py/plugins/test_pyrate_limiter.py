@@ -37,6 +37,16 @@ def test_each_rate_denies_and_what_one_denies_uses_nothing_up() -> None:
     assert 59_000 < decision.retry_after_ms <= 60_000
 
 
+def test_buckets_share_what_has_the_same_key_and_rates() -> None:
+    with flint.Limiter(":memory:") as limiter:
+        hourly = [Rate(1, Duration.HOUR)]
+        assert FlintBucket(hourly, limiter, "mail").put(item())
+        assert not FlintBucket(hourly, limiter, "mail").put(item())
+        assert FlintBucket(hourly, limiter, "calls").put(item())
+        others = FlintBucket([Rate(2, Duration.HOUR)], limiter, "mail")
+        assert [others.put(item()) for _ in range(3)] == [True, True, False]
+
+
 def test_a_weight_that_never_fits() -> None:
     bucket = FlintBucket(TWO_RATES, ":memory:")
     assert not bucket.put(item(4))
