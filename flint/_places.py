@@ -77,7 +77,7 @@ def local_path(url: str) -> str:
     if match and (match[2] or scheme in _NOT_HERE or scheme in PLACES):
         known = "".join(f", {name}:{'' if name == _SOCKET else '//'}..." for name in PLACES)
         raise UnsupportedError(
-            f"flint {_version()} has no limiter for {scheme}: URLs ({_shown(url)}); use "
+            f"flint {_version()} has no limiter for {scheme}: URLs ({shown(url)}); use "
             f"{_USABLE}{known}"
         )
     return url
@@ -120,6 +120,6 @@ def _version() -> str:
     return version
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """A URL without its password."""
     return re.sub(r"//[^/@]*@", "//...@", url)[:120]

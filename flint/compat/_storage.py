@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import flint.plugins.limits  # noqa: F401 - registers its URLs
-from flint.compat._place import placed
+from flint.compat._place import Place
 
 if TYPE_CHECKING:
     from flint.compat._place import Where
@@ -21,4 +21,4 @@ def storage_on(
         raise TypeError(f"limiter= takes the place of storage_uri={storage_uri!r}")
     kept = dict(options or {})
     named = {name: kept.pop(name) for name in ("key_prefix",) if name in kept}
-    return "flint+memory://", {**named, "limiter": placed(limiter, **kept)}
+    return "flint+memory://", {**named, "limiter": Place(limiter, **kept).limiter()}

@@ -26,35 +26,23 @@ No extra is needed.
 from __future__ import annotations
 
 import itertools
-import threading
 from typing import TYPE_CHECKING
 
-from flint._places import connect
 from flint._surface.arguments import refusal, scaled_to_ns
 from flint._surface.fraction import meant
 from flint._surface.rate import Rate
-from flint.compat._place import placed
+from flint.compat._place import Place, counter_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from flint._surface.protocol import AnyLimiter
     from flint.compat._place import Where
 
 __all__ = ["AsyncLimiter"]
 
-_lock = threading.Lock()
 _numbers = itertools.count()
-_memory: AnyLimiter | None = None
-
-
-def _in_memory() -> AnyLimiter:
-    """The limiter of all that have no key, since each has a counter of its own."""
-    global _memory
-    with _lock:
-        if _memory is None or _memory.closed:
-            _memory = connect(":memory:")
-        return _memory
+# Of all that have no key, since each has a counter of its own.
+_IN_MEMORY = Place(":memory:")
 
 
 class AsyncLimiter:
@@ -79,17 +67,16 @@ class AsyncLimiter:
         self._scale = units.denominator
         self._limit = Rate(units.numerator, per_ns, None, "leaky_bucket")
         name = f"aiolimiter {next(_numbers)}" if key is None else key
-        self._key = f"{self._limit} @ {name}"
-        self._is_named = key is not None
-        self._where = limiter
-        self._limiter: AnyLimiter | None = None
+        self._key = counter_of(self._limit, name)
+        self._place = _IN_MEMORY if key is None else Place(limiter)
 
     def has_capacity(self, amount: float = 1) -> bool:
         """Whether so much could be acquired now. May wait where the limiter is in a server."""
-        units = meant(amount) * self._scale
-        if not 0 < units <= self._limit.rate:
-            return units == 0
-        return self._opened().peek(self._key, self._units(amount), limit=self._limit).allowed
+        if not 0 <= amount <= self.max_rate:
+            return False
+        units = self._units(amount)
+        limiter = self._place.limiter()
+        return not units or limiter.peek(self._key, units, limit=self._limit).allowed
 
     async def acquire(self, amount: float = 1) -> None:
         """Take so much, and wait until it is there. Raises ValueError unless it is 0 to
@@ -98,7 +85,7 @@ class AsyncLimiter:
             raise ValueError("Amount must be a number between 0 and the maximum capacity")
         units = self._units(amount)
         if units:
-            await self._opened().aacquire(self._key, units, limit=self._limit)
+            await self._place.limiter().aacquire(self._key, units, limit=self._limit)
 
     async def __aenter__(self) -> None:
         await self.acquire()
@@ -117,14 +104,6 @@ class AsyncLimiter:
                 f"Amount must be a multiple of 1/{self._scale}, as max_rate is, not {amount}"
             )
         return units.numerator
-
-    def _opened(self) -> AnyLimiter:
-        if not self._is_named:
-            return _in_memory()
-        with _lock:
-            if self._limiter is None:
-                self._limiter = placed(self._where)
-            return self._limiter
 
     def __repr__(self) -> str:
         return f"<AsyncLimiter(max_rate={self.max_rate!r}, time_period={self.time_period!r})>"

@@ -8,9 +8,10 @@
 All names are PyrateLimiter's own but for `Limiter`, which has a Rate, or a list of them, counted by
 a `flint.plugins.pyrate_limiter.FlintBucket`: in `limiter`, an open one or where `flint.connect`
 opens one; without it, that is FLINT_URL or FLINT_DATA_DIR, else the directory .flint. `key` names
-what is limited: as PyrateLimiter has it, the names of items share one bucket. A bucket or a factory
-is taken as it is. The docstring of `flint.plugins.pyrate_limiter` says what differs from
-PyrateLimiter's buckets.
+what is limited: Limiters with the same rates and the same key share what they count, so each that
+is to count by itself needs its own. As PyrateLimiter has it, the names of items share one bucket. A
+bucket or a factory is taken as it is. The docstring of `flint.plugins.pyrate_limiter` says what
+differs from PyrateLimiter's buckets.
 
 The extra `flint-limiter[pyrate-limiter]` brings PyrateLimiter.
 """
@@ -29,7 +30,7 @@ except ImportError:
         'pip install "flint-limiter[pyrate-limiter]"'
     ) from None
 
-from flint.compat._place import placed
+from flint.compat._place import Place
 from flint.plugins.pyrate_limiter import FlintBucket
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Limiter(pyrate_limiter.Limiter):  # type: ignore[no-redef]
     ) -> None:
         rates = [argument] if isinstance(argument, Rate) else argument
         if isinstance(rates, list):
-            argument = FlintBucket(rates, placed(limiter, **options), key)
-        elif limiter is not None:
+            argument = FlintBucket(rates, Place(limiter, **options).limiter(), key)
+        elif limiter is not None or options:
             raise TypeError("a bucket or a factory counts where it is; give rates with limiter=")
         super().__init__(argument, buffer_ms)

@@ -34,19 +34,17 @@ import asyncio
 import functools
 import inspect
 import math
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from flint._surface.arguments import refusal, scaled_to_ns
 from flint._surface.rate import Rate
-from flint.compat._place import placed
+from flint.compat._place import Place, counter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flint._native import Result
-    from flint._surface.protocol import AnyLimiter
     from flint.compat._place import Where
 
 __all__ = ["RateLimitDecorator", "RateLimitException", "limits", "rate_limited", "sleep_and_retry"]
@@ -86,9 +84,7 @@ class RateLimitDecorator:
         self.raise_on_limit = raise_on_limit
         self._limit = Rate(self.clamped_calls, per_ns, None, "fixed_window_counter")
         self._key = key
-        self._where = limiter
-        self._limiter: AnyLimiter | None = None
-        self._opening = threading.Lock()
+        self._place = Place(limiter)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if self._key is None:
@@ -96,27 +92,20 @@ class RateLimitDecorator:
 
         @functools.wraps(function)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            if self._denies(self._opened().check(self._counted(), limit=self._limit)):
+            if self._denies(self._place.limiter().check(self._counted(), limit=self._limit)):
                 return None
             return function(*args, **kwargs)
 
         @functools.wraps(function)
         async def alimited(*args: Any, **kwargs: Any) -> Any:
-            if self._denies(await self._opened().acheck(self._counted(), limit=self._limit)):
+            if self._denies(await self._place.limiter().acheck(self._counted(), limit=self._limit)):
                 return None
             return await function(*args, **kwargs)
 
         return alimited if inspect.iscoroutinefunction(function) else limited
 
     def _counted(self) -> str:
-        """Other numbers are other counters."""
-        return f"ratelimit {self._limit} @ {self._key}"
-
-    def _opened(self) -> AnyLimiter:
-        with self._opening:
-            if self._limiter is None:
-                self._limiter = placed(self._where)
-            return self._limiter
+        return f"ratelimit {counter_of(self._limit, str(self._key))}"
 
     def _denies(self, found: Result) -> bool:
         if not found.allowed and self.raise_on_limit:

@@ -50,8 +50,9 @@ def test_capacity() -> None:
     run(use())
 
 
-@pytest.mark.parametrize("amount", [-1, float("-inf"), float("nan"), 4])
+@pytest.mark.parametrize("amount", [-1, float("-inf"), float("inf"), float("nan"), 4])
 def test_amounts_that_cannot_be(amount: float) -> None:
+    assert not AsyncLimiter(3).has_capacity(amount)
     with pytest.raises(ValueError, match="Amount must be a number between 0 and"):
         run(AsyncLimiter(3).acquire(amount))
 

@@ -575,6 +575,17 @@ def test_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot be opened" in capsys.readouterr().err
 
 
+def test_a_password_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "flux.toml"
+    path.write_text('[flint]\nurl = "redis://:s3cret@127.0.0.1:1/0"\n', "utf-8")
+    assert command.main(["clear", "--config", str(path)]) == 1
+    url = "redis://:s3cret@127.0.0.1:1/1"
+    flux.RateLimiter(1, HOUR_S, config=FluxConfig(url=url)).hit("key")
+    said = capsys.readouterr()
+    assert "127.0.0.1" in said.out
+    assert "s3cret" not in said.out + said.err
+
+
 def test_without_a_command(run_python: Callable[..., str]) -> None:
     said = run_python("import runpy; runpy.run_module('flint.compat.flux', run_name='__main__')")
     assert all(verb in said for verb in ("init", "clear", "monitor"))

@@ -11,10 +11,11 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import flint.compat.flux._analytics as _analytics
-from flint._places import is_served
+from flint._places import is_served, shown
 from flint._surface.arguments import scaled_to_ns
 from flint._surface.rate import Rate
 from flint._web.keys import plain
+from flint.compat._place import Place, counter_of
 from flint.compat.flux._config import (
     FluxConfig,
     RateLimitPolicy,
@@ -28,7 +29,6 @@ from flint.compat.flux._errors import (
 )
 from flint.compat.flux._result import RateLimitResult
 from flint.errors import FlintError
-from flint.plugins._opened import opened
 
 if TYPE_CHECKING:
     from flint._native import Result
@@ -50,10 +50,14 @@ def place_of(config: FluxConfig) -> tuple[str, dict[str, Any]]:
 def open_place(config: FluxConfig) -> AnyLimiter:
     """The limiter of a configuration. Raises ConnectionError when it cannot be opened."""
     url, options = place_of(config)
+    return _opened(url, Place(url, **options))
+
+
+def _opened(url: str, place: Place) -> AnyLimiter:
     try:
-        return opened(url, **options)
+        return place.limiter()
     except (FlintError, OSError) as error:
-        raise ConnectionError(f"{url} cannot be opened: {error}") from error
+        raise ConnectionError(f"{shown(url)} cannot be opened: {error}") from error
 
 
 class RateLimiter:
@@ -85,8 +89,8 @@ class RateLimiter:
         self.burst: int = burst or requests or defaults.burst or self.requests
         self.policy = policy_of(policy or self._config.policy)
         self._limit = self._rate()
-        self._prefix = f"{self._config.key_prefix}{self._limit} @ "
-        self._limiter: AnyLimiter | None = None
+        url, options = place_of(self._config)
+        self._url, self._place = url, Place(url, **options)
         if self._config.analytics_enabled:
             _analytics.start(self._config.analytics_port)
 
@@ -117,14 +121,12 @@ class RateLimiter:
     @property
     def client(self) -> AnyLimiter:
         """The limiter of Flint, opened at the first call. Raises ConnectionError."""
-        if self._limiter is None or self._limiter.closed:
-            self._limiter = open_place(self._config)
-        return self._limiter
+        return _opened(self._url, self._place)
 
     def counter_key(self, key: str) -> str:
         """The key under which Flint counts: the prefix, the limit, and the key; a long or odd one
         is hashed."""
-        return self._prefix + plain(str(key))
+        return self._config.key_prefix + counter_of(self._limit, plain(str(key)))
 
     def hit(self, key: str, endpoint: str | None = None) -> RateLimitResult:
         """Takes one unit if it is there. While the place cannot be used, everything is let in, with
