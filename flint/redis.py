@@ -155,12 +155,11 @@ def _clients(server: object, replicas: Replicas, timeout_s: float) -> tuple[Any,
     from flint._redis import aio
 
     if isinstance(server, str):
-        options = clients.options(timeout_s)
         try:
-            own = redis.Redis.from_url(server, **options)
+            own = clients.client_of(server, timeout_s)
         except ValueError as error:
             raise ValueError(f"the URL of Redis cannot be read: {error}") from None
-        make = partial(aio.client_of, server, **options)
+        make = partial(aio.client_of, server, timeout_s)
         return (
             Client(own, replicas, is_own=True),
             aio.LoopClient(make, replicas, is_own=True),

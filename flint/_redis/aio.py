@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from flint._redis.clients import TROUBLES, Replicas, of_node, words
+from flint._redis.clients import TROUBLES, Replicas, of_node, options, words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -106,6 +106,7 @@ class LoopClient:
             await here.end()
 
 
-def client_of(url: str, **options: Any) -> Any:
-    """A client for one event loop."""
-    return redis.asyncio.Redis.from_url(url, **options)
+def client_of(url: str, timeout_s: float) -> Any:
+    """A client of our own for one event loop."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(url, **options(timeout_s))
+    return redis.asyncio.Redis.from_pool(pool)

@@ -32,17 +32,26 @@ _FOR_A_TIME_KINDS = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.BusyLoadingError,
 )
-_NO_CONNECTION = (redis.exceptions.MaxConnectionsError, MasterNotFoundError)
+_MOST_CONNECTIONS = 64
+_ALL_IN_USE = "No connection available."
 _RAW = {"NEVER_DECODE": True}
 
 
 def options(timeout_s: float) -> dict[str, Any]:
-    """What a client of our own is made with: nothing is asked twice but by us."""
+    """What a pool of our own is made with, for threads or for an event loop."""
     return {
+        "max_connections": _MOST_CONNECTIONS,
+        "timeout": timeout_s,
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
     }
+
+
+def client_of(url: str, timeout_s: float) -> Any:
+    """A client of our own. Calls wait for a connection when there are as many as may be."""
+    pool = redis.BlockingConnectionPool.from_url(url, **options(timeout_s))
+    return redis.Redis.from_pool(pool)
 
 
 def words(request: Request, *, has_script: bool) -> tuple[bytes | int | str, ...]:
@@ -135,8 +144,10 @@ def unreachable(error: Exception) -> UnreachableError | None:
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
         is_away = "connecting" in said
         return UnreachableError(LATE, is_away=is_away, was_sent=not is_away)
+    if isinstance(error, redis.exceptions.MaxConnectionsError) or said == _ALL_IN_USE:
+        return UnreachableError(LATE, is_away=False, was_sent=False)
     if isinstance(error, (redis.exceptions.ConnectionError, OSError)):
-        is_away = "connecting" in said or isinstance(error, _NO_CONNECTION)
+        is_away = "connecting" in said or isinstance(error, MasterNotFoundError)
         return UnreachableError(said.rstrip("."), is_away=is_away, was_sent=not is_away)
     return None
 

@@ -8,13 +8,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import redis
 from in_redis.redis_server import PATIENCE_S, RedisServer, limiter_of
 
 import flint
+from flint._redis import clients
 from flint._remote import breaker
+from flint._remote.connections import LATE
 from flint.redis import RedisLimiter
 
 Caller = Callable[[RedisLimiter, str], Any]
@@ -136,6 +140,60 @@ def test_a_server_that_stands_still(base: RedisServer, caller: Caller) -> None:
         finally:
             base.send(signal.SIGCONT)
         assert caller(patient, "a")
+
+
+CALLS = 300
+THREADS = 150
+
+
+def test_many_calls_at_once(base: RedisServer) -> None:
+    """More than there are connections: the others wait for one."""
+    begun = threading.Semaphore(0)
+
+    def use(limiter: RedisLimiter) -> bool:
+        begun.release()
+        return limiter.allow("a")
+
+    async def main(limiter: RedisLimiter) -> list[bool]:
+        return await asyncio.gather(*(limiter.aallow("a") for _ in range(CALLS)))
+
+    with limiter_of(base) as limiter, ThreadPoolExecutor(THREADS) as threads:
+        limiter.limit("a", f"{THREADS + CALLS}/1000d")
+        base.send(signal.SIGSTOP)  # so that all are under way together
+        try:
+            answers = [threads.submit(use, limiter) for _ in range(THREADS)]
+            for _ in answers:
+                assert begun.acquire(timeout=60)
+        finally:
+            base.send(signal.SIGCONT)
+        assert all(one.result() for one in answers)
+        assert all(asyncio.run(main(limiter)))
+        assert not limiter.allow("a")
+
+
+def test_no_connection_in_time(base: RedisServer) -> None:
+    """Where one is waited for in vain nothing was sent, and the server is not away."""
+
+    async def main(limiter: RedisLimiter) -> None:
+        assert limiter._loop_client
+        pool = (await limiter._loop_client._client()).connection_pool
+        taken = await pool.get_connection()
+        with pytest.raises(flint.FlintConnectionError, match=r"in time$"):
+            await limiter.aallow("a")
+        await pool.release(taken)
+
+    with RedisLimiter(base.url + "?max_connections=1&timeout=0.01", timeout=PATIENCE_S) as limiter:
+        limiter.limit("a", "1/1000d")
+        pool = limiter._client._client.connection_pool
+        taken = pool.get_connection()
+        with pytest.raises(flint.FlintConnectionError, match=r"in time$"):
+            limiter.allow("a")
+        pool.release(taken)
+        asyncio.run(main(limiter))
+        assert limiter.allow("a")
+    found = clients.unreachable(redis.exceptions.MaxConnectionsError("Too many connections"))
+    assert found
+    assert (str(found), found.is_away, found.was_sent) == (LATE, False, False)
 
 
 @both
