@@ -57,9 +57,10 @@ INSTEAD = {
     17: PLUGIN + "app.config['RATELIMIT_STORAGE_URI'] = 'flint:///var/lib/limits'",
     18: PLUGIN + "storage_from_string('async+flint:///var/lib/limits')",
     19: PLUGIN + "limits.storage.storage_from_string('flint:///var/lib/limits')",
-    20: "flint.plugins.pyrate_limiter.FlintBucket([pyrate.Rate(5, 1000)], '/var/lib/limits')",
+    20: "flint.plugins.pyrate_limiter.FlintBucket([pyrate.Rate(5, 1000)], '/var/lib/limits', "
+    "'main:20')",
     21: "flint.compat.pyrate_limiter.Limiter(pyrate.Rate(5, 1000), buffer_ms=9, "
-    "limiter='/var/lib/limits')",
+    "limiter='/var/lib/limits', key='main:21')",
     23: "flint.plugins.throttled.FlintStore('/var/lib/limits')",
     24: "CACHES['limits'] = {'BACKEND': 'flint.plugins.django_cache.CounterCache', "
     "'LOCATION': '/var/lib/limits'}; RATELIMIT_USE_CACHE = 'limits'",
@@ -103,6 +104,29 @@ def test_every_use_is_listed_with_its_line(project: Path) -> None:
 def test_what_is_written_instead_is_python(project: Path) -> None:
     for one in json.loads(run("app", cwd=project).stdout):
         compile(one["instead"], one["file"], "exec")
+
+
+def test_coroutines_methods_and_what_is_migrated_already(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        """import limits.aio, throttled.asyncio as waiting
+from django_ratelimit.decorators import ratelimit
+from pyrate_limiter import Limiter, Rate
+storage = limits.aio.storage.MemoryStorage()
+store = waiting.MemoryStore()
+view = ratelimit(rate="5/m", method=["GET", "POST"])(view)
+ours = Limiter([Rate(5, 1000)], limiter="x")
+app.config["RATELIMIT_STORAGE_URI"] = "flint:///data"
+CACHES = {"limits": {"BACKEND": "flint.plugins.django_cache.CounterCache"}}
+RATELIMIT_USE_CACHE = "limits"
+""",
+        "utf-8",
+    )
+    found = json.loads(run("main.py", cwd=tmp_path).stdout)
+    assert {one["line"]: one["instead"] for one in found} == {
+        4: "flint.plugins.limits.AsyncFlintStorage('flint:///var/lib/limits')",
+        5: "flint.plugins.throttled.AsyncFlintStore('/var/lib/limits')",
+        6: "flint.django.ratelimit('5/m', methods=['GET', 'POST'])",
+    }
 
 
 def test_nothing_is_run_or_changed(tmp_path: Path) -> None:

@@ -33,6 +33,14 @@ _THROTTLES = {
 }
 
 
+class _Use(NamedTuple):
+    """How the names of Flint's classes begin that stand for it, and a name that no other use has in
+    its file."""
+
+    prefix: str
+    name: str
+
+
 class Finding(NamedTuple):
     """A use of another limiter; `found` and `instead` are source text."""
 
@@ -122,7 +130,10 @@ class _Reader(ast.NodeVisitor):
         self.file = file
         self.names: dict[str, str] = {}
         self.findings: list[Finding] = []
+        self.has_our_cache = False
         for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and node.value == _CACHE["BACKEND"]:
+                self.has_our_cache = True
             if isinstance(node, ast.Import):
                 self._note_import(node)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -167,21 +178,26 @@ class _Reader(ast.NodeVisitor):
         library, _, rest = origin.partition(".")
         rule = _RULES.get((library, rest.rpartition(".")[2]))
         if rule is not None:
-            instead = rule(node)
+            instead = rule(node, self._use(node, origin))
             if instead:
                 self._add(node, library, ast.unparse(node), instead)
         elif origin == "pyrate_limiter.RedisBucket.init":
-            self._add(node, library, ast.unparse(node), _bucket(node) or "")
+            instead = _bucket(node, self._use(node, origin))
+            self._add(node, library, ast.unparse(node), instead)
         self.generic_visit(node)
+
+    def _use(self, node: ast.Call, origin: str) -> _Use:
+        is_async = ".aio." in origin or ".asyncio." in origin
+        return _Use("Async" if is_async else "", f"{Path(self.file).stem}:{node.lineno}")
 
     def visit_Assign(self, node: ast.Assign) -> None:
         for target in node.targets:
             named = target.slice if isinstance(target, ast.Subscript) else target
             name = named.value if isinstance(named, ast.Constant) else getattr(named, "id", "")
-            if name == "RATELIMIT_STORAGE_URI":
+            if name == "RATELIMIT_STORAGE_URI" and not _is_ours(node.value):
                 instead = f"{_PLUGIN}; {ast.unparse(target)} = {STORAGE!r}"
                 self._add(node, "flask_limiter", ast.unparse(node), instead)
-            elif name == "RATELIMIT_USE_CACHE":
+            elif name == "RATELIMIT_USE_CACHE" and not self.has_our_cache:
                 instead = f"CACHES['limits'] = {_CACHE}; {ast.unparse(target)} = 'limits'"
                 self._add(node, "django_ratelimit", ast.unparse(node), instead)
         self.generic_visit(node)
@@ -205,8 +221,9 @@ def _keyword(node: ast.Call, name: str) -> ast.expr | None:
     return next((one.value for one in node.keywords if one.arg == name), None)
 
 
-def _on_storage(node: ast.Call) -> str | None:
+def _on_storage(node: ast.Call, use: _Use) -> str | None:
     """The call of a Limiter with another storage."""
+    del use
     if _is_ours(_keyword(node, "storage_uri")):
         return None
     kept = [one for one in node.keywords if one.arg not in ("storage_uri", "storage_options")]
@@ -215,7 +232,8 @@ def _on_storage(node: ast.Call) -> str | None:
     return f"{_PLUGIN}; {call}"
 
 
-def _from_string(node: ast.Call) -> str | None:
+def _from_string(node: ast.Call, use: _Use) -> str | None:
+    del use
     first = node.args[0] if node.args else _keyword(node, "storage_string")
     if _is_ours(first):
         return None
@@ -224,21 +242,22 @@ def _from_string(node: ast.Call) -> str | None:
     return f"{_PLUGIN}; {ast.unparse(ast.Call(node.func, [uri], []))}"
 
 
-def _storage(node: ast.Call) -> str | None:
+def _storage(node: ast.Call, use: _Use) -> str | None:
     del node
-    return f"flint.plugins.limits.FlintStorage({STORAGE!r})"
+    return f"flint.plugins.limits.{use.prefix}FlintStorage({STORAGE!r})"
 
 
-def _bucket(node: ast.Call) -> str | None:
+def _bucket(node: ast.Call, use: _Use) -> str:
     rates = node.args[0] if node.args else _keyword(node, "rates")
     named = "rates" if rates is None or isinstance(rates, ast.Starred) else ast.unparse(rates)
-    return f"flint.plugins.pyrate_limiter.FlintBucket({named}, {_PATH!r})"
+    return f"flint.plugins.pyrate_limiter.FlintBucket({named}, {_PATH!r}, {use.name!r})"
 
 
 _KEYS_OF_DJANGO = {"ip": None, "user": "user", "user_or_ip": "user"}
 
 
-def _django(node: ast.Call) -> str | None:
+def _django(node: ast.Call, use: _Use) -> str | None:
+    del use
     rate = _keyword(node, "rate")
     key = _keyword(node, "key")
     words = [ast.unparse(rate) if rate is not None else "'5/m'"]
@@ -247,29 +266,34 @@ def _django(node: ast.Call) -> str | None:
         words += [f"key={name!r}"] if name else []
     elif key is not None:
         words.append(f"key={ast.unparse(key)}")
-    if _keyword(node, "method") is not None:
-        words.append(f"methods=[{ast.unparse(_keyword(node, 'method'))}]")  # type: ignore[arg-type]
+    method = _keyword(node, "method")
+    if method is not None:
+        is_one = isinstance(method, ast.Constant)
+        words.append(f"methods={f'[{ast.unparse(method)}]' if is_one else ast.unparse(method)}")
     return f"flint.django.ratelimit({', '.join(words)})"
 
 
-def _pyrate(node: ast.Call) -> str | None:
+def _pyrate(node: ast.Call, use: _Use) -> str | None:
     """A Limiter that has rates and no bucket."""
+    if _keyword(node, "limiter") is not None:  # it counts in Flint already
+        return None
     rates = node.args[0] if node.args else _keyword(node, "argument")
     is_rate = isinstance(rates, ast.Call) and ast.unparse(rates.func).endswith("Rate")
     if not is_rate and not isinstance(rates, ast.List):
         return None
-    limiter = ast.keyword("limiter", ast.Constant(_PATH))
-    call = ast.Call(ast.Name("Limiter"), node.args, [*node.keywords, limiter])
+    where = {"limiter": _PATH, "key": use.name}
+    ours = [ast.keyword(name, ast.Constant(value)) for name, value in where.items()]
+    call = ast.Call(ast.Name("Limiter"), node.args, [*node.keywords, *ours])
     return f"flint.compat.pyrate_limiter.{ast.unparse(call)}"
 
 
-def _throttled(node: ast.Call) -> str | None:
+def _throttled(node: ast.Call, use: _Use) -> str | None:
     del node
-    return f"flint.plugins.throttled.FlintStore({_PATH!r})"
+    return f"flint.plugins.throttled.{use.prefix}FlintStore({_PATH!r})"
 
 
 # By the library and the last part of the name.
-_RULES: dict[tuple[str, str], Callable[[ast.Call], str | None]] = {
+_RULES: dict[tuple[str, str], Callable[[ast.Call, _Use], str | None]] = {
     ("slowapi", "Limiter"): _on_storage,
     ("flask_limiter", "Limiter"): _on_storage,
     ("limits", "storage_from_string"): _from_string,

@@ -4,8 +4,9 @@
 
 is Flask-Limiter's, with all that it takes, and counts in Flint: in `limiter`, an open one or where
 `flint.connect` opens one with `storage_options`; without it, that is FLINT_URL or FLINT_DATA_DIR,
-else the directory .flint. RATELIMIT_STORAGE_URI of the app's configuration has no effect. All other
-names of `flask_limiter` are here too, and `get_remote_address`.
+else the directory .flint. RATELIMIT_STORAGE_URI of the app's configuration has no effect,
+RATELIMIT_STRATEGY only with `strategy=None`. All other names of `flask_limiter` are here too, and
+`get_remote_address`.
 
 What Flask-Limiter does otherwise: its strategy is "fixed-window" unless one is given, which counts
 what it denies. Here it is "moving-window", which does not, and is exact to the nanosecond. The

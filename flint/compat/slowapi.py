@@ -4,8 +4,9 @@
 
 is slowapi's, with all that it takes, and counts in Flint: in `limiter`, an open one or where
 `flint.connect` opens one with `storage_options`; without it, that is FLINT_URL or FLINT_DATA_DIR,
-else the directory .flint. `get_remote_address`, `RateLimitExceeded`, `SlowAPIMiddleware` and
-`SlowAPIASGIMiddleware` are here too, as they are in slowapi.
+else the directory .flint. RATELIMIT_STRATEGY of the configuration counts only with `strategy=None`.
+`get_remote_address`, `RateLimitExceeded`, `SlowAPIMiddleware` and `SlowAPIASGIMiddleware` are here
+too, as they are in slowapi.
 
 What slowapi does otherwise: its strategy is "fixed-window" unless one is given, which counts what
 it denies. Here it is "moving-window", which does not, and is exact to the nanosecond. The docstring
