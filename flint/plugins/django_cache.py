@@ -20,6 +20,8 @@ values, which one would then have to keep in step, a general cache would gain no
 - A value is a whole number from 0 to 549,755,813,887 (2^39 - 1); others raise TypeError or
   ValueError before anything is written.
 - A counter only grows until its timeout: `decr` and `touch` raise NotImplementedError.
+- Of two that `add` a key at the same moment with two timeouts, the one that finds it there may
+  still change its timeout.
 - `set` forgets the counter and begins it anew: the two are not one step, so an `incr` between them
   finds no key.
 - An `incr` at the very moment at which its key ends raises ValueError, as for a key that is not
