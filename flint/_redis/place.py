@@ -90,8 +90,8 @@ class RedisPlace(StorePlace):
 def _may_repeat(request: Request, error: Exception) -> bool:
     """Whether a connection has ended, and the request may go through a new one."""
     found = unreachable(error)
-    ended = found is not None and found.was_sent and not _is_late(error)
-    return ended and request.repeatable
+    ended = found is not None and found.was_sent and not found.is_away
+    return ended and not _is_late(error) and request.repeatable
 
 
 def _is_late(error: Exception) -> bool:

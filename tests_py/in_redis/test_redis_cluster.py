@@ -177,6 +177,39 @@ def test_min_replicas_is_for_one_server(nodes: list[RedisServer]) -> None:
         RedisLimiter(client, min_replicas=1)
 
 
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_cluster_that_is_away(is_plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker, "ASK_AGAIN_S", 0.0)
+
+    async def see_it_away(limiter: RedisLimiter) -> None:
+        async def check() -> Any:
+            return limiter.check("a") if is_plain else await limiter.acheck("a")
+
+        assert not (await check()).undecided
+        node.stop()
+        limiter._on_error = "allow"
+        for _ in range(4):
+            assert (await check()).undecided
+        limiter._on_error = "raise"
+        with pytest.raises(flint.FlintConnectionError, match="could not reach Redis"):
+            await check()
+
+    async def main() -> None:
+        async with redis.asyncio.RedisCluster(
+            "127.0.0.1", node.port, socket_timeout=PATIENCE_S
+        ) as client:
+            await see_it_away(RedisLimiter(client))
+
+    with RedisServer("--cluster-enabled yes", port=cluster_port()) as node:
+        with node.client() as told:
+            assert told.execute_command("CLUSTER ADDSLOTS", *range(16384))
+        until(lambda: state(node)["cluster_state"] == "ok")
+        with cluster([node]) as client:
+            limiter = RedisLimiter(client)
+            limiter.limit("a", "5/d")
+            asyncio.run(see_it_away(limiter) if is_plain else main())
+
+
 # ---- Sentinel ----------------------------------------------------------------------------------
 
 

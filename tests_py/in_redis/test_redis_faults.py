@@ -91,6 +91,12 @@ def test_a_server_that_ends_and_comes_back_empty(
 
 
 @both
+def test_a_host_that_has_no_name(caller: Caller) -> None:
+    with RedisLimiter("redis://a..b", on_error="deny") as limiter:
+        assert caller(limiter, "a").undecided
+
+
+@both
 def test_what_on_error_answers(base: RedisServer, caller: Caller) -> None:
     with (
         limiter_of(base, on_error="allow") as allowing,
