@@ -170,8 +170,9 @@ class RedisQuestions(Questions):
         done = yield self._configure(raw, is_template, name, config, *rest)
         if done < 0:
             return False
-        if len(self._configured) < _MOST_REMEMBERED:
-            self._configured[raw, is_template, name] = (config, rest[0])
+        place = raw, is_template, name
+        if place in self._configured or len(self._configured) < _MOST_REMEMBERED:
+            self._configured[place] = (config, rest[0])
         if not self._store:
             yield from self._load()
         return True

@@ -19,6 +19,7 @@ import redis
 from in_redis.redis_server import clocked, limiter_of, new_namespace, server
 
 import flint
+from flint._redis import questions
 from flint._stores import denials
 from flint.redis import RedisLimiter
 from flint.testing import ManualClock
@@ -258,6 +259,21 @@ def test_a_redis_that_was_emptied(namespace: str, client: redis.Redis) -> None:
         assert other.check("a").remaining == 1
         with pytest.raises(flint.NotConfiguredError):
             limiter.check("gone")
+
+
+def test_a_change_when_no_more_is_remembered(
+    namespace: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "_MOST_REMEMBERED", 1)
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("a", "3/1000d")
+        limiter.limit("b", "3/1000d")
+        limiter.limit("a", "7/1000d")
+        for key in client.scan_iter(f"{namespace}:*"):
+            client.delete(key)
+        assert limiter.check("a").limit == 7
+        with pytest.raises(flint.NotConfiguredError):
+            limiter.check("b")
 
 
 def test_a_script_cache_that_is_flushed(namespace: str, client: redis.Redis) -> None:
