@@ -23,6 +23,7 @@ from flint.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from typing import NoReturn, SupportsIndex
+    from urllib.parse import SplitResult
 
     from flint._surface.arguments import Seconds
     from flint._surface.types import OnError
@@ -32,6 +33,10 @@ __all__ = ["RedisLimiter"]
 _KEEPS_NO_LOG = (
     "limits in Redis have no log of Flint: history, doctor and compact are for a data directory "
     "(flint.Limiter) and a Flint server"
+)
+_UNREADABLE = (
+    "the URL of Redis cannot be read: it begins with redis://, rediss:// or unix://, has options "
+    "that redis-py knows, and characters such as / and # in a password are written %2F and %23"
 )
 _NAME = re.compile(r"[^\s{}]{1,255}")
 _MOST_TIMEOUT_NS = 86_400 * 1_000_000_000
@@ -155,10 +160,7 @@ def _clients(server: object, replicas: Replicas, timeout_s: float) -> tuple[Any,
     from flint._redis import aio
 
     if isinstance(server, str):
-        try:
-            own = clients.client_of(server, timeout_s)
-        except ValueError as error:
-            raise ValueError(f"the URL of Redis cannot be read: {error}") from None
+        own = _own_client(server, timeout_s)
         make = partial(aio.client_of, server, timeout_s)
         return (
             Client(own, replicas, is_own=True),
@@ -172,9 +174,29 @@ def _clients(server: object, replicas: Replicas, timeout_s: float) -> tuple[Any,
     raise TypeError(refusal("server", kinds, server))
 
 
+def _own_client(url: str, timeout_s: float) -> Any:
+    """What redis-py says of a URL may hold a part of the password, and is not told."""
+    try:
+        if not _is_torn(urlsplit(url)):
+            return clients.client_of(url, timeout_s)
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(_UNREADABLE)
+
+
+def _is_torn(parts: SplitResult) -> bool:
+    """Whether a character of the password has ended what should hold it."""
+    if parts.scheme == "unix":
+        return bool(parts.netloc) and not parts.netloc.endswith("@")
+    no_options = [one for one in parts.query.split("&") if "=" not in one]
+    return "@" in "".join((parts.path, parts.fragment, *no_options))
+
+
 def _shown(server: object) -> str:
-    """Where it is, without a password."""
+    """Where it is, without what may be of a password."""
     if not isinstance(server, str):
         return type(server).__name__
     parts = urlsplit(server)
-    return repr(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    user, _, host = parts.netloc.rpartition("@")
+    is_certain = bool(user) or "@" not in parts.query
+    return repr(f"{parts.scheme}://{host + parts.path if is_certain else '...'}")

@@ -50,8 +50,10 @@ def options(timeout_s: float) -> dict[str, Any]:
 
 
 def client_of(url: str, timeout_s: float) -> Any:
-    """A client of our own. Calls wait for a connection when there are as many as may be."""
+    """A client of our own. Calls wait for a connection when there are as many as may be. Raises
+    ValueError or TypeError for a URL that connections cannot be made with."""
     pool = redis.BlockingConnectionPool.from_url(url, **options(timeout_s))
+    pool.connection_class(**pool.connection_kwargs)
     return redis.Redis.from_pool(pool)
 
 

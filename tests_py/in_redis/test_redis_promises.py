@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -400,7 +401,30 @@ def test_what_is_no_redis() -> None:
     for name, odd in (("namespace", 7), ("on_error", 7), ("totals", 1), ("min_replicas", True)):
         with pytest.raises(TypeError, match=name):
             RedisLimiter(server().url, **{name: odd})  # type: ignore[arg-type]
-    assert "hush" not in repr(RedisLimiter("redis://me:hush@127.0.0.1:1/0"))
+
+
+def test_a_password_is_not_shown() -> None:
+    for url, shown in (
+        ("redis://me:hu%2Fsh@127.0.0.1:1/0", "redis://127.0.0.1:1/0"),
+        ("redis://:hu@sh@127.0.0.1:1/0", "redis://127.0.0.1:1/0"),
+        ("unix://me:hush@/run/redis", "unix:///run/redis"),
+        ("redis://127.0.0.1:1/0?password=hush", "redis://127.0.0.1:1/0"),
+        ("redis://127.0.0.1:1/0?password=hu@sh", "redis://..."),
+        ("redis://me:hush@127.0.0.1:1/0?client_name=a@b", "redis://127.0.0.1:1/0"),
+    ):
+        assert (
+            repr(RedisLimiter(url, namespace="n"))
+            == f"<flint.RedisLimiter '{shown}' namespace 'n'>"
+        )
+    for url in (
+        *("redis://:hu/sh@h", "redis://me:12/hush@h:1/0", "redis://me:12#hush@h:1/0"),
+        *("redis://me:12?hush@h:1/0", "redis://me:12?hush=x@h:1/0", "redis://:hu#sh@h"),
+        *("redis://[hush", "redis://h?hush=1", "unix://me:hu/sh@/run/redis", "redis://h:hush"),
+    ):
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            RedisLimiter(url)
+        assert not re.search("hu|sh@|12", str(caught.value))
+        assert caught.value.__cause__ is None
 
 
 def test_without_the_extra() -> None:
