@@ -83,13 +83,15 @@ class LoopClient:
             return of_node(
                 await client.execute_command(*sent, target_nodes=node, NEVER_DECODE=True)
             )
-        if not self._replicas.are_asked(request):
+        if not self._replicas.may_be_asked(request):
             return await client.execute_command(*sent, NEVER_DECODE=True)
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.execute_command(*sent, NEVER_DECODE=True)
-            pipe.execute_command(*self._replicas.wait)
-            answer, reached = await pipe.execute(raise_on_error=False)
-        self._replicas.check(request, answer, reached)
+        async with client.client() as one:
+            answer = await one.execute_command(*sent, NEVER_DECODE=True)
+            if self._replicas.are_asked(request, answer):
+                with self._replicas.heard():
+                    await one.connection.send_command(*self._replicas.wait)
+                    reached = await one.parse_response(one.connection, "WAIT")
+                self._replicas.check(reached)
         return answer
 
     def close(self) -> None:

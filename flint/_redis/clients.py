@@ -15,6 +15,8 @@ from flint._remote.connections import LATE, UnreachableError
 from flint.errors import FlintConnectionError, FlintError, FlintPermissionError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flint._redis.questions import Request
 
 # What redis-py and the network raise; the loop's kind is the same. A cluster's is of another
@@ -81,17 +83,28 @@ class Replicas:
         # Less than the caller waits, who so learns how many there are.
         self.wait = ("WAIT", least, max(int(timeout_s * 500), 1))
 
-    def are_asked(self, request: Request) -> bool:
-        """Whether a request waits for them."""
+    def may_be_asked(self, request: Request) -> bool:
+        """Whether a request may change what they have to have."""
         return self.least > 0 and request.has_changed is not None
 
-    def check(self, request: Request, answer: Any, reached: Any) -> None:
+    def are_asked(self, request: Request, answer: Any) -> bool:
+        """Whether it has."""
+        return request.has_changed is not None and request.has_changed(answer)
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Where it cannot be learnt how many have it, there are too few: it has been changed."""
+        try:
+            yield
+        except TROUBLES as error:
+            said = str(error) or type(error).__name__
+            raise TooFewReplicasError(
+                f"Redis has counted, but not told how many replicas have it: {said}"
+            ) from None
+
+    def check(self, reached: int) -> None:
         """Raise what is told where there were not enough."""
-        for one in (answer, reached):
-            if isinstance(one, Exception):
-                raise one
-        assert request.has_changed
-        if reached < self.least and request.has_changed(answer):
+        if reached < self.least:
             raise TooFewReplicasError(
                 f"Redis has counted, but only {reached} of {self.least} replicas have it"
             )
@@ -122,14 +135,17 @@ class Client:
         if self._is_cluster and request.node_key is not None:
             node = self._client.get_node_from_key(request.node_key)
             return of_node(self._client.execute_command(*sent, target_nodes=node, **_RAW))
-        if not self._replicas.are_asked(request):
+        if not self._replicas.may_be_asked(request):
             return self._client.execute_command(*sent, **_RAW)
         # Both through one connection, whose changes are waited for.
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.execute_command(*sent, **_RAW)
-            pipe.execute_command(*self._replicas.wait)
-            answer, reached = pipe.execute(raise_on_error=False)
-        self._replicas.check(request, answer, reached)
+        with self._client.client() as one:
+            answer = one.execute_command(*sent, **_RAW)
+            if self._replicas.are_asked(request, answer):
+                with self._replicas.heard():
+                    # Not by another connection, of which it would say nothing.
+                    one.connection.send_command(*self._replicas.wait)
+                    reached = one.parse_response(one.connection, "WAIT")
+                self._replicas.check(reached)
         return answer
 
     def close(self) -> None:

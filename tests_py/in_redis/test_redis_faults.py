@@ -296,9 +296,45 @@ def test_replicas_that_are_waited_for(
         assert limiter.peek("a").remaining == 1
     with RedisLimiter(base.url, min_replicas=1, timeout=1, on_error="allow") as limiter:
         assert caller(limiter, "a").undecided
+        waits = calls_of(base, "wait")
         # It changes nothing, so it waits for nobody.
         assert not caller(limiter, "a")
+        assert calls_of(base, "wait") == waits
     replica.send(signal.SIGCONT)
+
+
+def calls_of(base: RedisServer, command: str) -> int:
+    with base.client() as client:
+        found: int = client.info("commandstats")[f"cmdstat_{command}"]["calls"]
+        return found
+
+
+@both
+def test_replicas_that_are_not_heard_of(base: RedisServer, caller: Caller) -> None:
+    with limiter_of(base, min_replicas=1) as limiter:
+        with limiter_of(base) as plain:
+            plain.limit("a", "2/1000d")
+        for client in (limiter._client, limiter._loop_client):
+            client._replicas.wait = ("WAIT", "what", 1)
+        with pytest.raises(flint.FlintConnectionError, match="has counted, but not told"):
+            caller(limiter, "a")
+        with pytest.raises(flint.FlintConnectionError, match="has counted, but not told"):
+            limiter.limit("b", "2/1000d")
+        assert limiter.peek("a").remaining == 1
+        assert limiter.peek("b").remaining == 2
+
+
+@both
+def test_a_replica_that_is_asked_for_replicas(
+    base: RedisServer, replica: RedisServer, caller: Caller
+) -> None:
+    with limiter_of(base, min_replicas=1) as limiter:
+        limiter.limit_many([("a", "1/1000d"), ("b", "1/1000d")])
+        assert caller(limiter, "a")
+    with limiter_of(replica, min_replicas=1) as limiter:
+        assert not caller(limiter, "a")
+        with pytest.raises(flint.FlintConnectionError, match="read only replica"):
+            caller(limiter, "b")
 
 
 def test_never_one_too_many_while_it_is_killed_again_and_again() -> None:
