@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import os
 import re
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ from flint._redis.records import flag, halves
 from flint._stores.claims import COUNTER, EXACT
 from flint._stores.questions import Questions
 from flint._stores.templates import Template
-from flint.errors import FlintError, FlintWarning, UnsupportedError
+from flint.errors import FlintConnectionError, FlintError, FlintWarning, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,12 +99,17 @@ class RedisQuestions(Questions):
     def _look_at_memory(self) -> Steps[None]:
         if self._has_looked_at_memory:
             return
-        with contextlib.suppress(FlintError):  # not everybody may ask
+        policy = ""
+        try:
             info = yield self._command("INFO", "memory")
             policy = str(info.get("maxmemory_policy"))
-            if policy.startswith("allkeys"):
-                warnings.warn(_EVICTS.format(policy), FlintWarning, stacklevel=2)
+        except FlintConnectionError:
+            raise
+        except FlintError:
+            pass  # not everybody may ask
         self._has_looked_at_memory = True
+        if policy.startswith("allkeys"):
+            warnings.warn(_EVICTS.format(policy), FlintWarning, stacklevel=_callers_level())
 
     # ---- Deciding ------------------------------------------------------------------------------
 
@@ -232,6 +237,14 @@ class RedisQuestions(Questions):
     def _ask_now(self) -> Steps[int]:
         told = yield self._run("now", (), repeatable=True)
         return records.whole(*(int.from_bytes(told[at : at + 4], "big") for at in (0, 4)))
+
+
+def _callers_level() -> int:
+    """The `stacklevel` at which a warning names who has called Flint."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "flint":
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _has_admitted(answer: list[bytes]) -> bool:

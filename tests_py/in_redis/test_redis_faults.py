@@ -282,6 +282,33 @@ def test_a_memory_that_evicts(base: RedisServer) -> None:
 
 
 @both
+def test_what_evicts_is_told_later(
+    base: RedisServer, monkeypatch: pytest.MonkeyPatch, caller: Caller
+) -> None:
+    """A server that stands still costs the first call one time-out."""
+    with limiter_of(base) as plain:
+        plain.limit("a", "3/d")
+    with base.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    with RedisLimiter(base.url, timeout=0.3) as limiter:
+        failed: list[Exception] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(limiter._breaker, "failed", lambda error, **_: failed.append(error))
+            base.send(signal.SIGSTOP)
+            try:
+                with pytest.raises(flint.FlintConnectionError, match="no answer in time"):
+                    caller(limiter, "a")
+            finally:
+                base.send(signal.SIGCONT)
+        assert len(failed) == 1
+    with limiter_of(base) as patient:
+        patient._questions = limiter._questions
+        with pytest.warns(flint.FlintWarning, match="allkeys-lru") as told:
+            assert caller(patient, "a")
+        assert [one.filename for one in told] == [__file__]
+
+
+@both
 def test_replicas_that_are_waited_for(
     base: RedisServer, replica: RedisServer, caller: Caller
 ) -> None:
