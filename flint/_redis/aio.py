@@ -8,6 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from flint._redis.clients import TROUBLES, Replicas, of_node, options, words
@@ -110,5 +112,6 @@ class LoopClient:
 
 def client_of(url: str, timeout_s: float) -> Any:
     """A client of our own for one event loop."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(url, **options(timeout_s))
+    given = options(timeout_s, Retry(NoBackoff(), 0))
+    pool = redis.asyncio.BlockingConnectionPool.from_url(url, **given)
     return redis.asyncio.Redis.from_pool(pool)

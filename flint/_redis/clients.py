@@ -40,21 +40,22 @@ _ALL_IN_USE = "No connection available."
 _RAW = {"NEVER_DECODE": True}
 
 
-def options(timeout_s: float) -> dict[str, Any]:
-    """What a pool of our own is made with, for threads or for an event loop."""
+def options(timeout_s: float, retry: Any) -> dict[str, Any]:
+    """What a pool of our own is made with; `retry` is of the kind that serves its callers, and
+    repeats nothing."""
     return {
         "max_connections": _MOST_CONNECTIONS,
         "timeout": timeout_s,
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": retry,
     }
 
 
 def client_of(url: str, timeout_s: float) -> Any:
     """A client of our own. Calls wait for a connection when there are as many as may be. Raises
     ValueError or TypeError for a URL that connections cannot be made with."""
-    pool = redis.BlockingConnectionPool.from_url(url, **options(timeout_s))
+    pool = redis.BlockingConnectionPool.from_url(url, **options(timeout_s, Retry(NoBackoff(), 0)))
     pool.connection_class(**pool.connection_kwargs)
     return redis.Redis.from_pool(pool)
 

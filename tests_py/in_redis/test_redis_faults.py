@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import redis
+import redis.asyncio.retry
+import redis.retry
 from in_redis.redis_server import PATIENCE_S, RedisServer, limiter_of
 
 import flint
-from flint._redis import clients
+from flint._redis import aio, clients
 from flint._remote import breaker
 from flint._remote.connections import LATE
 from flint.redis import RedisLimiter
@@ -175,6 +176,19 @@ def test_many_calls_at_once(base: RedisServer) -> None:
         assert all(one.result() for one in answers)
         assert all(asyncio.run(main(limiter)))
         assert not limiter.allow("a")
+
+
+@pytest.mark.parametrize(
+    ("is_plain", "kind"), [(True, redis.retry.Retry), (False, redis.asyncio.retry.Retry)]
+)
+def test_connections_of_our_own_repeat_nothing(is_plain: bool, kind: type) -> None:
+    async def main() -> Any:
+        made = clients.client_of if is_plain else aio.client_of
+        return made("redis://h", 1.0).connection_pool.make_connection().retry
+
+    retry = asyncio.run(main())
+    assert type(retry) is kind
+    assert retry._retries == 0
 
 
 def test_no_connection_in_time(base: RedisServer) -> None:
