@@ -1,4 +1,4 @@
-"""Denials that a client has seen and has not told the database of: each would cost a write. Those
+"""Denials that a client has seen and has not told the store of: each would cost a write. Those
 of a key go with its next admission, the others once in a while."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 TOLD_EVERY_S = 10.0
 _MOST_KEPT = 1024  # limits
-_MOST_COST = 2**63 - 1  # as far as PostgreSQL counts
+_MOST_COST = 2**63 - 1  # as far as the stores count
 
 _every: weakref.WeakSet[Denials] = weakref.WeakSet()
 

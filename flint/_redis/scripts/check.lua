@@ -56,16 +56,6 @@ local function applying(key, packed, now)
   return found
 end
 
-local function read_denied(packed)
-  local denied, from = {}, 1
-  while from <= #packed do
-    local v = {struct.unpack('>I4I4I4I4I4I4c8Bc0', packed, from)}
-    denied[v[8]] = {denials = {v[1], v[2]}, cost = {v[3], v[4]}, last = {v[5], v[6]}, template = v[7]}
-    from = v[9]
-  end
-  return denied
-end
-
 local keys, claims = {}, {}
 for n = 1, #ARGV - 5 do
   keys[n] = read_key(n, epoch)

@@ -9,7 +9,8 @@ local NO_TEMPLATE = string.rep('\0', 8)
 local FIELDS = {'rate', 'per', 'burst', 'state1', 'state2', 'state3', 'last'}
 local TOTALS = {'allowed', 'denied', 'allowed_cost', 'denied_cost', 'last_allowed', 'last_denied',
   'last_reset'}
--- Totals stand in a record only where something was counted.
+-- Totals stand in a record only where something was counted. quick.lua counts the bytes of one
+-- without totals and a name, which are 77, and knows where its fields are.
 local RECORD = '>BBBBI4c8I4' .. string.rep('I4I4', #FIELDS)
 local NAME = '>Bc0'
 local SUM = '>' .. string.rep('I4I4', 7)
@@ -67,6 +68,17 @@ local function change_sum(id, change)
     change(t)
     redis.call('HSET', KEYS[4], id, write_totals(t))
   end
+end
+
+-- The denials that a caller has seen of a key's limits, by name.
+local function read_denied(packed)
+  local denied, from = {}, 1
+  while from <= #packed do
+    local v = {struct.unpack('>I4I4I4I4I4I4c8Bc0', packed, from)}
+    denied[v[8]] = {denials = {v[1], v[2]}, cost = {v[3], v[4]}, last = {v[5], v[6]}, template = v[7]}
+    from = v[9]
+  end
+  return denied
 end
 
 -- ---- Records ----

@@ -2,16 +2,15 @@
 
 local _, epoch = read_epoch()
 for n, packed in ipairs(ARGV) do
-  local key, from = read_key(n, epoch), 1
-  while from <= #packed do
-    local v = {struct.unpack('>I4I4I4I4I4I4c8Bc0', packed, from)}
-    local denials, cost, last = {v[1], v[2]}, {v[3], v[4]}, {v[5], v[6]}
-    from = v[9]
-    local c = row_of(key, v[8])
+  local key = read_key(n, epoch)
+  for name, seen in pairs(read_denied(packed)) do
+    local c = row_of(key, name)
     if c then
-      note_denied(c, denials, cost, last)
+      note_denied(c, seen.denials, seen.cost, seen.last)
     end
-    change_sum(v[7], function(t) note_denied(t, denials, cost, last) end)
+    change_sum(seen.template, function(t)
+      note_denied(t, seen.denials, seen.cost, seen.last)
+    end)
   end
   if #key.rows > 0 then
     store(key, now_for({key}))

@@ -24,7 +24,7 @@ local function decide_quickly()
   local c = {algorithm = v[2], rate = {v[8], v[9]}, per = {v[10], v[11]}, burst = {v[12], v[13]},
     state1 = {v[14], v[15]}, state2 = {v[16], v[17]}, state3 = {v[18], v[19]}}
   local cost = {struct.unpack('>I4I4', asked)}
-  if v[4] == 1 or c.algorithm == 5 or less(c.burst, cost) or not (is_own or is_of_template) then
+  if c.algorithm == 5 or less(c.burst, cost) or not (is_own or is_of_template) then
     return nil
   end
   local now = greater_of(clock(), {v[20], v[21]})
