@@ -27,6 +27,7 @@ from flint import FlintServerError, OnError, SharedLimiter
 from flint._remote import breaker, resp
 from flint._remote.http import GarbageError
 
+DEADLINE_S = 60
 REST = {key: value for key, value in CHECKED.items() if key != "key"}
 
 
@@ -389,7 +390,7 @@ def test_who_gives_up_leaves_the_answers_of_the_others_alone() -> None:
 
     def behave(connection: NativeConnection) -> None:
         asked = [connection.request(), connection.request()]
-        go_on.wait()
+        go_on.wait(DEADLINE_S)
         for one in asked:
             connection.send(named((one or b"").split()[1]))
         while one := connection.request():
@@ -411,15 +412,20 @@ def test_who_gives_up_leaves_the_answers_of_the_others_alone() -> None:
             assert (await second).key == "two"
             assert (await limiter.acheck("three")).key == "three"
 
-        asyncio.run(main())
+        asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
         assert server.counts == [3]
 
 
 def test_a_slow_question_holds_nobody_up() -> None:
+    go_on = threading.Event()
+
     def behave(connection: NativeConnection) -> None:
         while request := connection.request():
             if request.startswith(b"FLINT.COMPACT"):
                 connection.until_closed()  # it never ends
+            elif b"held" in request.split():
+                go_on.wait(DEADLINE_S)
+                connection.send(named(b"held"))
             else:
                 connection.send(reply())
 
@@ -427,8 +433,15 @@ def test_a_slow_question_holds_nobody_up() -> None:
 
         async def main() -> None:
             assert await limiter.acheck("a")
+            held = asyncio.create_task(limiter.acheck("held"))
+            while sum(server.counts) < 2:
+                await asyncio.sleep(0.001)
             compacting = [asyncio.create_task(limiter.acompact()) for _ in range(6)]
-            while len(server.requests) < 4:
+            while sum(server.counts) < 5:
+                await asyncio.sleep(0.001)
+            go_on.set()
+            assert await held
+            while sum(server.counts) < 6:  # the compaction behind it
                 await asyncio.sleep(0.001)
             assert await limiter.acheck("a")
             for task in compacting:
@@ -436,7 +449,7 @@ def test_a_slow_question_holds_nobody_up() -> None:
             await asyncio.gather(*compacting, return_exceptions=True)
             assert await limiter.acheck("a")
 
-        asyncio.run(main())
+        asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
         # Four at a time, and nothing behind any.
         assert sum(one[-1:] == [b"FLINT.COMPACT"] for one in server.requests) == 4
 
@@ -446,7 +459,7 @@ def test_more_questions_than_one_connection_is_read_ahead_of() -> None:
 
     def behave(connection: NativeConnection) -> None:
         while request := connection.request():
-            go_on.wait()
+            go_on.wait(DEADLINE_S)
             connection.send(named(request.split()[1]))
 
     with native(behave) as server, SharedLimiter(url_of(server), timeout=60) as limiter:
@@ -458,7 +471,7 @@ def test_more_questions_than_one_connection_is_read_ahead_of() -> None:
             go_on.set()
             assert all(await asyncio.gather(*checks))
 
-        asyncio.run(main())
+        asyncio.run(asyncio.wait_for(main(), DEADLINE_S))
         assert len(server.counts) == 8
         assert sum(server.counts) == 300
 

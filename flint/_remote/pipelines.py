@@ -157,13 +157,15 @@ class NativeLoopConnections(LoopConnections):
     @staticmethod
     async def _exchange(request: Command, wire: _Wire, attempt: Attempt) -> Any:
         is_answered = False
-        wire.is_taken = request.is_slow
+        if request.is_slow:
+            wire.is_taken = True
         try:
             reply = await wire.exchange(request.data, attempt)
             is_answered = True
             return reply
         finally:  # also when it is cancelled, or late
-            wire.is_taken = False
+            if request.is_slow:
+                wire.is_taken = False
             if wire.is_given_up or (request.is_slow and not is_answered):
                 wire.give_up()
 
