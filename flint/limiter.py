@@ -176,7 +176,11 @@ class Limiter(LocalPlace, Surface):
             "answer_timeout": optional_ns("answer_timeout", answer_timeout),
         }
         self._open_directory(path, False, options)
-        self._begin(manual(clock), SharedLines(manual(clock), path) if shared else None)
+        lines = None
+        if shared:
+            answer_timeout_ns = optional_ns("answer_timeout", answer_timeout)
+            lines = SharedLines(manual(clock), path, answer_timeout_ns)
+        self._begin(manual(clock), lines)
         info = self.info()
         if info["directory_mode"] & WORLD_WRITABLE:
             self._warn(

@@ -14,11 +14,12 @@ import os
 import select
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from flint._local.sharing import connected
 from flint._surface.line import Lines, PlaceInLine, Waiter
-from flint.errors import UnsupportedError
+from flint.errors import FlintConnectionError, UnsupportedError
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +32,8 @@ _HEAD = struct.Struct("<II")
 _TOLD = struct.Struct("<iIQQ")
 _IDLE_MS = 1000
 _MOST_BYTES = 65536
+# For so long, or `answer_timeout` if that is longer, one waits to be told where it stands.
+_LONGEST_UNTOLD_S = 10.0
 _FULL = (
     "16,384 callers of acquire wait in line for this directory, which is the most that its owner "
     "keeps the order of; give them a timeout, or let fewer wait"
@@ -43,9 +46,13 @@ class _Standing:
     def __init__(self, number: int, waiter: Waiter) -> None:
         self.number = number
         self.waiter = waiter
-        self.place: PlaceInLine | None = None
         self.error: Exception | None = None
         self.asks = False  # it has asked where it stands, to give up
+        self.forget_place()
+
+    def forget_place(self) -> None:
+        self.since = time.monotonic()  # it has not been told
+        self.place: PlaceInLine | None = None
 
 
 class _Link:
@@ -221,7 +228,7 @@ class _Link:
         self._received.clear()
         self._to_send.clear()
         for standing in list(self._standing.values()):
-            standing.place = None
+            standing.forget_place()
             if not standing.waiter.sleeper.wake():
                 del self._standing[standing.number]
 
@@ -235,7 +242,11 @@ def _message(body: bytes) -> str:
 class SharedLines(Lines):
     """`Lines`, the order of which the owner of the directory keeps."""
 
-    def __init__(self, clock: _native.Clock | None, directory: str) -> None:
+    def __init__(
+        self, clock: _native.Clock | None, directory: str, answer_timeout_ns: int | None
+    ) -> None:
+        self._directory = directory
+        self._answer_timeout_s = (answer_timeout_ns or 0) / 1e9
         self._link = _Link(directory)
         self._standing: dict[Waiter, _Standing] = {}
         self._numbers = 0
@@ -264,10 +275,17 @@ class SharedLines(Lines):
             raise standing.error
         place = standing.place
         if place is None:
+            untold_s = time.monotonic() - standing.since
+            if untold_s > max(self._answer_timeout_s, _LONGEST_UNTOLD_S):
+                raise FlintConnectionError(
+                    f"whoever owns {self._directory!r} does not tell who is first in line; it, or "
+                    "this process, may have no descriptor left for another connection"
+                )
             self._link.add(0, None)  # there is an owner: it has just been asked about the limit
         elif gives_up and not place.is_first and not standing.asks:
             standing.asks = True
-            standing.place = place = None
+            standing.forget_place()
+            place = None
             self._link.add(_PLACE, standing)
         return place
 

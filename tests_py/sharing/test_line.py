@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flint
+from flint._local import shared_lines
 from flint._local.sharing import describe
 from sharing import raw
 from sharing.member import Member
@@ -187,6 +191,49 @@ def test_closing_ends_those_who_wait(path: Path) -> None:
         owner.ask("limiter.allow('k')")
         for member in (client, owner):
             assert member.ask(closing)[0] == "ClosedError"
+
+
+def no_descriptor(_directory: str) -> socket.socket:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_an_owner_that_does_not_tell(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_lines, "connected", no_descriptor)
+    monkeypatch.setattr(shared_lines, "_LONGEST_UNTOLD_S", 0.2)
+    with (
+        ThreadPoolExecutor() as pool,
+        flint.Limiter(path, shared=True, answer_timeout="100ms") as limiter,
+    ):
+        limiter.limit("k", "1000/s")
+        waits = [
+            pool.submit(limiter.acquire, "k", timeout=0),
+            pool.submit(lambda: asyncio.run(limiter.aacquire("k"))),
+        ]
+        for one in waits:
+            error = one.exception(DEADLINE_S)
+            assert isinstance(error, flint.FlintConnectionError)
+            assert "does not tell who is first in line" in str(error)
+
+
+def test_who_asks_late_where_it_stands_is_told(path: Path) -> None:
+    async def main(limiter: flint.Limiter) -> None:
+        first = asyncio.ensure_future(limiter.aacquire("k", 10))
+        second = asyncio.ensure_future(limiter.aacquire("k", 1, timeout=3600))
+        lines = limiter._lines
+        assert isinstance(lines, shared_lines.SharedLines)
+        while [one.place is None for one in lines._standing.values()] != [False, False]:
+            await asyncio.sleep(0.001)
+        (waiter, standing) = list(lines._standing.items())[1]
+        standing.since = -1e9
+        waiter.deadline_ns = 0
+        waiter.sleeper.wake()
+        assert not await second
+        first.cancel()
+
+    with flint.Limiter(path, shared=True) as limiter:
+        limiter.limit("k", rate=10, per="365d")
+        assert limiter.allow("k", 9)
+        asyncio.run(asyncio.wait_for(main(limiter), DEADLINE_S))
 
 
 # ---- What is said over the socket --------------------------------------------------------------
