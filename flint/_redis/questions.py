@@ -83,14 +83,15 @@ class RedisQuestions(Questions):
 
     def _load(self) -> Steps[Templates]:
         yield from self._look_at_memory()
-        epoch, fields = yield self._run("load", (), repeatable=True)
+        epoch, is_whole, fields = yield self._run("load", (), repeatable=True)
         store = epoch.partition(b":")[0]
-        if self._store and store != self._store and self._configured:
-            # It was emptied. What this program has configured holds again.
+        is_other = self._store and store != self._store
+        if self._configured and (is_other or not is_whole):
+            # It was emptied, or a part was evicted. What this program has configured holds again.
             self._whole.clear()
             for (raw, is_template, name), values in list(self._configured.items()):
                 yield self._configure(raw, is_template, name, *values, True)
-            epoch, fields = yield self._run("load", (), repeatable=True)
+            epoch, _, fields = yield self._run("load", (), repeatable=True)
             store = epoch.partition(b":")[0]
         self._store = store
         self._templates = records.templates(epoch, fields)

@@ -277,6 +277,74 @@ def test_a_change_when_no_more_is_remembered(
             limiter.check("b")
 
 
+@pytest.mark.parametrize("part", ["epoch", "templates", "changes", "sums"])
+def test_a_shared_key_that_is_evicted(namespace: str, client: redis.Redis, part: str) -> None:
+    name = f"{namespace}:{{{namespace}}}:{part}"
+    with (
+        limiter_of(server(), namespace=namespace, totals=True) as limiter,
+        limiter_of(server(), namespace=namespace) as loaded,
+        limiter_of(server(), namespace=namespace) as other,
+    ):
+        limiter.limit_many([("t:*", 9, "1000d"), ("u:*", 8, "1000d"), ("own", 7, "1000d")])
+        for key, limit in (("t:1", 9), ("t:2", 9), ("u:1", 8), ("own", 7)):
+            assert limiter.check(key).limit == limit
+        limiter.limit("t:*", 6, per="1000d")
+        assert loaded.check("t:1").limit == 6
+
+        assert client.delete(name) == 1
+        for one in (loaded, other):
+            for key in ("t:1", "t:2", "t:3", "u:1"):
+                try:
+                    assert one.check(key).limit == (8 if key == "u:1" else 6)
+                except flint.NotConfiguredError:
+                    assert part in ("epoch", "templates")
+            assert one.check("own").limit == 7
+        # Who has configured them tells them again, where they are missed.
+        assert [limiter.check(key).limit for key in ("t:1", "t:2", "t:4", "u:1")] == [6, 6, 6, 8]
+
+        client.delete(name)
+        limiter.limit("t:*", 5, per="1000d")
+        for one in (limiter, loaded, other):
+            assert [one.check(key).limit for key in ("t:1", "t:5", "u:1")] == [5, 5, 8]
+            assert one.check("own").limit == 7
+            with limiter_of(server(), namespace=namespace) as new:
+                assert [new.check(key).limit for key in ("t:1", "u:1", "own")] == [5, 8, 7]
+        # What is used goes on through changes.
+        assert limiter.check("t:7").remaining == 4
+        limiter.limit("t:*", 4, per="1000d")
+        assert limiter.check("t:7").remaining == 2
+        before = limiter.status("t:*")
+        assert limiter.allow("t:6")
+        after = limiter.status("t:*")
+        assert before
+        assert after
+        assert after["total_allowed"] == before["total_allowed"] + 1
+
+
+def test_a_limit_begins_a_store_that_was_evicted(namespace: str, client: redis.Redis) -> None:
+    epoch = f"{namespace}:{{{namespace}}}:epoch"
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("a", 9, per="1000d")
+        assert limiter.check("a").remaining == 8
+        before = client.getdel(epoch)
+        limiter.limit("a", 5, per="1000d")
+        after = client.get(epoch)
+        assert isinstance(after, bytes)
+        assert after.endswith(b":0")
+        assert after != before
+        assert limiter.check("a").remaining == 3  # it keeps what was used
+
+
+def test_removing_what_was_evicted(namespace: str, client: redis.Redis) -> None:
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limiter.limit("t:*", 9, per="1000d")
+        client.delete(f"{namespace}:{{{namespace}}}:epoch")
+        with pytest.raises(flint.NotConfiguredError):
+            limiter.remove("t:*")
+        with pytest.raises(flint.NotConfiguredError):
+            limiter.check("t:1")
+
+
 def test_a_script_cache_that_is_flushed(namespace: str, client: redis.Redis) -> None:
     with limiter_of(server(), namespace=namespace) as limiter:
         limiter.limit("a", "9/1000d")

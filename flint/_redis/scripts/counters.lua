@@ -374,11 +374,35 @@ local function read_epoch()
   return told or '', told and tonumber(string.match(told, '%d+$')) or 0
 end
 
+-- Whether there is a store, and nothing of its templates has been evicted.
+local function is_whole()
+  local epoch_told, epoch = read_epoch()
+  return epoch_told ~= '' and redis.call('LLEN', KEYS[3]) == epoch
+    and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('EXISTS', KEYS[4]) == 0)
+end
+
+-- The epoch of a store that is whole. Else another store begins, whose name tells everybody to
+-- configure again what they have configured.
+local function begin_store(first_epoch)
+  local _, epoch = read_epoch()
+  if is_whole() then
+    return epoch
+  end
+  redis.call('SET', KEYS[1], first_epoch)
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
+  return 0
+end
+
 -- Takes a counter under a template through the changes since it was last used. Its kind is nil
--- when it has ended.
+-- when it has ended, or when some of them have been evicted.
 local function catch_up(key, c, epoch)
   c.raw = nil
-  for _, packed in ipairs(redis.call('LRANGE', KEYS[3], c.epoch, epoch - 1)) do
+  local changes = redis.call('LRANGE', KEYS[3], c.epoch, epoch - 1)
+  if #changes < epoch - c.epoch then
+    c.kind = nil
+    return
+  end
+  for _, packed in ipairs(changes) do
     local change = read_change(packed)
     local prefix = change.prefix
     if string.sub(key.key, 1, #prefix) == prefix then

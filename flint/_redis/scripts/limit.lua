@@ -3,7 +3,7 @@
 -- has, -1: there are 16 already.
 
 local limit, name, stack, if_absent = read_limit(ARGV[1]), ARGV[2], ARGV[3] == '1', ARGV[4] == '1'
-local _, epoch = read_epoch()
+local epoch = begin_store(ARGV[5])
 local key = read_key(1, epoch)
 local c = row_of(key, name)
 if c and c.kind == KIND_EXACT
@@ -18,7 +18,6 @@ if others >= MOST_LIMITS then
   return -1
 end
 local now = now_for({key})
-redis.call('SET', KEYS[1], ARGV[5], 'NX')
 c = c or new_record(name, epoch)
 if c.kind ~= KIND_EXACT and (not c.kind or is_fresh(c, now)) then
   forget(c)

@@ -4,7 +4,7 @@
 
 local function decide_quickly()
   local told, asked = redis.call('GET', KEYS[1]) or '', ARGV[6]
-  if told ~= ARGV[1] or #ARGV ~= 6 or ARGV[3] == '1' or ARGV[4] ~= '' or ARGV[5] ~= '' then
+  if told == '' or told ~= ARGV[1] or #ARGV ~= 6 or ARGV[3] == '1' or ARGV[4] ~= '' or ARGV[5] ~= '' then
     return nil
   end
   local raw = redis.call('GET', KEYS[5])

@@ -2,6 +2,7 @@
 -- none, and the first epoch of a store that has none.
 
 local prefix, t, if_absent = ARGV[1], read_template(ARGV[2], 1), ARGV[3] == '1'
+begin_store(ARGV[4])
 local field = template_field(prefix, t.name)
 local packed = redis.call('HGET', KEYS[2], field)
 if packed then
@@ -14,8 +15,6 @@ elseif #templates_of(prefix) >= MOST_LIMITS then
   return -1
 end
 redis.call('HSET', KEYS[2], field, write_template(t))
-if not packed then
-  redis.call('HSET', KEYS[4], t.id, string.rep('\0', 56))
-end
-note(1, prefix, t, ARGV[4])
+redis.call('HSETNX', KEYS[4], t.id, string.rep('\0', 56))
+note(1, prefix, t)
 return 1

@@ -16,12 +16,8 @@ local function templates_of(prefix)
 end
 
 -- Notes a change: 1 configured, 2 removed, 3 reset. When it was.
-local function note(kind, prefix, t, first_epoch)
+local function note(kind, prefix, t)
   local epoch_told, epoch = read_epoch()
-  if epoch_told == '' then
-    redis.call('DEL', KEYS[3])
-    epoch_told = first_epoch
-  end
   local at = clock()
   local last = redis.call('LINDEX', KEYS[3], -1)
   if last then
