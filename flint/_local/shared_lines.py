@@ -103,9 +103,25 @@ class _Link:
 
     def _run(self) -> None:
         is_idle = False
-        while not (is_idle and self._may_end()):
-            self._obey()
-            is_idle = not self._wait() and not self._standing
+        try:
+            while not (is_idle and self._may_end()):
+                self._obey()
+                is_idle = not self._wait() and not self._standing
+        except Exception as error:  # such as a MemoryError: those who wait raise it
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End all that wait here, and the thread; the next to wait starts another."""
+        with self._starting:
+            failed = [*self._standing.values(), *(standing for _, standing in self._commands)]
+            self._standing.clear()
+            self._commands.clear()
+            self._is_running = False
+            self._disconnect()
+        for standing in failed:
+            if standing is not None:
+                standing.error = error
+                standing.waiter.sleeper.wake()
 
     def _wait(self) -> bool:
         """For what is to be done or told, or sent; False when nothing has come."""
@@ -129,12 +145,15 @@ class _Link:
             if self._commands:
                 return False
             self._is_running = False
-            if self._stream is not None:
-                self._stream.close()
-            self._stream = None
-            self._received.clear()
-            self._to_send.clear()
+            self._disconnect()
             return True
+
+    def _disconnect(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+        self._received.clear()
+        self._to_send.clear()
 
     def _obey(self) -> None:
         while self._commands:
@@ -222,11 +241,7 @@ class _Link:
 
     def _lose(self) -> None:
         """The owner is gone."""
-        assert self._stream is not None
-        self._stream.close()
-        self._stream = None
-        self._received.clear()
-        self._to_send.clear()
+        self._disconnect()
         for standing in list(self._standing.values()):
             standing.forget_place()
             if not standing.waiter.sleeper.wake():
@@ -258,7 +273,11 @@ class SharedLines(Lines):
             standing = _Standing(self._numbers, waiter)
             self._standing[waiter] = standing
             self._link.add(_JOIN, standing)
-        self._link.run()
+        try:
+            self._link.run()
+        except BaseException:  # there is no room for a thread
+            self.leave(waiter)
+            raise
 
     def leave(self, waiter: Waiter) -> None:
         standing = self._standing.pop(waiter, None)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -215,25 +216,72 @@ def test_an_owner_that_does_not_tell(path: Path, monkeypatch: pytest.MonkeyPatch
             assert "does not tell who is first in line" in str(error)
 
 
-def test_who_asks_late_where_it_stands_is_told(path: Path) -> None:
+def test_who_asks_late_where_it_stands_waits_for_the_answer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main(limiter: flint.Limiter) -> None:
         first = asyncio.ensure_future(limiter.aacquire("k", 10))
-        second = asyncio.ensure_future(limiter.aacquire("k", 1, timeout=3600))
+        second = asyncio.ensure_future(limiter.aacquire("k", 1))
         lines = limiter._lines
         assert isinstance(lines, shared_lines.SharedLines)
         while [one.place is None for one in lines._standing.values()] != [False, False]:
             await asyncio.sleep(0.001)
-        (waiter, standing) = list(lines._standing.items())[1]
-        standing.since = -1e9
-        waiter.deadline_ns = 0
-        waiter.sleeper.wake()
-        assert not await second
-        first.cancel()
+        waiter, standing = list(lines._standing.items())[1]
+        standing.since = -1e9  # it was told long ago
+        with monkeypatch.context() as patch:
+            patch.setattr(lines._link, "add", lambda *_: None)
+            assert lines._place_of(waiter, gives_up=True) is None
+            assert lines._place_of(waiter, gives_up=True) is None
+        for one in (first, second):
+            one.cancel()
 
     with flint.Limiter(path, shared=True) as limiter:
         limiter.limit("k", rate=10, per="365d")
         assert limiter.allow("k", 9)
         asyncio.run(asyncio.wait_for(main(limiter), DEADLINE_S))
+
+
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_where_no_thread_can_be_started_nobody_stands_in_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor() as pool, flint.Limiter(path, shared=True) as limiter:
+        limiter.limit("k", "1000/s")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(RuntimeError, match="new thread"):
+                limiter.acquire("k")
+        assert pool.submit(limiter.acquire, "k").result(DEADLINE_S)
+        wait_until(lambda: in_line(path) == 0)
+
+
+def test_what_the_thread_fails_with_is_raised_by_those_who_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connected(_directory: str) -> socket.socket:
+        go_on.wait(DEADLINE_S)
+        raise MemoryError
+
+    go_on = threading.Event()
+    with ThreadPoolExecutor() as pool, flint.Limiter(path, shared=True) as limiter:
+        limiter.limit("k", "1000/s")
+        with monkeypatch.context() as patch:
+            patch.setattr(shared_lines, "connected", connected)
+            waits = [
+                pool.submit(limiter.acquire, "k"),
+                pool.submit(lambda: asyncio.run(limiter.aacquire("k"))),
+            ]
+            lines = limiter._lines
+            assert isinstance(lines, shared_lines.SharedLines)
+            wait_until(lambda: len(lines._standing) == 2)
+            go_on.set()
+            for one in waits:
+                assert type(one.exception(DEADLINE_S)) is MemoryError
+        assert pool.submit(limiter.acquire, "k").result(DEADLINE_S)
+        wait_until(lambda: in_line(path) == 0)
 
 
 # ---- What is said over the socket --------------------------------------------------------------
