@@ -192,7 +192,9 @@ TEST(History, APageThatGoesOnDoesNotReadFromTheStart) {
     ++pages;
   }
   EXPECT_GT(pages, 90U);
-  EXPECT_LE(reads, (pages + 1) * least + pages / 2);
+  // A page's records may begin in one block of the file and end in the next. From the start there
+  // would be some thirty blocks more on average.
+  EXPECT_LE(reads, (pages + 1) * (least + 2));
   machine.env->SetHook(nullptr);
   machine.Close();
 }
