@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -34,17 +33,19 @@ DEADLINE_S = 300
 
 # Of each worker, in a file that outlives it: how many calls failed, its longest call since the
 # number at the front of the file has changed, that number, how many calls have returned, which is
-# written last, and what each key has admitted.
-ROW = struct.Struct("<QQQQ")
-ROW_BYTES = ROW.size + 4 * KEYS
+# written last, and what each key has admitted. Each number is one store of a view that knows its
+# type: bytes that are written one by one are read torn.
+WORDS = 4
+ROW_BYTES = 8 * WORDS + 4 * KEYS
 WORKER = f"""
-import mmap, os, struct, sys, time
+import mmap, os, sys, time
 import flint
 parent = os.getppid()
 path, sync, table, at, timeout = sys.argv[1:]
 with open(table, "r+b") as file:
     shared = mmap.mmap(file.fileno(), 0)
-at = int(at)
+at = int(at) // 8
+row, counts = memoryview(shared).cast("Q")[at:], memoryview(shared).cast("I")[2 * (at + {WORDS}):]
 limiter = None
 while limiter is None:
     try:
@@ -63,12 +64,11 @@ while os.getppid() == parent:  # a test that is killed leaves nobody running
     now = int.from_bytes(shared[:8], "little")
     longest_ns, epoch = max(longest_ns if now == epoch else 0, taken_ns), now
     if admitted:
-        count = at + {ROW.size} + 4 * key
-        struct.pack_into("<I", shared, count, struct.unpack_from("<I", shared, count)[0] + 1)
+        counts[key] += 1
     elif admitted is False:
         key = (key + 1) % {KEYS}
     returned += 1
-    struct.pack_into("<QQQQ", shared, at, failed, longest_ns, epoch, returned)
+    row[0], row[1], row[2], row[3] = failed, longest_ns, epoch, returned
 """
 
 
@@ -108,8 +108,13 @@ class Workers:
 
     def rows(self) -> dict[int, tuple[int, int, int, int]]:
         """Those of the workers that run."""
+        words = memoryview(self._shared).cast("Q")
         numbers = [number for _, number in self._running.values()]
-        return {one: ROW.unpack_from(self._shared, 8 + one * ROW_BYTES) for one in numbers}
+        starts = {number: 1 + number * ROW_BYTES // 8 for number in numbers}
+        return {
+            number: (words[at], words[at + 1], words[at + 2], words[at + 3])
+            for number, at in starts.items()
+        }
 
     def wait_for_progress(self, wanted: dict[int, int]) -> None:
         deadline = time.monotonic() + DEADLINE_S
@@ -146,9 +151,10 @@ class Workers:
     def answered(self) -> list[int]:
         """How many admissions of each key somebody was told of."""
         total = [0] * KEYS
+        counts = memoryview(self._shared).cast("I")
         for number in range(self._started):
-            counts = 8 + number * ROW_BYTES + ROW.size
-            for key, count in enumerate(struct.unpack_from(f"<{KEYS}I", self._shared, counts)):
+            at = 2 * (1 + number * ROW_BYTES // 8 + WORDS)
+            for key, count in enumerate(counts[at : at + KEYS]):
                 total[key] += count
         return total
 
