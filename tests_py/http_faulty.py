@@ -59,6 +59,9 @@ class Connection:
                 pass
 
 
+_DEADLINE_S = 60
+
+
 class Faulty:
     """`requests` holds, for each connection, the requests that have come."""
 
@@ -69,7 +72,7 @@ class Faulty:
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.requests: list[list[bytes]] = []
-        self.ended = threading.Semaphore(0)  # for each connection that is closed
+        self._ended = threading.Semaphore(0)  # for each connection that is closed
         self._threads: list[threading.Thread] = []
 
     @property
@@ -103,7 +106,11 @@ class Faulty:
             self._behave(connection)
         connection._file.close()
         accepted.close()
-        self.ended.release()
+        self._ended.release()
+
+    def wait_for_one_to_end(self) -> None:
+        """Until one more connection is closed."""
+        assert self._ended.acquire(timeout=_DEADLINE_S)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -94,13 +94,13 @@ def test_a_kept_connection_that_the_server_has_ended_is_not_used() -> None:
     with native(behave) as server, SharedLimiter(url_of(server)) as limiter:
         for _ in range(3):
             assert limiter.check("a")
-            server.ended.acquire()
+            server.wait_for_one_to_end()
         assert server.counts == [1, 1, 1]
 
         async def main() -> None:
             for _ in range(3):
                 assert await limiter.acheck("a")
-                await asyncio.to_thread(server.ended.acquire)
+                await asyncio.to_thread(server.wait_for_one_to_end)
                 await asyncio.sleep(0)
 
         asyncio.run(main())
@@ -495,12 +495,37 @@ def test_a_connection_that_is_silent_is_left_for_another() -> None:
             assert await limiter.acheck("a")
             with pytest.raises(flint.FlintConnectionError, match="no answer in time"):
                 await limiter.acheck("a")
-            await asyncio.to_thread(server.ended.acquire)  # nobody waits for it any longer
+            await asyncio.to_thread(server.wait_for_one_to_end)  # nobody waits for it any longer
             wait_at_most(limiter, 60)
             assert await limiter.acheck("a")
 
         asyncio.run(main())
         assert server.counts == [1, 1]
+
+
+def test_what_is_opened_while_the_limiter_is_closed_is_ended() -> None:
+    greeted, go_on = threading.Event(), threading.Event()
+
+    def behave(connection: NativeConnection) -> None:
+        connection.words()
+        greeted.set()
+        go_on.wait(DEADLINE_S)
+        connection.send(reply(HELLO))
+        while connection.request():
+            connection.send(reply())
+
+    with native(behave) as server, SharedLimiter(url_of(server), timeout=60) as limiter:
+
+        async def main() -> None:
+            checks = [asyncio.create_task(limiter.acheck("a")) for _ in range(3)]
+            assert await asyncio.to_thread(greeted.wait, DEADLINE_S)
+            limiter.close()
+            go_on.set()
+            assert all(await asyncio.gather(*checks))
+            await asyncio.to_thread(server.wait_for_one_to_end)  # before the loop does
+
+        asyncio.run(main())
+        assert server.counts == [3]
 
 
 def test_loops_end_what_they_opened() -> None:
@@ -511,7 +536,7 @@ def test_loops_end_what_they_opened() -> None:
     with native(behave) as server, SharedLimiter(url_of(server)) as shared:
         for _ in range(3):
             assert asyncio.run(shared.acheck("a"))
-            server.ended.acquire()
+            server.wait_for_one_to_end()
         assert server.counts == [1, 1, 1]
 
 

@@ -437,7 +437,7 @@ def test_loops_end_what_they_opened() -> None:
     with faulty(behave) as server, SharedLimiter(server.url) as shared:
         for _ in range(3):
             assert asyncio.run(shared.acheck("a"))
-            server.ended.acquire()
+            server.wait_for_one_to_end()
         assert server.counts == [1, 1, 1]
         gc.collect()  # what is left open warns
 

@@ -145,7 +145,7 @@ def test_a_kept_connection_that_the_server_has_ended_is_not_used() -> None:
     with faulty(behave) as server, SharedLimiter(server.url) as limiter:
         for _ in range(3):
             assert limiter.check("a")
-            server.ended.acquire()
+            server.wait_for_one_to_end()
         assert server.counts == [1, 1, 1]
 
 
@@ -159,7 +159,7 @@ def test_a_kept_connection_that_the_server_has_ended_is_not_used_in_a_loop() -> 
         async def main() -> None:
             for _ in range(3):
                 assert await limiter.acheck("a")
-                await asyncio.to_thread(server.ended.acquire)
+                await asyncio.to_thread(server.wait_for_one_to_end)
                 await asyncio.sleep(0)
 
         asyncio.run(main())
@@ -453,7 +453,7 @@ def test_a_cancelled_call_ends_its_connection() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await asyncio.to_thread(server.ended.acquire)
+            await asyncio.to_thread(server.wait_for_one_to_end)
 
         asyncio.run(main())
 

@@ -153,7 +153,10 @@ class Pool:
         self.is_over = False
 
     def close(self) -> None:
-        """End those that are idle."""
+        self.is_over = True
+        self._end_idle()
+
+    def _end_idle(self) -> None:
         raise NotImplementedError
 
     async def begin(self) -> None:
@@ -164,7 +167,6 @@ class Pool:
         try:
             yield
         finally:
-            self.is_over = True
             self.close()
             await asyncio.sleep(0)  # the transports close in the next round of the loop
 
@@ -259,7 +261,7 @@ class _HttpPool(Pool):
         self.idle: deque[_Wire] = deque()
         self.turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
-    def close(self) -> None:
+    def _end_idle(self) -> None:
         while self.idle:
             _end(self.idle.pop())
 

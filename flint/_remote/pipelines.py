@@ -65,6 +65,11 @@ class _Wire(asyncio.Protocol):
     def in_flight(self) -> int:
         return len(self._waiting)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer any longer."""
+        return all(future.done() for future, _ in self._waiting)
+
     def is_usable(self, timeout_s: float) -> bool:
         """Whether one may ask: it has not ended, nobody has waited for longer than one does, and
         the server has no reason yet to end it."""
@@ -93,9 +98,9 @@ class _Wire(asyncio.Protocol):
         read_greeting(await self.exchange(greeting(token), Attempt()))
 
     def give_up(self) -> None:
-        """Ask no more here; it ends when nobody waits for an answer any longer."""
+        """Ask no more here; it ends when it is idle."""
         self.is_given_up = True
-        if all(future.done() for future, _ in self._waiting):
+        if self.is_idle:
             self.abort()
 
     def abort(self) -> None:
@@ -118,7 +123,7 @@ class _NativePool(Pool):
         self.wires = [wire for wire in self.wires if not wire.is_given_up]
         return self.wires
 
-    def close(self) -> None:
+    def _end_idle(self) -> None:
         for wire in self.wires:
             wire.give_up()
         self.wires = []
@@ -144,7 +149,7 @@ class NativeLoopConnections(LoopConnections):
             attempt.is_connecting = False
             attempt.late = wire.give_up
             try:
-                return await self._exchange(request, wire, attempt)
+                return await self._exchange(request, pool, wire, attempt)
             except TimeoutError:
                 raise
             except (OSError, GarbageError) as error:
@@ -155,7 +160,7 @@ class NativeLoopConnections(LoopConnections):
                 may_repeat = False
 
     @staticmethod
-    async def _exchange(request: Command, wire: _Wire, attempt: Attempt) -> Any:
+    async def _exchange(request: Command, pool: _NativePool, wire: _Wire, attempt: Attempt) -> Any:
         is_answered = False
         if request.is_slow:
             wire.is_taken = True
@@ -166,7 +171,8 @@ class NativeLoopConnections(LoopConnections):
         finally:  # also when it is cancelled, or late
             if request.is_slow:
                 wire.is_taken = False
-            if wire.is_given_up or (request.is_slow and not is_answered):
+            is_unsure = request.is_slow and not is_answered
+            if wire.is_given_up or is_unsure or (pool.is_over and wire.is_idle):
                 wire.give_up()
 
     async def _take(self, pool: _NativePool) -> _Wire:
@@ -197,6 +203,5 @@ class NativeLoopConnections(LoopConnections):
         except BaseException:
             wire.abort()
             raise
-        if not pool.is_over:
-            pool.wires.append(wire)
+        pool.wires.append(wire)
         return wire
