@@ -17,6 +17,7 @@ _DESCRIBE = 2
 _LONGEST_ADDRESS = 107
 _MOST_BYTES = 1 << 20
 _TIMEOUT_S = 2.0
+_MOST = 2**63  # of a number
 
 
 class ClientDict(TypedDict):
@@ -55,10 +56,15 @@ def describe(directory: str) -> SharingDict | None:
             stream.sendall(struct.pack("<II", 4, _DESCRIBE))
             size, code = struct.unpack("<Ii", _exactly(stream, 8))
             if code != 0 or not 8 <= size <= _MOST_BYTES:
-                raise FlintConnectionError(f"what owns {directory!r} does not tell who shares it")
+                raise ValueError
             return _read(_exactly(stream, size - 4)[4:].decode())
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, ConnectionError):
         return None
+    except ValueError:
+        raise FlintConnectionError(
+            f"what owns {directory!r} does not tell who shares it, or in a way that this version "
+            "of Flint does not know"
+        ) from None
     except TimeoutError:
         raise FlintConnectionError(
             f"the process that owns {directory!r} does not answer; it may be stopped"
@@ -91,22 +97,33 @@ def _exactly(stream: socket.socket, size: int) -> bytes:
 
 
 def _read(text: str) -> SharingDict:
-    lines = [line.split(" ") for line in text.splitlines()]
-    _, pid, since_ns, takeover_ns, version, sync = lines[0]
-    return {
-        "pid": int(pid),
+    """A newer owner may say more, in each line and in others."""
+    lines = [line.split(" ") for line in text.splitlines()] or [[]]
+    what, *numbers, version, sync = lines[0][:6]
+    if what != "owner":
+        raise ValueError
+    pid, since_ns, takeover_ns = map(_number, numbers)
+    found: SharingDict = {
+        "pid": pid,
         "version": version,
         "sync": "always" if sync == "always" else "batch",
-        "since_ns": int(since_ns),
-        "takeover_ns": int(takeover_ns),
-        "clients": [
-            {"pid": int(pid), "since_ns": int(since_ns), "requests": int(requests)}
-            for what, pid, since_ns, requests in lines[1:]
-            if what == "client"
-        ],
-        "waiting": [
-            {"pid": int(pid), "since_ns": int(since_ns), "callers": int(callers)}
-            for what, pid, since_ns, callers in lines[1:]
-            if what == "line"
-        ],
+        "since_ns": since_ns,
+        "takeover_ns": takeover_ns,
+        "clients": [],
+        "waiting": [],
     }
+    for line in lines[1:]:
+        if line[0] == "client":
+            pid, since_ns, requests = map(_number, line[1:4])
+            found["clients"].append({"pid": pid, "since_ns": since_ns, "requests": requests})
+        elif line[0] == "line":
+            pid, since_ns, callers = map(_number, line[1:4])
+            found["waiting"].append({"pid": pid, "since_ns": since_ns, "callers": callers})
+    return found
+
+
+def _number(word: str) -> int:
+    number = int(word)
+    if not 0 <= number < _MOST:
+        raise ValueError
+    return number
