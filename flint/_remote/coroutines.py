@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from flint._native import Result
     from flint._surface.arguments import Duration, Seconds
+    from flint._surface.line import Decided
     from flint._surface.protocol import Limits
     from flint._surface.rate import RateLike
     from flint._surface.several import Step
@@ -53,6 +54,11 @@ class RemoteSurface(RemotePlace, Surface):
     ) -> Result:
         """`peek` as a coroutine."""
         return await self._decide_in_loop("peek", key, cost, rate, per, burst, algorithm, limit)
+
+    async def _arefuse(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> Decided:
+        return await self.apeek(key, cost, limit=limit), 0
 
     async def _decide_in_loop(
         self, call: str, key: str, cost: SupportsIndex, *limit: Any

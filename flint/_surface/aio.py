@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flint._native import Result
     from flint._surface.arguments import Duration, Seconds
+    from flint._surface.line import Decided
     from flint._surface.protocol import Limits
     from flint._surface.rate import RateLike
     from flint._surface.sync import StatusList
@@ -125,6 +126,17 @@ class AsyncSurface(SyncSurface):
             algorithm=algorithm,
             limit=limit,
         )
+
+    async def _arefuse(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> Decided:
+        """`_refuse` as a coroutine, as `apeek` does it."""
+        decided = self._refuse_now(key, cost, limit=limit)
+        if decided is not None:
+            return decided
+        from flint._surface.loop import in_thread
+
+        return await in_thread(self._refuse, key, cost, limit=limit)
 
     async def acheck_all(self, items: Iterable[Item]) -> CheckAllDict:
         """`check_all` as a coroutine; see `acheck`."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flint._native import Result
     from flint._surface.arguments import Seconds
     from flint._surface.line import Decided, Lines, Waiter
-    from flint._surface.protocol import Place
+    from flint._surface.protocol import LoopPlace
     from flint._surface.rate import RateLike
 
     Parameters = ParamSpec("Parameters")
@@ -67,7 +67,7 @@ class LoopSleeper:
 
 
 async def acquire(
-    place: Place,
+    place: LoopPlace,
     lines: Lines,
     key: str,
     cost: SupportsIndex,
@@ -76,10 +76,10 @@ async def acquire(
 ) -> Result:
     """`Limiter.aacquire`."""
     sleeper = LoopSleeper()
-    waiter = lines.stand(await _peek(place, key, cost, limit), timeout, limit, sleeper)
+    waiter = lines.stand(await place.apeek(key, cost, limit=limit), timeout, limit, sleeper)
     try:
         while True:
-            asked = await _peek(place, waiter.key, waiter.cost, limit)
+            asked = await place.apeek(waiter.key, waiter.cost, limit=limit)
             move = lines.move(waiter, asked)
             if isinstance(move, Pause):
                 await sleeper.sleep(move)
@@ -102,18 +102,10 @@ async def acquire(
     return result
 
 
-async def _peek(place: Place, key: str, cost: SupportsIndex, limit: RateLike | None) -> Result:
-    """`apeek`."""
-    seen = place._peek_now(key, cost, limit=limit)
-    return await in_thread(place.peek, key, cost, limit=limit) if seen is None else seen
-
-
-async def _refuse(place: Place, waiter: Waiter, asked: Result, units_ahead: int) -> Decided:
+async def _refuse(place: LoopPlace, waiter: Waiter, asked: Result, units_ahead: int) -> Decided:
     """Record a denial of one that gives up behind others."""
     key, cost, limit = waiter.key, waiter.cost, waiter.limit
-    decided = place._refuse_now(key, cost, limit=limit)
-    if decided is None:
-        decided = await in_thread(place._refuse, key, cost, limit=limit)
+    decided = await place._arefuse(key, cost, limit=limit)
     units = all_units(waiter, asked, units_ahead)
-    later = await _peek(place, key, units, limit)
+    later = await place.apeek(key, units, limit=limit)
     return refused(asked, later.retry_after_ns), decided[1]

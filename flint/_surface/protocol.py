@@ -168,6 +168,22 @@ class Place(Protocol):
         ...
 
 
+class LoopPlace(Place, Protocol):
+    """A place that event loops ask too."""
+
+    async def apeek(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> Result:
+        """`peek` as a coroutine."""
+        ...
+
+    async def _arefuse(
+        self, key: str, cost: SupportsIndex = 1, *, limit: RateLike | None = None
+    ) -> tuple[Result, int]:
+        """`_refuse` as a coroutine."""
+        ...
+
+
 class AnyLimiter(Protocol):
     """Every limiter, wherever its decisions are made: `flint.connect` returns one. What a program
     writes against these calls works with all of them, and answers the same. The docstrings of

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from flint._native import Result
     from flint._surface.decisions import Decisions
-    from flint._surface.protocol import AnyLimiter, Place
+    from flint._surface.protocol import AnyLimiter, LoopPlace
     from flint._web.request import Request, Response
 
 _log = logging.getLogger("flint.web")
@@ -105,7 +105,9 @@ def _decide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
         result = look(ask.key, ask.cost, limit=ask.limit)
     except Exception as error:
         return _failed(policy, request, ask, error)
-    return _judge(limiter, policy, request, ask, result)
+    if policy.when is not None and _turns_away(result):
+        _record_denial(limiter, ask)
+    return _judge(policy, request, ask, result)
 
 
 async def adecide(limiter: AnyLimiter, policy: Policy, request: Request) -> Verdict:
@@ -140,7 +142,9 @@ async def _adecide(limiter: AnyLimiter, policy: Policy, request: Request) -> Ver
         result = await look(ask.key, ask.cost, limit=ask.limit)
     except Exception as error:
         return _failed(policy, request, ask, error)
-    return _judge(limiter, policy, request, ask, result)
+    if policy.when is not None and _turns_away(result):
+        await _arecord_denial(limiter, ask)
+    return _judge(policy, request, ask, result)
 
 
 def _count(decisions: Decisions, policy: Policy, result: str, begun_ns: int) -> None:
@@ -229,15 +233,11 @@ def _most(limit: Rate | Several) -> int:
 # ---- What comes of it --------------------------------------------------------------------------
 
 
-def _judge(
-    limiter: AnyLimiter, policy: Policy, request: Request, ask: Ask, result: Result
-) -> Verdict:
+def _judge(policy: Policy, request: Request, ask: Ask, result: Result) -> Verdict:
     if result.undecided and not result.allowed:  # the limiter's own on_error
         return _unavailable(policy, request)
     headers = _limit_headers(policy, ask, result)
     if not result.allowed:
-        if policy.when is not None:
-            _record_denial(limiter, ask)
         return _deny(policy, request, "denied", policy.status_code, result, headers)
     pending = () if policy.when is None or result.undecided else ((policy, ask),)
     return Verdict(True, 200, headers, result=result, pending=pending)
@@ -251,12 +251,27 @@ def _limit_headers(policy: Policy, ask: Ask, result: Result) -> list[tuple[str, 
     return limit_headers(policy.headers, result, cast("str", policy.name), window_s)
 
 
-def _record_denial(limiter: AnyLimiter, ask: Ask) -> None:
+def _turns_away(result: Result) -> bool:
     """A look takes and records nothing; a request that it turned away is to be seen in history."""
+    return not result.allowed and not result.undecided
+
+
+def _record_denial(limiter: AnyLimiter, ask: Ask) -> None:
     try:
-        cast("Place", limiter)._refuse_now(ask.key, ask.cost, limit=ask.limit)
+        cast("LoopPlace", limiter)._refuse(ask.key, ask.cost, limit=ask.limit)
     except Exception as error:
-        _log.warning("a denial has not been recorded: %s", error)
+        _not_recorded(error)
+
+
+async def _arecord_denial(limiter: AnyLimiter, ask: Ask) -> None:
+    try:
+        await cast("LoopPlace", limiter)._arefuse(ask.key, ask.cost, limit=ask.limit)
+    except Exception as error:
+        _not_recorded(error)
+
+
+def _not_recorded(error: Exception) -> None:
+    _log.warning("a denial has not been recorded: %s", error)
 
 
 def _deny(

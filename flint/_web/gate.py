@@ -187,7 +187,7 @@ class Gate:
         self, limiter: AnyLimiter, native: Any, key: str, result: Result, begun_ns: int
     ) -> Verdict:
         ask = Ask(key, self._cost, self.policy.fixed)
-        verdict = decision._judge(limiter, self.policy, self._make(native), ask, result)
+        verdict = decision._judge(self.policy, self._make(native), ask, result)
         self._tell(limiter, decision._result(verdict), begun_ns)
         return verdict
 

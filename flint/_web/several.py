@@ -53,6 +53,8 @@ def decide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: Request
         looks = [limiter.peek(ask.key, ask.cost, limit=ask.limit) for _, ask, _ in later]
         refused = _refused(later, looks)
         if refused is not None:
+            if decision._turns_away(refused[1]):
+                decision._record_denial(limiter, refused[0][1])
             return _turned_away(limiter, request, *refused)
         if not now:
             return _let_in(limiter, asks, [*zip(later, looks, strict=True)])
@@ -94,6 +96,8 @@ async def adecide_all(limiter: AnyLimiter, policies: Sequence[Policy], request: 
         looks = [await limiter.apeek(ask.key, ask.cost, limit=ask.limit) for _, ask, _ in later]
         refused = _refused(later, looks)
         if refused is not None:
+            if decision._turns_away(refused[1]):
+                await decision._arecord_denial(limiter, refused[0][1])
             return _turned_away(limiter, request, *refused)
         if not now:
             return _let_in(limiter, asks, [*zip(later, looks, strict=True)])
@@ -218,12 +222,11 @@ def _let_in(limiter: AnyLimiter, asks: Asks, said: list[tuple[AskOf, Result]]) -
 
 def _turned_away(limiter: AnyLimiter, request: Request, one: AskOf, result: Result) -> Verdict:
     """By a policy that was only looked at."""
-    policy, ask, _ = one
+    policy = one[0]
     if result.undecided:  # the limiter's own on_error
         verdict = decision._unavailable(policy, request)
         verdict.policy = policy
         return _counted(limiter, [policy], verdict)
-    decision._record_denial(limiter, ask)
     return _denied(limiter, request, one, result)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,7 @@ from flint._web.decision import Verdict, adecide, decide, settle
 from flint._web.keys import plain
 from flint._web.opening import opened
 from flint._web.policy import Policy
+from flint._web.several import adecide_all, decide_all
 
 
 class Request:
@@ -528,6 +529,31 @@ def test_when_what_is_under_way_at_once(limiter: flint.Limiter) -> None:
     assert status is not None
     # The one that was turned away is recorded as well.
     assert (status["total_allowed"], status["total_denied"]) == (2, 4)
+
+
+WAYS: dict[str, Callable[..., Verdict]] = {
+    "decide": decide,
+    "adecide": lambda *args: run(adecide(*args)),
+    "decide_all": lambda limiter, policy, request: decide_all(
+        limiter, [policy, Policy("9/minute")], request
+    ),
+    "adecide_all": lambda limiter, policy, request: run(
+        adecide_all(limiter, [policy, Policy("9/minute")], request)
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_when_the_owner_records_whom_a_worker_turns_away(tmp_path: Path, way: str) -> None:
+    policy = Policy("1/minute", when="failed")
+    with flint.Limiter(tmp_path, shared=True) as owner, flint.Limiter(tmp_path, shared=True) as one:
+        assert one.info()["role"] == "client"
+        answered(one, policy, 500)
+        denied = WAYS[way](one, policy, Request())
+        assert not denied.allowed
+        assert denied.result is not None
+        recorded = [event["type"] for event in owner.history(denied.result.key)]
+        assert recorded == ["ALLOW", "DENY"]
 
 
 def test_a_limiter_that_fails_when_the_response_is_known_lets_it_out(
