@@ -35,8 +35,8 @@ _MOST_BYTES = 65536
 # For so long, or `answer_timeout` if that is longer, one waits to be told where it stands.
 _LONGEST_UNTOLD_S = 10.0
 _FULL = (
-    "16,384 callers of acquire wait in line for this directory, which is the most that its owner "
-    "keeps the order of; give them a timeout, or let fewer wait"
+    "16,384 callers of acquire wait in line for this directory, or for keys of 64 MiB together, "
+    "which is the most that its owner keeps the order of; give them a timeout, or let fewer wait"
 )
 
 

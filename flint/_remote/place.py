@@ -205,7 +205,7 @@ class RemotePlace:
 
     def check_all(self, items: Iterable[Item]) -> CheckAllDict:
         """Decide several items, all or nothing; see `flint.Limiter.check_all`. A server takes 64
-        items at most."""
+        items at most by HTTP, and 1,024 by the Redis protocol."""
         question: Question[CheckAllDict] = self._questions.check_all(items)
         return self._ask(question)
 
