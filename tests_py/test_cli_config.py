@@ -109,3 +109,15 @@ def test_places_that_there_are_none_of(run: Run, monkeypatch: pytest.MonkeyPatch
     code, out, err = run("limit", "list")
     assert (code, out) == (1, "")
     assert "FLINT_CONFIG names it" in err
+
+
+def test_the_options_of_the_file_hold_for_its_place(run: Run) -> None:
+    Path("flint.toml").write_text('[storage]\nhistory_max_bytes = 0\non_error = "allow"\n')
+    for place, kept in (((), []), (("--data-dir", ".flint"), ["a"])):
+        assert run("limit", "add", "a", "9/day", *place)[0] == 0
+        assert run("limit", "check", "a", *place)[0] == 0
+        assert run("log", "compact", *place)[0] == 0
+        events = json.loads(run("limit", "history", "a")[1])
+        assert [one["key"] for one in events if one["type"] == "ALLOW"] == kept
+    code, _, said = run("limit", "list", "--verbose")
+    assert (code, "from the file flint.toml, with its history_max_bytes\n" in said) == (0, True)

@@ -14,7 +14,7 @@ from flint.errors import FlintOSError, LockedError, UnsupportedError
 from flint.limiter import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeAlias
 
     from flint._cli.context import Context
@@ -29,10 +29,10 @@ _TIMEOUT_S = 600
 
 def server(context: Context) -> SharedLimiter | None:
     """The server that the command is about, if it is about one."""
-    target = context.settings.place.target
-    if not is_served(target):
+    place = context.settings.place
+    if not is_served(place.target):
         return None
-    found: Any = connect(target, timeout=_TIMEOUT_S)
+    found: Any = connect(place.target, timeout=_TIMEOUT_S, **place.options)
     limiter: SharedLimiter = found
     return limiter
 
@@ -102,20 +102,21 @@ def writing(
         return
     path = directory(context)
     with waiting("opening the log"):
-        try_first(path, before, create)
-        limiter = open_to_write(path)
+        options = context.settings.place.options
+        try_first(path, before, create, options)
+        limiter = open_to_write(path, options)
     with limiter:
         yield limiter
 
 
-def open_to_write(path: str) -> Limiter:
+def open_to_write(path: str, options: Mapping[str, Any]) -> Limiter:
     """A directory, which is shared if the program that owns it shares it."""
     try:
-        return Limiter(path)
+        return Limiter(path, **options)
     except LockedError as error:
         owner = describe(path)
         if owner is not None:
-            return Limiter(path, shared=True, sync=owner["sync"])
+            return Limiter(path, **{**options, "shared": True, "sync": owner["sync"]})
         raise CommandError(
             f"{error}. Verbs that only look work beside it (`limit status`, `limit list`, "
             "`top --watch`, `doctor`); to change something, do it in that program, let it share "
@@ -124,9 +125,11 @@ def open_to_write(path: str) -> Limiter:
         ) from None
 
 
-def try_first(path: str, before: Callable[[Opened], object], create: bool) -> None:
+def try_first(
+    path: str, before: Callable[[Opened], object], create: bool, options: Mapping[str, Any]
+) -> None:
     if create:
-        with Limiter(MEMORY) as scratch:
+        with Limiter(MEMORY, **options) as scratch:
             before(scratch)
         return
     try:

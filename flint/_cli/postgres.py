@@ -20,6 +20,7 @@ def add_to(verbs: Verbs) -> None:
         install,
         "make the tables and functions, as a role that may create a schema",
         f"flint pg install --url {_URL} --role app",
+        f"flint pg install --url {_URL} --schema limits",
     )
     _names(made)
     replaced = group.add(
@@ -27,19 +28,21 @@ def add_to(verbs: Verbs) -> None:
         upgrade,
         "replace the functions by those of this version; limiters go on meanwhile",
         f"flint pg upgrade --url {_URL}",
+        f"flint pg upgrade --url {_URL} --schema limits",
     )
     _names(replaced)
     shown = group.add(
         "sql",
         show,
         "print what `flint pg install` does, for a tool of your own",
-        "flint pg sql --role app | psql --single-transaction -v ON_ERROR_STOP=1",
+        "flint pg sql --role app > limits.sql",
+        "flint pg sql | psql --single-transaction -v ON_ERROR_STOP=1",
     )
     _names(shown)
 
 
 def _names(parser: Parser) -> None:
-    parser.add_argument("--schema", default="flint", help="where they are (default: flint)")
+    parser.add_argument("--schema", help="where they are (default: the file's, else flint)")
     parser.add_argument("--role", help="a role that may then decide and configure, not create")
 
 
@@ -59,21 +62,25 @@ def _database(context: Context) -> str:
 
 
 def _given(context: Context) -> dict[str, Any]:
-    return {"schema": context.args.schema, "role": context.args.role}
+    schema = context.args.schema
+    if schema is None:
+        schema = context.settings.place.options.get("schema", "flint")
+    return {"schema": schema, "role": context.args.role}
 
 
 def install(context: Context) -> int:
-    database = _database(context)
-    was_made = _module().create(database, **_given(context))
-    schema = context.args.schema
+    given = _given(context)
+    was_made = _module().create(_database(context), **given)
+    schema = given["schema"]
     said = f"made the schema {schema}" if was_made else f"the schema {schema} was there already"
     context.out.value({"schema": schema, "made": was_made}, lambda: print(said))
     return 0
 
 
 def upgrade(context: Context) -> int:
-    _module().upgrade(_database(context), **_given(context))
-    schema = context.args.schema
+    given = _given(context)
+    _module().upgrade(_database(context), **given)
+    schema = given["schema"]
     said = f"the functions of the schema {schema} are this version's"
     context.out.value({"schema": schema}, lambda: print(said))
     return 0

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flint._cli.failure import UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DEFAULT = ".flint"
+# Of [storage], what the command decides itself: it says what has failed, and waits long.
+_OF_PROGRAMS = ("on_error", "timeout")
 
 
 class Place(NamedTuple):
-    """A directory or a URL, and what has named it."""
+    """A directory or a URL, what has named it, and the options of `connect` that came with it."""
 
     target: str
     source: str
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 class Settings:
@@ -33,7 +37,9 @@ class Settings:
     def place(self) -> Place:
         if self._place is None:
             self._place = self._find()
-            self._note(f"limits in {self._place.target!r}, from {self._place.source}")
+            target, source, options = self._place
+            more = f", with its {', '.join(sorted(options))}" if options else ""
+            self._note(f"limits in {target!r}, from {source}{more}")
         return self._place
 
     def _find(self) -> Place:
@@ -71,4 +77,6 @@ def configured() -> Place | None:
     path = config.find()
     if path is None:
         return None
-    return Place(path_or_server(config.load(path).place), f"the file {path}")
+    file = config.load(path)
+    options = {name: file.options[name] for name in file.options if name not in _OF_PROGRAMS}
+    return Place(path_or_server(file.place), f"the file {path}", options)

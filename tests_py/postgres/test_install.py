@@ -70,6 +70,20 @@ def test_what_is_printed_does_the_same(empty: Database, run: Run) -> None:
     empty.ask('drop schema "other one" cascade')
 
 
+def test_the_schema_of_the_file(
+    empty: Database, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = f'[storage]\nurl = "{empty.dsn}"\nschema = "other"\n'
+    (tmp_path / "flint.toml").write_text(file, "utf-8")
+    assert json.loads(run("pg", "install")[1]) == {"schema": "other", "made": True}
+    assert json.loads(run("pg", "install", "--schema", "flint")[1])["made"]
+    assert run("limit", "add", "a", "2/d")[0] == 0
+    with PostgresLimiter(empty.dsn, schema="other") as limiter:
+        assert limiter.check("a").remaining == 1
+    empty.ask("drop schema other cascade")
+
+
 def test_a_role_may_use_and_not_create(empty: Database) -> None:
     postgres.create(empty.dsn, role="app")
     as_app = empty.dsn.replace("flint@", "app@")
@@ -124,8 +138,10 @@ def test_what_a_database_does_not_keep(empty: Database, run: Run) -> None:
         for call in (limiter.history, limiter.doctor, limiter.compact):
             with pytest.raises(flint.UnsupportedError, match="no log of Flint"):
                 call()
-    for words in (("log", "compact"), ("history", "a"), ("doctor",), ("top", "--watch")):
+    for words in (("log", "compact"), ("limit", "history", "a"), ("doctor",)):
         code, _, said = run(*words, "--url", empty.dsn)
-        assert (code > 0, "Traceback" in said) == (True, False), words
+        assert (code, "no log of Flint" in said) == (1, True), words
+    code, _, said = run("top", "--watch", "--url", empty.dsn)
+    assert (code, "have no log to watch" in said) == (1, True)
     code, out, _ = run("top", "--url", empty.dsn)
     assert (code, json.loads(out)) == (0, [])
