@@ -6,11 +6,10 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Terminal
+from command import Terminal, verbs
 
 from flint._cli.grammar import common
 from flint._cli.parser import make_parser
@@ -57,16 +56,6 @@ def test_the_examples_print_what_the_page_shows(tmp_path: Path) -> None:
         run = Terminal(80, ["bash", "-c", command], place, TERM="dumb", PATH=path)
         _, said = run.end()
         assert told(said) == told(shown), command
-
-
-def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Every verb that does something, groups left out."""
-    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
-    if not groups:
-        yield parser
-    for group in groups:
-        for verb in group.choices.values():
-            yield from verbs(verb)
 
 
 @pytest.mark.parametrize("verb", list(verbs(make_parser())), ids=lambda verb: verb.prog)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import SETTINGS, Run, in_process
+from command import SETTINGS, Run, in_process, verbs
 
 import flint
+from flint._cli.parser import make_parser
 
 TIME = r'"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3,9})?Z"'
 
@@ -439,13 +440,7 @@ def test_damage_is_an_error(run: Run, tmp_path: Path) -> None:
 
 # ---- Help --------------------------------------------------------------------------------------
 
-VERBS = [
-    *(f"limit {verb}" for verb in ("add", "remove", "reset", "list", "status", "check")),
-    *(f"limit {verb}" for verb in ("check-all", "explain", "history", "top")),
-    *(f"log {verb}" for verb in ("compact", "verify", "stat", "dump")),
-    *("config check", "config show", "init", "server start"),
-    *("doctor", "top", "sharing", "migrate", "completion", "version"),
-]
+VERBS = [parser.prog.removeprefix("flint ") for parser in verbs(make_parser())]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -455,3 +450,4 @@ def test_help_begins_with_two_examples(run: Run, verb: str) -> None:
     first, *examples = out.splitlines()[:3]
     assert first == "examples:"
     assert all(example.startswith("  flint ") for example in examples)
+    assert all(verb.split()[-1] in example for example in examples)

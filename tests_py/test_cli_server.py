@@ -204,3 +204,21 @@ def test_the_file_says_how_the_server_starts(
     monkeypatch.setenv("FLINT_SERVER_TOKEN", "said")
     assert started("--bind", "[::1]:9", "--limits", "other") == (expected, "said")
     assert started("--token", "given")[1] == "given"
+
+
+def test_it_is_said_where_each_option_of_the_server_is_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "flint.toml").write_text('[server]\nbind = "127.0.0.1:1"\ntoken = "hush"\n')
+    monkeypatch.setattr("flint._cli.server.PROGRAM", Path(__file__))
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    _, _, said = run("server", "start", "--sync", "batch", "--verbose")
+    assert said.splitlines()[1:] == [
+        "flint: --bind from the configuration file",
+        "flint: --sync from the flag",
+        "flint: --token from the configuration file",
+    ]
+    monkeypatch.setenv("FLINT_SERVER_TOKEN", "hush")
+    said = run("server", "start", "--verbose")[2]
+    assert said.endswith("flint: --token from the environment's FLINT_SERVER_TOKEN\n")
+    assert "hush" not in said

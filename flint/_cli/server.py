@@ -57,6 +57,7 @@ _OPTIONS = (
 )
 
 
+_THE_FILE = "the configuration file"
 _OF_STORAGE = ("sync", "flush_every_ms", "flush_every_events")
 
 
@@ -69,11 +70,18 @@ def start(context: Context) -> int:
         )
     said = configured()
     environment = dict(os.environ)
-    token = context.args.token or environment.get("FLINT_SERVER_TOKEN") or said.pop("token", None)
-    if token:
-        environment["FLINT_SERVER_TOKEN"] = token  # which `ps` does not show
-    sys.stdout.flush()
     words = [str(PROGRAM), "--data-dir", directory(context), *given(context, said)]
+    tokens = {
+        "the flag": context.args.token,
+        "the environment's FLINT_SERVER_TOKEN": environment.get("FLINT_SERVER_TOKEN"),
+        _THE_FILE: said.get("token"),
+    }
+    for source, token in tokens.items():
+        if token:
+            context.note(f"--token from {source}")
+            environment["FLINT_SERVER_TOKEN"] = token  # which `ps` does not show
+            break
+    sys.stdout.flush()
     os.execve(PROGRAM, words, environment)
 
 
@@ -81,12 +89,13 @@ def given(context: Context, said: dict[str, str]) -> list[str]:
     """The options that are given, else those that the file says, as flint-server reads them."""
     words = []
     for name in _OPTIONS:
-        value = getattr(context.args, name)
+        flag, value, source = f"--{name.replace('_', '-')}", getattr(context.args, name), "the flag"
+        if value is None and name in said:
+            value, source = said[name], _THE_FILE
         if value is None:
-            value = said.get(name)
-        for one in value if isinstance(value, list) else [value]:
-            if one is not None:
-                words.append(f"--{name.replace('_', '-')}={one}")
+            continue
+        context.note(f"{flag} from {source}")
+        words += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
     return words
 
 
