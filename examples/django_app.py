@@ -17,6 +17,7 @@ settings.configure(
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
     ROOT_URLCONF=__name__,
     SECRET_KEY=os.environ.get("SECRET_KEY", "only for trying"),
+    INSTALLED_APPS=["flint.django"],
     MIDDLEWARE=["flint.django.RateLimitMiddleware"],
     FLINT={"URL": os.environ.get("FLINT_DATA_DIR", "data/limits"), "DEFAULT": "1000/minute"},
 )

@@ -3,6 +3,7 @@
     # settings.py
     FLINT = {"URL": "data/limits", "DEFAULT": "100/minute"}
     MIDDLEWARE = ["flint.django.RateLimitMiddleware", ...]
+    INSTALLED_APPS = ["flint.django", ...]
 
     # views.py
     from flint.django import ratelimit
@@ -13,8 +14,9 @@
 `URL` is a path or URL for `flint.connect`, `OPTIONS` a dict of options for it, such as
 `{"sync": "batch"}`. `DEFAULT`, in words, is what the middleware limits each
 client to. Other entries, in capitals, are options of `Policy` for all limits: `TRUSTED_PROXIES`,
-`HEADERS`, `ON_ERROR` and so on. `manage.py check` says what is wrong with them (flint.E001). Each
-process opens the limiter at its first request. The extra `flint-limiter[django]` brings Django.
+`HEADERS`, `ON_ERROR` and so on. `manage.py check` says what is wrong with them (flint.E001): that
+is what the entry in INSTALLED_APPS is for. Each process opens the limiter at its first request. The
+extra `flint-limiter[django]` brings Django.
 """
 
 from __future__ import annotations

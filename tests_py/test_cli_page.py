@@ -14,7 +14,8 @@ from command import Terminal, verbs
 from flint._cli.grammar import common
 from flint._cli.parser import make_parser
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "cli.md").read_text("utf-8")
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = (DOCS / "cli.md").read_text("utf-8")
 COMMON = {word for action in common()._actions for word in action.option_strings} | {"-h", "--help"}
 
 # What differs from run to run, and what is put in its place.
@@ -73,6 +74,16 @@ def test_every_verb_names_its_arguments_and_options(verb: argparse.ArgumentParse
             assert re.search(rf"`[^`]*(?<![\w-]){re.escape(full)}(?![\w-])", section), full
         for choice in action.choices or ():
             assert re.search(rf"`[^`]*\b{choice}\b[^`]*`", section), choice
+
+
+def test_the_verbs_that_other_pages_name_are_there() -> None:
+    known = {verb.prog for verb in verbs(make_parser())} | {"flint limit", "flint log"}
+    named = 0
+    for page in (*DOCS.glob("*.md"), DOCS.parent / "README.md"):
+        for words in re.findall(r"`(flint [a-z][^`\n]*)`", page.read_text("utf-8")):
+            assert any(f"{words} ".startswith(f"{verb} ") for verb in known), (page.name, words)
+            named += 1
+    assert named > 50
 
 
 def test_the_options_of_every_verb_are_named() -> None:

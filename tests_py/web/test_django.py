@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +16,7 @@ from typing import Any
 import django_settings  # noqa: F401
 import pytest
 from asgi_calls import run
-from conftest import ROOT
+from conftest import PACKAGE_ROOT, ROOT
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory, override_settings
@@ -281,6 +284,7 @@ def test_the_examples_of_the_page(options: dict[str, Any]) -> None:
     options.update({**said["FLINT"], "URL": options["URL"]})
     assert check_settings() == []
     assert said["MIDDLEWARE"] == [f"{RateLimitMiddleware.__module__}.RateLimitMiddleware"]
+    assert said["INSTALLED_APPS"] == [RateLimitMiddleware.__module__]
     exec(re.findall(r"^```python\n(# views.py\n.*?)^```$", page, re.M | re.S)[0], said)
     assert said["search"].__name__ == "search"
 
@@ -355,6 +359,23 @@ def test_the_check(options: dict[str, Any]) -> None:
             assert str(value).split("/")[-1] in error.msg or name.lower() in error.msg
     with override_settings(FLINT=None):
         assert 'a dict with "URL"' in check_settings()[0].msg
+
+
+@pytest.mark.parametrize(("default", "code"), [("1/day", 0), ("5/fortnight", 1)])
+def test_manage_py_check(tmp_path: Path, default: str, code: int) -> None:
+    """As the page has the settings, and nothing else that would load flint.django."""
+    page = (ROOT / "docs" / "web.md").read_text("utf-8")
+    [said] = re.findall(r"^```python\n(# settings.py\n.*?)^```$", page, re.M | re.S)[:1]
+    text = said.replace("100/minute", default) + 'SECRET_KEY = "of a test"\n'
+    (tmp_path / "settings.py").write_text(text, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--settings=settings"],
+        env={**os.environ, "PYTHONPATH": f"{PACKAGE_ROOT}{os.pathsep}{tmp_path}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "flint.E001" in done.stderr) == (code, bool(code))
 
 
 def test_a_middleware_without_a_default(options: dict[str, Any]) -> None:
