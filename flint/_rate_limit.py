@@ -15,7 +15,7 @@ from flint._surface.arguments import refusal
 from flint._surface.decorator import decorate, require
 from flint._web.decision import adecide, decide
 from flint._web.keys import counter_key, limit_of, of_callable
-from flint._web.opening import opened
+from flint._web.opening import opened, opened_for
 from flint._web.policy import Policy, units
 from flint.errors import FlintError
 
@@ -183,9 +183,10 @@ def rate_limit(
     for name in _OF_THE_MIDDLEWARE:
         if options.get(name):
             raise ValueError(f"{name} is an option of the middlewares, not of rate_limit")
-    Policy(limits, key="ip" if key is None else key, **{**options, "scope": "rate_limit"})
+    named = {**options, "scope": "rate_limit"}
+    policy = Policy(limits, key="ip" if key is None else key, **named)
     if limiter is not None and not isinstance(limiter, str) and not hasattr(limiter, "__fspath__"):
-        opened(limiter)  # it is checked; a path or URL is opened at the first call
+        opened_for((policy,), limiter)  # it is checked; a path or URL is opened at the first call
     if options.get("scope") == "route":
         raise ValueError(refusal("scope", "a name; by default each function has its own", "route"))
 

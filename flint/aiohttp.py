@@ -22,7 +22,7 @@ except ImportError:
 from flint._web.decision import Verdict, asettle
 from flint._web.found import Found
 from flint._web.gate import DECIDED, Gate
-from flint._web.opening import opened
+from flint._web.opening import opened_for
 from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
 
@@ -88,7 +88,7 @@ def setup(
     gate = Gate(policies, _Request)
     chosen = gate.policy
     is_by_route = chosen.scope == "route"
-    found = opened(limiter)
+    found = opened_for(policies, limiter)
     # Newer versions ask for a key of their own kind.
     kind: Any = getattr(web, "RequestKey", None)
     name = f"flint.{id(policies)}"

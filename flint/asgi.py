@@ -17,7 +17,7 @@ from flint._surface.arguments import refusal
 from flint._web.decision import Verdict, adecide, asettle
 from flint._web.gate import DECIDED, Gate
 from flint._web.headers import encoded
-from flint._web.opening import opened
+from flint._web.opening import opened_for
 from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse
 from flint._web.several import adecide_all
@@ -175,7 +175,8 @@ class RateLimitMiddleware:
         )
         if self._messages is not None and callable(self._policy.cost):
             raise ValueError(refusal("cost", "a number beside messages", self._policy.cost))
-        self._limiter = opened(limiter)
+        messages_policy = () if self._messages is None else (self._messages,)
+        self._limiter = opened_for((*self._policies, *messages_policy), limiter)
         self._is_ours = self._limiter is not limiter
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -31,7 +31,7 @@ from flint._web.answer import detail
 from flint._web.decision import Verdict
 from flint._web.gate import DECIDED, Gate
 from flint._web.headers import encoded
-from flint._web.opening import opened
+from flint._web.opening import opened, opened_for
 from flint._web.policy import Policy, given_all
 from flint.asgi import AsgiRequest, RateLimitMiddleware, route_of, with_headers
 from flint.starlette import FlintRateLimitMiddleware, denial
@@ -92,7 +92,7 @@ class RateLimit:
         own = {"scope": "route", **options} if policy is None else options
         policies = given_all(policy, limits, own)
         self._gate = Gate(policies, _request)
-        self._limiter = None if limiter is None else opened(limiter)
+        self._limiter = None if limiter is None else opened_for(policies, limiter)
         self.responses: dict[int | str, dict[str, Any]] = {
             policy.status_code: dict(_TOO_MANY) for policy in policies
         }

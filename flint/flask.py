@@ -31,7 +31,7 @@ from flint._web.answer import detail
 from flint._web.decision import Verdict, settle
 from flint._web.found import Found
 from flint._web.gate import Gate
-from flint._web.opening import opened
+from flint._web.opening import check_names, opened_for
 from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
 from flint.wsgi import WsgiRequest
@@ -86,9 +86,11 @@ class RateLimiter:
         **options: Any,
     ) -> None:
         self._options = options
+        self._policies: list[Policy] = []  # all that have been made
+        self._exempt: list[Blueprint] = []
+        self._limiter: AnyLimiter | None = None
         self._default = None if default is None else self._gate_of_default(default)
         self._where = limiter
-        self._limiter: AnyLimiter | None = None
         if app is not None:
             self.init_app(app)
 
@@ -97,7 +99,7 @@ class RateLimiter:
         where = limiter or self._where or app.config.get("FLINT_URL")
         if where is None:
             raise RuntimeError("RateLimiter needs a limiter: give it one, or set FLINT_URL")
-        self._limiter = opened(where)
+        self._limiter = opened_for(self._policies, where)
         app.extensions["flint"] = self
         if self._default is not None:
             app.before_request(self._before)
@@ -143,10 +145,13 @@ class RateLimiter:
 
         return decorate
 
-    def exempt(self, view: Limited) -> Limited:
-        """Leave a view out of the default."""
-        setattr(view, _EXEMPT, True)
-        return view
+    def exempt(self, what: Limited) -> Limited:
+        """Leave a view, or a blueprint with all its views, out of the default."""
+        if isinstance(what, Blueprint):
+            self._exempt.append(what)
+        else:
+            setattr(what, _EXEMPT, True)
+        return what
 
     def _gate(
         self,
@@ -155,7 +160,11 @@ class RateLimiter:
         options: dict[str, Any],
     ) -> Gate:
         own = {"scope": "route", **self._options, **options} if policy is None else options
-        return Gate(given_all(policy, limits, own), _Request)
+        policies = given_all(policy, limits, own)
+        if self._limiter is not None:
+            check_names(policies, self._limiter)
+        self._policies += policies
+        return Gate(policies, _Request)
 
     def _gate_of_default(self, default: RateLike | Policy | Sequence[Policy]) -> Gate:
         some = default if isinstance(default, (list, tuple)) else [default]
@@ -171,6 +180,10 @@ class RateLimiter:
         view = current_app.view_functions.get(request.endpoint)
         if _is_static() or hasattr(view, _EXEMPT) or hasattr(view, _LIMITED):
             return None
+        if self._exempt:
+            blueprints = [current_app.blueprints[name] for name in request.blueprints]
+            if any(one in self._exempt for one in blueprints):
+                return None
         return self._decide(self._default)
 
     def _decide(self, gate: Gate) -> Response | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flint._web.decision import Verdict, settle
 from flint._web.gate import Gate
-from flint._web.opening import opened
+from flint._web.opening import opened_for
 from flint._web.policy import Policy, given_all
 from flint._web.response import SentResponse, added
 
@@ -79,7 +79,7 @@ class RateLimitMiddleware:
         self._policies = given_all(policy, limits, options, knows_route=False)
         self._policy = self._policies[0]
         self._gate = Gate(self._policies, WsgiRequest)
-        self._limiter = opened(limiter)
+        self._limiter = opened_for(self._policies, limiter)
         self._is_ours = self._limiter is not limiter
 
     def close(self) -> None:

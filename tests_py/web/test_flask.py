@@ -77,6 +77,29 @@ def test_default_exempt_and_views_with_limits(app: Flask, limiter: flint.Limiter
     assert statuses(app, 2, "/absent") == [404, 404]
 
 
+def test_a_blueprint_and_a_class_view_that_are_exempt(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter, default="1/minute")
+    status, inner = Blueprint("status", __name__), Blueprint("inner", __name__, url_prefix="/deep")
+    other = Blueprint("other", __name__)
+
+    class OfClass(MethodView):
+        decorators = (limits.exempt,)
+
+        def get(self) -> str:
+            return "ok"
+
+    for blueprint, path in ((status, "/live"), (inner, "/ready"), (other, "/counted")):
+        blueprint.get(path)(lambda: "ok")
+    status.register_blueprint(inner)
+    limits.exempt(status)
+    app.register_blueprint(status)
+    app.register_blueprint(other)
+    app.add_url_rule("/class", view_func=OfClass.as_view("class"))
+    for path in ("/live", "/deep/ready", "/class"):
+        assert statuses(app, 3, path) == [200] * 3
+    assert statuses(app, 2, "/counted") == [200, 429]
+
+
 def test_a_blueprint_a_class_view_and_a_shared_scope(app: Flask, limiter: flint.Limiter) -> None:
     limits = RateLimiter(limiter=limiter, headers="both")
     limits.init_app(app)

@@ -135,6 +135,32 @@ def test_a_limiter_that_is_closed_or_none_is_refused(skin: str) -> None:
         SKINS[skin](5)
 
 
+@pytest.mark.parametrize("skin", ["asgi", "wsgi", "aiohttp", "flask", "dependency", "rate_limit"])
+def test_a_name_of_no_rate_is_refused_at_the_start(skin: str, tmp_path: Path) -> None:
+    made: dict[str, Any] = {
+        "asgi": lambda where: flint.asgi.RateLimitMiddleware(Any, where, "strikt"),
+        "wsgi": lambda where: flint.wsgi.RateLimitMiddleware(Any, where, "strikt"),
+        "aiohttp": lambda where: flint.aiohttp.setup(aiohttp.web.Application(), where, "strikt"),
+        "flask": lambda where: flint.flask.RateLimiter(flask.Flask("a"), where, default="strikt"),
+        "dependency": lambda where: flint.fastapi.RateLimit("strikt", limiter=where),
+        "rate_limit": lambda where: flint.rate_limit("strikt", limiter=where),
+    }
+    with flint.Limiter(tmp_path / "data") as limiter:
+        limiter._rates = {"strict": flint.rates.parse_many("1/minute")}
+        with pytest.raises(flint.RateError, match=r'limits: .*did you mean "strict"'):
+            made[skin](limiter)
+        with pytest.raises(flint.RateError, match="limits: "):
+            flint.asgi.RateLimitMiddleware(Any, limiter, "1/s", messages="strikt")
+        with pytest.raises(flint.RateError, match="limits: "):
+            flint.flask.RateLimiter(flask.Flask("a"), limiter).limit("strikt")
+        limiter._rates["strikt"] = limiter._rates["strict"]
+        made[skin](limiter)
+    if skin != "rate_limit":  # which opens a path at the first call
+        with pytest.raises(flint.RateError, match="limits: "):
+            made[skin](tmp_path / "data")
+        flint.Limiter(tmp_path / "data").close()  # nobody has it
+
+
 # ---- Keys ----
 
 
