@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 try:
     import click
@@ -103,7 +103,6 @@ class RateLimiter:
         app.extensions["flint"] = self
         if self._default is not None:
             app.before_request(self._before)
-        app.after_request(self._after)
         app.cli.add_command(commands)
 
     @property
@@ -198,10 +197,13 @@ class RateLimiter:
             environ.get("REMOTE_ADDR"),
             None if rule is None else rule.rule,
         )
-        if not isinstance(found, Verdict) and not gate.is_shown:
+        if not isinstance(found, Verdict):
+            if gate.is_shown:
+                _note(native, limiter, gate, found)
             return None
-        if not isinstance(found, Verdict) or found.allowed:
-            native.__dict__.setdefault(_DECIDED, []).append((limiter, gate, found))
+        if found.allowed:
+            if found.headers or found.pending:
+                _note(native, limiter, gate, found)
             return None
         policy = found.policy or gate.policy
         if policy.on_denied is not None:
@@ -209,21 +211,34 @@ class RateLimiter:
             return current_app.make_response(own)
         return Response(found.body, found.status, found.headers)
 
-    def _after(self, response: Response) -> Response:
-        decided: list[tuple[AnyLimiter, Gate, Result | Verdict]]
-        decided = _current().__dict__.pop(_DECIDED, ())
-        for limiter, gate, found in reversed(decided):  # of several the innermost is shown
-            if not isinstance(found, Verdict):
-                more = gate.headers(found)
-            else:
-                if found.pending:
-                    sent = SentResponse(response.status_code, response.headers.items())
-                    settle(limiter, found, sent)
-                more = found.headers
-            add = response.headers.add
-            for name, value in added(more, response.headers):
-                add(name, value)
-        return response
+
+# Who has let a request in: its limiter and its gate, and what they decided.
+_Decided: TypeAlias = "tuple[AnyLimiter, Gate, Result | Verdict]"
+
+
+def _note(native: Request, limiter: AnyLimiter, gate: Gate, found: Result | Verdict) -> None:
+    """Keep what is to be done with the response. A request that nobody limits costs nothing: Flask
+    is told to call for this one alone."""
+    decided: list[_Decided] | None = native.__dict__.get(_DECIDED)
+    if decided is None:
+        native.__dict__[_DECIDED] = decided = []
+        after_this_request(lambda response: _finish(response, decided))
+    decided.append((limiter, gate, found))
+
+
+def _finish(response: Response, decided: list[_Decided]) -> Response:
+    """Count the response where `when` says so, and add the headers."""
+    headers = response.headers
+    for limiter, gate, found in reversed(decided):  # of several the innermost is shown
+        if not isinstance(found, Verdict):
+            more = gate.headers(found)
+        else:
+            if found.pending:
+                settle(limiter, found, SentResponse(response.status_code, headers.items()))
+            more = found.headers
+        for name, value in added(more, headers):
+            headers.add(name, value)
+    return response
 
 
 def _is_static() -> bool:

@@ -9,11 +9,10 @@ request takes the long way, `decide_all`.
 from __future__ import annotations
 
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from flint._native import Result
 from flint._surface.aio import AsyncSurface
-from flint._surface.decisions import decisions_of
 from flint._surface.rate import Rate
 from flint._web import decision
 from flint._web.decision import Ask, Verdict
@@ -31,9 +30,13 @@ from flint.errors import FlintError, NotConfiguredError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from flint._surface.decisions import Decisions
     from flint._surface.protocol import AnyLimiter
     from flint._surface.rate import Several
     from flint._web.request import Request
+
+    # Who observes the limiter, and when the decision began, in ns of perf_counter_ns.
+    _Begun: TypeAlias = tuple[Decisions, int]
 
 # What an answer of `Gate.acheck` is unless it has to be awaited.
 DECIDED = (Result, Verdict)
@@ -101,7 +104,8 @@ class Gate:
     ) -> Result | Verdict:
         """Decide about a request. The limiter's result means that it is let in and nothing is left
         to do but to show `headers`; a verdict means what it says. May wait for the disk."""
-        begun_ns = perf_counter_ns()
+        decisions = getattr(limiter, "_decisions", None)
+        begun = None if decisions is None else (decisions, perf_counter_ns())
         key = self._key(limiter, native, method, peer, route)
         if key is None:
             return decide_all(limiter, self.policies, self._make(native))
@@ -110,12 +114,12 @@ class Gate:
         except NotConfiguredError:
             return decide_all(limiter, self.policies, self._make(native))
         except Exception as error:
-            return self._failed(limiter, native, key, error, begun_ns)
+            return self._failed(native, key, error, begun)
         if result.allowed and not result.undecided:
-            if getattr(limiter, "_decisions", None) is not None:
-                self._tell(limiter, "allowed", begun_ns)
+            if begun is not None:
+                self._tell(begun, "allowed")
             return result
-        return self._judged(limiter, native, key, result, begun_ns)
+        return self._judged(native, key, result, begun)
 
     def acheck(
         self,
@@ -127,7 +131,8 @@ class Gate:
     ) -> Any:
         """`check` without blocking the event loop. What is not one of `DECIDED` is to be awaited
         at once, and is one then."""
-        begun_ns = perf_counter_ns()
+        decisions = getattr(limiter, "_decisions", None)
+        begun = None if decisions is None else (decisions, perf_counter_ns())
         key = self._key(limiter, native, method, peer, route)
         if key is None or type(limiter).acheck is not _ACHECK:
             return self._long_way(limiter, native)
@@ -136,17 +141,17 @@ class Gate:
         except NotConfiguredError:
             return self._long_way(limiter, native)
         except Exception as error:
-            return self._failed(limiter, native, key, error, begun_ns)
+            return self._failed(native, key, error, begun)
         if decided is None:
             return self._long_way(limiter, native)
         result, ticket = decided
         if ticket:
-            return self._when_durable(limiter, native, key, result, ticket, begun_ns)
+            return self._when_durable(limiter, native, key, result, ticket, begun)
         if result.allowed and not result.undecided:
-            if getattr(limiter, "_decisions", None) is not None:
-                self._tell(limiter, "allowed", begun_ns)
+            if begun is not None:
+                self._tell(begun, "allowed")
             return result
-        return self._judged(limiter, native, key, result, begun_ns)
+        return self._judged(native, key, result, begun)
 
     def _key(
         self, limiter: Any, native: Any, method: str, peer: str | None, route: str | None
@@ -172,42 +177,37 @@ class Gate:
         return await adecide_all(limiter, self.policies, request)
 
     async def _when_durable(
-        self, limiter: Any, native: Any, key: str, result: Result, ticket: int, begun_ns: int
+        self, limiter: Any, native: Any, key: str, result: Result, ticket: int, begun: _Begun | None
     ) -> Result | Verdict:
         try:
             await limiter._await_durable(ticket)
         except Exception as error:
-            return self._failed(limiter, native, key, error, begun_ns)
+            return self._failed(native, key, error, begun)
         if result.allowed and not result.undecided:
-            self._tell(limiter, "allowed", begun_ns)
+            self._tell(begun, "allowed")
             return result
-        return self._judged(limiter, native, key, result, begun_ns)
+        return self._judged(native, key, result, begun)
 
-    def _judged(
-        self, limiter: AnyLimiter, native: Any, key: str, result: Result, begun_ns: int
-    ) -> Verdict:
+    def _judged(self, native: Any, key: str, result: Result, begun: _Begun | None) -> Verdict:
         ask = Ask(key, self._cost, self.policy.fixed)
         verdict = decision._judge(self.policy, self._make(native), ask, result)
-        self._tell(limiter, decision._result(verdict), begun_ns)
+        self._tell(begun, decision._result(verdict))
         return verdict
 
-    def _failed(
-        self, limiter: AnyLimiter, native: Any, key: str, error: Exception, begun_ns: int
-    ) -> Verdict:
+    def _failed(self, native: Any, key: str, error: Exception, begun: _Begun | None) -> Verdict:
         ask = Ask(key, self._cost, self.policy.fixed)
         try:
             verdict = decision._failed(self.policy, self._make(native), ask, error)
         except FlintError:
-            self._tell(limiter, "error_raised", begun_ns)
+            self._tell(begun, "error_raised")
             raise
-        self._tell(limiter, decision._result(verdict), begun_ns)
+        self._tell(begun, decision._result(verdict))
         return verdict
 
-    def _tell(self, limiter: AnyLimiter, result: str, begun_ns: int) -> None:
+    def _tell(self, begun: _Begun | None, result: str) -> None:
         """Whoever observes the limiter."""
-        decisions = decisions_of(limiter)
-        if decisions is not None:
-            decision._count(decisions, self.policy, result, begun_ns)
+        if begun is not None:
+            decision._count(begun[0], self.policy, result, begun[1])
 
 
 def _is_quick(policy: Policy) -> bool:

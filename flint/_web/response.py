@@ -21,8 +21,10 @@ class SentResponse:
 
 def added(more: list[tuple[str, str]], headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The rate limit headers that a response does not have itself."""
-    # What all of them have in their names: without it, none of them is there.
-    if "ratelimit" not in " ".join(dict(iter(headers))).lower():
+    for name, _ in headers:  # all of them have this in their names
+        if "ratelimit" in name.lower():
+            break
+    else:
         return more
     there = {name.lower() for name, _ in headers}
     return [(name, value) for name, value in more if name.lower() not in there]

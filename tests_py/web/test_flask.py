@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, abort
 from flask.views import MethodView
 from ways import shortest_way  # noqa: F401
 
@@ -135,6 +135,34 @@ def test_without_headers(app: Flask, limiter: flint.Limiter) -> None:
     answer, denied = (app.test_client().get("/") for _ in range(2))
     assert (answer.status_code, "X-RateLimit-Limit" in answer.headers) == (200, False)
     assert (denied.status_code, denied.headers["Retry-After"]) == (429, "60")
+
+
+def test_an_error_page_of_a_limited_view_has_the_headers(
+    app: Flask, limiter: flint.Limiter
+) -> None:
+    limits = RateLimiter(app, limiter)
+    app.testing = False
+
+    @app.get("/<kind>")
+    @limits.limit("9/minute")
+    def reply(kind: str) -> str:
+        return abort(404) if kind == "missing" else kind.missing  # type: ignore[attr-defined]
+
+    client = app.test_client()
+    answers = [client.get("/missing"), client.get("/failing")]
+    assert [answer.status_code for answer in answers] == [404, 500]
+    left = [answer.headers.getlist("X-RateLimit-Remaining") for answer in answers]
+    assert left == [["8"], ["7"]]
+
+
+def test_a_view_without_a_limit_is_not_looked_at(app: Flask, limiter: flint.Limiter) -> None:
+    limits = RateLimiter(app, limiter)
+    app.get("/free", endpoint="free")(lambda: "hello")
+    app.get("/")(limits.limit("9/minute")(lambda: "hello"))
+    assert not app.before_request_funcs
+    assert not app.after_request_funcs
+    assert "X-RateLimit-Limit" not in app.test_client().get("/free").headers
+    assert app.test_client().get("/").headers["X-RateLimit-Limit"] == "9"
 
 
 def test_an_async_view(app: Flask, limiter: flint.Limiter) -> None:
