@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,29 @@ def _rows(cases: Sequence[Case], bench: Bench, only: Sequence[str]) -> list[repo
     return rows
 
 
-def main(kind: str, description: str, cases: Sequence[Case]) -> None:
-    """`./dev bench KIND`. Results go to bench/results/KIND/, but for those of a trial and of single
-    rows."""
+def command(
+    kind: str,
+    description: str,
+    names: Sequence[str],
+    measured: Callable[[Bench, Sequence[str]], dict[str, Any]],
+    show: Callable[[dict[str, Any]], None],
+) -> None:
+    """`./dev bench KIND`. `measured` is told which of the rows are wanted, all if none. Results go
+    to bench/results/KIND/, but for those of a trial and of single rows."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="few rounds: a trial")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a row")
     parser.add_argument("--directory", type=Path, help="where the sides keep their files")
     options = parser.parse_args()
-    names = [spec.name for one in cases for spec in one.specs]
     if unknown := set(options.only) - set(names):
         parser.error(f"no row is named {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     directory = options.directory or ROOT / "build"
     directory.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"command": f"./dev bench {kind}", **report.about(options.quick)}
     with tempfile.TemporaryDirectory(prefix="bench-data-", dir=directory) as place:
-        rows = _rows(cases, Bench(Path(place).resolve(), options.quick), options.only)
-    results |= {"versions": report.versions(), "rows": rows}
-    report.show(results)
+        found = measured(Bench(Path(place).resolve(), options.quick), options.only)
+    results |= {"versions": report.versions(), **found}
+    show(results)
     if options.quick or options.only:
         return
     path = report.new_path(results)
@@ -54,3 +60,10 @@ def main(kind: str, description: str, cases: Sequence[Case]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print(f"\n{path}")
+
+
+def main(kind: str, description: str, cases: Sequence[Case]) -> None:
+    """The command of rows that have each a peer and a demand."""
+    names = [spec.name for one in cases for spec in one.specs]
+    rows = functools.partial(_rows, cases)
+    command(kind, description, names, lambda *asked: {"rows": rows(*asked)}, report.show)

@@ -96,16 +96,6 @@ def python_peers() -> Path:
 
 
 @functools.cache
-def web_peers() -> Path:
-    return environment("web", HERE / "requirements-web.txt")
-
-
-@functools.cache
-def switch_peers() -> Path:
-    return environment("switch", HERE / "requirements-switch.txt")
-
-
-@functools.cache
 def flint_02() -> Path:
     if not have("cargo"):
         raise NotRun("flint-limiter 0.2.1 is built from its source by cargo, which is not here")

@@ -17,7 +17,6 @@ import alone
 import peers
 import servers
 from harness import (
-    HERE,
     Bench,
     Case,
     Demand,
@@ -44,7 +43,7 @@ PEERS = (
 
 
 def beside(bench: Bench, kind: str, algorithm: str, clients: int, *, allows: bool) -> Outcome:
-    python = peers.environment("places-peers", HERE / "requirements-places.txt")
+    python = peers.python_peers()
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(servers.redis_server(bench.place("redis"), pin=False))
         told: dict[str, Any] = {"port": port, "allows": allows}

@@ -22,7 +22,6 @@ import instructions
 import peers
 import servers
 from harness import (
-    HERE,
     SHOWN,
     Bench,
     Case,
@@ -137,7 +136,7 @@ class Crowd:
 
 
 def by_redis(bench: Bench, target: str, name: str, workers: int) -> Outcome:
-    python = peers.environment("sharing-peers", HERE / "requirements-sharing.txt")
+    python = peers.python_peers()
     place = bench.place("redis")
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(owner(bench))

@@ -1,28 +1,24 @@
 """Measures what other limiters take on Flint, beside the same ones on their own storages.
 
-    ./dev bench switch [--quick] [--directory DIR]
+    ./dev bench switch [--quick] [--only NAME]... [--directory DIR]
 
 Each peer does the same work on its own memory storage, on its own Redis storage (a server on this
 machine) and on Flint, in a directory in batch mode, which survives the death of the process.
 Rounds alternate. Demanded is that on Flint it takes at most 1.2 times what it takes on its memory,
-and less than on its Redis. Results go to bench/results/switch/, unless --quick is given.
+and less than on its Redis. Results go to bench/results/switch/, unless --quick or --only is given.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import alone
 import peers
 import report
 import servers
 from harness import (
-    ROOT,
     Bench,
     NotRun,
     Side,
@@ -67,7 +63,7 @@ def maker(bench: Bench, kind: Kind, store: str, url: str) -> Callable[[], Side]:
     if store == "Flint":
         options["directory"] = bench.place("flint") / "data"
     what = f"{kind.name}, {store}"
-    return lambda: python_side(what, kind.target, python=peers.switch_peers(), **options)
+    return lambda: python_side(what, kind.target, python=peers.python_peers(), **options)
 
 
 def measure(bench: Bench, kind: Kind, url: str) -> dict[str, Any]:
@@ -104,17 +100,19 @@ def verdicts(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def run(bench: Bench) -> list[dict[str, Any]]:
+def run(bench: Bench, only: Sequence[str]) -> dict[str, Any]:
     rows = []
     with servers.redis_server(bench.place("redis")) as port:
         for number, kind in enumerate(KINDS):
+            if only and kind.name not in only:
+                continue
             try:
                 row = measure(bench, kind, f"redis://127.0.0.1:{port}/{number}")
             except NotRun as reason:
                 row = {"peer": kind.name, "not_run": str(reason)}
             row["verdicts"] = verdicts(row)
             rows.append(row)
-    return rows
+    return {"rows": rows}
 
 
 def show(found: dict[str, Any]) -> None:
@@ -141,25 +139,6 @@ def show(found: dict[str, Any]) -> None:
             print(f"  {said}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures other limiters on Flint.")
-    parser.add_argument("--quick", action="store_true", help="few rounds: a trial")
-    parser.add_argument("--directory", type=Path, help="where the sides keep their files")
-    options = parser.parse_args()
-    directory = options.directory or ROOT / "build"
-    directory.mkdir(parents=True, exist_ok=True)
-    results = {"command": "./dev bench switch", **report.about(options.quick)}
-    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=directory) as place:
-        rows = run(Bench(Path(place), options.quick))
-    results |= {"versions": report.versions(), "rows": rows}
-    show(results)
-    if not options.quick:
-        path = report.new_path(results)
-        path = path.parent / "switch" / path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        print(f"\n{path}")
-
-
 if __name__ == "__main__":
-    main()
+    names = [kind.name for kind in KINDS]
+    alone.command("switch", "Measures other limiters on Flint.", names, run, show)

@@ -48,6 +48,15 @@ def flint_limiter(place: str, directory: str | None) -> Any:
     return flint.Limiter(":memory:") if place == "memory" else flint.Limiter(directory, sync=place)
 
 
+def said_by_hand(state: Any) -> dict[str, str]:
+    """The headers that Flint sets, as throttled-py knows them."""
+    return {
+        "X-RateLimit-Limit": str(state.limit),
+        "X-RateLimit-Remaining": str(state.remaining),
+        "X-RateLimit-Reset": str(int(time.time() + state.reset_after)),
+    }
+
+
 class Web(Target):
     """An application; `side` names the method that makes it."""
 
@@ -151,10 +160,7 @@ class Fast(Web):
         self.route(self.endpoint(), depends.RateLimiter(limiter=limiter))
 
     def throttled(self) -> None:
-        throttled: Any = module("throttled.asyncio")
-        quota = throttled.rate_limiter.per_day(self.rate)
-        limit = throttled.Throttled(quota=quota, store=throttled.MemoryStore()).limit
-        failed: Any = module("fastapi").HTTPException
+        limit, failed = self.by_hand(), module("fastapi").HTTPException
 
         async def limited(request: Any) -> None:
             if (await limit(request.client.host)).limited:
@@ -162,6 +168,24 @@ class Fast(Web):
 
         limited.__annotations__["request"] = module("starlette.requests").Request
         self.route(self.endpoint(), limited)
+
+    def throttled_with_headers(self) -> None:
+        limit, failed = self.by_hand(), module("fastapi").HTTPException
+
+        async def limited(request: Any, response: Any) -> None:
+            found = await limit(request.client.host)
+            if found.limited:
+                raise failed(TOO_MANY, headers=said_by_hand(found.state))
+            response.headers.update(said_by_hand(found.state))
+
+        limited.__annotations__["request"] = module("starlette.requests").Request
+        limited.__annotations__["response"] = module("starlette.responses").Response
+        self.route(self.endpoint(), limited)
+
+    def by_hand(self) -> Any:
+        throttled: Any = module("throttled.asyncio")
+        quota = throttled.rate_limiter.per_day(self.rate)
+        return throttled.Throttled(quota=quota, store=throttled.MemoryStore()).limit
 
     async def request(self) -> int:
         status = 0
@@ -302,10 +326,7 @@ class OfFlask(Wsgi):
         self.app.get("/")(limiter.limit(f"{self.rate}/day")(hello))
 
     def throttled(self) -> None:
-        throttled: Any = module("throttled")
-        flask: Any = module("flask")
-        quota = throttled.rate_limiter.per_day(self.rate)
-        limit = throttled.Throttled(quota=quota, store=throttled.MemoryStore()).limit
+        limit, flask = self.by_hand(), module("flask")
 
         def limited() -> str:
             if limit(flask.request.remote_addr).limited:
@@ -313,6 +334,21 @@ class OfFlask(Wsgi):
             return "hello"
 
         self.app.get("/")(limited)
+
+    def throttled_with_headers(self) -> None:
+        limit, flask = self.by_hand(), module("flask")
+
+        def limited() -> Any:
+            found = limit(flask.request.remote_addr)
+            said = said_by_hand(found.state)
+            return ("too many", TOO_MANY, said) if found.limited else ("hello", said)
+
+        self.app.get("/")(limited)
+
+    def by_hand(self) -> Any:
+        throttled: Any = module("throttled")
+        quota = throttled.rate_limiter.per_day(self.rate)
+        return throttled.Throttled(quota=quota, store=throttled.MemoryStore()).limit
 
 
 class OfDjango(Wsgi):

@@ -134,6 +134,20 @@ def test_ratios_are_of_neighbouring_rounds(bench: Any) -> None:
         assert report.row(spec, seen)["met"] is met
 
 
+@pytest.mark.parametrize("kind", ["web", "switch", "places", "sharing", "serving"])
+def test_each_kind_has_the_one_command(kind: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", BENCH / f"{kind}.py", "--only", "no such row"],
+        env={**os.environ, "PYTHONPATH": str(Path(flint.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no row is named no such row; there are " in done.stderr
+
+
 @pytest.mark.parametrize(("seen", "passes"), [(104.9, True), (105.1, False), (50.0, True)])
 def test_a_rise_of_instructions_is_refused(bench: Any, seen: float, passes: bool) -> None:
     compared = bench("instructions").compared
@@ -244,7 +258,13 @@ def test_what_flint_set_out_to_add(bench: Any) -> None:
     full, without = verdicts(sides(21, 19))
     assert full.endswith("missed")
     assert without.endswith("missed")
-    assert verdicts(sides(20, -1)) == ["x adds nothing that could be measured"]
+    assert set(verdicts(sides(20, -1))) == {"x adds nothing that could be measured"}
+    # Where a peer sets headers, who sets them is beside it, and who does not beside the others.
+    equal = sides(20, 19)
+    equal["sides"].append({"what": "z, headers", "added_ns": 40})
+    full, without = verdicts(equal)
+    assert full.startswith("Flint, b, batch adds 0.50 of what z, headers adds")
+    assert without.startswith("Flint, b, batch, no headers adds 0.53 of what x adds")
     assert verdicts({"not_run": "no network"}) == []
 
 
