@@ -91,6 +91,7 @@ _LIMIT = {"rate", "per", "per_ns", "burst", "algorithm", "template", "name", "st
 _RATE = {"rate", "per", "burst", "algorithm"}
 _SERVER = {"bind", "redis_bind", "token", "token_file"}
 _SECTIONS = {"storage": {*_STORAGE, "url"}, "server": _SERVER, "limits": None, "rates": None}
+_NO_RATE = 'rate is missing, as in { rate = 100, per = "1m" }'
 _RATE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 _log = logging.getLogger("flint.config")
@@ -331,13 +332,13 @@ class _Reader:
                 continue
 
             def read(name: str = name, value: Any = value) -> None:
-                if isinstance(value, dict):
-                    limit = _in_memory(value, name)
-                    self.config.rates[name] = (limit,)
-                else:
-                    self.config.rates[name] = read_rates(value, {})
+                table = value if isinstance(value, dict) else None
+                rates = read_rates(value, {}) if table is None else _of_table(table, name)
+                self.config.rates[name] = rates
 
-            if not isinstance(value, dict) or self._known(where, value, _RATE) == list(value):
+            if isinstance(value, dict) and "rate" not in value:
+                self._wrong(where, _NO_RATE)
+            elif not isinstance(value, dict) or self._known(where, value, _RATE) == list(value):
                 self._try(where, read)
 
     def _limits(self, table: dict[str, Any]) -> None:
@@ -351,7 +352,7 @@ class _Reader:
                         continue
                     limit = value
                 if "rate" not in limit:
-                    self._wrong(where, 'rate is missing, as in { rate = 100, per = "1m" }')
+                    self._wrong(where, _NO_RATE)
                     continue
                 self._try(where, partial(scratch.limit, key, **limit))
                 self.config.limits.append({"key": key, **limit})
@@ -373,19 +374,19 @@ def _reach(url: str, options: dict[str, Any]) -> None:
     connect(url, **options).close()
 
 
-def _in_memory(value: dict[str, Any], name: str) -> Rate:
-    """The rate that a table says."""
-    if not isinstance(value.get("rate"), int):
+def _of_table(value: dict[str, Any], name: str) -> tuple[Rate, ...]:
+    """The rates that a table says."""
+    words = value.get("rate")
+    if words and isinstance(words, (str, list)):
         if "per" in value:
             raise TypeError("a rate in words says the period itself; leave per out")
-        words: Any = value.get("rate")
-        (rate,) = read_rates(words, {}, value.get("algorithm"), value.get("burst"))
-        return rate
+        return read_rates(words, {}, value.get("algorithm"), value.get("burst"))
     with Limiter(":memory:") as scratch:
         scratch.limit(name, template=False, **value)
         status = scratch.status(name, False)
         assert status is not None
-        return Rate(status["rate"], status["per_ns"], status["burst"], status["algorithm"])
+        rate = Rate(status["rate"], status["per_ns"], status["burst"], status["algorithm"])
+        return (rate,)
 
 
 # ---- Using -------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ history_max_age = "30d"
 strict_login = "5/5m"
 both = ["1/s", "10/m"]
 table = { rate = 3, per = "1h", burst = 4 }
+several = { rate = ["1/s", "10/m"], algorithm = "gcra" }
 
 [limits]
 "user:*" = "100/minute"
@@ -69,6 +73,8 @@ def test_a_file_opens_and_configures(tmp_path: Path) -> None:
 
         assert limiter.peek("table").limit == 4
         assert limiter.peek("x", limit="both").results[1].name == "per second"
+        of_table = limiter.peek("y", limit="several").results
+        assert [(one.limit, one.algorithm) for one in of_table] == [(10, "gcra"), (1, "gcra")]
 
 
 def test_the_template_is_read_and_opens(tmp_path: Path) -> None:
@@ -126,6 +132,7 @@ WRONG = [
     ("[limits]\n' ' = '1/s'\n", 2, "limits. ", "white space"),
     ("[rates]\n1x = '1/s'\n", 2, "rates.1x", "a name is a letter"),
     ("[rates]\nx = 5\n", 2, "rates.x", "a rate must be"),
+    ("[rates]\nx = { per = '1s' }\n", 2, "rates.x", "rate is missing"),
     ("[rates]\nx = '0/s'\n", 2, "rates.x", "1 to 2**62"),
     ("[rates]\nx = { rate = 0, per = '1s' }\n", 2, "rates.x", "rate must be an integer"),
     ("[server]\nbindd = 'x'\n", 2, "server.bindd", "did you mean bind?"),
@@ -146,6 +153,45 @@ def test_what_is_wrong_is_named_with_its_place(
     assert str(error).startswith(f"flint.toml:{line}: {key}")
     with pytest.raises(ConfigError):
         flint.from_config()
+    assert [path.name for path in tmp_path.iterdir()] == ["flint.toml"]
+
+
+def others(name: str) -> str:
+    """The rest of a table that has this key."""
+    rest = {"rate": "5", "per": "'1m'"}
+    rest.pop("per" if name == "per_ns" else name, None)
+    return "".join(f"{key} = {value}\n" for key, value in rest.items())
+
+
+PLACES = {
+    "data": config._STORAGE,
+    "http://host:1": config._SERVED,
+    "postgresql://host/name": config._IN_DATABASE,
+    "redis://host": config._IN_REDIS,
+}
+WRONG_VALUES = [
+    *(
+        (f"[storage]\nurl = '{url}'\n{name} = []\n", f"storage.{name}")
+        for url, names in PLACES.items()
+        for name in sorted(names)
+    ),
+    *((f"[server]\n\n{name} = []\n", f"server.{name}") for name in sorted(config._SERVER)),
+    *(
+        (f"[{section}.x]\n{name} = []\n{others(name)}", f"{section}.x")
+        for section, names in (("limits", config._LIMIT), ("rates", config._RATE))
+        for name in sorted(names)
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "key"), WRONG_VALUES, ids=repr)
+def test_a_wrong_value_of_each_key_is_named(text: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "flint.toml").write_text(text)
+    errors = config.check()
+    assert [error.key for error in errors] == [key]
+    assert errors[0].line == (3 if key.startswith(("storage", "server")) else 1)
+    [name] = re.findall(r"(\w+) = \[\]", text)
+    assert re.search(rf"\b{name}\b", str(errors[0]))
     assert [path.name for path in tmp_path.iterdir()] == ["flint.toml"]
 
 
@@ -207,11 +253,29 @@ def test_a_change_is_applied_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_the_watching_thread_ends_with_the_limiter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     monkeypatch.setattr(config, "WATCH_INTERVAL_S", 0.001)
     (tmp_path / "flint.toml").write_text('[limits]\n"a" = "1/s"\n')
     with opened(watch=True):
         (thread,) = [one for one in threading.enumerate() if one.name == "flint-config"]
     thread.join(60)
     assert not thread.is_alive()
+
+
+def test_the_watching_thread_applies_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "WATCH_INTERVAL_S", 0.001)
+    path = tmp_path / "flint.toml"
+    path.write_text('[limits]\n"a" = "1/day"\n')
+    wrong = threading.Event()
+    with opened(watch=True, on_error=lambda _: wrong.set()) as limiter:
+        (tmp_path / "new").write_text('[limits]\n"a" = "2/day"\n')
+        (tmp_path / "new").replace(path)
+        deadline_s = time.monotonic() + 60
+        while limits_of(limiter) != [("a", None, 2)]:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
+        (tmp_path / "new").write_text('[limits]\n"a" = "3/day"\n"b" = "1/x"\n')
+        (tmp_path / "new").replace(path)
+        assert wrong.wait(60)
+        assert limits_of(limiter) == [("a", None, 2)]
