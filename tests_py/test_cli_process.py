@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from command import SETTINGS, Run, environment, in_process, start
@@ -79,6 +81,36 @@ def test_changing_beside_workers_that_share(
         assert (code, err) == (0, "")
         assert (worker.list(), worker.info()["compactions"]) != before
         assert worker.info()["role"] == "owner"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("limit list", ["opening the log"]),
+        ("limit check a", ["opening the log"]),
+        ("doctor", ["verifying the log"]),
+        ("log verify", ["verifying the log"]),
+        ("log compact", ["opening the log", "compacting the log"]),
+        ("log dump", ["opening the log", "writing the log"]),
+        ("log dump --portable", ["opening the log", "writing the log"]),
+        ("what-if a 1/day", ["opening the log", "replaying the history"]),
+    ],
+)
+def test_what_may_take_long_shows_that_it_goes_on(
+    run: Run, owned: flint.Limiter, monkeypatch: pytest.MonkeyPatch, line: str, said: list[str]
+) -> None:
+    owned.close()
+    shown: list[str] = []
+
+    @contextlib.contextmanager
+    def waiting(what: str, *_: Any) -> Iterator[None]:
+        shown.append(what)
+        yield
+
+    for name in ("doctor", "dump", "log", "opening", "what_if"):
+        monkeypatch.setattr(f"flint._cli.{name}.waiting", waiting)
+    assert run(*line.split())[0] == 0
+    assert shown == said
 
 
 def test_old_directories(run: Run, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import on_terminal, start
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,13 +57,18 @@ def test_first_example_remembers(tmp_path: Path) -> None:
         assert done.stdout == f"go on, {left} left\n"
 
 
-def test_the_commands_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_commands_run(tmp_path: Path, is_terminal: bool) -> None:
     lines = [shlex.split(line, comments=True) for line in re.findall(r"^flint .*$", README, re.M)]
     assert len(lines) >= 7
-    for words in lines:
-        run = [sys.executable, "-m", *words]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, ""), words
+    for _, *words in lines:
+        if is_terminal:
+            code, said = on_terminal(80, *words, cwd=tmp_path)
+            assert (code, "Traceback" in said) == (0, False), said
+        else:
+            process = start(*words, cwd=tmp_path)
+            assert process.communicate(timeout=60)[1] == ""
+            assert process.returncode == 0, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -55,8 +56,10 @@ def dump(context: Context) -> int:
         write = writer(context)
         tail = Tail(limiter, since)
         while True:
-            for event in tail.more():
-                write(event)
+            # On a terminal the lines themselves show that it goes on.
+            with contextlib.nullcontext() if context.out.terminal else waiting("writing the log"):
+                for event in tail.more():
+                    write(event)
             if not args.follow:
                 return OK
             sys.stdout.flush()
