@@ -241,6 +241,20 @@ def test_explain_several_limits_of_a_key(run: Run) -> None:
     assert by_name == {"day": "a*", "hour": "ab*"}
 
 
+@pytest.mark.parametrize("algorithm", ["token_bucket", "gcra", "leaky_bucket"])
+def test_the_next_unit_of_a_limit_that_is_above_another_one(run: Run, algorithm: str) -> None:
+    run("limit", "add", "a", f"2/hour; 100/day using {algorithm}")
+    run("limit", "check", "a", "--cost", "2")
+    day, hour = json.loads(answered(run("limit", "explain", "a")))["limits"]
+    assert (day["name"], day["remaining"], hour["name"]) == ("per day", 98, "per hour")
+    assert 800 < day["next_unit_after_s"] <= 864
+    assert 1700 < hour["next_unit_after_s"] <= 1800
+    run("limit", "add", "w", "2/hour; 100/day using fixed_window_counter")
+    run("limit", "check", "w", "--cost", "2")
+    day, _ = json.loads(answered(run("limit", "explain", "w")))["limits"]
+    assert 86_000 < day["next_unit_after_s"] <= 86_400
+
+
 def test_log_verbs(run: Run) -> None:
     run("limit", "add", "a", "--rate", "3", *DAY)
     run("limit", "check", "a")
@@ -366,6 +380,14 @@ BAD: list[tuple[int, str, str]] = [
     (2, "what-if a 1/d --target-denied 101%", "--target-denied must be a share"),
     (2, "what-if a 1/d --keys -1", "--keys must be 0 or more, not -1"),
     (2, "what-if a 1/d --buckets 0", "--buckets must be from 1 to 100,000, not 0"),
+    (2, "init a b", "unrecognized arguments: b"),
+    (1, "init no/folder.toml", "No such file or directory: 'no/folder.toml'"),
+    (2, "config", "required: VERB"),
+    (1, "config show none.toml", "none.toml: there is no such file"),
+    (1, "sharing none", "there is no data directory 'none'"),
+    (2, "migrate", "required: FILE|DIRECTORY"),
+    (2, "server start now", "unrecognized arguments: now"),
+    (2, "pg install now", "unrecognized arguments: now"),
     (2, "log", "required: VERB"),
     (2, "log compact now", "unrecognized arguments: now"),
     (2, "log dump --since 2020-01-01", SINCE),
@@ -441,9 +463,10 @@ def test_damage_is_an_error(run: Run, tmp_path: Path) -> None:
 # ---- Help --------------------------------------------------------------------------------------
 
 VERBS = [parser.prog.removeprefix("flint ") for parser in verbs(make_parser())]
+GROUPS = sorted({verb.split()[0] for verb in VERBS if " " in verb})
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *GROUPS])
 def test_help_begins_with_two_examples(run: Run, verb: str) -> None:
     code, out, err = run(*verb.split(), "--help")
     assert (code, err) == (0, "")

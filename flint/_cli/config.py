@@ -24,7 +24,12 @@ def add_to(verbs: Verbs) -> None:
     )
     parser.add_argument("file", nargs="?", default="flint.toml", metavar="FILE")
     parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
-    group = verbs.group("config", "the configuration file: check, show")
+    group = verbs.group(
+        "config",
+        "the configuration file: check, show",
+        "flint config check",
+        "flint config show",
+    )
     parser = group.add(
         "check",
         check,

@@ -68,7 +68,7 @@ def explained(
         "algorithm": decided.algorithm,
         "used": limit["burst"] - decided.remaining,
         "remaining": decided.remaining,
-        "next_unit_after_s": next_unit_s(limiter, key, decided, limit["burst"]),
+        "next_unit_after_s": next_unit_s(limiter, key, decided, limit),
         "full_at": zulu(decided.reset_at),
         "total_allowed": own["total_allowed"],
         "total_denied": own["total_denied"],
@@ -89,19 +89,30 @@ def limit_of(key: str, name: str | None, everything: list[StatusDict]) -> Status
     return best
 
 
-def next_unit_s(limiter: Opened, key: str, decided: Result, burst: int) -> float | None:
-    """When one unit more will be there than now; None when nothing is used, or when the key's other
-    limits do not let one ask."""
-    if decided.remaining >= burst:
+def next_unit_s(limiter: Opened, key: str, decided: Result, limit: StatusDict) -> float | None:
+    """When one unit more will be there than now; None when nothing is used."""
+    if decided.remaining >= limit["burst"]:
         return None
     try:
         decision = limiter.peek(key, decided.remaining + 1)
     except ValueError:  # above the burst of another limit of the key
-        return None
+        return before_the_last_s(decided, limit)
     for one in decision.results or (decision,):
         if one.name == decided.name:
             return one.retry_after
     return None
+
+
+def before_the_last_s(decided: Result, limit: StatusDict) -> float | None:
+    """When the next unit is due, by when the last one is; None for windows that slide, of which
+    that says nothing."""
+    if "sliding" in decided.algorithm:
+        return None
+    waits_ns = 0
+    if decided.algorithm != "fixed_window_counter":  # of which all units come at once
+        missing = limit["burst"] - decided.remaining
+        waits_ns = (missing - 1) * limit["per_ns"] // limit["rate"]
+    return (decided.reset_after_ns - waits_ns) / 1e9
 
 
 def last_denials(limiter: Opened, key: str) -> list[HistoryDict]:

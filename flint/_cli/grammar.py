@@ -56,8 +56,8 @@ class Verbs:
         parser.set_defaults(run=run)
         return parser
 
-    def group(self, name: str, summary: str) -> Verbs:
-        parser = self._actions.add_parser(name, help=summary, parents=[common()])
+    def group(self, name: str, summary: str, *examples: str) -> Verbs:
+        parser = self._actions.add_parser(name, help=summary, examples=examples, parents=[common()])
         return Verbs(parser, f"verbs of `flint {name}`")
 
 

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def add_to(verbs: Verbs) -> None:
-    group = verbs.group("limit", "limits: add, look at, try, reset, remove")
+    group = verbs.group(
+        "limit",
+        "limits: add, look at, try, reset, remove",
+        "flint limit add 'user:*' 100/minute",
+        "flint limit explain user:42",
+    )
     add_configuring(group)
     add_looking(group)
     add_checking(group)

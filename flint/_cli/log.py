@@ -49,7 +49,12 @@ _COUNTED = (
 
 
 def add_to(verbs: Verbs) -> None:
-    group = verbs.group("log", "the log on disk: compact, verify, count, write out")
+    group = verbs.group(
+        "log",
+        "the log on disk: compact, verify, count, write out",
+        "flint log dump --since 1h",
+        "flint log verify",
+    )
     group.add(
         "compact",
         compact,

@@ -14,7 +14,12 @@ _URL = "postgresql://user@host/database"
 
 
 def add_to(verbs: Verbs) -> None:
-    group = verbs.group("pg", "prepare a PostgreSQL database for limits")
+    group = verbs.group(
+        "pg",
+        "prepare a PostgreSQL database for limits",
+        f"flint pg install --url {_URL}",
+        f"flint pg upgrade --url {_URL}",
+    )
     made = group.add(
         "install",
         install,

@@ -18,7 +18,12 @@ PROGRAM = Path(__file__).parent.parent / "bin" / "flint-server"
 
 
 def add_to(verbs: Verbs) -> None:
-    group = verbs.group("server", "serve limits to other programs")
+    group = verbs.group(
+        "server",
+        "serve limits to other programs",
+        "flint server start",
+        "flint server start --redis-bind 127.0.0.1:7879",
+    )
     parser = group.add(
         "start",
         start,
