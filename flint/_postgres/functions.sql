@@ -579,31 +579,35 @@ begin
 end
 $$;
 
--- ---- Deciding, in the case of most checks
--- --------------------------------------------------------
+-- ---- Deciding, in the case of most checks ------------------------------------------------------
 
--- Whether a cost is admitted by a counter of which nothing else has to be known (no log), and its
--- state behind it. The same as _look and _admit, with less to carry about.
-create or replace function flint._step(p_algorithm int2, p_rate int8, p_per_ns int8, p_burst int8,
-  p_cost int8, p_now_ns int8, inout state1 int8, inout state2 int8, inout state3 int8,
-  out allows bool, out fresh bool)
-language plpgsql immutable as $$
+-- The state of a counter behind an admission, and whether it had used nothing before (1 or 0); NULL
+-- if the cost is denied. The same as _look and _admit, for all but logs, with less to carry about.
+create or replace function flint._after(p_algorithm int2, p_rate int8, p_per_ns int8,
+  p_burst int8, p_cost int8, p_now_ns int8, p_state1 int8, p_state2 int8, p_state3 int8)
+returns int8[] language plpgsql immutable as $$
 declare
   v_cost_ns int8;
   v_cost_part int8;
   v_most_ns int8;
   v_most_part int8;
-  v_before int8;
+  v_window int8;
 begin
   if p_algorithm <= 3 then
     if p_per_ns <= 9223372036854775807 / p_burst then
       v_cost_ns := p_cost * p_per_ns / p_rate;
       v_cost_part := p_cost * p_per_ns % p_rate;
-      v_most_ns := p_burst * p_per_ns / p_rate - v_cost_ns;
-      v_most_part := p_burst * p_per_ns % p_rate - v_cost_part;
     else
       select s.ns, s.fraction into v_cost_ns, v_cost_part
         from flint._span(p_cost, p_per_ns, p_rate) s;
+    end if;
+    if p_state1 < p_now_ns then
+      return array[p_now_ns + v_cost_ns, v_cost_part, p_state3, 1];
+    end if;
+    if p_per_ns <= 9223372036854775807 / p_burst then
+      v_most_ns := p_burst * p_per_ns / p_rate - v_cost_ns;
+      v_most_part := p_burst * p_per_ns % p_rate - v_cost_part;
+    else
       select s.ns - v_cost_ns, s.fraction - v_cost_part into v_most_ns, v_most_part
         from flint._span(p_burst, p_per_ns, p_rate) s;
     end if;
@@ -611,124 +615,152 @@ begin
       v_most_ns := v_most_ns - 1;
       v_most_part := v_most_part + p_rate;
     end if;
-    if state1 < p_now_ns then
-      fresh := true;
-      allows := true;
-      state1 := p_now_ns + v_cost_ns;
-      state2 := v_cost_part;
-      return;
+    if p_state1 - p_now_ns > v_most_ns
+      or (p_state1 - p_now_ns = v_most_ns and p_state2 > v_most_part)
+    then
+      return null;
+    elsif p_state2 >= p_rate - v_cost_part then
+      return array[p_state1 + v_cost_ns + 1, p_state2 - (p_rate - v_cost_part), p_state3, 0];
     end if;
-    fresh := state1 = p_now_ns and state2 = 0;
-    allows := state1 - p_now_ns < v_most_ns
-      or (state1 - p_now_ns = v_most_ns and state2 <= v_most_part);
-    if allows and state2 >= p_rate - v_cost_part then
-      state1 := state1 + v_cost_ns + 1;
-      state2 := state2 - (p_rate - v_cost_part);
-    elsif allows then
-      state1 := state1 + v_cost_ns;
-      state2 := state2 + v_cost_part;
-    end if;
+    return array[p_state1 + v_cost_ns, p_state2 + v_cost_part, p_state3,
+                 (p_state1 = p_now_ns and p_state2 = 0)::int4];
   elsif p_algorithm = 4 then
-    fresh := state2 = 0 or p_now_ns - state1 >= p_per_ns;
-    allows := fresh or state2 <= p_rate - p_cost;
-    if fresh then
-      state1 := p_now_ns;
-      state2 := p_cost;
-    elsif allows then
-      state2 := state2 + p_cost;
+    if p_state2 = 0 or p_now_ns - p_state1 >= p_per_ns then
+      return array[p_now_ns, p_cost, p_state3, 1];
+    elsif p_state2 > p_rate - p_cost then
+      return null;
     end if;
-  else
-    if p_now_ns / p_per_ns > state1 then
-      v_before := case when p_now_ns / p_per_ns = state1 + 1 then state3 else 0 end;
-      state1 := p_now_ns / p_per_ns;
-      state2 := v_before;
-      state3 := 0;
-    end if;
-    fresh := state2 = 0 and state3 = 0;
-    allows := state3 <= p_rate - p_cost and (state2 = 0
-      or state2::numeric * (p_per_ns - p_now_ns % p_per_ns)
-         <= (p_rate - state3 - p_cost)::numeric * p_per_ns);
-    if allows then
-      state3 := state3 + p_cost;
-    end if;
+    return array[p_state1, p_state2 + p_cost, p_state3, 0];
   end if;
+  v_window := p_now_ns / p_per_ns;
+  if v_window > p_state1 then
+    p_state2 := case when v_window = p_state1 + 1 then p_state3 else 0 end;
+    p_state3 := 0;
+  end if;
+  if p_state3 > p_rate - p_cost or (p_state2 > 0
+    and p_state2::numeric * (p_per_ns - p_now_ns % p_per_ns)
+      > (p_rate - p_state3 - p_cost)::numeric * p_per_ns)
+  then
+    return null;
+  end if;
+  return array[greatest(v_window, p_state1), p_state2, p_state3 + p_cost,
+               (p_state2 = 0 and p_state3 = 0)::int4];
+end
+$$;
+
+-- What a counter without a name has counted before it was fresh goes to its template.
+create or replace function flint._absorb_one(p_template int8, p_allowed int8, p_denied int8,
+  p_allowed_cost int8, p_denied_cost int8, p_last_allowed_ns int8, p_last_denied_ns int8,
+  p_last_reset_ns int8)
+returns void language plpgsql as $$
+begin
+  update flint.sums s set allowed = s.allowed + p_allowed, denied = s.denied + p_denied,
+    allowed_cost = flint._add(s.allowed_cost, p_allowed_cost),
+    denied_cost = flint._add(s.denied_cost, p_denied_cost),
+    last_allowed_ns = greatest(s.last_allowed_ns, p_last_allowed_ns),
+    last_denied_ns = greatest(s.last_denied_ns, p_last_denied_ns),
+    last_reset_ns = greatest(s.last_reset_ns, p_last_reset_ns)
+    where s.template_id = p_template and s.slot = pg_backend_pid() % 64;
+  if not found then
+    perform flint._absorb(array[row(p_template, p_allowed, p_denied, p_allowed_cost, p_denied_cost,
+      p_last_allowed_ns, p_last_denied_ns, p_last_reset_ns)::flint.totals]);
+  end if;
+end
+$$;
+
+-- Admits a key that has no row yet, under a template without a name; NULL for every other.
+create or replace function flint._insert_one(p_epoch int8, p_always bool, p_wait_ms int4,
+  p_id bytea, p_long_key bytea, p_cost int8, p_template int8)
+returns text language plpgsql as $$
+declare
+  t record;
+  v_now_ns int8;
+  v_after int8[];
+  v_totals flint.totals[];
+begin
+  select x.*, length(x.prefix) as prefix_bytes into t from flint.templates x
+    where x.template_id = p_template and x.name = '' and x.algorithm <> 5 and x.burst >= p_cost
+    and not exists (select from flint.counters c where c.id = p_id)
+    and exists (select from flint.epoch e where e.epoch = p_epoch);
+  if not found then
+    return null;
+  end if;
+  perform flint._sync(p_always, p_wait_ms);
+  v_now_ns := flint.now_ns();
+  v_after := flint._after(t.algorithm, t.rate, t.per_ns, t.burst, p_cost, v_now_ns, 0, 0, 0);
+  insert into flint.counters values (p_id, '', p_long_key, 2, p_template, t.prefix_bytes, p_epoch,
+    t.algorithm, t.stack, t.rate, t.per_ns, t.burst, v_after[1], v_after[2], v_after[3], v_now_ns,
+    1, 0, p_cost, 0, v_now_ns, null, null) on conflict do nothing;
+  if not found then
+    return null;
+  end if;
+  v_totals := flint._sweep(p_epoch, v_now_ns);
+  if cardinality(v_totals) > 0 then
+    perform flint._absorb(v_totals);
+  end if;
+  return concat_ws(' ', '0 0 2', p_template, t.stack::int4, '1', t.algorithm, t.rate, t.per_ns,
+    t.burst, v_after[1], v_after[2], v_after[3], v_now_ns, v_now_ns, '0 0 0 0 x');
 end
 $$;
 
 -- Decides about a key that has one row, without a name, which needs nothing but itself; NULL for
 -- every other. Read without a lock first: what is denied then locks and writes nothing.
-create or replace function flint._quick(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
-  p_id bytea,
-  p_cost int8,
-  p_template int8, p_denials int8, p_denied_cost int8, p_denied_ns int8)
-returns flint.claim language plpgsql as $$
+create or replace function flint._check_one(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
+  p_id bytea, p_long_key bytea, p_cost int8, p_template int8, p_denials int8, p_denied_cost int8,
+  p_denied_ns int8)
+returns text language plpgsql as $$
 declare
-  c flint.claim;
-  v_count int8;
-  v_place tid;
-  v_step record;
-  v_totals flint.totals;
+  c record;
+  v_now_ns int8;
+  v_after int8[];
+  v_is_new bool;
 begin
   for v_locked in 0 .. 1 loop
     if v_locked = 0 then
-      select count(*) over (), x.ctid, x.* into v_count, v_place, c.id, c.name, c.long_key, c.kind,
-        c.template_id, c.prefix_bytes, c.epoch, c.algorithm, c.stack, c.rate, c.per_ns, c.burst,
-        c.state1, c.state2, c.state3, c.last_ns, c.allowed, c.denied, c.allowed_cost,
-        c.denied_cost, c.last_allowed_ns, c.last_denied_ns, c.last_reset_ns
-        from flint.counters x where x.id = p_id limit 1;
+      select x.*, x.ctid as place into c from flint.counters x
+        where x.id = p_id and x.name = ''
+        and not exists (select from flint.counters y where y.id = p_id and y.name > '')
+        and exists (select from flint.epoch e where e.epoch = p_epoch);
     else
       perform flint._sync(p_always, p_wait_ms);
-      select x.ctid, x.* into v_place, c.id, c.name, c.long_key, c.kind,
-        c.template_id, c.prefix_bytes, c.epoch, c.algorithm, c.stack, c.rate, c.per_ns, c.burst,
-        c.state1, c.state2, c.state3, c.last_ns, c.allowed, c.denied, c.allowed_cost,
-        c.denied_cost, c.last_allowed_ns, c.last_denied_ns, c.last_reset_ns
-        from flint.counters x where x.id = p_id and x.name = '' for update;
+      select x.*, x.ctid as place into c from flint.counters x
+        where x.id = p_id and x.name = '' for update;
     end if;
-    if not found or v_count > 1 or c.name <> '' or c.kind = 3 or c.algorithm = 5
-      or p_cost > c.burst or (c.kind = 0 and c.stack)
+    if not found and v_locked = 0 and p_count and p_template is not null then
+      return flint._insert_one(p_epoch, p_always, p_wait_ms, p_id, p_long_key, p_cost, p_template);
+    end if;
+    if not found or c.kind = 3 or c.algorithm = 5 or p_cost > c.burst or (c.kind = 0 and c.stack)
       or (c.kind = 2 and (c.epoch <> p_epoch or c.template_id is distinct from p_template))
     then
       return null;
     end if;
-    c.now_ns := greatest(flint.now_ns(), c.last_ns);
-    v_step := flint._step(c.algorithm, c.rate, c.per_ns, c.burst, p_cost, c.now_ns, c.state1,
-                          c.state2, c.state3);
-    c.allows := v_step.allows;
-    exit when not c.allows or not p_count;
+    v_now_ns := greatest(flint.now_ns(), c.last_ns);
+    v_after := flint._after(c.algorithm, c.rate, c.per_ns, c.burst, p_cost, v_now_ns, c.state1,
+                            c.state2, c.state3);
+    if v_after is null or not p_count then
+      return concat_ws(' ', '0 0', c.kind, coalesce(c.template_id, 0), c.stack::int4,
+        (v_after is not null)::int4, c.algorithm, c.rate, c.per_ns, c.burst, c.state1, c.state2,
+        c.state3, v_now_ns, c.last_ns, '0 0 0 0 x');
+    end if;
   end loop;
-  c.status := 0;
-  c.item := 0;
-  if not c.allows or not p_count then
-    return c;
+  v_is_new := c.kind = 2 and v_after[4] = 1;
+  update flint.counters x set state1 = v_after[1], state2 = v_after[2], state3 = v_after[3],
+    last_ns = v_now_ns,
+    allowed = case when v_is_new then 0 else x.allowed end + 1,
+    denied = case when v_is_new then 0 else x.denied + p_denials end,
+    allowed_cost = case when v_is_new then p_cost else flint._add(x.allowed_cost, p_cost) end,
+    denied_cost = case when v_is_new then 0 else flint._add(x.denied_cost, p_denied_cost) end,
+    last_allowed_ns = v_now_ns,
+    last_denied_ns = case when v_is_new then null else greatest(x.last_denied_ns, p_denied_ns) end,
+    last_reset_ns = case when v_is_new then null else x.last_reset_ns end
+    where x.ctid = c.place;
+  if v_is_new and (c.allowed > 0 or c.denied + p_denials > 0 or c.last_reset_ns is not null) then
+    perform flint._absorb_one(c.template_id, c.allowed, c.denied + p_denials, c.allowed_cost,
+      flint._add(c.denied_cost, p_denied_cost), c.last_allowed_ns,
+      greatest(c.last_denied_ns, p_denied_ns), c.last_reset_ns);
   end if;
-  c.denied := c.denied + p_denials;
-  if p_denials > 0 then
-    c.denied_cost := flint._add(c.denied_cost, p_denied_cost);
-    c.last_denied_ns := greatest(c.last_denied_ns, p_denied_ns);
-  end if;
-  if c.kind = 2 and v_step.fresh then
-    v_totals := row(c.template_id, c.allowed, c.denied, c.allowed_cost, c.denied_cost,
-      c.last_allowed_ns, c.last_denied_ns, c.last_reset_ns)::flint.totals;
-    c.allowed := 0;
-    c.denied := 0;
-    c.allowed_cost := 0;
-    c.denied_cost := 0;
-    c.last_denied_ns := null;
-    c.last_reset_ns := null;
-  end if;
-  c.state1 := v_step.state1;
-  c.state2 := v_step.state2;
-  c.state3 := v_step.state3;
-  c.last_ns := c.now_ns;
-  update flint.counters x set state1 = c.state1, state2 = c.state2, state3 = c.state3,
-    last_ns = c.now_ns, allowed = c.allowed + 1, denied = c.denied,
-    allowed_cost = flint._add(c.allowed_cost, p_cost), denied_cost = c.denied_cost,
-    last_allowed_ns = c.now_ns, last_denied_ns = c.last_denied_ns,
-    last_reset_ns = c.last_reset_ns where x.ctid = v_place;
-  if v_totals.allowed > 0 or v_totals.denied > 0 or v_totals.last_reset_ns is not null then
-    perform flint._absorb(array[v_totals]);
-  end if;
-  return c;
+  return concat_ws(' ', '0 0', c.kind, coalesce(c.template_id, 0), c.stack::int4, '1',
+    c.algorithm, c.rate, c.per_ns, c.burst, v_after[1], v_after[2], v_after[3], v_now_ns, v_now_ns, '0 0 0 0 x');
 end
 $$;
 
@@ -827,15 +859,6 @@ begin
     return next v_one;
     return;
   end if;
-  if cardinality(p_ids) = 1 and p_inline is null and cardinality(p_templates) <= 1 then
-    v_one := flint._quick(p_epoch, p_count, p_always, p_wait_ms,
-      p_ids[1], p_costs[1], p_templates[1],
-      coalesce(p_denials[1], 0), p_denied_costs[1], p_denied_ns[1]);
-    if v_one.status = 0 then
-      return next v_one;
-      return;
-    end if;
-  end if;
   loop
     v_claims := flint._find(p_ids, p_long_keys, p_costs, p_templates, p_template_counts, p_inline,
                             p_epoch);
@@ -883,6 +906,36 @@ begin
     perform flint._absorb(v_totals);
   end if;
   return query select * from unnest(v_claims);
+end
+$$;
+
+-- The same in a text, which is made and sent faster: a line for each counter, of numbers with blanks
+-- between them.
+create or replace function flint.v2_check(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
+  p_ids bytea[], p_long_keys bytea[], p_costs int8[], p_templates int8[],
+  p_template_counts int4[], p_inline int8[], p_names bytea[], p_denials int8[],
+  p_denied_costs int8[], p_denied_ns int8[])
+returns text language plpgsql as $$
+declare
+  v_told text;
+begin
+  if cardinality(p_ids) = 1 and p_inline is null and cardinality(p_templates) <= 1 then
+    v_told := flint._check_one(p_epoch, p_count, p_always, p_wait_ms, p_ids[1], p_long_keys[1],
+      p_costs[1], p_templates[1], coalesce(p_denials[1], 0), coalesce(p_denied_costs[1], 0), p_denied_ns[1]);
+    if v_told is not null then
+      return v_told;
+    end if;
+  end if;
+  return (select string_agg(concat_ws(' ', c.status, coalesce(c.item, 0), coalesce(c.kind, -1),
+      coalesce(c.template_id, 0), coalesce(c.stack, false)::int4, coalesce(c.allows, false)::int4,
+      coalesce(c.algorithm, 0), coalesce(c.rate, 0), coalesce(c.per_ns, 0), coalesce(c.burst, 0),
+      coalesce(c.state1, 0), coalesce(c.state2, 0), coalesce(c.state3, 0), coalesce(c.now_ns, 0),
+      coalesce(c.last_ns, 0), coalesce(c.log_units, 0), coalesce(c.log_entries, 0),
+      coalesce(c.oldest_ns, 0), coalesce(c.leaves_ns, 0),
+      'x' || coalesce(encode(c.name, 'hex'), '')), E'\n')
+    from flint.v1_check(p_epoch, p_count, p_always, p_wait_ms, p_ids, p_long_keys, p_costs,
+      p_templates, p_template_counts, p_inline, p_names, p_denials, p_denied_costs,
+      p_denied_ns) c);
 end
 $$;
 

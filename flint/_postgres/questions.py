@@ -35,6 +35,8 @@ class PostgresQuestions(Questions):
         quoted = '"' + schema.replace('"', '""') + '"'
         self._schema = schema
         self._quoted = quoted
+        holders = ",".join(f"${number}" for number in range(1, 15))
+        self._check_sql = f"select {quoted}.v2_check({holders})".encode()
         self._always = always
         # Less than the caller, who so learns that nothing was counted.
         self._wait_ms = max(min(int(timeout_s * 900), 2**31 - 1), 1)
@@ -106,8 +108,8 @@ class PostgresQuestions(Questions):
             array(one.cost for one in denied.values()),
             array(one.last_ns for one in denied.values()),
         ]
-        found = yield self._statement("check", values, rows.DECIDED, repeatable=not count)
-        asked = [rows.claim(row) for row in found]
+        found = yield Statement(self._check_sql, tuple(values), repeatable=not count)
+        asked = rows.decided(found[0][0], ids)
         return [] if asked[0].status == OLD_TEMPLATES else asked
 
     def _ask_configure(
@@ -129,7 +131,7 @@ class PostgresQuestions(Questions):
 
     def _ask_counters(self, keys: list[bytes]) -> Steps[list[Claim]]:
         ids = array(map(self._identity, keys))
-        found = yield self._statement("counters", [ids], rows.ALL, repeatable=True)
+        found = yield self._statement("counters", [ids], rows.COLUMNS, repeatable=True)
         return [rows.claim(row) for row in found]
 
     def _ask_every(self, counters: bool) -> Steps[list[Claim]]:
@@ -137,7 +139,7 @@ class PostgresQuestions(Questions):
         after: tuple[bytes, bytes] = (b"", b"")
         while True:
             page = yield self._call(
-                "page", counters, *after, _PAGE, columns=rows.ALL, repeatable=True
+                "page", counters, *after, _PAGE, columns=rows.COLUMNS, repeatable=True
             )
             found += map(rows.claim, page)
             if len(page) < _PAGE:
@@ -145,7 +147,7 @@ class PostgresQuestions(Questions):
             after = found[-1].position
 
     def _ask_top(self, by: Total, most: int) -> Steps[list[Claim]]:
-        found = yield self._call("top", _BY[by], most, columns=rows.ALL, repeatable=True)
+        found = yield self._call("top", _BY[by], most, columns=rows.COLUMNS, repeatable=True)
         return [rows.claim(row) for row in found]
 
     def _ask_sums(self) -> Steps[dict[int, Totals]]:

@@ -15,18 +15,16 @@ if TYPE_CHECKING:
 
     from flint._postgres.wire import Row
 
-# Columns of flint.claim: what is told of a decision, and of a status. Fewer are read faster.
-DECIDED = (
-    *("id", "name", "kind", "template_id", "status", "item", "stack", "allows"),
+# Columns of flint.claim that are told of a status.
+COLUMNS = (
+    *("id", "name", "status", "item", "kind", "template_id", "stack", "allows"),
     *("algorithm", "rate", "per_ns", "burst", "state1", "state2", "state3"),
     *("now_ns", "last_ns", "log_units", "log_entries", "oldest_ns", "leaves_ns"),
-)
-ALL = (
-    *DECIDED,
     *("long_key", "allowed", "denied", "allowed_cost", "denied_cost"),
     *("last_allowed_ns", "last_denied_ns", "last_reset_ns"),
 )
 _LONGEST_ID = 255
+_NOTHING = Totals()
 
 
 def identity(key: bytes) -> tuple[bytes, bytes | None]:
@@ -42,13 +40,34 @@ def totals(values: Sequence[bytes | None]) -> Totals:
 
 
 def claim(row: Row) -> Claim:
-    """A row of the type flint.claim, of the columns `DECIDED` or all of `ALL`. Of one that decided
-    the key is its id."""
-    identity, name = binary(row[0]), binary(row[1])
-    number, status, item = map(integer, row[3:6])
-    algorithm, rate, per_ns, burst, *state = map(integer, row[8:15])
-    now_ns, last_ns, units, entries, oldest_ns, leaves_ns = map(integer, row[15:21])
-    first, second, third = state
+    """A counter, of `COLUMNS`."""
+    key_id, name = binary(row[0]), binary(row[1])
+    kind = -1 if row[4] is None else int(row[4])
+    flags = (row[6] == b"t", row[7] == b"t")
+    numbers = (*map(integer, row[2:4]), kind, integer(row[5]), *flags, *map(integer, row[8:21]))
+    key = key_id if row[21] is None else binary(row[21])
+    return _claim(key, (key_id, name), numbers, totals(row[22:29]))
+
+
+def decided(told: bytes | None, ids: Sequence[bytes]) -> list[Claim]:
+    """What v2_check tells, of items whose ids these are. Of a counter the key is its id."""
+    found = []
+    for line in (told or b"").splitlines():
+        *words, name = line.split(b" ")
+        numbers = tuple(map(int, words))
+        key_id = ids[numbers[1]]
+        position = key_id, bytes.fromhex(name[1:].decode())
+        found.append(_claim(key_id, position, numbers, _NOTHING))
+    return found
+
+
+def _claim(
+    key: bytes, position: tuple[bytes, bytes], numbers: tuple[int, ...], totals: Totals
+) -> Claim:
+    """A counter of the numbers of `COLUMNS` from status to leaves_ns."""
+    status, item, kind, template_id, stack, allows = numbers[:6]
+    algorithm, rate, per_ns, burst, first, second, third = numbers[6:13]
+    now_ns, last_ns, units, entries, oldest_ns, leaves_ns = numbers[13:19]
     if algorithm == 5 and first == 0:  # one entry that is nowhere else
         units = second if last_ns > now_ns - per_ns else 0
         entries, oldest_ns = min(units, 1), last_ns
@@ -63,20 +82,18 @@ def claim(row: Row) -> Claim:
         kept = State(last_ns, 0, 0, units, 0, *leaving)
     else:
         kept = State(window=first, used=third, previous=second)
-    standing = Standing(Config(algorithm, rate, per_ns, burst), kept, now_ns)
-    is_whole = len(row) > len(DECIDED)
     return Claim(
-        binary(row[21]) if is_whole and row[21] is not None else identity,
-        name,
-        None if row[2] is None else int(row[2]),
-        number,
-        row[6] == b"t",
-        totals(row[22:29]) if is_whole else Totals(),
+        key,
+        position[1],
+        None if kind < 0 else kind,
+        template_id,
+        bool(stack),
+        totals,
         status,
         item,
-        row[7] == b"t",
-        standing,
-        (identity, name),
+        bool(allows),
+        Standing(Config(algorithm, rate, per_ns, burst), kept, now_ns),
+        position,
     )
 
 
