@@ -566,6 +566,14 @@ begin
 end
 $$;
 
+-- Keeps the changes that counters of this epoch have to go through until the transaction ends. What
+-- is written for an epoch has to be read behind it.
+create or replace function flint._hold_epoch() returns void language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared('flint.epoch'::regclass::oid::int8);
+end
+$$;
+
 -- How durable the transaction is, and how long it waits for a lock; for itself alone.
 create or replace function flint._sync(p_always bool, p_wait_ms int4) returns void
 language plpgsql as $$
@@ -678,6 +686,7 @@ declare
   v_after int8[];
   v_totals flint.totals[];
 begin
+  perform flint._hold_epoch();
   select x.*, length(x.prefix) as prefix_bytes into t from flint.templates x
     where x.template_id = p_template and x.name = '' and x.algorithm <> 5 and x.burst >= p_cost
     and not exists (select from flint.counters c where c.id = p_id)
@@ -877,6 +886,13 @@ begin
     end if;
     exit when v_names = v_locked and not exists (select from unnest(v_claims) c where not c.found);
     perform flint._sync(p_always, p_wait_ms);
+    perform flint._hold_epoch();
+    if not exists (select from flint.epoch e where e.epoch = p_epoch) then
+      v_one := null;
+      v_one.status := 1;
+      return next v_one;
+      return;
+    end if;
     if cardinality(v_claims) = 1 and not v_claims[1].found and v_claims[1].algorithm <> 5 then
       v_one := flint._admit(v_claims[1]);
       if flint._store(v_one) then
@@ -1051,6 +1067,39 @@ create or replace function flint._ends_shorter(p_id bytea) returns bool language
   from flint.templates t where t.id = p_id
 $$;
 
+-- Ends the changes before the last 1000. A few counters that have not gone through them are taken
+-- through now; where there are more, their changes stay for the next time.
+create or replace function flint._prune(p_epoch int8) returns void language plpgsql as $$
+declare
+  v_until int8 := p_epoch - 1000;
+  v_now_ns int8 := flint.now_ns();
+  v_row flint.counters;
+  v_one flint.claim;
+  v_totals flint.totals[] := array[]::flint.totals[];
+begin
+  if not exists (select from flint.changes x where x.epoch <= v_until) then
+    return;
+  end if;
+  -- Whoever makes a counter of an old epoch now has made it when this has the lock.
+  perform pg_advisory_xact_lock('flint.epoch'::regclass::oid::int8);
+  for v_row in select c.* from flint.counters c where c.kind = 2 and c.epoch < v_until
+    limit 1024 for update skip locked
+  loop
+    v_one := flint._caught_up(flint._claim(v_row, 0, 1, v_now_ns), p_epoch);
+    if v_one.kind is null or flint._fresh(v_one, greatest(v_now_ns, v_one.last_ns)) then
+      perform flint._erase(v_one);
+      v_one := flint._forget(v_one);
+    else
+      perform flint._store(v_one);
+    end if;
+    v_totals := v_totals || v_one.forgotten;
+  end loop;
+  perform flint._absorb(v_totals);
+  delete from flint.changes x where x.epoch <= least(v_until,
+    (select min(c.epoch) from flint.counters c where c.kind = 2));
+end
+$$;
+
 -- Notes a change of a template, and when it was.
 create or replace function flint._note(p_kind int2, t flint.templates)
 returns void language plpgsql as $$
@@ -1061,6 +1110,9 @@ begin
     returning e.epoch, e.at_ns into v_epoch;
   insert into flint.changes values (v_epoch.epoch, p_kind, v_epoch.at_ns, t.template_id, t.prefix,
     t.name, flint._ends_shorter(t.id), t.algorithm, t.stack, t.rate, t.per_ns, t.burst);
+  if v_epoch.epoch % 64 = 0 then
+    perform flint._prune(v_epoch.epoch);
+  end if;
 end
 $$;
 

@@ -154,6 +154,93 @@ def test_fresh_rows_go_a_few_at_a_time() -> None:
         assert found["total_allowed"] == 600
 
 
+def change_often(limiter: PostgresLimiter, clock: ManualClock, times: int) -> None:
+    """Changes a template that has nothing to do with the others."""
+    schema = psycopg.sql.Identifier(limiter.schema).as_string(None)
+    with database().connect() as connection:
+        connection.execute(f"set flint.test_ns = '{clock.now_ns}'".encode())
+        sql = (
+            f"do $$ begin for n in 1 .. {times} loop perform {schema}.v1_template(false, 9000, "
+            "'often', 'often', '', 1::int2, n, 1000000000, n, false, false); end loop; end $$"
+        )
+        connection.execute(sql.encode())
+
+
+def between(one: Any, change: str) -> None:
+    """What the journal says of the counters that are looked at."""
+    if change == "other values":
+        one.limit("t:*", 50, per="90d")
+        one.limit("t:*", 60, per="100d")
+    elif change == "reset":
+        one.reset("t:*")
+    elif change == "a longer one":
+        one.limit("t:1*", 50, per="90d")
+    elif change == "ended and made again":
+        one.remove("t:*")
+        one.limit("t:*", 60, per="100d")
+
+
+@pytest.mark.parametrize(
+    "change", ["none", "other values", "reset", "a longer one", "ended and made again"]
+)
+def test_the_journal_of_changes_ends(change: str) -> None:
+    clock, other = ManualClock(1_700_000_000), ManualClock(1_700_000_000)
+    with (
+        clocked(clock, sync="batch") as limiter,
+        PostgresLimiter(database().dsn, schema=limiter.schema) as behind,
+        flint.Limiter(":memory:", clock=other) as expected,
+    ):
+        behind._sessions = limiter._sessions
+        for one in (limiter, expected):
+            one.limit("t:*", 40, per="100d")
+            one.limit("often*", 7, per="1m")
+            assert [one.check(key, 30).remaining for key in ("t:1", "t:2")] == [10, 10]
+        assert behind.check("often:1").limit == 7
+        for each in (clock, other):
+            each.advance(86_400)
+        for one in (limiter, expected):
+            between(one, change)
+        change_often(limiter, clock, 1200)
+        base, quoted = database(), psycopg.sql.Identifier(limiter.schema).as_string(None)
+        assert base.ask(f"select count(*) from {quoted}.changes") < 1064
+        for each in (clock, other):
+            each.advance(86_400)
+        expected.limit("often*", 1200, per="1s")
+        for key in ("t:1", "t:2", "often:1"):
+            found, wanted = behind.check(key), expected.check(key)
+            assert (found.limit, found.remaining, found.reset_after_ns) == (
+                *(wanted.limit, wanted.remaining, wanted.reset_after_ns),
+            )
+        for shown in ("t:*", "t:1", "t:2"):
+            assert limiter.status(shown) == expected.status(shown)
+
+
+def test_many_counters_go_through_old_changes_some_at_a_time() -> None:
+    clock = ManualClock(1_700_000_000)
+    with clocked(clock, sync="batch") as limiter:
+        limiter.limit("t:*", 40, per="100d")
+        limiter.limit("often*", 7, per="1m")
+        assert limiter.allow("t:0", 30)
+        base, quoted = database(), psycopg.sql.Identifier(limiter.schema).as_string(None)
+        fields = base.ask(
+            "select string_agg(quote_ident(attname), ',') from pg_attribute where attrelid = "
+            f"'{quoted}.counters'::regclass and attnum > 1 and not attisdropped"
+        )
+        base.ask(
+            f"insert into {quoted}.counters (id, {fields}) select ('t:' || n)::bytea, {fields} "
+            f"from {quoted}.counters, generate_series(1, 3000) n"
+        )
+        behind = f"select count(*) from {quoted}.counters where epoch < 900"
+        changes = f"select count(*) from {quoted}.changes"
+        change_often(limiter, clock, 1100)
+        assert 0 < base.ask(behind) < 3000
+        assert base.ask(changes) >= 1100  # which those go through that are left
+        change_often(limiter, clock, 200)
+        assert base.ask(behind) == 0
+        assert base.ask(changes) < 1064
+        assert limiter.check("t:2999").remaining == 9
+
+
 def test_time_does_not_go_back_for_a_key() -> None:
     clock, other = ManualClock(1_700_000_000), ManualClock(1_700_000_000)
     with clocked(clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
