@@ -48,6 +48,16 @@ def test_requests_are_limited_by_address(limiter: flint.Limiter) -> None:
     assert denied.header("X-RateLimit-Remaining") == "0"
 
 
+def test_a_unix_socket(limiter: flint.Limiter) -> None:
+    """Servers say then that there is no client."""
+    alone = RateLimitMiddleware(replying(), limiter, "1/minute", scope="alone")
+    assert run(statuses(alone, 2, client=None)) == [200, 429]
+    app = RateLimitMiddleware(replying(), limiter, "1/minute", trusted_proxies=["127.0.0.1/32"])
+    for client in ("203.0.113.7", "203.0.113.8"):
+        sent = {"X-Forwarded-For": client}
+        assert run(statuses(app, 2, client=None, headers=sent)) == [200, 429]
+
+
 def test_a_response_passes_as_it_is_sent(limiter: flint.Limiter) -> None:
     seen: list[bytes] = []
 
