@@ -77,7 +77,7 @@ def local_path(url: str) -> str:
     if match and (match[2] or scheme in _NOT_HERE or scheme in PLACES):
         known = "".join(f", {name}:{'' if name == _SOCKET else '//'}..." for name in PLACES)
         raise UnsupportedError(
-            f"flint {_version()} has no limiter for {scheme}: URLs ({shown(url)}); use "
+            f"flint {_version()} has no limiter for {scheme}: URLs ({without_password(url)}); use "
             f"{_USABLE}{known}"
         )
     return url
@@ -120,6 +120,13 @@ def _version() -> str:
     return version
 
 
-def shown(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"//[^/@]*@", "//...@", url)[:120]
+def without_password(url: str) -> str:
+    """A URL without what may be of a password; a path as it is."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    login, at, host = rest.rpartition("@")
+    if "?" in login:  # which may end the host, or stand in a password
+        return f"{scheme}://..."
+    place, options, _ = host.partition("?")
+    return f"{scheme}://{'...@' * len(at)}{place}{'?...' * len(options)}"[:120]

@@ -9,6 +9,7 @@ import pytest
 from command import SETTINGS, Run, in_process
 
 import flint
+from flint._places import without_password
 from flint.config import TEMPLATE
 
 
@@ -121,3 +122,42 @@ def test_the_options_of_the_file_hold_for_its_place(run: Run) -> None:
         assert [one["key"] for one in events if one["type"] == "ALLOW"] == kept
     code, _, said = run("limit", "list", "--verbose")
     assert (code, "from the file flint.toml, with its history_max_bytes\n" in said) == (0, True)
+
+
+SECRETS = (
+    "redis://:hunter2@127.0.0.1:1/0",
+    "redis://127.0.0.1:1/0?password=hunter2",
+    "rediss://:hun@ter2@127.0.0.1:1/0",
+    "postgresql://me:hunter2@127.0.0.1:1/db",
+    "postgresql://127.0.0.1:1/db?user=me&password=hun@ter2",
+    "postgresql://me:hun?ter2@127.0.0.1:1/db",
+)
+LINES = (
+    *("limit list --verbose", "limit add a 1/s", "log dump", "what-if a 1/s", "doctor", "sharing"),
+    *("config show", "config check", "pg install", "server start", "top --watch --looks 1"),
+)
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_no_verb_shows_a_password(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flint._cli.server.PROGRAM", Path(__file__))
+    Path("flint.toml").write_text(f'[storage]\nurl = "{url}"\n')
+    for line in LINES:
+        _, out, err = run(*line.split())
+        assert "hun" not in out + err, line
+        assert "ter2" not in out + err, line
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("data/limits", "data/limits"),
+        ("unix:/run/flint.sock", "unix:/run/flint.sock"),
+        ("http://host:7878", "http://host:7878"),
+        ("redis://:secret@host:6379/0", "redis://...@host:6379/0"),
+        ("redis://host/0?password=secret", "redis://host/0?..."),
+        ("redis://:se?cret@host/0", "redis://..."),
+    ],
+)
+def test_the_rest_of_a_url_is_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown

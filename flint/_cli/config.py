@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import ERROR, OK, CommandError
 from flint._cli.text import shown
+from flint._places import without_password
 
 if TYPE_CHECKING:
     from flint._cli.context import Context
@@ -97,7 +98,7 @@ def said(config: Config) -> dict[str, Any]:
     server = {key: "***" if key == "token" else value for key, value in config.server.items()}
     return {
         "path": config.path,
-        "storage": {"url": config.place, **config.options},
+        "storage": {"url": without_password(config.place), **config.options},
         "limits": config.limits,
         "rates": rates,
         "server": server,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flint._cli.failure import ERROR, UNREACHABLE, CommandError
 from flint._cli.progress import waiting
 from flint._local.sharing import describe
-from flint._places import connect, is_served
+from flint._places import connect, is_served, without_password
 from flint.errors import FlintOSError, LockedError, UnsupportedError
 from flint.limiter import Limiter
 
@@ -42,8 +42,8 @@ def directory(context: Context) -> str:
     target = context.settings.place.target
     if is_served(target):
         raise CommandError(
-            f"this reads the files themselves, and {target} is a server: run it where the files "
-            "are, with --data-dir; it works beside the server"
+            f"this reads the files themselves, and {without_password(target)} is a server: run it "
+            "where the files are, with --data-dir; it works beside the server"
         )
     if target == MEMORY:
         raise CommandError("what is in the memory of another program cannot be seen from here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import CommandError
+from flint._places import without_password
 
 if TYPE_CHECKING:
     from flint._cli.context import Context
@@ -62,7 +63,9 @@ def _module() -> Any:
 def _database(context: Context) -> str:
     target = context.settings.place.target
     if not target.partition(":")[0].lower().startswith("postgres"):
-        raise CommandError(f"--url or FLINT_URL must name a database, {_URL}, not {target!r}")
+        raise CommandError(
+            f"--url or FLINT_URL must name a database, {_URL}, not {without_password(target)!r}"
+        )
     return target
 
 

@@ -37,9 +37,11 @@ class Settings:
     def place(self) -> Place:
         if self._place is None:
             self._place = self._find()
+            from flint._places import without_password
+
             target, source, options = self._place
             more = f", with its {', '.join(sorted(options))}" if options else ""
-            self._note(f"limits in {target!r}, from {source}{more}")
+            self._note(f"limits in {without_password(target)!r}, from {source}{more}")
         return self._place
 
     def _find(self) -> Place:

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flint._places import shown
+from flint._places import without_password
 from flint.compat.flux._config import TEMPLATE, load_config
 from flint.compat.flux._errors import FluxError
 from flint.compat.flux._limiter import open_place, place_of
@@ -68,7 +68,7 @@ def _init(path: Path, force: bool) -> int:
 def _clear(path: str | None) -> int:
     try:
         config = load_config(path)
-        print(f"Connecting to {shown(place_of(config)[0])}...")
+        print(f"Connecting to {without_password(place_of(config)[0])}...")
         with open_place(config) as limiter:
             print(f"Scanning for keys matching '{config.key_prefix}*'...")
             found = [str(one["key"]) for one in limiter.list(counters=True)]

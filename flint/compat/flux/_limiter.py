@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import flint.compat.flux._analytics as _analytics
-from flint._places import is_served, shown
+from flint._places import is_served, without_password
 from flint._surface.arguments import scaled_to_ns
 from flint._surface.rate import Rate
 from flint._web.keys import plain
@@ -57,7 +57,7 @@ def _opened(url: str, place: Place) -> AnyLimiter:
     try:
         return place.limiter()
     except (FlintError, OSError) as error:
-        raise ConnectionError(f"{shown(url)} cannot be opened: {error}") from error
+        raise ConnectionError(f"{without_password(url)} cannot be opened: {error}") from error
 
 
 class RateLimiter:
