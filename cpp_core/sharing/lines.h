@@ -41,6 +41,7 @@ class Lines {
   std::vector<Waiter> LeaveAll(uint64_t connection);
 
   std::vector<Waiter> Firsts() const;
+  bool Contains(Waiter waiter) const { return waiters_.contains(waiter); }
   size_t CountOf(uint64_t connection) const;
   bool empty() const { return waiters_.empty(); }
 

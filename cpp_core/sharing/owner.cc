@@ -29,6 +29,9 @@ constexpr uint64_t kTickNs = uint64_t{kTickMs} * 1'000'000;
 constexpr uint64_t kLongestFarewellNs = 5'000'000'000;
 // So often those who wait in line are asked whether they are there.
 constexpr uint64_t kRollCallNs = 2'000'000'000;
+// So many are told where they stand before others are served: each takes time in proportion to
+// those before him.
+constexpr size_t kMostToldAtOnce = 16;
 
 int64_t WallNs() { return Clock::System()->WallNs(); }
 
@@ -222,7 +225,8 @@ void Owner::Turn() {
   epoll_event events[kMaxEvents];
   const bool owes =
       running_ > 0 || !waiting_.empty() || stopping_ || accepts_later_ || !lines_.empty();
-  const int count = epoll_wait(epoll_.get(), events, kMaxEvents, owes ? kTickMs : -1);
+  const int idle_ms = to_tell_.empty() ? kTickMs : 0;
+  const int count = epoll_wait(epoll_.get(), events, kMaxEvents, owes ? idle_ms : -1);
   for (int i = 0; i < count; i++) OnEvent(events[i].data.u64, events[i].events);
   if (watch_ < 0 && !waiting_.empty()) OnDurable();
   if (owes) SayStillAtIt();
@@ -432,8 +436,8 @@ void Owner::Update(uint64_t id, Connection* connection) {
 void Owner::Drop(uint64_t id) {
   if (connections_.erase(id) == 0) return;
   running_ -= short_waits_.ForgetThoseOf(id) + long_calls_.ForgetThoseOf(id);
-  const std::vector<Lines::Waiter> first_now = lines_.LeaveAll(id);
-  to_tell_.insert(to_tell_.end(), first_now.begin(), first_now.end());
+  to_tell_.erase(to_tell_.lower_bound({id, 0}), to_tell_.lower_bound({id + 1, 0}));
+  TellLater(lines_.LeaveAll(id));
 }
 
 // ---- Lines -----------------------------------------------------------------------------------
@@ -447,11 +451,12 @@ void Owner::OnLine(uint64_t id, Connection* connection, Function function, Reade
       break;
     case Function::kLeave:
       reader->Get(&number);
-      if (const auto first_now = lines_.Leave({id, number})) to_tell_.push_back(*first_now);
+      to_tell_.erase({id, number});
+      if (const auto first_now = lines_.Leave({id, number})) TellLater({*first_now});
       break;
     case Function::kPlace:
       reader->Get(&number);
-      to_tell_.push_back({id, number});
+      if (lines_.Contains({id, number})) TellLater({{id, number}});
       break;
     default:
       break;
@@ -485,20 +490,24 @@ void Owner::LookAgain() {
   eventfd_write(wake_.get(), 1);
 }
 
-// Sending may find that a connection has ended, and so others to be first.
+void Owner::TellLater(const std::vector<Lines::Waiter>& waiters) {
+  to_tell_.insert(waiters.begin(), waiters.end());
+}
+
+// In turns, so that nobody who asks again and again keeps the others waiting. Sending may find that
+// a connection has ended, and so others to be first.
 void Owner::TellPlaces() {
-  if (looks_again_.exchange(false)) {
-    const std::vector<Lines::Waiter> firsts = lines_.Firsts();
-    to_tell_.insert(to_tell_.end(), firsts.begin(), firsts.end());
-  }
-  while (!to_tell_.empty()) {
-    const Lines::Waiter waiter = to_tell_.front();
-    to_tell_.pop_front();
-    const std::optional<Lines::Place> place = lines_.PlaceOf(waiter);
+  if (looks_again_.exchange(false)) TellLater(lines_.Firsts());
+  for (size_t told = 0; told < kMostToldAtOnce && !to_tell_.empty(); told++) {
+    auto next = to_tell_.upper_bound(told_last_);
+    if (next == to_tell_.end()) next = to_tell_.begin();
+    told_last_ = *next;
+    to_tell_.erase(next);
+    const std::optional<Lines::Place> place = lines_.PlaceOf(told_last_);
     if (!place.has_value()) continue;
-    const PlaceInLine told{FLINT_LIMITER_OK, uint32_t{place->first}, waiter.number,
-                           place->units_ahead};
-    Reply(waiter.connection, Writer().Put(told).Finish());
+    const PlaceInLine where{FLINT_LIMITER_OK, uint32_t{place->first}, told_last_.number,
+                            place->units_ahead};
+    Reply(told_last_.connection, Writer().Put(where).Finish());
   }
 }
 

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -128,6 +129,7 @@ class Owner {
   std::string Describe() const;
   void OnLine(uint64_t id, Connection* connection, Function function, Reader* reader);
   void OnJoin(uint64_t id, Reader* reader);
+  void TellLater(const std::vector<Lines::Waiter>& waiters);
   void TellPlaces();
   void AskWhoIsThere();
   void Start(uint64_t id, Connection* connection, std::string_view body);
@@ -173,7 +175,9 @@ class Owner {
   uint64_t durable_ = 0;
   uint64_t said_at_ns_ = 0;
   Lines lines_;
-  std::deque<Lines::Waiter> to_tell_;  // where they stand now
+  // Those who are to be told where they stand now; all of them stand in line.
+  std::set<Lines::Waiter> to_tell_;
+  Lines::Waiter told_last_;
   uint64_t roll_called_at_ns_ = 0;
   bool accepts_later_ = false;  // descriptors have run out
   uint64_t accepts_at_ns_ = 0;  // when it is tried again

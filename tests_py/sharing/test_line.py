@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
 import signal
 import socket
 import struct
@@ -352,6 +353,37 @@ def test_keys_of_lines_are_bounded(path: Path) -> None:
         assert told(stream) == (0, 0, 2001, 1)
         stream.sendall(numbered(LEAVE, 7) + join(2000, b"k"))
         assert told(stream) == (0, 1, 2000, 0)
+
+
+def told_before_a_check(stream: socket.socket, numbers: range, other: flint.Limiter) -> int:
+    """Of many who ask where they stand, how many are told before somebody else's check is decided,
+    when the owner has begun to tell."""
+    stream.sendall(b"".join(numbered(PLACE, number) for number in numbers))
+    begun, received = 1000, 0
+    for _ in range(begun):
+        told(stream)
+    assert other.allow("other")
+    while select.select([stream], [], [], 0)[0]:
+        told(stream)
+        received += 1
+    for _ in range(len(numbers) - begun - received):
+        told(stream)
+    return received
+
+
+def test_a_long_line_that_asks_where_it_stands_holds_nobody_up(path: Path) -> None:
+    most, asking = 16384, 8000
+    with flint.Limiter(path, shared=True) as owner, raw.connect(path) as stream:
+        owner.limit("other", "1000/s")
+        for number in range(1, most + 1):
+            stream.sendall(join(number, b"k"))
+            if number % 64 == 0:
+                for _ in range(64):
+                    told(stream)
+        with flint.Limiter(path, shared=True, answer_timeout="5m") as client:
+            last = range(most + 1 - asking, most + 1)
+            # Where it is this process that is late it is tried again.
+            assert min(told_before_a_check(stream, last, client) for _ in range(5)) < 1000
 
 
 @pytest.mark.parametrize(
