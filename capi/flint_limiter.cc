@@ -148,6 +148,11 @@ Status ReadInline(const flint_limiter_config* from, LimitConfig* to) {
   return flint::ReadConfig(config, to);
 }
 
+// Those who wait in line, where this process owns a directory that is shared.
+void TellOfChange(flint_limiter* limiter, const Place::Decision& decision) {
+  if (decision.limit_changed && limiter->member != nullptr) limiter->member->LimitsHaveChanged();
+}
+
 using Decide = Status (Place::*)(const Place::Item&, const Place::Flags&, const LimitConfig*,
                                  Place::Decision*);
 
@@ -187,8 +192,10 @@ template <Decide decide>
     LimitConfig config;
     if (inline_config != nullptr) FLINT_RETURN_IF_ERROR(ReadInline(inline_config, &config));
     Place::Decision decision;
-    FLINT_RETURN_IF_ERROR(
-        (place->*decide)(item, read, inline_config == nullptr ? nullptr : &config, &decision));
+    const Status status =
+        (place->*decide)(item, read, inline_config == nullptr ? nullptr : &config, &decision);
+    TellOfChange(limiter, decision);
+    FLINT_RETURN_IF_ERROR(status);
     flint::WriteDecision(decision, read.decision_only, result);
     return Status();
   });
@@ -616,8 +623,10 @@ int32_t flint_limiter_check_limits(flint_limiter* limiter, const char* key, uint
     LimitResults each(limits, capacity, stride);
     Place::Decision decision;
     decision.each = &each;
-    FLINT_RETURN_IF_ERROR(peek == 1 ? place->Peek(item, read, of_call, &decision)
-                                    : place->Check(item, read, of_call, &decision));
+    const Status status = peek == 1 ? place->Peek(item, read, of_call, &decision)
+                                    : place->Check(item, read, of_call, &decision);
+    TellOfChange(limiter, decision);
+    FLINT_RETURN_IF_ERROR(status);
     flint::WriteDecision(decision, read.decision_only, result);
     *count = decision.limit_count;
     return Status();

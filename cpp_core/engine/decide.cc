@@ -161,9 +161,11 @@ Status Engine::CheckOther(Shard& shard, uint64_t hash, const Item& item, const F
   Counter* const counter = claims[0].counter;
   uint64_t change = 0;
   if (flags.update && inline_config != nullptr && counter->kind == LimitKind::kInline) {
+    const bool changes = !counter->config->SameAs(*inline_config);
     FLINT_RETURN_IF_ERROR(
         ChangeInline(shard, counter, *inline_config, flags, now_ns, &change, result));
     if (*result != AppendOutcome::kOk) return Status();
+    if (changes) decision->limit_changed = true;
   }
   FLINT_RETURN_IF_ERROR(CheckCounter(shard, counter, item.cost, flags, now_ns, decision, result));
   // A denial has no ticket of its own.

@@ -58,7 +58,8 @@ class Place {
   // deny longest, otherwise the one with the least left.
   struct Decision {
     bool allowed = false;
-    bool undecided = false;  // on_error has answered
+    bool undecided = false;      // on_error has answered
+    bool limit_changed = false;  // to an inline limit of other values; where the check fails too
     Algorithm algorithm{};
     uint64_t cost = 0;
     uint64_t limit = 0;

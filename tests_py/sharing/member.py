@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,7 +65,7 @@ def main() -> None:
     limiter = flint.Limiter(sys.argv[1], sync=sys.argv[2], shared=True, **options)
     for line in sys.stdin:
         try:
-            answer = eval(line, {"limiter": limiter, "flint": flint})
+            answer = eval(line, {"limiter": limiter, "flint": flint, "time": time})
         except Exception as error:
             answer = [type(error).__name__, str(error)]
         print(json.dumps(answer), flush=True)

@@ -107,6 +107,22 @@ def test_many_processes_and_threads(path: Path, three: Three) -> None:
         wait_until(lambda: in_line(path) == 0)
 
 
+@pytest.mark.parametrize("changes", [0, 2])
+def test_a_limit_that_a_check_changes_wakes_who_waits(
+    path: Path, three: Three, changes: int
+) -> None:
+    """At once, whether the owner makes that check or another."""
+    _, one, _ = three
+    limits = {"rate": 1, "per": "365d"}
+    assert one.ask(f"limiter.allow('k', **{limits})") is True
+    send_and_wait(path, one, "[time.monotonic(), limiter.acquire('k').cost, time.monotonic()]")
+    changed_at = time.monotonic()
+    assert three[changes].ask("limiter.allow('k', rate=1000, per='365d')") is True
+    asked_at, _, answered_at = one.answer()
+    assert asked_at < changed_at
+    assert answered_at - changed_at < 5
+
+
 def test_a_process_that_dies_leaves_its_line(path: Path, three: Three) -> None:
     owner, one, two = three
     owner.ask("limiter.limit('k', rate=10, per='365d')")
