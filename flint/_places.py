@@ -61,6 +61,13 @@ def is_served(url: str) -> bool:
     return match is not None and match[1].lower() in PLACES
 
 
+def shared_options(url: str, **options: Any) -> dict[str, Any]:
+    """The options with which the processes of a machine share the limiter at `url`, where that is a
+    directory and the options do not say otherwise."""
+    is_directory = not is_served(url) and local_path(url) != ":memory:"
+    return {"shared": True, **options} if is_directory else options
+
+
 def path_or_server(url: str) -> str:
     """The URL of a server as it is, or the path of the data directory at `url`. Raises
     UnsupportedError for every other kind of place."""

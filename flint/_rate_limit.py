@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from flint._places import shared_options
 from flint._surface.arguments import refusal
 from flint._surface.decorator import decorate, require
 from flint._web.decision import adecide, decide
@@ -46,14 +47,20 @@ _opening = threading.RLock()
 _default: AnyLimiter | None = None
 
 
+def default_url() -> str:
+    """Where limits are counted that name no place."""
+    return os.environ.get("FLINT_URL") or os.environ.get("FLINT_DATA_DIR") or ".flint"
+
+
 def default_limiter() -> AnyLimiter:
     """The limiter of who has named none: that of FLINT_URL or FLINT_DATA_DIR, else the one in
-    `.flint`. Opened at the first call of the process."""
+    `.flint`; a directory is shared by the processes of the machine. Opened at the first call of the
+    process."""
     global _default
     with _opening:
         if _default is None or _default.closed:
-            named = os.environ.get("FLINT_URL") or os.environ.get("FLINT_DATA_DIR")
-            _default = opened(named or ".flint")
+            url = default_url()
+            _default = opened(url, **shared_options(url))
         return _default
 
 

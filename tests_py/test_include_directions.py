@@ -82,7 +82,7 @@ MAY_IMPORT = {
     "aiohttp": {*SURFACE, "_web", "wsgi"},
     "django": {*SURFACE, "_web", "wsgi"},
     "django_rest": {*SURFACE, "_web", "django"},
-    "_rate_limit": {*SURFACE, "_web"},
+    "_rate_limit": {*SURFACE, "_places", "_web"},
     "plugins": {*SURFACE, "_places", "plugins", "rates"},
     "compat": {*SURFACE, "_places", "_rate_limit", "_web", "compat", "plugins"},
     "_public": {

@@ -6,6 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from flint._places import shared_options
 from flint._rate_limit import default_limiter
 from flint._web.opening import opened as checked
 from flint.plugins._opened import opened
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class Place:
     """The limiter that an object counts in: an open one; the one at a path or URL, which those of
     this process who name it share (but for one in memory); or, without either, the default one:
-    FLINT_URL, FLINT_DATA_DIR or .flint. Raises TypeError for options of a limiter that is open."""
+    FLINT_URL, FLINT_DATA_DIR or .flint. A directory is shared by the processes of the machine,
+    unless the options say otherwise. Raises TypeError for options of a limiter that is open."""
 
     def __init__(self, where: Where | None, **options: Any) -> None:
         self._where = os.fspath(where) if isinstance(where, os.PathLike) else where
@@ -41,7 +43,8 @@ class Place:
         with self._opening:
             found = self._limiter
             if found is None or found.closed or self._opened_by != os.getpid():
-                found = self._limiter = opened(self._where, **self._options)
+                options = shared_options(self._where, **self._options)
+                found = self._limiter = opened(self._where, **options)
                 self._opened_by = os.getpid()
             return found
 

@@ -321,8 +321,7 @@ def test_where_it_counts_without_a_url(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_a_redis_that_the_file_names_is_the_place(text: str, url: str) -> None:
     Path("flux.toml").write_text(text, "utf-8")
-    options = {} if "redis:" in url else {"shared": True}
-    assert module_of_limiter.place_of(flux.load_config()) == (url, options)
+    assert module_of_limiter.place_of(flux.load_config()) == (url, {})
 
 
 def test_a_redis_that_a_limiter_names_is_its_place() -> None:

@@ -67,3 +67,67 @@ def test_options_are_for_what_is_opened_here() -> None:
         assert Place(limiter).limiter() is limiter
         with pytest.raises(TypeError, match="opened here: sync"):
             Place(limiter, sync="batch")
+
+
+def test_all_modules_and_all_processes_share_the_default_directory(
+    run_python: Callable[..., str], tmp_path: Path
+) -> None:
+    program = """
+import asyncio
+import subprocess
+import sys
+
+import flint
+from flint.compat import flux, fluxlimit
+from flint.compat.aiolimiter import AsyncLimiter
+from flint.compat.ratelimit import limits
+
+
+@limits(2, 3600, key="calls")
+def call():
+    return "called"
+
+
+@flux.rate_limit(requests=2, period=3600, key="everybody")
+def search():
+    return "found"
+
+
+@flint.rate_limit("2/hour", scope="mails")
+def send():
+    return "sent"
+
+
+async def waited():
+    await AsyncLimiter(2, 3600, key="jobs").acquire()
+    rule = fluxlimit.LimitRule(
+        "api", fluxlimit.TokenBucket(), fluxlimit.TokenBucketConfig("api", rate=0.001, burst=2)
+    )
+    backend = fluxlimit.FlintBackend(".flint")
+    async with fluxlimit.RateLimiter(backend=backend, default_rule=rule) as limiter:
+        return (await limiter.check("alice")).remaining
+
+
+print(call(), search(), send(), asyncio.run(waited()))
+if len(sys.argv) < 2:  # another process, while this one has the directory open
+    again = [sys.executable, "program.py", "again"]
+    print(subprocess.run(again, stdout=subprocess.PIPE, text=True, check=True).stdout, end="")
+    try:
+        search()
+    except flux.RateLimitExceeded:
+        print("all used")
+"""
+    (tmp_path / "flux.toml").touch()  # without it flux says on stderr that there is none
+    (tmp_path / "program.py").write_text(program, "utf-8")
+    said = run_python("import runpy; runpy.run_path('program.py', run_name='__main__')")
+    assert said == "called found sent 1\ncalled found sent 0\nall used\n"
+
+
+def test_a_directory_is_shared_unless_the_options_say_otherwise(tmp_path: Path) -> None:
+    place = Place(tmp_path / "shared")
+    with place.limiter() as limiter, flint.Limiter(tmp_path / "shared", shared=True) as other:
+        limiter.limit("key", rate=1, per="1h")
+        assert (other.allow("key"), limiter.allow("key")) == (True, False)
+    alone = Place(tmp_path / "alone", shared=False)
+    with alone.limiter(), pytest.raises(flint.LockedError):
+        flint.Limiter(tmp_path / "alone", shared=True, lock_timeout=0.1)

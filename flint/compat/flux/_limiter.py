@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import sys
 import time
@@ -11,7 +10,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import flint.compat.flux._analytics as _analytics
-from flint._places import is_served, without_password
+from flint._places import without_password
+from flint._rate_limit import default_url
 from flint._surface.arguments import scaled_to_ns
 from flint._surface.rate import Rate
 from flint._web.keys import plain
@@ -39,12 +39,9 @@ _SCRIPTS = 4
 
 
 def place_of(config: FluxConfig) -> tuple[str, dict[str, Any]]:
-    """Where limits are counted: the configuration's URL, else that of FLINT_URL or FLINT_DATA_DIR,
-    else the directory .flint. Directories are shared unless the options say otherwise."""
-    named = os.environ.get("FLINT_URL") or os.environ.get("FLINT_DATA_DIR")
-    url = config.url or named or ".flint"
-    is_directory = url != ":memory:" and not is_served(url)
-    return url, {**({"shared": True} if is_directory else {}), **config.options}
+    """Where limits are counted, and with which options: the configuration's URL, else that of
+    FLINT_URL or FLINT_DATA_DIR, else the directory .flint."""
+    return config.url or default_url(), config.options
 
 
 def open_place(config: FluxConfig) -> AnyLimiter:

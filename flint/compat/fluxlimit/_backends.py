@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from flint._places import connect
+from flint._places import connect, shared_options
 from flint._surface.fraction import meant
 from flint._surface.rate import Rate
 from flint.compat.fluxlimit._errors import BackendError, ConfigurationError
@@ -73,14 +73,17 @@ def _limit(rate: int, per_ns: int, burst: int | None, algorithm: Algorithm) -> R
 
 class FlintBackend(BaseBackend):
     """Counts in a limiter: an open one, or the one that `flint.connect` opens at a URL or path,
-    with options, when it is connected; that one is closed again by `disconnect`. The clock is the
+    with options, when it is connected; that one is closed again by `disconnect`. A directory is
+    shared by the processes of the machine, unless the options say otherwise. The clock is the
     limiter's, whatever `now` says."""
 
     def __init__(self, limiter: AnyLimiter | str = ":memory:", **options: Any) -> None:
         given = limiter if not isinstance(limiter, str) else None
         self._given: AnyLimiter | None = given
         self._limiter: AnyLimiter | None = given
-        self._open: Callable[[], AnyLimiter] = lambda: connect(str(limiter), **options)
+        self._open: Callable[[], AnyLimiter] = lambda: connect(
+            str(limiter), **shared_options(str(limiter), **options)
+        )
 
     async def connect(self) -> None:
         if self._limiter is None:
