@@ -14,21 +14,25 @@ if TYPE_CHECKING:
 
 _MEMORY = ":memory:"
 _lock = threading.Lock()
-# By process, place and options. What no storage holds any longer is closed.
-_open: weakref.WeakValueDictionary[tuple[int, str, str], AnyLimiter] = weakref.WeakValueDictionary()
+# For each limiter the process, the place and the options that it was opened with. What no storage
+# holds any longer is closed.
+_open: weakref.WeakKeyDictionary[AnyLimiter, tuple[int, str, dict[str, Any]]]
+_open = weakref.WeakKeyDictionary()
 
 
 def opened(url: str, **options: Any) -> AnyLimiter:
     """The limiter at `url`, which is opened with these options unless a plug-in of this process has
-    it open with the same ones. Limiters in memory are never shared. Raises what opening raises."""
+    it open with equal ones. Limiters in memory are never shared. Raises what opening raises."""
     place = url if is_served(url) else local_path(url)
     if place == _MEMORY:
         return connect(place, **options)
     if not is_served(place):
         place = os.path.realpath(place)
-    key = (os.getpid(), place, repr(sorted(options.items())))
+    wanted = (os.getpid(), place, options)
     with _lock:
-        found = _open.get(key)
-        if found is None or found.closed:
-            found = _open[key] = connect(place, **options)
-        return found
+        for limiter, found in _open.items():
+            if found == wanted and not limiter.closed:
+                return limiter
+        limiter = connect(place, **options)
+        _open[limiter] = wanted
+        return limiter

@@ -24,8 +24,6 @@ values, which one would then have to keep in step, a general cache would gain no
   still change its timeout.
 - `set` forgets the counter and begins it anew: the two are not one step, so an `incr` between them
   finds no key.
-- An `incr` at the very moment at which its key ends raises ValueError, as for a key that is not
-  there, and may be counted in the key's next value.
 - A timeout of None is 146 years. What has timed out is forgotten by itself; MAX_ENTRIES and
   CULL_FREQUENCY have no effect, `max_keys` is Flint's bound.
 
@@ -56,7 +54,6 @@ from flint.plugins._opened import opened
 if TYPE_CHECKING:
     from flint._native import Result
     from flint._surface.protocol import AnyLimiter
-    from flint._surface.types import StatusDict
 
 __all__ = ["CounterCache"]
 
@@ -70,15 +67,18 @@ _OF_DJANGO = {"MAX_ENTRIES", "CULL_FREQUENCY"}
 
 _lock = threading.Lock()
 # Django makes a cache for each thread; all of a process have one limiter, until the process ends.
-_limiters: dict[tuple[Any, ...], AnyLimiter] = {}
+_limiters: list[tuple[int, str, dict[str, Any], AnyLimiter]] = []
 
 
 def _limiter(location: str, options: dict[str, Any]) -> AnyLimiter:
-    name = (os.getpid(), location, *sorted(options.items()))
+    wanted = (os.getpid(), location, options)
     with _lock:
-        if name not in _limiters or _limiters[name].closed:
-            _limiters[name] = opened(location, **options)
-        return _limiters[name]
+        for *known, limiter in _limiters:
+            if tuple(known) == wanted and not limiter.closed:
+                return limiter
+        limiter = opened(location, **options)
+        _limiters.append((*wanted, limiter))
+        return limiter
 
 
 class CounterCache(BaseCache):  # type: ignore[misc]
@@ -93,11 +93,17 @@ class CounterCache(BaseCache):  # type: ignore[misc]
         given = params.get("OPTIONS", {})
         self._location = str(location)
         self._options = {name: value for name, value in given.items() if name not in _OF_DJANGO}
+        self._held: AnyLimiter | None = None
+        self._held_by = 0
 
     @property
     def limiter(self) -> AnyLimiter:
         """The limiter of this process."""
-        return _limiter(self._location, self._options)
+        held = self._held
+        if held is None or held.closed or self._held_by != os.getpid():
+            self._held = held = _limiter(self._location, self._options)
+            self._held_by = os.getpid()
+        return held
 
     def add(
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
@@ -105,13 +111,13 @@ class CounterCache(BaseCache):  # type: ignore[misc]
         """Sets a key that is not there, in one step; returns whether it was not."""
         name, units = self._name(key, version), _THERE + _whole(value)
         per_ns = self._per_ns(timeout)
-        if _value(self.limiter.status(name)) is not None:
+        if self._value(name) is not None:
             return False
         return per_ns is None or self._take(name, units, per_ns).allowed
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         """The value of a key, or `default`."""
-        found = _value(self.limiter.status(self._name(key, version)))
+        found = self._value(self._name(key, version))
         return default if found is None else found
 
     def set(
@@ -130,25 +136,22 @@ class CounterCache(BaseCache):  # type: ignore[misc]
         """Adds to the value of a key, in one step, and returns the sum. Raises ValueError where
         there is no such key, and for a sum above 2^39 - 1."""
         name, units = self._name(key, version), self._grows_by(delta)
-        status = self.limiter.status(name)
-        value = _value(status)
-        if status is None or value is None:
-            raise ValueError(f"Key {key!r} not found")
-        if units == 0:
-            return value
-        return self._sum(key, self._take(name, units, status["per_ns"]))
+        try:
+            if units == 0:
+                return self._sum(key, self.limiter.peek(name), 0)
+            return self._sum(key, self.limiter.check(name, units), units)
+        except NotConfiguredError:
+            raise _not_found(key) from None
 
     async def aincr(self, key: str, delta: int = 1, version: int | None = None) -> int:
         """`incr` as a coroutine, which does not hold the event loop."""
         name, units = self._name(key, version), self._grows_by(delta)
-        status = await self.limiter.astatus(name)
-        value = _value(status)
-        if status is None or value is None:
-            raise ValueError(f"Key {key!r} not found")
-        if units == 0:
-            return value
-        limit = _limit(status["per_ns"])
-        return self._sum(key, await self.limiter.acheck(name, units, limit=limit))
+        try:
+            if units == 0:
+                return self._sum(key, await self.limiter.apeek(name), 0)
+            return self._sum(key, await self.limiter.acheck(name, units), units)
+        except NotConfiguredError:
+            raise _not_found(key) from None
 
     def decr(self, key: str, delta: int = 1, version: int | None = None) -> int:
         """A negative `delta` grows; others raise NotImplementedError."""
@@ -165,13 +168,13 @@ class CounterCache(BaseCache):  # type: ignore[misc]
     def delete(self, key: str, version: int | None = None) -> bool:
         """Forgets a key; returns whether it was there."""
         name = self._name(key, version)
-        was_there = _value(self.limiter.status(name)) is not None
+        was_there = self._value(name) is not None
         self._forget(name)
         return was_there
 
     def has_key(self, key: str, version: int | None = None) -> bool:
         """Whether a key is there."""
-        return _value(self.limiter.status(self._name(key, version))) is not None
+        return self._value(self._name(key, version)) is not None
 
     def clear(self) -> None:
         """Forgets every key of this KEY_PREFIX, whatever its version. Takes time in proportion to
@@ -199,6 +202,13 @@ class CounterCache(BaseCache):  # type: ignore[misc]
             raise TypeError(refusal("timeout", "a number of seconds or None", timeout))
         return None if ns <= 0 else min(ns, MAX_NS)
 
+    def _value(self, name: str) -> int | None:
+        try:
+            value = _value(self.limiter.peek(name))
+        except NotConfiguredError:
+            return None
+        return None if value < 0 else value
+
     def _take(self, name: str, units: int, per_ns: int) -> Result:
         return self.limiter.check(name, units, limit=_limit(per_ns))
 
@@ -213,13 +223,13 @@ class CounterCache(BaseCache):  # type: ignore[misc]
         return _whole(delta)
 
     @staticmethod
-    def _sum(key: str, found: Result) -> int:
-        if not found.allowed:
+    def _sum(key: str, found: Result, units: int) -> int:
+        if units and not found.allowed:
             raise ValueError(f"{key!r} would be greater than {_GREATEST}")
-        total = _MOST - found.remaining - _THERE
-        if total < 0:  # the key ended between the look and the count
-            raise ValueError(f"Key {key!r} not found")
-        return total
+        value = _value(found)
+        if value < 0:
+            raise _not_found(key)
+        return value
 
 
 @functools.lru_cache(maxsize=1024)
@@ -227,9 +237,13 @@ def _limit(per_ns: int) -> Rate:
     return Rate(_MOST, per_ns, None, "fixed_window_counter")
 
 
-def _value(status: StatusDict | None) -> int | None:
-    used = 0 if status is None else status["burst"] - status["remaining"]
-    return used - _THERE if used >= _THERE else None
+def _value(found: Result) -> int:
+    """Negative where there is no key."""
+    return found.limit - found.remaining - _THERE
+
+
+def _not_found(key: str) -> ValueError:
+    return ValueError(f"Key {key!r} not found")
 
 
 def _whole(value: Any) -> int:

@@ -6,14 +6,12 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import django_settings  # noqa: F401
 import pytest
 
-from flint.plugins import django_cache
 from flint.plugins.django_cache import CounterCache
 from flint.testing import ManualClock
 
@@ -214,23 +212,25 @@ def test_processes_count_together_and_a_restart_changes_nothing(tmp_path: Path) 
     assert sorted(numbers) == list(range(2, 151))
 
 
-def test_an_increment_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key ends between the look and the count."""
+@pytest.mark.parametrize("how", ["incr", "aincr"])
+def test_an_increment_that_comes_too_late_counts_nowhere(how: str) -> None:
     cache = cache_of()
     cache.add("key", 1, 10)
-    look: Callable[..., Any] = django_cache._value
-
-    def late(status: Any) -> Any:
-        found = look(status)
-        clock_of(cache).advance(10)
-        return found
-
-    monkeypatch.setattr(django_cache, "_value", late)
+    clock_of(cache).advance(10)
     with pytest.raises(ValueError, match="'key' not found"):
-        cache.incr("key")
-    monkeypatch.undo()
+        cache.incr("key") if how == "incr" else asyncio.run(cache.aincr("key"))
     assert cache.get("key") is None
-    assert cache.add("key", 1, 10)
+    assert cache.add("key", 1, 20)
+    assert (cache.incr("key"), cache.get("key")) == (2, 2)
+
+
+def test_an_increment_keeps_the_timeout() -> None:
+    cache = cache_of()
+    cache.add("key", 1, 10)
+    clock_of(cache).advance(9)
+    assert cache.incr("key") == 2
+    clock_of(cache).advance(1)
+    assert cache.get("key") is None
 
 
 def test_a_place_must_be_named() -> None:
