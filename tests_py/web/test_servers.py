@@ -83,6 +83,46 @@ def test_starlette(tmp_path: Path, asgi_server: tuple[str, ...]) -> None:
         assert asyncio.run(talk(url, 9)) == ([str(n) for n in range(6)], 1013)
 
 
+DOOR = """
+import os
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from flint.asgi import RateLimitMiddleware
+
+async def leave(socket):
+    await socket.accept()
+    await socket.close()
+
+door = Starlette(routes=[WebSocketRoute("/", leave)])
+app = RateLimitMiddleware(door, os.environ["FLINT_DATA_DIR"], "2/day")
+"""
+
+
+async def knock(url: str) -> tuple[int, str | None]:
+    async with aiohttp.ClientSession() as session:
+        try:
+            async with session.ws_connect(url) as socket_:
+                await socket_.receive(timeout=DEADLINE_S)
+                return 101, None
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status, (error.headers or {}).get("Retry-After")
+
+
+@pytest.mark.parametrize(
+    ("asgi_server", "status"),
+    [(UVICORN, 429), (HYPERCORN, 429), (DAPHNE, 403)],
+    ids=["uvicorn", "hypercorn", "daphne"],
+)
+def test_a_handshake_too_many(tmp_path: Path, asgi_server: tuple[str, ...], status: int) -> None:
+    """Daphne has no other answer to a handshake that is not accepted than 403."""
+    (tmp_path / "door.py").write_text(DOOR, "utf-8")
+    with serving("door:app", tmp_path / "limits", *asgi_server, folder=tmp_path) as (url, _):
+        assert [asyncio.run(knock(url)) for _ in range(2)] == [(101, None)] * 2
+        denied, retry_after = asyncio.run(knock(url))
+        assert (denied, retry_after is not None) == (status, status == 429)
+        assert int(retry_after or 43_200) in range(43_000, 43_201)
+
+
 def test_wsgi_under_gunicorn(tmp_path: Path) -> None:
     command = (*GUNICORN, "--worker-class", "gthread", "--threads", "8")
     with serving("wsgi_app:app", tmp_path / "limits", *command) as (url, _):
