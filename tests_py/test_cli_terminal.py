@@ -37,6 +37,7 @@ def place(tmp_path: Path) -> Path:
 VERBS = [
     *("limit list", "limit top", "log dump", "log stat", "log verify", "doctor", "version"),
     *(f"limit {verb} KEY" for verb in ("status", "history", "explain", "check", "reset")),
+    "limit check-all KEY user:1",
     "limit list --json",
     "what-if * 1/hour --target-denied 50%",
     "top --watch --looks 2 --interval 0.05",
@@ -82,6 +83,19 @@ def test_what_if_shows_what_was_and_what_would_have_been(place: Path) -> None:
         ("1", "2", "66.67%", "1/hour"),
         ("3", "0", "0.00%", "5/hour"),
     ]
+
+
+def test_several_keys_at_once(place: Path) -> None:
+    words = ("limit", "check-all", "user:1", "user:2", "--cost", "user:2=3")
+    for key in ("user:1", "user:2"):
+        on_terminal(80, "limit", "add", key, "5/day", cwd=place)
+    _, said = on_terminal(80, *words, cwd=place)
+    first, head, *rows = COLOUR.sub("", said).splitlines()
+    assert (first, head.split()) == ("allowed", ["cost", "left", "key"])
+    assert [row.split() for row in rows] == [["1", "2", "user:1"], ["3", "2", "user:2"]]
+    _, said = on_terminal(80, *words, cwd=place)
+    denied = "denied: user:2, 2 left and 3 asked for; nothing is used of the others\n"
+    assert COLOUR.sub("", said) == denied
 
 
 def test_colour(place: Path) -> None:

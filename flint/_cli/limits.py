@@ -8,14 +8,14 @@ from flint._cli import costs, explain, history, top
 from flint._cli.failure import DENIED, OK, CommandError, UsageError
 from flint._cli.opening import reading, writing
 from flint._cli.shapes import check_all_shape, check_shape, status_shape
-from flint._cli.text import ago, ahead, as_json, rate, shown
+from flint._cli.text import ago, ahead, rate, shown
 from flint._surface.types import Algorithm
 
 if TYPE_CHECKING:
     from flint._cli.context import Context
     from flint._cli.grammar import Parser, Verbs
     from flint._cli.opening import Opened
-    from flint._surface.types import StatusDict
+    from flint._surface.types import CheckAllDict, StatusDict
 
 
 def add_to(verbs: Verbs) -> None:
@@ -287,5 +287,21 @@ def check_all(context: Context) -> int:
     items = costs.items(args.keys, args.cost, args.costs)
     with writing(context, lambda one: [one.peek(key, cost) for key, cost in items]) as limiter:
         answer = limiter.check_all(items)
-    context.out.value(check_all_shape(answer), lambda: print(as_json(check_all_shape(answer))))
+    context.out.value(check_all_shape(answer), lambda: show_check_all(answer))
     return DENIED if args.fail_on_deny and not answer["allowed"] else OK
+
+
+def show_check_all(answer: CheckAllDict) -> None:
+    from flint._cli.tables import Column, console, print_table
+
+    results = answer["results"]
+    if not answer["allowed"]:
+        last = results[-1]  # the others are told as if they had been used
+        left = f"{last['remaining']:,} left and {last['cost']:,} asked for"
+        text = f"denied: {shown(last['key'])}, {left}; nothing is used of the others"
+        console().print(text, style="red")
+        return
+    console().print("allowed", style="green")
+    columns = (Column("cost", numbers=True), Column("left", numbers=True), Column("key"))
+    rows = ((f"{one['cost']:,}", f"{one['remaining']:,}", one["key"]) for one in results)
+    print_table(columns, rows)
