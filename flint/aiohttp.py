@@ -85,6 +85,8 @@ def setup(
     closed, and what opening one raises.
     """
     policies = given_all(policy, limits, options)
+    if any("user" in one.parts for one in policies):
+        raise ValueError("key cannot be 'user' in aiohttp, which knows none; give a callable")
     gate = Gate(policies, _Request)
     chosen = gate.policy
     is_by_route = chosen.scope == "route"

@@ -74,7 +74,7 @@ class RateLimiter:
     decided together, as in `limit`.
 
     A denial is the response itself, with Retry-After. Any thread. Each worker process opens the
-    limiter, so with a data directory there can be one worker only.
+    limiter: with several workers give a `flint.Limiter(path, shared=True)`, or a server's URL.
     """
 
     def __init__(

@@ -114,6 +114,8 @@ def test_what_is_refused(limiter: flint.Limiter) -> None:
         setup(web.Application(), limiter, "1/s", policy=Policy("1/s"))
     with pytest.raises(ValueError, match="headers"):
         setup(web.Application(), limiter, "1/s", headers="all")
+    with pytest.raises(ValueError, match="key cannot be 'user' in aiohttp"):
+        setup(web.Application(), limiter, "1/s", key=("user", "route"))
 
 
 def test_several_policies(limiter: flint.Limiter) -> None:

@@ -193,6 +193,14 @@ def test_a_field_of_a_form(app: Flask, limiter: flint.Limiter) -> None:
     assert found == [200, 200, 429, 429]
 
 
+def test_who_has_logged_in(app: Flask, limiter: flint.Limiter) -> None:
+    RateLimiter(app, limiter, default="1/minute", key="user")
+    app.get("/")(lambda: "ok")
+    for user in ("ann", "bob", None):
+        environ = {} if user is None else {"REMOTE_USER": user}
+        assert statuses(app, 2, environ_overrides=environ) == [200, 429]
+
+
 def test_several_limits_and_a_key(app: Flask, limiter: flint.Limiter) -> None:
     limits = RateLimiter(app, limiter, key=lambda request: request.args.get("user"))
 

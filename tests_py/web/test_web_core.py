@@ -355,6 +355,13 @@ def test_retry_after_is_rounded_up_and_never_0(limiter: flint.Limiter) -> None:
     assert header(verdicts[-1], "Retry-After") == "1"
 
 
+def test_retry_after_is_for_the_cost_that_was_asked(limiter: flint.Limiter) -> None:
+    heavy = Policy("6/minute", cost=4)
+    decide(limiter, heavy, Request())
+    assert header(decide(limiter, heavy, Request()), "Retry-After") == "20"  # 2 of 4 are there
+    assert decide(limiter, Policy("6/minute", cost=2), Request()).allowed
+
+
 def test_what_is_left_of_a_window() -> None:
     clock = flint.testing.ManualClock(1_700_000_000)
     policy = Policy("1 per 15 seconds using fixed_window_counter", headers="ietf")
