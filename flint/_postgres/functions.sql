@@ -735,7 +735,7 @@ begin
       select x.*, x.ctid as place into c from flint.counters x
         where x.id = p_id and x.name = '' for update;
     end if;
-    if not found and v_locked = 0 and p_count and p_template is not null then
+    if not found and v_locked = 0 and p_count and p_template is not null and p_denials = 0 then
       return flint._insert_one(p_epoch, p_always, p_wait_ms, p_id, p_long_key, p_cost, p_template);
     end if;
     if not found or c.kind = 3 or c.algorithm = 5 or p_cost > c.burst or (c.kind = 0 and c.stack)
@@ -893,7 +893,9 @@ begin
       return next v_one;
       return;
     end if;
-    if cardinality(v_claims) = 1 and not v_claims[1].found and v_claims[1].algorithm <> 5 then
+    if cardinality(v_claims) = 1 and not v_claims[1].found and v_claims[1].algorithm <> 5
+      and cardinality(p_names) = 0
+    then
       v_one := flint._admit(v_claims[1]);
       if flint._store(v_one) then
         perform flint._absorb(flint._sweep(p_epoch, v_one.now_ns));

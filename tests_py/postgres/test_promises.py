@@ -138,6 +138,21 @@ def test_denials_are_told_with_the_next_admission() -> None:
         assert base.ask(f"select denied from {quoted}.counters") == 2
 
 
+def test_denials_are_told_with_an_admission_that_makes_the_row_anew() -> None:
+    clock = ManualClock(1_700_000_000)
+    with clocked(clock) as limiter:
+        limiter.limit("t:*", 1, per="1m")
+        assert [limiter.allow("t:1") for _ in range(3)] == [True, False, False]
+        clock.advance(120)
+        assert limiter.allow("t:2")  # which deletes the row
+        base, quoted = database(), psycopg.sql.Identifier(limiter.schema).as_string(None)
+        assert base.ask(f"select count(*) from {quoted}.counters") == 1
+        assert limiter.allow("t:1")
+        found = limiter.status("t:*")
+        assert found
+        assert (found["total_allowed"], found["total_denied"]) == (3, 2)
+
+
 def test_fresh_rows_go_a_few_at_a_time() -> None:
     clock = ManualClock(1_700_000_000)
     with clocked(clock, sync="batch") as limiter:
