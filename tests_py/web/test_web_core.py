@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -283,6 +284,13 @@ def test_the_limits_that_the_page_names() -> None:
     assert len(texts) > 30
     for text in texts:
         assert flint.rates.parse_many(text)
+
+
+@pytest.mark.parametrize("option", [one.name for one in fields(Policy) if one.init])
+def test_the_page_names_every_option(option: str) -> None:
+    # A name in quotes is a word of a table on the page, and no option.
+    page = (ROOT / "docs" / "web.md").read_text("utf-8")
+    assert re.search(rf"[`(, ]{option}(=|`)", page)
 
 
 # ---- Requests that are not limited ----
