@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["FlintBucket"]
 
 _NS_IN_MS = 1_000_000
-_ADMITTED = Decision()
 
 
 class FlintBucket(AbstractBucket):
@@ -76,12 +75,14 @@ class FlintBucket(AbstractBucket):
         """Takes the item's weight; False when a rate denies it. May wait for the disk where the
         limiter is in always mode."""
         weight = item.weight
-        if weight == 0:
-            return self._record(item, _ADMITTED)
         if weight > self._least:
             return self._record(item, Decision(failing_rate=self._too_small_for(weight)))
-        found = self._limiter.check(self._key, weight, limit=self._limits)
-        return self._record(item, _ADMITTED if found.allowed else self._denied(found))
+        if weight != 0:
+            found = self._limiter.check(self._key, weight, limit=self._limits)
+            if not found.allowed:
+                return self._record(item, self._denied(found))
+        self._forget_denial()
+        return True
 
     def waiting(self, item: RateItem) -> int:
         """Milliseconds until the item could be taken, rounded up; -1 if it never can."""
@@ -98,10 +99,14 @@ class FlintBucket(AbstractBucket):
 
     def flush(self) -> None:
         """Forgets what was taken."""
-        self.failing_rate = None
-        self._last_wait = None
+        self._forget_denial()
         with contextlib.suppress(NotConfiguredError):
             self._limiter.reset(counter_key(self._limits, self._key))
+
+    def _forget_denial(self) -> None:
+        """What the base records of an item that is let in, without its calls."""
+        self.failing_rate = None
+        self._last_wait = None
 
     def count(self) -> int:
         """The units in the longest window."""
