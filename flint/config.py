@@ -28,7 +28,7 @@ from flint.errors import ClosedError, ConfigError, FlintError
 from flint.limiter import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from flint._surface.protocol import AnyLimiter
 
@@ -423,8 +423,9 @@ def from_config(
     return limiter
 
 
-def _apply(limiter: Any, config: Config, prune: bool) -> None:
-    """Configure limits and rates. All limits are checked before the first takes effect."""
+def configure(limiter: Any, config: Config, prune: bool) -> list[str]:
+    """Configure limits and rates, and return the keys of the limits that are not in the file; with
+    `prune` these are removed. All limits are checked before the first takes effect."""
     before = limiter._rates
     limiter._rates = config.rates
     try:
@@ -432,7 +433,15 @@ def _apply(limiter: Any, config: Config, prune: bool) -> None:
     except BaseException:
         limiter._rates = before
         raise
-    limiter.not_in_config = tuple(_others(limiter, config, prune))
+    others = _others(limiter, config)
+    for key, template in others if prune else ():
+        limiter.remove(key, template)
+    return [key for key, _ in others]
+
+
+def _apply(limiter: Any, config: Config, prune: bool) -> None:
+    others = configure(limiter, config, prune)
+    limiter.not_in_config = () if prune else tuple(others)
     if limiter.not_in_config:
         _log.warning(
             "%s has no limits for %s, which the limiter has; prune removes them",
@@ -441,19 +450,15 @@ def _apply(limiter: Any, config: Config, prune: bool) -> None:
         )
 
 
-def _others(limiter: Any, config: Config, prune: bool) -> Iterator[str]:
-    """The keys of limits that are not in the file; with `prune` none is left."""
+def _others(limiter: Any, config: Config) -> list[tuple[str, bool]]:
+    """The keys of limits that are not in the file, and whether they are templates'."""
     listed = {_shown(limit) for limit in config.limits}
     others = {
         (entry["key"], entry["template"])
         for entry in limiter._list(None)
         if (entry["key"], entry["template"]) not in listed and " @ " not in entry["key"]
     }
-    for key, template in sorted(others):
-        if prune:
-            limiter.remove(key, template)
-        else:
-            yield key
+    return sorted(others)
 
 
 def _shown(limit: Mapping[str, Any]) -> tuple[str, bool]:

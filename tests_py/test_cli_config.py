@@ -161,3 +161,24 @@ def test_no_verb_shows_a_password(run: Run, url: str, monkeypatch: pytest.Monkey
 )
 def test_the_rest_of_a_url_is_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+def test_limits_of_the_file_are_applied(run: Run) -> None:
+    Path("flint.toml").write_text('[storage]\nurl = "here"\n[limits]\na = "1/s"\n"b:*" = "2/s"\n')
+    code, out, err = run("config", "apply")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"limits": 2, "not_in_config": [], "removed": False}
+    text = '[storage]\nurl = "here"\n[rates]\nfew = "3/s; 9/m"\n[limits]\na = "few"\n'
+    Path("other.toml").write_text(text)
+    answer = json.loads(run("config", "apply", "other.toml")[1])
+    assert answer == {"limits": 1, "not_in_config": ["b:*"], "removed": False}
+    assert keys(run("limit", "list")) == ["a", "a", "b:*"]
+    answer = json.loads(run("config", "apply", "other.toml", "--prune")[1])
+    assert answer == {"limits": 1, "not_in_config": ["b:*"], "removed": True}
+    assert keys(run("limit", "list")) == ["a", "a"]
+    with flint.Limiter("here"):
+        code, out, err = run("config", "apply")
+    assert (code, out, "let it share the directory" in err) == (4, "", True)
+    Path("flint.toml").write_text('[storage]\nurl = "new"\n[limits]\na = "1/x"\n')
+    assert run("config", "apply")[0] == 1
+    assert not Path("new").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flint._cli.failure import ERROR, OK, CommandError
+from flint._cli.opening import writing
 from flint._cli.text import shown
 from flint._places import without_password
 
@@ -27,7 +28,7 @@ def add_to(verbs: Verbs) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
     group = verbs.group(
         "config",
-        "the configuration file: check, show",
+        "the configuration file: check, show, apply",
         "flint config check",
         "flint config show",
     )
@@ -47,6 +48,15 @@ def add_to(verbs: Verbs) -> None:
         "flint config show pyproject.toml",
     )
     add_file(parser)
+    parser = group.add(
+        "apply",
+        apply,
+        "configure the limits of the file, and name those that it has not",
+        "flint config apply",
+        "flint config apply --prune",
+    )
+    add_file(parser)
+    parser.add_argument("--prune", action="store_true", help="remove those that it has not")
 
 
 def add_file(parser: Any) -> None:
@@ -91,6 +101,26 @@ def show(context: Context) -> int:
 
     context.out.value(said(config.load(context.args.file)))
     return OK
+
+
+def apply(context: Context) -> int:
+    from flint import config
+
+    file, prune = config.load(context.args.file), context.args.prune
+    with writing(context, lambda one: config.configure(one, file, False), create=True) as limiter:
+        others = config.configure(limiter, file, prune)
+    answer = {"limits": len(file.limits), "not_in_config": others, "removed": prune}
+    context.out.value(answer, lambda: show_applied(answer))
+    return OK
+
+
+def show_applied(answer: dict[str, Any]) -> None:
+    print(f"limits of the file: {answer['limits']:,}")
+    for key in answer["not_in_config"]:
+        does = "removed, since it is not" if answer["removed"] else "not"
+        print(f"{does} in the file: {shown(key)}")
+    if answer["not_in_config"] and not answer["removed"]:
+        print("--prune removes what is not in the file")
 
 
 def said(config: Config) -> dict[str, Any]:

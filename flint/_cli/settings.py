@@ -51,7 +51,7 @@ class Settings:
         return (
             chosen(named, "the flag {}")
             or chosen(variables, "the environment's {}")
-            or configured()
+            or configured(getattr(self._args, "file", None))
             or Place(DEFAULT, "the default")
         )
 
@@ -71,14 +71,14 @@ def chosen(named: dict[str, str | None], source: str) -> Place | None:
     return Place(target, source.format(name))
 
 
-def configured() -> Place | None:
-    """What the configuration file says, if there is one."""
+def configured(file: str | None) -> Place | None:
+    """What the configuration file says, if there is one; `file` is one that is named."""
     from flint import config
     from flint._places import path_or_server
 
-    path = config.find()
+    path = config.find(file)
     if path is None:
         return None
-    file = config.load(path)
-    options = {name: file.options[name] for name in file.options if name not in _OF_PROGRAMS}
-    return Place(path_or_server(file.place), f"the file {path}", options)
+    said = config.load(path)
+    options = {name: said.options[name] for name in said.options if name not in _OF_PROGRAMS}
+    return Place(path_or_server(said.place), f"the file {path}", options)
