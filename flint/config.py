@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATE", "Config", "Watch", "check", "find", "from_config", "load", "parse"]
 
 WATCH_INTERVAL_S = 1.0
+_LONGEST_SOCKET_BYTES = 107  # of a path, without the zero behind it
 _LARGEST_BYTES = 16 * 1024 * 1024
 
 TEMPLATE = """\
@@ -360,10 +361,29 @@ class _Reader:
     def _server(self, table: dict[str, Any]) -> None:
         for key in self._known(("server",), table, _SERVER):
             value = table[key]
-            if isinstance(value, str) and value:
-                self.config.server[key] = value
-            else:
+            if not isinstance(value, str) or not value:
                 self._wrong(("server", key), f"it must be a text, not {value!r}")
+            elif key.endswith("bind") and not _is_endpoint(value):
+                self._wrong(("server", key), f"it must be ADDRESS:PORT or unix:PATH, not {value!r}")
+            else:
+                self.config.server[key] = value
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether flint-server can listen there, as far as the text says."""
+    from socket import AF_INET, AF_INET6, inet_pton
+
+    if text.startswith("unix:"):
+        return 0 < len(os.fsencode(text)) - len("unix:") <= _LONGEST_SOCKET_BYTES
+    address, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16):
+        return False
+    is_ipv6 = address.startswith("[") and address.endswith("]")
+    try:
+        inet_pton(AF_INET6 if is_ipv6 else AF_INET, address.strip("[]") if is_ipv6 else address)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _open(options: dict[str, Any]) -> None:

@@ -137,6 +137,19 @@ WRONG = [
     ("[rates]\nx = { rate = 0, per = '1s' }\n", 2, "rates.x", "rate must be an integer"),
     ("[server]\nbindd = 'x'\n", 2, "server.bindd", "did you mean bind?"),
     ("[server]\nbind = 4\n", 2, "server.bind", "must be a text"),
+    *(
+        (f"[server]\n{key} = '{value}'\n", 2, f"server.{key}", "must be ADDRESS:PORT or unix:PATH")
+        for key in ("bind", "redis_bind")
+        for value in (
+            "localhost:1",
+            "127.0.0.1",
+            "127.0.0.1:65536",
+            f"127.0.0.1:{'9' * 20}",
+            "::1:9",
+            "[::1:9",
+            "unix:",
+        )
+    ),
     ("[limits\n", 1, "", "this is not TOML"),
     ("[limits]\n'b' = '1/s'\n'b' = '1/s'\n", 3, "", "this is not TOML"),
 ]
@@ -154,6 +167,11 @@ def test_what_is_wrong_is_named_with_its_place(
     with pytest.raises(ConfigError):
         flint.from_config()
     assert [path.name for path in tmp_path.iterdir()] == ["flint.toml"]
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1:0", "[::1]:7878", "0.0.0.0:65535", "unix:run/socket"])
+def test_where_a_server_may_listen(value: str) -> None:
+    assert config.parse(f"[server]\nbind = '{value}'\n").server == {"bind": value}
 
 
 def others(name: str) -> str:
