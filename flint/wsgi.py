@@ -44,12 +44,6 @@ class WsgiRequest:
         self.peer: str | None = environ.get("REMOTE_ADDR") or None  # empty for a unix socket
         self.user: str | None = environ.get("REMOTE_USER") or None
 
-    @property
-    def is_one_of_several_processes(self) -> bool:
-        """What the server says. Django says it too under ASGI, where it knows nothing of it."""
-        is_wsgi = "wsgi.version" in self._environ
-        return is_wsgi and bool(self._environ.get("wsgi.multiprocess"))
-
     def headers(self, name: str) -> list[str]:
         """Fields of one name are joined by the server."""
         variable = name.upper().replace("-", "_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def _owners_have_time(monkeypatch: pytest.MonkeyPatch) -> None:
         return optional_ns(name, "5m" if is_default else value)
 
     monkeypatch.setattr("flint.limiter.optional_ns", patient)
+
+
+@pytest.fixture(autouse=True)
+def _no_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a test run are no workers of one server."""
+    name = f"\0flint.W004 of a test {uuid.uuid4()}"
+    monkeypatch.setattr("flint._web.workers._name", lambda: name)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from flint._web.answer import answer
 from flint._web.headers import limit_headers, retry_after_s
 from flint._web.keys import counter_key, identity, limit_of, window_ns
 from flint._web.policy import Policy, units
+from flint._web.workers import look
 from flint.errors import ClosedError, FlintError, ForkedError, NotConfiguredError
 
 if TYPE_CHECKING:
@@ -213,6 +214,8 @@ def _ask(
     limiter: AnyLimiter, policy: Policy, request: Request, called: list[Any], cost: object
 ) -> Ask | Verdict:
     """What to ask the limiter, or the verdict where there is nothing to ask."""
+    if policy.address.unchecked:
+        look(limiter)
     whose = identity(policy, request, called)
     if whose is None:
         return Verdict(True, 200, reason="exempt")

@@ -8,7 +8,6 @@ request takes the long way, `decide_all`.
 
 from __future__ import annotations
 
-import logging
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 # What an answer of `Gate.acheck` is unless it has to be awaited.
 DECIDED = (Result, Verdict)
-_log = logging.getLogger("flint.web")
 _ACHECK = AsyncSurface.acheck
 _LONGEST_PEER = 64  # characters; no address with its scope is longer
 
@@ -57,7 +55,6 @@ class Gate:
         amake: Callable[[Any], Awaitable[Request]] | None = None,
     ) -> None:
         self.policies = policies
-        self._is_looked_at = False
         self.policy = policy = policies[0]
         self._make = make
         self._amake = amake
@@ -111,10 +108,7 @@ class Gate:
         begun = None if decisions is None else (decisions, perf_counter_ns())
         key = self._key(limiter, native, method, peer, route)
         if key is None:
-            request = self._make(native)
-            if not self._is_looked_at:
-                self._look(limiter, request)
-            return decide_all(limiter, self.policies, request)
+            return decide_all(limiter, self.policies, self._make(native))
         try:
             result = limiter.check(key, self._cost, limit=self._limit)
         except NotConfiguredError:
@@ -177,17 +171,6 @@ class Gate:
         return f"{before}ip:{plain(address.of(self._make(native)) or 'unknown')}"
 
     # ---- What is not as usual ----
-
-    def _look(self, limiter: AnyLimiter, request: Request) -> None:
-        """One warning, where each of several processes counts in its own memory."""
-        self._is_looked_at = True
-        is_one_of_several = getattr(request, "is_one_of_several_processes", False)
-        if is_one_of_several and getattr(limiter, "data_dir", None) == ":memory:":
-            _log.warning(
-                "flint.W004: the server has several processes, and each counts in its own memory, "
-                "so that clients get as many times the limit; give them a directory to share, "
-                "flint.Limiter(path, shared=True), or a server's URL; see docs/web.md"
-            )
 
     async def _long_way(self, limiter: AnyLimiter, native: Any) -> Verdict:
         request = self._make(native) if self._amake is None else await self._amake(native)

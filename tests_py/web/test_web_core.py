@@ -30,7 +30,6 @@ import flint.testing
 import flint.wsgi
 from flint._surface.decisions import decisions_of, observe
 from flint._web.decision import Verdict, adecide, decide, settle
-from flint._web.gate import Gate
 from flint._web.keys import plain
 from flint._web.opening import opened
 from flint._web.policy import Policy
@@ -391,21 +390,6 @@ def test_a_second_worker_is_told_what_to_do(tmp_path: Path) -> None:
         ),
     ):
         opened(tmp_path / "data")
-
-
-@pytest.mark.parametrize("place", [":memory:", "data"])
-@pytest.mark.parametrize("environ", [{"wsgi.version": (1, 0)}, {}])  # WSGI, and Django under ASGI
-@pytest.mark.parametrize("several", [True, False])
-def test_workers_that_count_in_their_own_memory_are_warned_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str, environ: Any, several: bool
-) -> None:
-    asked = {"REQUEST_METHOD": "GET", "REMOTE_ADDR": "203.0.113.7", "wsgi.multiprocess": several}
-    with flint.Limiter(place if place == ":memory:" else tmp_path / place) as limiter:
-        gate = Gate((Policy("9/day"),), flint.wsgi.WsgiRequest)
-        for _ in range(3):
-            gate.check(limiter, {**asked, **environ}, "GET", "203.0.113.7")
-    codes = [record.message.partition(":")[0] for record in caplog.records]
-    assert codes == ["flint.W004"] * (place == ":memory:" and several and bool(environ))
 
 
 def test_workers_that_share_are_told_nothing(
