@@ -96,6 +96,11 @@ def python_peers() -> Path:
 
 
 @functools.cache
+def places_peers() -> Path:
+    return environment("places-peers", HERE / "requirements-places.txt")
+
+
+@functools.cache
 def flint_02() -> Path:
     if not have("cargo"):
         raise NotRun("flint-limiter 0.2.1 is built from its source by cargo, which is not here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -22,6 +23,7 @@ import flint
 FLINT_SERVER = Path(flint.__file__).parent / "bin" / "flint-server"
 RATE = 10**9  # per second: nothing is denied
 START_TIMEOUT_S = 10.0
+UNPRIVILEGED = "nobody"
 LOAD_TIMEOUT_S = 120.0
 
 
@@ -129,6 +131,61 @@ def redis_server(directory: Path, *, always: bool = False, pin: bool = True) -> 
     command += ["--appendonly", "yes", "--appendfsync", "always"] if always else []
     with serving(command, port, pin=pin):
         yield port
+
+
+def unprivileged() -> list[str]:
+    """What stands before a command that root may not run."""
+    if os.geteuid() != 0:
+        return []
+    user = pwd.getpwnam(UNPRIVILEGED)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+@contextlib.contextmanager
+def postgres_server(directory: Path) -> Iterator[str]:
+    """Yields its URL. Its settings are those that it comes with: every commit waits for the
+    disk."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        raise NotRun("postgres is not installed; on Debian: apt-get install postgresql")
+    there = programs[-1]
+    version = subprocess.run([there / "postgres", "--version"], capture_output=True, text=True)
+    VERSIONS["postgres"] = version.stdout.split()[2]
+    if os.geteuid() == 0:
+        directory.parent.chmod(0o711)
+        shutil.chown(directory, UNPRIVILEGED)
+    data, port = directory / "data", free_port()
+    made: list[str | Path] = [
+        *unprivileged(),
+        there / "initdb",
+        "-D",
+        data,
+        "-U",
+        "bench",
+        "-A",
+        "trust",
+    ]
+    done = subprocess.run(made, capture_output=True, text=True, cwd=directory)
+    if done.returncode != 0:
+        raise NotRun(f"initdb: {done.stderr.strip()[-200:]}")
+    command: list[str | Path] = [*unprivileged(), there / "postgres", "-D", data, "-p", str(port)]
+    command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={directory}"]
+    with serving(command, port, pin=False):
+        is_ready: list[str | Path] = [
+            there / "pg_isready",
+            "-q",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-t",
+            "10",
+        ]
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while subprocess.run(is_ready).returncode != 0:
+            if time.monotonic() > deadline:
+                raise NotRun("postgres did not start")
+        yield f"postgresql://bench@127.0.0.1:{port}/postgres"
 
 
 NGINX = """

@@ -19,6 +19,7 @@ import pytest
 from in_redis.redis_server import server
 
 import flint
+from flint import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
@@ -326,8 +327,29 @@ def test_limits_in_redis_are_measured(bench: Any) -> None:
                 seen = target.run(200)
             assert (seen["calls"], seen["allowed"]) == (200, 200 if allows else 0)
     names = [spec.name for case in places.CASES for spec in case.specs]
-    assert len(names) == len(set(names)) == 24
+    assert len(names) == len(set(names)) == 58
     assert peers < {kind for _, kind, _ in places.PEERS}
+
+
+def test_limits_in_postgres_are_measured(bench: Any, tmp_path: Path) -> None:
+    targets, places, servers = bench("targets_postgres"), bench("places"), bench("servers")
+    directory = bench("harness").Bench(tmp_path / "made" / "here", quick=True).place("postgres")
+    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path, tmp_path / "made"):
+        path.chmod(0o711)  # the server is another user's
+    with servers.postgres_server(directory) as url:
+        postgres.create(url)
+        for allows in (True, False):
+            told = {"url": url, "allows": allows}
+            flint_side = partial(targets.Flint, "sliding_window_log", sync="batch", **told)
+            for make in (flint_side, partial(targets.Pyrate, **told)):
+                with make() as target:
+                    target.run(1000)
+                    seen = target.run(50)
+                assert (seen["calls"], seen["allowed"]) == (50, 50 if allows else 0)
+            with flint_side() as target:
+                crowd = type("Crowd", (), {"round": target.run, "what": "Flint"})
+                note = places.written(url, crowd)
+                assert (int(note.split()[0].replace(",", "")) > 100_000) == allows, note
 
 
 def test_workers_that_share_a_directory_are_measured(bench: Any, tmp_path: Path) -> None:
