@@ -1,6 +1,8 @@
-/* check.c DIRECTORY THREADS FLAGS - flint_limiter_check in batch mode, from one thread or several,
- * each with a key of its own. FLAGS is the number that it is called with. */
+/* check.c DIRECTORY THREADS FLAGS [apart] - flint_limiter_check in batch mode, from one thread or
+ * several, each with a key of its own. FLAGS is the number that it is called with. `apart`: each
+ * thread has a limiter of its own too, in memory, so that threads share nothing of Flint. */
 #include <pthread.h>
+#include <stdbool.h>
 
 #include "side.h"
 
@@ -63,16 +65,19 @@ static int64_t run_round(worker* workers, unsigned threads) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
+  const bool apart = argc == 5;
+  if (apart && (strcmp(argv[4], "apart") != 0 || strcmp(argv[1], ":memory:") != 0)) return 2;
   const unsigned threads = (unsigned)strtoul(argv[2], NULL, 10);
   if (threads < 1 || threads > MOST_THREADS) return 2;
   flint_limiter* limiter = open_limiter(argv[1], FLINT_LIMITER_SYNC_BATCH, 0);
   static worker workers[MOST_THREADS];
   for (unsigned i = 0; i < threads; ++i) {
-    workers[i].limiter = limiter;
+    workers[i].limiter =
+        apart && i > 0 ? open_limiter(argv[1], FLINT_LIMITER_SYNC_BATCH, 0) : limiter;
     workers[i].flags = (uint32_t)strtoul(argv[3], NULL, 10);
     snprintf(workers[i].key, sizeof workers[i].key, "user:%011u", 42 + i);
-    configure(limiter, FLINT_LIMITER_KIND_EXACT, workers[i].key);
+    configure(workers[i].limiter, FLINT_LIMITER_KIND_EXACT, workers[i].key);
   }
   const uint64_t bytes = event_bytes(limiter, workers[0].key); /* 0 in memory */
   uint64_t total = 0;
@@ -94,6 +99,9 @@ int main(int argc, char** argv) {
            ", \"denied\": %" PRIu64 ", \"unsynced\": %" PRIu64 "}\n",
            ns, made, allowed, made - allowed, bytes == 0 ? total : unsynced / bytes);
     fflush(stdout);
+  }
+  for (unsigned i = 1; apart && i < threads; ++i) {
+    must(flint_limiter_close(&workers[i].limiter, NULL), "close");
   }
   must(flint_limiter_close(&limiter, NULL), "close");
   return 0;

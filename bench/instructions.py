@@ -1,4 +1,4 @@
-"""Counts the instructions of one flint_limiter_check, and fails when they have risen by over 5%.
+"""Counts the instructions of a check, and fails when they have risen by over 5%.
 
     python bench/instructions.py            compares with bench/instructions.json
     python bench/instructions.py --update   writes what is counted there
@@ -28,9 +28,11 @@ from harness import HERE, NotRun
 BASELINE = HERE / "instructions.json"
 CALLS = 10_000
 MOST_RISE = 0.05
-FUNCTION = "flint_limiter_check"
-# Of how many limits the key has, if it is not one without a name.
-WHERE = ("memory", "directory", "memory of 3", "directory of 3")
+# "of 3": the key has so many limits, and not one without a name. "3 keys": checked together.
+WHERE = (
+    *("memory", "directory", "memory of 3", "directory of 3"),
+    *("memory, 3 keys", "directory, 3 keys"),
+)
 # Those forms need what these name; a name that another C library does not know does nothing.
 PLAIN_FORMS = "glibc.cpu.hwcaps=-AVX2,-AVX2_Usable,-AVX,-ERMS,-FSRM,-SSSE3,-SSE4_2,-EVEX"
 
@@ -53,13 +55,16 @@ def callgrind(function: str, out: Path) -> list[str]:
 
 def count(where: str) -> float:
     """Instructions of one call, everything that it calls included."""
-    place_name, _, limits = where.partition(" of ")
+    named = re.fullmatch(r"(\w+)(?: of (\d+))?(?:, (\d+) keys)?", where)
+    assert named is not None
+    place_name, limits, keys = named[1], named[2] or "1", named[3] or "1"
+    function = "flint_limiter_check" if keys == "1" else "flint_limiter_check_all"
     with tempfile.TemporaryDirectory(prefix="flint-instructions-") as place:
         target = str(Path(place, "data")) if place_name == "directory" else ":memory:"
         done = subprocess.run(
             [
-                *callgrind(FUNCTION, Path(place, "out")),
-                *(str(peers.c_program("instructions")), target, str(CALLS), limits or "1"),
+                *callgrind(function, Path(place, "out")),
+                *(str(peers.c_program("instructions")), target, str(CALLS), limits, keys),
             ],
             capture_output=True,
             text=True,

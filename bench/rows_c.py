@@ -11,12 +11,15 @@ DECISION_ONLY = 4  # FLINT_LIMITER_DECISION_ONLY
 
 
 def check(
-    bench: Bench, threads: int = 1, flags: int = 0, memory: bool = False
+    bench: Bench, threads: int = 1, flags: int = 0, memory: bool = False, apart: bool = False
 ) -> Callable[[], Side]:
     program = peers.c_program("check")
     directory = ":memory:" if memory else bench.place("check")
     what = "Flint" if threads == 1 else f"Flint, {threads} threads"
-    return lambda: Side(what, [program, directory, str(threads), str(flags)])
+    command = [program, directory, str(threads), str(flags)]
+    if apart:
+        return lambda: Side(f"{threads} x Flint", [*command, "apart"])
+    return lambda: Side(what, command)
 
 
 def beside_floor(clock: str, flags: int = 0) -> Callable[[Bench], Outcome]:
@@ -28,6 +31,10 @@ def beside_floor(clock: str, flags: int = 0) -> Callable[[Bench], Outcome]:
 
 def two_threads(memory: bool) -> Callable[[Bench], Outcome]:
     return lambda bench: compare(bench, check(bench, 2, memory=memory), check(bench, memory=memory))
+
+
+def beside_apart(bench: Bench) -> Outcome:
+    return compare(bench, check(bench, 2, memory=True), check(bench, 2, memory=True, apart=True))
 
 
 def beside_governor(memory: bool) -> Callable[[Bench], Outcome]:
@@ -74,6 +81,13 @@ CASES = [
         "1 thread",
         at_least(1.8),
         two_threads(memory=True),
+    ),
+    case(
+        "c-two-threads-apart",
+        "the same in memory from 2 threads",
+        "2 threads, each with a limiter of its own",
+        SHOWN,
+        beside_apart,
     ),
     case(
         "c-governor",

@@ -243,17 +243,7 @@ Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Place::Flags* to) {
   return Status();
 }
 
-Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name) {
-  if (stride >= least && stride % 8 == 0) return Status();
-  return OutOfBounds(name, stride, "sizeof the structure");
-}
-
-void WriteOtherDecision(const Place::Decision& from, bool decision_only, flint_limiter_result* to,
-                        uint64_t stride) {
-  if (decision_only) {
-    FillDecisionOnly(from, to);
-    return;
-  }
+void WriteSmallerResult(const Place::Decision& from, flint_limiter_result* to, uint64_t stride) {
   flint_limiter_result result{};
   FillResult(from, &result);
   WriteStruct(result, to, stride);

@@ -44,9 +44,13 @@ FLINT_FIRST_SIZE(flint_limiter_span, fraction_low, 40);
 
 // Whether a structure is there and at least as large as in its first version.
 template <typename T>
-Status CheckStruct(const T* structure, const char* name) {
+bool IsThere(const T* structure) {
   static_assert(kFirstSize<T> != 0);
-  if (structure != nullptr && structure->struct_size >= kFirstSize<T>) [[likely]]
+  return structure != nullptr && structure->struct_size >= kFirstSize<T>;
+}
+template <typename T>
+Status CheckStruct(const T* structure, const char* name) {
+  if (IsThere(structure)) [[likely]]
     return Status();
   if (structure == nullptr) return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
   return Status(Code::kInvalidArgument, std::string(name) + ".struct_size is " +
@@ -115,11 +119,12 @@ Status ReadSomeFlags(uint32_t flags, uint32_t allowed, Place::Flags* to);
 inline Status ReadFlags(uint32_t flags, uint32_t allowed, Place::Flags* to) {
   return flags == 0 ? Status() : ReadSomeFlags(flags, allowed, to);
 }
-Status CheckStrideOf(uint64_t stride, uint64_t least, const char* name);
 // An array's stride is at least the size that its structure had in its first version.
 template <typename T>
 Status CheckStride(uint64_t stride, const char* name) {
-  return CheckStrideOf(stride, kFirstSize<T>, name);
+  if (stride >= kFirstSize<T> && stride % 8 == 0) [[likely]]
+    return Status();
+  return OutOfBounds(name, stride, "sizeof the structure");
 }
 
 // What there is of a decision with DECISION_ONLY.
@@ -144,14 +149,16 @@ inline void FillResult(const Place::Decision& from, flint_limiter_result* to) {
   to->limit_count = from.limit_count;
   to->limit_index = from.limit_index;
 }
-void WriteOtherDecision(const Place::Decision& from, bool decision_only, flint_limiter_result* to,
-                        uint64_t stride);
+// To one of an earlier version.
+void WriteSmallerResult(const Place::Decision& from, flint_limiter_result* to, uint64_t stride);
 inline void WriteDecision(const Place::Decision& from, bool decision_only, flint_limiter_result* to,
                           uint64_t stride = kAlone) {
-  if (!decision_only && CommonBytes(*to, stride) == sizeof(*to)) [[likely]] {
+  if (decision_only) {
+    FillDecisionOnly(from, to);
+  } else if (CommonBytes(*to, stride) == sizeof(*to)) [[likely]] {
     FillResult(from, to);
   } else {
-    WriteOtherDecision(from, decision_only, to, stride);
+    WriteSmallerResult(from, to, stride);
   }
 }
 void WriteStatus(const Place::LimitStatus& from, const char* key, flint_limiter_status_info* to,

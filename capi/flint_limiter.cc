@@ -2,11 +2,11 @@
 
 #include <exception>
 #include <memory>
-#include <memory_resource>
 #include <new>
 #include <stdexcept>
 
 #include "arithmetic.h"
+#include "base/small_vector.h"
 #include "convert.h"
 #include "engine/key.h"
 #include "engine/plain_check.h"
@@ -28,7 +28,7 @@ constexpr uint32_t kChangeFlags =
 constexpr uint32_t kEndFlags = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
 constexpr uint32_t kCheckFlags =
     FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_DECISION_ONLY;
-constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
+constexpr size_t kFewItems = 64;  // decided without memory from the heap
 // The stride of one limit, however large its caller knows it.
 constexpr uint64_t kOneConfig = UINT64_MAX & ~uint64_t{7};
 constexpr char kMemoryPath[] = ":memory:";
@@ -390,13 +390,52 @@ Status CheckItems(const flint_limiter_item* items, uint64_t count, uint64_t item
   return Status();
 }
 
-Status ReadItem(const flint_limiter_item* from, uint64_t stride, Place::Item* to) {
-  flint_limiter_item item;
-  FLINT_RETURN_IF_ERROR(flint::ReadStruct(from, "items", &item, stride));
-  FLINT_RETURN_IF_ERROR(flint::ReadKey(item.key, item.key_bytes, &to->key));
-  to->cost = item.cost;
+// Of one that is there, which CheckItems has seen to.
+Status ReadItem(const flint_limiter_item* from, Place::Item* to) {
+  static_assert(flint::kFirstSize<flint_limiter_item> == sizeof(*from));
+  FLINT_RETURN_IF_ERROR(flint::ReadKey(from->key, from->key_bytes, &to->key));
+  to->cost = from->cost;
   return Status();
 }
+
+// All of them in one pass, where there is nothing about the items that CheckItems or ReadItem would
+// have to look at twice; false where there is.
+bool ReadUsualItems(const flint_limiter_item* items, uint64_t count, uint64_t item_stride,
+                    const flint_limiter_result* results, uint64_t result_stride,
+                    Place::Item* wanted) {
+  if (item_stride < sizeof(*items) || result_stride < sizeof(*results) ||
+      (item_stride | result_stride) % 8 != 0) [[unlikely]] {
+    return false;
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    const flint_limiter_item* const item = flint::At(items, item_stride, i);
+    if (!flint::IsThere(item) || item->key == nullptr ||
+        item->key_bytes > FLINT_LIMITER_MAX_KEY_BYTES ||
+        !flint::IsThere(flint::At(results, result_stride, i))) [[unlikely]] {
+      return false;
+    }
+    wanted[i] = {{item->key, item->key_bytes}, item->cost};
+  }
+  return true;
+}
+
+Status ReadItems(const flint_limiter_item* items, uint64_t count, uint64_t item_stride,
+                 const flint_limiter_result* results, uint64_t result_stride, Place::Item* wanted) {
+  FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
+  for (uint64_t i = 0; i < count; ++i) {
+    FLINT_RETURN_IF_ERROR(ReadItem(flint::At(items, item_stride, i), &wanted[i]));
+  }
+  return Status();
+}
+
+// Decisions in which nothing has been decided.
+template <typename Decided>
+class Undecided final : public flint::SmallVector<Decided, kFewItems> {
+ public:
+  explicit Undecided(uint64_t count) : flint::SmallVector<Decided, kFewItems>(count) {
+    std::fill(this->begin(), this->end(), Decided());
+  }
+};
 
 }  // namespace
 
@@ -653,16 +692,17 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     if (denied_index == nullptr) return NullArgument("denied_index");
     Place::Flags read;
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
-    FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
-    char memory[kArenaBytes];
-    std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
-    std::pmr::vector<Place::Item> wanted(count, &arena);
-    for (uint64_t i = 0; i < count; ++i) {
-      FLINT_RETURN_IF_ERROR(ReadItem(flint::At(items, item_stride, i), item_stride, &wanted[i]));
+    if (count > FLINT_LIMITER_MAX_ITEMS) {
+      return CheckItems(items, count, item_stride, results, result_stride);
     }
-    std::pmr::vector<Place::Decision> decisions(count, &arena);
+    flint::SmallVector<Place::Item, kFewItems> wanted(count);
+    if (!ReadUsualItems(items, count, item_stride, results, result_stride, wanted.data())) {
+      FLINT_RETURN_IF_ERROR(
+          ReadItems(items, count, item_stride, results, result_stride, wanted.data()));
+    }
+    Undecided<Place::Decision> decisions(count);
     size_t denied = 0;
-    FLINT_RETURN_IF_ERROR(place->CheckAll(wanted, read, decisions.data(), &denied));
+    FLINT_RETURN_IF_ERROR(place->CheckAll({wanted.data(), count}, read, decisions.data(), &denied));
     for (uint64_t i = 0; i < count && i <= denied; ++i) {
       flint::WriteDecision(decisions[i], read.decision_only, flint::At(results, result_stride, i),
                            result_stride);
@@ -694,14 +734,12 @@ int32_t flint_limiter_check_many(flint_limiter* limiter, const flint_limiter_ite
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
     FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
     if (count == 0) return TooMany(count);
-    char memory[kArenaBytes];
-    std::pmr::monotonic_buffer_resource arena(memory, sizeof(memory));
-    std::pmr::vector<Place::Item> wanted(count, &arena);
-    std::pmr::vector<Place::Answer> answers(count, &arena);
+    flint::SmallVector<Place::Item, kFewItems> wanted(count);
+    Undecided<Place::Answer> answers(count);
     for (uint64_t i = 0; i < count; ++i) {
-      answers[i].code = ReadItem(flint::At(items, item_stride, i), item_stride, &wanted[i]).code();
+      answers[i].code = ReadItem(flint::At(items, item_stride, i), &wanted[i]).code();
     }
-    FLINT_RETURN_IF_ERROR(place->CheckMany(wanted, read, answers));
+    FLINT_RETURN_IF_ERROR(place->CheckMany({wanted.data(), count}, read, {answers.data(), count}));
     for (uint64_t i = 0; i < count; ++i) {
       codes[i] = static_cast<int32_t>(ToldAs(limiter, answers[i].code));
       if (answers[i].code != Code::kOk) continue;

@@ -22,12 +22,42 @@
 #include "base/crc32c.h"
 #include "base/mutex.h"
 #include "base/sha256.h"
+#include "base/small_vector.h"
 #include "base/status.h"
 #include "base/thread.h"
 #include "fake_clock.h"
 
 namespace flint {
 namespace {
+
+// ---- Small vectors -----------------------------------------------------------------------------
+
+TEST(SmallVectorTest, HoldsWhatIsAddedWithinItselfAndBeyond) {
+  SmallVector<uint32_t, 4> numbers;
+  for (uint32_t i = 0; i < 100; ++i) {
+    numbers.push_back(i * i);
+    ASSERT_EQ(numbers.size(), i + 1);
+    const void* const begin = numbers.data();
+    const bool within = begin >= &numbers && begin < &numbers + 1;
+    EXPECT_EQ(within, numbers.size() <= 4);
+  }
+  uint32_t expected = 0;
+  for (const uint32_t number : numbers) {
+    EXPECT_EQ(number, expected * expected);
+    ++expected;
+  }
+  EXPECT_EQ(expected, 100u);
+}
+
+TEST(SmallVectorTest, IsAsLargeAsItIsMadeAndGrowsFromThere) {
+  for (const size_t size : {size_t{0}, size_t{3}, size_t{4}, size_t{5}, size_t{1000}}) {
+    SmallVector<uint64_t, 4> numbers(size);
+    ASSERT_EQ(numbers.size(), size);
+    for (size_t i = 0; i < size; ++i) numbers[i] = i;
+    numbers.push_back(size);
+    for (size_t i = 0; i <= size; ++i) EXPECT_EQ(numbers[i], i);
+  }
+}
 
 // ---- Coding ------------------------------------------------------------------------------------
 

@@ -470,6 +470,34 @@ TEST_F(EngineTest, CheckAllIsAllOrNothing) {
   EXPECT_EQ(Remaining("a"), 7u);
 }
 
+// As many as are put in order one by one, and as many as are sorted.
+TEST_F(EngineTest, CheckAllFindsTheFirstKeyThatIsThereTwiceAmongFewAndAmongMany) {
+  ASSERT_TRUE(Limit("t:", Hourly(10), kTemplate).ok());
+  for (const size_t count : {size_t{2}, size_t{3}, size_t{64}, size_t{65}, size_t{200}}) {
+    std::vector<std::string> keys;
+    for (size_t i = 0; i < count; ++i) keys.push_back("t:" + std::to_string(i));
+    std::vector<Engine::Item> items;
+    for (const std::string& key : keys) items.push_back({key, 1});
+    std::vector<Engine::Decision> decisions(count);
+    size_t denied = 0;
+    ASSERT_TRUE(engine()->CheckAll(items, {}, decisions.data(), &denied).ok());
+    EXPECT_EQ(denied, count);
+    for (size_t i = 0; i < count; ++i) {
+      EXPECT_TRUE(decisions[i].allowed);
+      EXPECT_EQ(decisions[i].remaining, Remaining(keys[i]));
+    }
+    const uint64_t events = Events();
+    for (const auto& [first, second] : {std::pair<size_t, size_t>{0, count - 1}, {0, 1}}) {
+      std::vector<Engine::Item> twice = items;
+      twice[second].key = twice[first].key;
+      const Status status = engine()->CheckAll(twice, {}, decisions.data(), &denied);
+      EXPECT_EQ(status.code(), Code::kInvalidArgument);
+      EXPECT_EQ(status.message(), "items has key \"t:0\" twice; each key may appear once");
+    }
+    EXPECT_EQ(Events(), events);
+  }
+}
+
 TEST_F(EngineTest, CheckAllWithTheMostKeysIsOneRecord) {
   machine_.ring_bytes = uint64_t{1} << 18;
   Reopen();

@@ -1,15 +1,20 @@
 #include <algorithm>
-#include <array>
-#include <memory_resource>
 #include <optional>
 #include <span>
 
+#include "base/small_vector.h"
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
 #include "engine/key.h"
+#include "engine/key_hash.h"
 
 // Deciding what is asked of several keys together.
 namespace flint {
+namespace {
+
+constexpr size_t kFewItems = 64;  // decided without memory from the heap
+
+}  // namespace
 
 // Where the keys of the items are, and their numbers in order of hash, which is that of their
 // shards too.
@@ -19,21 +24,21 @@ struct Engine::ItemKeys {
     Shard* shard = nullptr;
   };
 
-  explicit ItemKeys(size_t count, Arena* arena) : all(count, arena), order(count, arena) {}
-  std::pmr::vector<Key> all;
-  std::pmr::vector<uint32_t> order;
+  explicit ItemKeys(size_t count) : all(count), order(count) {}
+  SmallVector<Key, kFewItems> all;
+  SmallVector<uint32_t, kFewItems> order;
 };
 
 // The limits of all items, those of one item together.
 struct Engine::ItemClaims {
-  ItemClaims(size_t items, Arena* arena) : all(arena), end(items, arena) { all.reserve(items); }
+  explicit ItemClaims(size_t items) : end(items) {}
   std::span<const Claim> Of(size_t item) const {
     const size_t begin = item == 0 ? 0 : end[item - 1];
-    return std::span<const Claim>(all).subspan(begin, end[item] - begin);
+    return {all.data() + begin, end[item] - begin};
   }
 
-  std::pmr::vector<Claim> all;
-  std::pmr::vector<size_t> end;  // of each item's
+  SmallVector<Claim, kFewItems> all;
+  SmallVector<uint32_t, kFewItems> end;  // of each item's
 };
 
 // The locks of their shards, each taken once. Clang does not follow locks in a container: whoever
@@ -94,19 +99,28 @@ Status CheckTogetherBounds(std::span<const Place::Item> items) {
 }
 
 Status Engine::ReadItems(std::span<const Item> items, ItemKeys* keys) {
-  for (size_t i = 0; i < items.size(); ++i) {
-    ItemKeys::Key& key = keys->all[i];
-    key.hash = keyspace_.Hash(items[i].key);
-    key.shard = &keyspace_.ShardOf(key.hash);
-    keys->order[i] = static_cast<uint32_t>(i);
-  }
   const auto before = [keys](uint32_t a, uint32_t b) {
     const uint64_t hash_a = keys->all[a].hash;
     const uint64_t hash_b = keys->all[b].hash;
     return hash_a != hash_b ? hash_a < hash_b : a < b;
   };
-  std::sort(keys->order.begin(), keys->order.end(), before);
-  return CheckDifferent(items, *keys);
+  const bool few = items.size() <= kFewItems;
+  ItemKeys::Key* const all = keys->all.data();
+  uint32_t* const order = keys->order.data();
+  bool some_alike = !few;
+  for (uint32_t i = 0; i < items.size(); ++i) {
+    const uint64_t hash = HashOf(items[i].key, keyspace_.hash_secret());
+    all[i] = {hash, &keyspace_.ShardOf(hash)};
+    uint32_t at = i;
+    if (few) {
+      // Put in order as they come, which takes less than to call a sort.
+      for (; at > 0 && all[order[at - 1]].hash > hash; --at) order[at] = order[at - 1];
+      some_alike |= at > 0 && all[order[at - 1]].hash == hash;
+    }
+    order[at] = i;
+  }
+  if (!few) std::sort(order, order + items.size(), before);
+  return some_alike ? CheckDifferent(items, *keys) : Status();
 }
 
 // For all keys that are new before the first is created: a counter that has used nothing yet would
@@ -129,44 +143,47 @@ Status Engine::TakePlacesForAll(std::span<const Item> items, const ItemKeys& key
 
 Status Engine::ResolveAll(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                           int64_t now_ns, Keyspace::Places* places, ItemClaims* claims) {
+  bool all_plain = true;
   for (size_t i = 0; i < items.size(); ++i) {
     const auto& [hash, shard] = keys.all[i];
     shard->mutex.AssertHeld();
     Counter* const counter = keyspace_.FindAny(*shard, hash, items[i].key);
-    if (counter != nullptr && counter->plain) {
+    if (counter != nullptr && counter->plain) [[likely]] {
       if (!CostFits(*counter->config, items[i].cost)) {
         return WrongCost(*counter->config, {}, items[i]);
       }
       claims->all.push_back({hash, shard, counter, items[i].cost});
     } else {
+      all_plain = false;
       ClaimsOfKey of_key;
       FLINT_RETURN_IF_ERROR(
           ResolveOther(*shard, hash, items[i], flags, nullptr, now_ns, places, &of_key));
-      claims->all.insert(claims->all.end(), of_key.begin(), of_key.end());
+      for (const Claim& claim : of_key) claims->all.push_back(claim);
     }
-    claims->end[i] = claims->all.size();
+    claims->end[i] = static_cast<uint32_t>(claims->all.size());
   }
-  return CheckFits(claims->all);
+  // A plain one has no more than its item's key, which has been counted.
+  return all_plain ? Status() : CheckFits({claims->all.data(), claims->all.size()});
 }
 
-void Engine::DescribeItem(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
-                          Decision* decision) {
-  BoundedArray<Standing, kMaxLimitsOfKey> limits;
+void Engine::DescribeItem(std::span<const Claim> claims, int64_t now_ns, Decision* decision) {
   const uint64_t cost = claims[0].cost;
+  const Counter& first = *claims[0].counter;
+  if (claims.size() == 1 && first.name_bytes == 0) [[likely]] {
+    Describe(*first.config, first.state, now_ns, cost, decision->allowed, decision);
+    return;
+  }
+  BoundedArray<Standing, kMaxLimitsOfKey> limits;
   for (const Claim& claim : claims) {
     Counter& counter = *claim.counter;
     limits.push_back({counter.name(), counter.config, &counter.state, decision->allowed});
   }
-  if (limits.size() > 1 || !limits[0].name.empty()) {
-    const size_t decisive = DecisiveOf(limits, now_ns, decision->allowed ? 1 : cost);
-    DescribeTogether(limits, decisive, flags, now_ns, cost, decision);
-  } else if (!flags.decision_only) {
-    Describe(*limits[0].config, *limits[0].state, now_ns, cost, decision->allowed, decision);
-  }
+  const size_t decisive = DecisiveOf(limits, now_ns, decision->allowed ? 1 : cost);
+  DescribeTogether(limits, decisive, Flags(), now_ns, cost, decision);
 }
 
-// One time for all of their shards.
-int64_t Engine::NowInAll(const ItemKeys& keys) {
+// Makes one time of what is decided in all of their shards, and lets each sweep.
+int64_t Engine::UseAll(const ItemKeys& keys) {
   Shard& first = *keys.all[0].shard;
   first.mutex.AssertHeld();
   int64_t now_ns = Keyspace::NowIn(first, &clock_);
@@ -177,27 +194,23 @@ int64_t Engine::NowInAll(const ItemKeys& keys) {
   for (const ItemKeys::Key& key : keys.all) {
     key.shard->mutex.AssertHeld();
     key.shard->last_ns = now_ns;
+    keyspace_.SweepAsUsed(*key.shard, now_ns);
   }
   return now_ns;
 }
 
 Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
-                              Arena* arena, Keyspace::Places* places, Decision* decisions,
-                              size_t* denied, AppendOutcome* result) {
-  const int64_t now_ns = NowInAll(keys);
-  *denied = items.size();
-  for (const ItemKeys::Key& key : keys.all) {
-    key.shard->mutex.AssertHeld();
-    keyspace_.SweepAsUsed(*key.shard, now_ns);
-  }
+                              Keyspace::Places* places, Decision* decisions, size_t* denied,
+                              AppendOutcome* result) {
+  const int64_t now_ns = UseAll(keys);
   FLINT_RETURN_IF_ERROR(TakePlacesForAll(items, keys, now_ns, places));
-  ItemClaims claims(items.size(), arena);
+  ItemClaims claims(items.size());
   FLINT_RETURN_IF_ERROR(ResolveAll(items, keys, flags, now_ns, places, &claims));
   const Claim* denying = nullptr;
   uint64_t longest_ns = 0;
-  for (size_t i = 0; i < items.size() && denying == nullptr; ++i) {
-    *denied = i;
-    for (const Claim& claim : claims.Of(i)) {
+  size_t told = 0;  // of so many items, from the first, is told how they stand
+  for (; told < items.size() && denying == nullptr; ++told) {
+    for (const Claim& claim : claims.Of(told)) {
       Counter& counter = *claim.counter;
       if (Allows(*counter.config, counter.state, now_ns, claim.cost)) continue;
       const uint64_t retry_ns = RetryAfterNs(*counter.config, counter.state, now_ns, claim.cost);
@@ -207,22 +220,22 @@ Status Engine::CheckAllLocked(std::span<const Item> items, const ItemKeys& keys,
     }
   }
   const bool allowed = denying == nullptr;
-  if (allowed) *denied = items.size();
+  *denied = allowed ? told : told - 1;
   uint64_t ticket = 0;
   if ((allowed || options_.sync_denials) && WouldWaitForDisk(flags)) return Status::WouldBlock();
   if (allowed) {
-    *result = recorder_.RecordAllowAll(claims.all, now_ns, items.size() == 1, flags.no_wait, arena,
-                                       &ticket);
+    *result = recorder_.RecordAllowAll({claims.all.data(), claims.all.size()}, now_ns,
+                                       items.size() == 1, flags.no_wait, &ticket);
   } else {
     denying->shard->mutex.AssertHeld();
     *result = recorder_.RecordDeny(*denying->shard, denying->counter, now_ns, denying->cost,
                                    flags.no_wait, &ticket);
   }
   if (*result != AppendOutcome::kOk) return Status();
-  for (size_t i = 0; i < items.size() && i <= *denied; ++i) {
-    decisions[i].allowed = i != *denied;
+  for (size_t i = 0; i < told; ++i) {
+    decisions[i].allowed = allowed || i + 1 < told;
     decisions[i].ticket = ticket;
-    DescribeItem(claims.Of(i), flags, now_ns, &decisions[i]);
+    if (!flags.decision_only) DescribeItem(claims.Of(i), now_ns, &decisions[i]);
   }
   return Status();
 }
@@ -237,9 +250,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
                          size_t* denied) {
   FLINT_RETURN_IF_ERROR(CheckUsable());
   FLINT_RETURN_IF_ERROR(CheckTogetherBounds(items));
-  char memory[kArenaBytes];
-  Arena arena(memory, sizeof(memory));
-  ItemKeys keys(items.size(), &arena);
+  ItemKeys keys(items.size());
   FLINT_RETURN_IF_ERROR(ReadItems(items, &keys));
   std::optional<Running> running;
   Keyspace::Places places(&keyspace_);
@@ -250,7 +261,7 @@ Status Engine::DecideAll(std::span<const Item> items, const Flags& flags, Decisi
       ItemLocks locks(keys);
       if (!locks.Take(flags.no_wait)) return Status::Busy();
       FLINT_RETURN_IF_ERROR(CheckUsable());
-      status = CheckAllLocked(items, keys, flags, &arena, &places, decisions, denied, &result);
+      status = CheckAllLocked(items, keys, flags, &places, decisions, denied, &result);
       if (GoesOn(status, result, decisions[0].ticket, flags)) NoteRunning(&running);
     }
     if (status.code() == Code::kTableFull) {

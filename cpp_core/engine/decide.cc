@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "base/assert.h"
 #include "engine/engine.h"
 #include "engine/engine_internal.h"
 #include "engine/key.h"
@@ -221,14 +222,15 @@ size_t Engine::DecisiveOf(std::span<const Standing> limits, int64_t now_ns, uint
   for (size_t i = 0; i < limits.size(); ++i) {
     const LimitConfig& config = *limits[i].config;
     State& state = *limits[i].state;
-    if (!Allows(config, state, now_ns, cost)) {
+    const uint64_t remaining = Remaining(config, state, now_ns);
+    FLINT_ASSERT(Allows(config, state, now_ns, cost) == (remaining >= cost));
+    if (remaining < cost) {
       const uint64_t retry_ns = RetryAfterNs(config, state, now_ns, cost);
       if (denied && retry_ns <= longest_ns) continue;
       denied = true;
       longest_ns = retry_ns;
       decisive = i;
     } else if (!denied) {
-      const uint64_t remaining = Remaining(config, state, now_ns);
       if (remaining >= least) continue;
       least = remaining;
       decisive = i;
@@ -278,9 +280,7 @@ Status Engine::CheckTogether(std::span<const Claim> claims, const Flags& flags, 
     *result = recorder_.RecordAllow(*denying.shard, denying.counter, now_ns, cost, flags.no_wait,
                                     &ticket);
   } else {
-    char shares[kArenaBytes];
-    Arena arena(shares, sizeof(shares));
-    *result = recorder_.RecordAllowAll(claims, now_ns, true, flags.no_wait, &arena, &ticket);
+    *result = recorder_.RecordAllowAll(claims, now_ns, true, flags.no_wait, &ticket);
   }
   if (*result != AppendOutcome::kOk) return Status();
   decision->allowed = allowed;

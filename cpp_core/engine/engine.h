@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
-#include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
@@ -133,8 +132,6 @@ class Engine final : public Place, private LogObserver {
 
  private:
   using Shard = Keyspace::Shard;
-  // Memory of one call, on its stack as long as that is enough.
-  using Arena = std::pmr::monotonic_buffer_resource;
   // Keeps Shutdown waiting while a call runs outside of the shard locks.
   class Running;
 
@@ -229,16 +226,15 @@ class Engine final : public Place, private LogObserver {
   class ItemLocks;
   static Status CheckDifferent(std::span<const Item> items, const ItemKeys& keys);
   Status ReadItems(std::span<const Item> items, ItemKeys* keys);
-  int64_t NowInAll(const ItemKeys& keys);
+  int64_t UseAll(const ItemKeys& keys);
   Status CheckAllLocked(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
-                        Arena* arena, Keyspace::Places* places, Decision* decisions, size_t* denied,
+                        Keyspace::Places* places, Decision* decisions, size_t* denied,
                         AppendOutcome* result);
   Status TakePlacesForAll(std::span<const Item> items, const ItemKeys& keys, int64_t now_ns,
                           Keyspace::Places* places);
   Status ResolveAll(std::span<const Item> items, const ItemKeys& keys, const Flags& flags,
                     int64_t now_ns, Keyspace::Places* places, ItemClaims* claims);
-  void DescribeItem(std::span<const Claim> claims, const Flags& flags, int64_t now_ns,
-                    Decision* decision);
+  void DescribeItem(std::span<const Claim> claims, int64_t now_ns, Decision* decision);
 
   // A change of a limit: `attempt` is made again for as long as the log has no room.
   template <typename Attempt>

@@ -7,7 +7,6 @@ namespace flint {
 // What may be decided together, in one record.
 inline constexpr size_t kMaxItems = 1024;
 inline constexpr size_t kMaxKeyBytesTogether = 65535;
-inline constexpr size_t kArenaBytes = 2048;  // what a few items need while they are decided
 
 // How many items there are, and how long their keys are.
 Status CheckTogetherBounds(std::span<const Place::Item> items);

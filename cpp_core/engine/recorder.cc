@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "base/small_vector.h"
 
 namespace flint {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 // Of a key's denials between two syncs so many are recorded one by one, the rest as one.
 constexpr uint8_t kDenialsOneByOne = 16;
 constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
+constexpr size_t kFewClaims = 64;         // decided together without memory from the heap
 
 }  // namespace
 
@@ -56,8 +58,7 @@ AppendOutcome Recorder::RecordAllow(Keyspace::Shard& shard, Counter* counter, in
 }
 
 AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
-                                       bool no_wait, std::pmr::memory_resource* memory,
-                                       uint64_t* ticket) {
+                                       bool no_wait, uint64_t* ticket) {
   *ticket = 0;
   for (const Claim& claim : claims) {
     claim.shard->mutex.AssertHeld();
@@ -68,15 +69,16 @@ AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t no
     PrepareAdmit(*claim.counter->config, claim.counter->state, now_ns);
   }
   if (log_ != nullptr) {
-    std::pmr::vector<KeyShare> shares(claims.size(), memory);
+    SmallVector<KeyShare, kFewClaims> shares(claims.size());
     for (size_t i = 0; i < claims.size(); ++i) {
       shares[i] = {&claims[i].counter->binding, claims[i].cost};
     }
-    AppendOutcome result = log_->AppendAllowAll(shares, now_ns, one_key, no_wait, ticket);
+    const std::span<const KeyShare> all(shares.data(), shares.size());
+    AppendOutcome result = log_->AppendAllowAll(all, now_ns, one_key, no_wait, ticket);
     while (result == AppendOutcome::kNeedKey) {
       result = BindStale(claims, no_wait);
       if (result == AppendOutcome::kOk)
-        result = log_->AppendAllowAll(shares, now_ns, one_key, no_wait, ticket);
+        result = log_->AppendAllowAll(all, now_ns, one_key, no_wait, ticket);
     }
     if (result != AppendOutcome::kOk) return result;
   }

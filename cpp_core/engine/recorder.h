@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory_resource>
 #include <span>
 #include <string_view>
 
@@ -68,7 +67,7 @@ class Recorder {
   }
   // All in one record; `one_key`: all of them are limits of one key.
   AppendOutcome RecordAllowAll(std::span<const Claim> claims, int64_t now_ns, bool one_key,
-                               bool no_wait, std::pmr::memory_resource* memory, uint64_t* ticket);
+                               bool no_wait, uint64_t* ticket);
   // With sync_denials like an admission. Otherwise it never fails and never waits: a denial that
   // the log has no room for is merged as well.
   AppendOutcome RecordDeny(Keyspace::Shard& shard, Counter* counter, int64_t now_ns, uint64_t cost,

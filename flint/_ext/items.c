@@ -11,11 +11,11 @@ typedef struct {
   flint_limiter_result result;
 } Entry;
 
-#define FEW_ITEMS 4
+#define FEW_ITEMS 8
 
 typedef struct {
-  Py_ssize_t count;
-  Entry* entries; /* `few`, or allocated */
+  Py_ssize_t count; /* of those that have been read */
+  Entry* entries;   /* `few`, or allocated */
   Entry few[FEW_ITEMS];
 } Batch;
 
@@ -24,24 +24,24 @@ static void batch_init(Batch* batch) {
   batch->entries = batch->few;
 }
 
+static void batch_clear(Batch* batch) {
+  for (Py_ssize_t i = 0; i < batch->count; i++) Py_DECREF(batch->entries[i].key);
+  batch->count = 0;
+}
+
 static void batch_free(Batch* batch) {
-  for (Py_ssize_t i = 0; i < batch->count; i++) Py_XDECREF(batch->entries[i].key);
+  batch_clear(batch);
   if (batch->entries != batch->few) PyMem_Free(batch->entries);
 }
 
 static bool batch_allocate(Batch* batch, Py_ssize_t count) {
-  size_t size = (size_t)count;
-  if (count <= FEW_ITEMS) {
-    memset(batch->few, 0, size * sizeof *batch->few);
-  } else {
-    Entry* entries = PyMem_Calloc(size, sizeof *entries);
-    if (entries == NULL) {
-      PyErr_NoMemory();
-      return false;
-    }
-    batch->entries = entries;
+  if (count <= FEW_ITEMS) return true;
+  Entry* entries = PyMem_Calloc((size_t)count, sizeof *entries);
+  if (entries == NULL) {
+    PyErr_NoMemory();
+    return false;
   }
-  batch->count = count;
+  batch->entries = entries;
   return true;
 }
 
@@ -82,15 +82,17 @@ static bool item_parts(ModuleState* state, PyObject* item, PyObject** key, PyObj
   return true;
 }
 
+/* `*key` is a new reference, or NULL with an exception set. */
 static bool item_read(ModuleState* state, PyObject* item, PyObject** key, flint_limiter_item* out) {
   PyObject* cost = NULL;
   Py_ssize_t size = 0;
-  out->struct_size = sizeof *out;
-  out->cost = 1;
+  *out = (flint_limiter_item){.struct_size = sizeof *out, .cost = 1};
+  *key = NULL;
   bool ok = item_parts(state, item, key, &cost) && args_text("key", *key, &out->key, &size) &&
             (cost == NULL || args_quantity("cost", cost, 1, FLINT_MAX_QUANTITY, &out->cost));
   out->key_bytes = (uint64_t)size;
   Py_XDECREF(cost);
+  if (!ok) Py_CLEAR(*key);
   return ok;
 }
 
@@ -142,8 +144,40 @@ static PyObject* all_items(PyObject* items) {
   return NULL;
 }
 
+/* A few keys without costs, which most calls have: reading these runs no Python code that could
+ * change a list meanwhile. False if there is anything else, and then nothing has been read. */
+static bool batch_read_keys(PyObject* items, Batch* batch) {
+#ifdef Py_GIL_DISABLED
+  (void)items; /* another thread may change a list at any moment */
+  (void)batch;
+  return false;
+#else
+  bool is_list = PyList_Check(items);
+  if (!is_list && !PyTuple_Check(items)) return false;
+  Py_ssize_t count = is_list ? PyList_Size(items) : PyTuple_Size(items);
+  if (count < 1 || count > FEW_ITEMS) return false;
+  for (; batch->count < count; batch->count++) {
+    PyObject* key =
+        is_list ? PyList_GetItem(items, batch->count) : PyTuple_GetItem(items, batch->count);
+    Entry* entry = &batch->few[batch->count];
+    Py_ssize_t size;
+    const char* bytes = PyUnicode_Check(key) ? PyUnicode_AsUTF8AndSize(key, &size) : NULL;
+    if (bytes == NULL) {
+      PyErr_Clear(); /* the other way makes a better error of it */
+      batch_clear(batch);
+      return false;
+    }
+    entry->key = Py_NewRef(key);
+    entry->item = (flint_limiter_item){sizeof entry->item, 0, bytes, (uint64_t)size, 1};
+    entry->result.struct_size = sizeof entry->result;
+  }
+  return true;
+#endif
+}
+
 /* Fills `batch` from any iterable but a str or a dict, which are items themselves. */
 static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
+  if (batch_read_keys(items, batch)) return true;
   PyObject* all = all_items(items);
   if (all == NULL) return false;
   Py_ssize_t count = PyTuple_Size(all);
@@ -152,6 +186,7 @@ static bool batch_read(ModuleState* state, PyObject* items, Batch* batch) {
     Entry* entry = &batch->entries[i];
     entry->result.struct_size = sizeof entry->result;
     ok = item_read(state, PyTuple_GetItem(all, i), &entry->key, &entry->item);
+    if (ok) batch->count++;
     if (!ok) error_prefix("items", i);
   }
   Py_DECREF(all);
@@ -171,17 +206,20 @@ static int32_t decide_batch(LimiterObject* self, Batch* batch, uint32_t flags,
 static bool decide_all(LimiterObject* self, const char* function, PyObject* const* args,
                        Py_ssize_t given, PyObject* keywords, uint32_t flags, Batch* batch,
                        uint64_t* denied_index) {
-  const Signature signature = {function, 1, 1, 1, {NAME_items}};
   PyObject* items;
-  if (!args_parse(self->state, &signature, args, given, keywords, &items)) return false;
+  if (given == 1 && keywords == NULL) {
+    items = args[0];
+  } else {
+    const Signature signature = {function, 1, 1, 1, {NAME_items}};
+    if (!args_parse(self->state, &signature, args, given, keywords, &items)) return false;
+  }
   if (!batch_read(self->state, items, batch)) return false;
   flint_limiter_error error;
   error_init(&error);
   const uint32_t no_sync = limiter_waits_for_signals(self) ? FLINT_LIMITER_NO_SYNC : 0;
   int32_t code = decide_batch(self, batch, flags | no_sync, denied_index, &error);
-  const uint64_t ticket = batch->entries->result.ticket;
-  if (code == FLINT_LIMITER_OK && no_sync != 0 && ticket != 0) {
-    code = limiter_wait_for_disk(self, ticket, &error);
+  if (code == FLINT_LIMITER_OK && no_sync != 0 && batch->entries->result.ticket != 0) {
+    code = limiter_wait_for_disk(self, batch->entries->result.ticket, &error);
     /* That is for on_error to answer; see decide in limiter.c. */
     if (code == FLINT_LIMITER_POISONED)
       code = decide_batch(self, batch, flags, denied_index, &error);
