@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flint._remote.breaker import Breaker
 from flint._remote.coroutines import RemoteSurface
 from flint._remote.steps import taken, taken_after
+from flint._stores.lines import StoreLines
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class StorePlace(RemoteSurface, abc.ABC):
         self._on_error = on_error
         self._breaker = Breaker()
         self._is_closed = False
-        self._begin(None)
+        self._begin(None, StoreLines())
 
     @abc.abstractmethod
     def _exchange(self, asked: Any) -> Any:

