@@ -17,7 +17,7 @@ from flint._redis.clients import TROUBLES, Replicas, of_node, options, words
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from flint._redis.questions import Request
+    from flint._redis.requests import Request
 
 
 class _OfLoop:

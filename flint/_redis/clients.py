@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
+import time
+from collections import deque
+from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -17,7 +21,7 @@ from flint.errors import FlintConnectionError, FlintError, FlintPermissionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flint._redis.questions import Request
+    from flint._redis.requests import Request
 
 # What redis-py and the network raise; the loop's kind is the same. A cluster's is of another
 # family, and a host of which no name can be made is told by UnicodeError.
@@ -52,10 +56,98 @@ def options(timeout_s: float, retry: Any) -> dict[str, Any]:
     }
 
 
+class _Idle:
+    """What is at hand, last in, first out: as queue.LifoQueue, but without a lock as long as nobody
+    has to wait."""
+
+    def __init__(self, most: int) -> None:
+        self.queue: deque[Any] = deque()
+        self._most = most
+        self._freed = threading.Condition()
+        self._waiting = 0
+
+    def get(self, timeout: float) -> Any:
+        """Raises queue.Empty when the time is over."""
+        try:
+            return self.queue.pop()
+        except IndexError:
+            pass
+        deadline = time.monotonic() + timeout
+        with self._freed:
+            self._waiting += 1
+            try:
+                while True:
+                    with contextlib.suppress(IndexError):  # another thread was faster
+                        return self.queue.pop()
+                    if not self._freed.wait(deadline - time.monotonic()):
+                        raise Empty
+            finally:
+                self._waiting -= 1
+
+    def put_nowait(self, one: Any) -> None:
+        """Raises queue.Full when there are as many as may be."""
+        if len(self.queue) >= self._most:
+            raise Full
+        self.queue.append(one)
+        if self._waiting:
+            with self._freed:
+                self._freed.notify()
+
+
+class _Pool(redis.BlockingConnectionPool):
+    """The same with less around it, which took as long as asking. Calls wait for a connection when
+    there are as many as may be."""
+
+    def __init__(self, **given: Any) -> None:
+        begin: Any = super().__init__  # it has no types
+        begin(**{**given, "queue_class": _Idle})
+
+    def get_connection(self, *_args: Any, **_options: Any) -> Any:
+        self._checkpid()
+        try:
+            connection: Any = self.pool.get(timeout=self.timeout)
+        except Empty:
+            raise redis.ConnectionError(_ALL_IN_USE) from None
+        try:
+            connection = connection or self._new_connection()
+            connection.connect()
+            if _is_stale(connection):
+                connection.disconnect()
+                connection.connect()
+        except BaseException:
+            self.release(connection)
+            raise
+        return connection
+
+    def _new_connection(self) -> Any:
+        make: Any = self.make_connection  # it has no types
+        return make()
+
+    def release(self, connection: Any) -> None:
+        self._checkpid()
+        if connection is not None:
+            if not self.owns_connection(connection):
+                # It is of the process that was forked, and here there are as many as may be.
+                connection.disconnect()
+                return
+            # It is to move to another server, which older versions do not know of.
+            if getattr(connection, "should_reconnect", bool)():
+                connection.disconnect()
+        self.pool.put_nowait(connection)
+
+
+def _is_stale(connection: Any) -> bool:
+    """Whether the server has ended it, or has said something unasked."""
+    try:
+        return bool(connection.can_read())
+    except (redis.ConnectionError, redis.TimeoutError, OSError):
+        return True
+
+
 def client_of(url: str, timeout_s: float) -> Any:
-    """A client of our own. Calls wait for a connection when there are as many as may be. Raises
-    ValueError or TypeError for a URL that connections cannot be made with."""
-    pool = redis.BlockingConnectionPool.from_url(url, **options(timeout_s, Retry(NoBackoff(), 0)))
+    """A client of our own. Raises ValueError or TypeError for a URL that connections cannot be made
+    with."""
+    pool = _Pool.from_url(url, **options(timeout_s, Retry(NoBackoff(), 0)))
     pool.connection_class(**pool.connection_kwargs)
     return redis.Redis.from_pool(pool)
 
@@ -123,10 +215,13 @@ class Client:
         self._replicas = replicas
         self._is_own = is_own
         self._is_cluster = isinstance(client, redis.RedisCluster)
+        self._runs_alone = is_own and not replicas.least
 
     def ask(self, request: Request) -> Any:
         """The answer to a request. Raises what redis-py raises, and TooFewReplicasError."""
         try:
+            if request.packed is not None and self._runs_alone:
+                return self._run((), request.packed)
             return self._send(request, has_script=True)
         except redis.exceptions.NoScriptError:
             return self._send(request, has_script=False)
@@ -137,6 +232,8 @@ class Client:
             node = self._client.get_node_from_key(request.node_key)
             return of_node(self._client.execute_command(*sent, target_nodes=node, **_RAW))
         if not self._replicas.may_be_asked(request):
+            if self._is_own and request.script is not None:
+                return self._run(sent)
             return self._client.execute_command(*sent, **_RAW)
         # Both through one connection, whose changes are waited for.
         with self._client.client() as one:
@@ -147,6 +244,27 @@ class Client:
                     one.connection.send_command(*self._replicas.wait)
                     reached = one.parse_response(one.connection, "WAIT")
                 self._replicas.check(reached)
+        return answer
+
+    def _run(self, sent: tuple[Any, ...], packed: bytes | None = None) -> Any:
+        """What a script answers through a connection of our own."""
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        is_answered = False
+        try:
+            if packed is None:
+                connection.send_command(*sent)
+            else:
+                connection.send_packed_command((packed,))
+            answer = connection.read_response(disable_decoding=True)
+            is_answered = True
+        except redis.ResponseError:
+            is_answered = True
+            raise
+        finally:  # also after Ctrl-C, before all of the answer has come
+            if not is_answered:
+                connection.disconnect()
+            pool.release(connection)
         return answer
 
     def close(self) -> None:

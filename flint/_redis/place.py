@@ -14,7 +14,13 @@ from flint._stores.place import StorePlace
 from flint.errors import FlintConnectionError, FlintError, UnsupportedError
 
 if TYPE_CHECKING:
-    from flint._redis.questions import Request
+    from typing import SupportsIndex
+
+    from flint._redis.questions import RedisQuestions
+    from flint._redis.requests import Request
+    from flint._surface.arguments import Duration
+    from flint._surface.rate import RateLike
+    from flint._surface.types import Algorithm
 
 _UNKNOWN = "; whether the call took effect is unknown"
 _FAILURES = (*TROUBLES, TooFewReplicasError)
@@ -26,6 +32,7 @@ class RedisPlace(StorePlace):
     # None where the client that was given serves the other kind of caller.
     _client: Any
     _loop_client: Any
+    _questions: RedisQuestions
 
     def _refuse_caller(self, is_loop: bool) -> None:
         if is_loop and self._loop_client is None:
@@ -44,6 +51,72 @@ class RedisPlace(StorePlace):
             if client is not None:
                 client.close()
 
+    # ---- Deciding ------------------------------------------------------------------------------
+
+    def allow(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> bool:
+        """Whether `cost` units may be used under `key` now; then they are counted."""
+        found = self._decide("allow", key, cost, rate, per, burst, algorithm, limit)
+        return found if isinstance(found, bool) else found.allowed
+
+    def _decide(self, call: str, key: str, cost: SupportsIndex, *limit: Any) -> Any:
+        """The result; of `allow` it may be the bool alone."""
+        request = None
+        if self._client is not None and not self._is_closed:
+            request = self._questions.plain_request(call, key, cost, limit)
+        answer = None
+        if request is not None:
+            try:
+                answer = self._exchange(request)
+            except FlintError as error:
+                asked = self._questions.read_check(self._rates, key, cost, *limit)
+                return self._other(self._questions.decision(_whole(call), asked), error)
+        if answer is None:
+            return super()._decide(_whole(call), key, cost, *limit)
+        return self._questions.plain_result(key, cost, answer)
+
+    async def aallow(
+        self,
+        key: str,
+        cost: SupportsIndex = 1,
+        *,
+        rate: SupportsIndex | None = None,
+        per: Duration | None = None,
+        burst: SupportsIndex | None = None,
+        algorithm: Algorithm | None = None,
+        limit: RateLike | None = None,
+    ) -> bool:
+        """`allow` as a coroutine; see `acheck`."""
+        found = await self._decide_in_loop("allow", key, cost, rate, per, burst, algorithm, limit)
+        return found if isinstance(found, bool) else found.allowed
+
+    async def _decide_in_loop(self, call: str, key: str, cost: SupportsIndex, *limit: Any) -> Any:
+        """The same for event loops."""
+        request = None
+        if self._loop_client is not None and not self._is_closed:
+            request = self._questions.plain_request(call, key, cost, limit)
+        answer = None
+        if request is not None:
+            try:
+                answer = await self._exchange_in_loop(request)
+            except FlintError as error:
+                asked = self._questions.read_check(self._rates, key, cost, *limit)
+                return self._other(self._questions.decision(_whole(call), asked), error)
+        if answer is None:
+            return await super()._decide_in_loop(_whole(call), key, cost, *limit)
+        return self._questions.plain_result(key, cost, answer)
+
+    # ---- Asking --------------------------------------------------------------------------------
+
     def _exchange(self, request: Request) -> Any:
         self._breaker.enter()
         try:
@@ -54,7 +127,7 @@ class RedisPlace(StorePlace):
                     raise
                 answer = self._client.ask(request)
         except _FAILURES as error:
-            raise self._told(request, error) from None
+            raise self._failed(request, error) from None
         self._breaker.worked()
         return answer
 
@@ -68,11 +141,11 @@ class RedisPlace(StorePlace):
                     raise
                 answer = await self._loop_client.ask(request)
         except _FAILURES as error:
-            raise self._told(request, error) from None
+            raise self._failed(request, error) from None
         self._breaker.worked()
         return answer
 
-    def _told(self, request: Request, error: Exception) -> FlintError:
+    def _failed(self, request: Request, error: Exception) -> FlintError:
         """What the caller is told, and the breaker."""
         if isinstance(error, TooFewReplicasError):
             self._breaker.worked()
@@ -85,6 +158,11 @@ class RedisPlace(StorePlace):
         self._breaker.failed(text, is_away=found.is_away)
         unknown = found.was_sent and not request.repeatable
         return FlintConnectionError(text + _UNKNOWN if unknown else text)
+
+
+def _whole(call: str) -> str:
+    """The call of which all of the answer is read."""
+    return "check" if call == "allow" else call
 
 
 def _may_repeat(request: Request, error: Exception) -> bool:

@@ -7,19 +7,22 @@ import os
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flint._redis import records, scripts
-from flint._redis.records import flag, halves
+from flint._redis.plain import PlainChecks
+from flint._redis.records import flag
+from flint._redis.requests import Request, has_admitted
 from flint._stores.claims import COUNTER, EXACT
-from flint._stores.questions import Questions
+from flint._stores.questions import NO_LIMIT, Questions, is_surely_a_key
 from flint._stores.templates import Template
+from flint._surface.arguments import MAX_NS
 from flint.errors import FlintConnectionError, FlintError, FlintWarning, UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from flint._redis.scripts import Script
+    from flint._native import Result
     from flint._remote.standing import Config
     from flint._stores.claims import Claim, Totals
     from flint._stores.denials import Denied
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from flint._surface.types import Total
 
 _PAGE = 256
+_COUNTS = {"peek": 0, "check": 1, "allow": 2}
 _MOST_REMEMBERED = 4096  # limits
 _GLOB = re.compile(rb"([*?\[\]\\])")
 _NO_TOTALS = (
@@ -40,18 +44,6 @@ _EVICTS = (
 )
 
 
-class Request(NamedTuple):
-    """A script or a command. `repeatable`: asked twice it does no more than once. `has_changed`
-    says of an answer whether replicas have to be waited for. A command without a key is for the
-    node of a cluster where `node_key` is."""
-
-    words: tuple[bytes | int | str, ...]
-    script: Script | None
-    repeatable: bool = False
-    has_changed: Callable[[Any], bool] | None = None
-    node_key: str | None = None
-
-
 class RedisQuestions(Questions):
     """The questions to one namespace."""
 
@@ -61,6 +53,7 @@ class RedisQuestions(Questions):
         names = (b"epoch", b"templates", b"changes", b"sums")
         self._shared = tuple(self._prefix + name for name in names)
         self._has_totals = has_totals
+        self._plain = PlainChecks(self._prefix, self._shared[0])
         self._scripts = scripts.load()
         # Which store the templates are of: another one has forgotten them.
         self._store: bytes | None = None
@@ -114,6 +107,23 @@ class RedisQuestions(Questions):
 
     # ---- Deciding ------------------------------------------------------------------------------
 
+    def plain_request(self, call: str, key: Any, cost: Any, limit: Any) -> Request | None:
+        """What decides in most cases about a key, whose answer is None in the others; None where it
+        is known that this is one."""
+        known = self._templates
+        if known is None or self._has_totals or limit != NO_LIMIT or not is_surely_a_key(key):
+            return None
+        if type(cost) is not int or not 1 <= cost <= MAX_NS:
+            return None
+        return self._plain.request(self._scripts, _COUNTS[call], key.encode(), cost, known)
+
+    def plain_result(self, key: str, cost: Any, told: bytes | int) -> Result | bool:
+        """What its answer says: of `allow` whether the cost is admitted."""
+        if isinstance(told, int):
+            return told == 1
+        claim = records.claim(told, [key.encode()])
+        return claim.result(key, cost, claim.allows)
+
     def _ask_check(
         self,
         count: bool,
@@ -131,13 +141,12 @@ class RedisQuestions(Questions):
             flag(self._has_totals),
             b"" if limit is None else records.limit(limit),
             b"".join(records.denied(name, one) for name, one in denied.items()),
-            *(
-                halves(one.cost) + b"".join(map(records.template, known.applying(one.raw)))
-                for one in items
-            ),
+            *(records.item(one.cost, known.applying(one.raw)) for one in items),
             repeatable=not count,
-            has_changed=_has_admitted if count else None,
+            has_changed=has_admitted if count else None,
         )
+        if len(items) == 1 and limit is None and not self._has_totals:
+            self._plain.learn(keys[0], answer)
         return [records.claim(told, keys) for told in answer]
 
     def _note_denial(self, found: list[Claim], cost: int) -> None:
@@ -246,10 +255,6 @@ def _callers_level() -> int:
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "flint":
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _has_admitted(answer: list[bytes]) -> bool:
-    return bool(answer) and all(told[0] == 0 and told[2] == 1 for told in answer)
 
 
 def _is_one(answer: int) -> bool:

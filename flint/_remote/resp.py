@@ -45,8 +45,13 @@ MORE: Final = _More()
 
 def encoded(words: Iterable[bytes]) -> bytes:
     """A request."""
-    parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+    given = tuple(words)
+    return b"*%d\r\n%b" % (len(given), encoded_words(given))
+
+
+def encoded_words(words: Iterable[bytes]) -> bytes:
+    """A part of a request."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 def greeting(token: str | None) -> bytes:

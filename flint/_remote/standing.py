@@ -52,22 +52,24 @@ class Standing(NamedTuple):
     state: State
     now_ns: int
 
-    def _told(self, cost: int, allowed: bool) -> tuple[int, int, int]:
+    def told(self, cost: int, allowed: bool) -> tuple[int, int, int]:
+        """What remains, until when it is as the algorithm says, and, if the cost has not been
+        allowed, until it is."""
         return _native.describe(self.config, self.state, self.now_ns, cost, allowed)
 
     def remaining(self) -> int:
         """Whole units that would be admitted."""
-        return self._told(1, True)[0]
+        return self.told(1, True)[0]
 
     def reset_after_ns(self) -> int:
         """Until it is as the algorithm says."""
-        return self._told(1, True)[1]
+        return self.told(1, True)[1]
 
     def retry_after_ns(self, cost: int) -> int:
         """Until the cost is admitted; 0 when it is now."""
         if self.config.algorithm == _LOG and self._log_admits(cost):
             return 0
-        return self._told(cost, False)[2]
+        return self.told(cost, False)[2]
 
     def _log_admits(self, cost: int) -> bool:
         state = self.state

@@ -52,16 +52,16 @@ class Claim(NamedTuple):
     def result(self, key: str, cost: int, allowed: bool) -> _native.Result:
         """What is told of this limit alone."""
         standing = self.standing
-        after_ns = standing.reset_after_ns()
+        remaining, reset_after_ns, retry_after_ns = standing.told(cost, allowed)
         return _native.Result(
             key,
             allowed,
             cost,
             standing.config.burst,
-            standing.remaining(),
-            min(standing.now_ns + after_ns, _MOST_NS),
-            after_ns,
-            0 if allowed else standing.retry_after_ns(cost),
+            remaining,
+            min(standing.now_ns + reset_after_ns, _MOST_NS),
+            reset_after_ns,
+            retry_after_ns,
             ALGORITHMS[standing.config.algorithm - 1],
             False,
             self.name.decode() or None,

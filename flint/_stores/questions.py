@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from flint._surface.protocol import Limits
     from flint._surface.types import CheckAllDict, Item, StatusDict, Total
 
+_MOST_KEY_BYTES = 65_535
+NO_LIMIT = (None,) * 5
 Returned = TypeVar("Returned")
 if TYPE_CHECKING:
     Steps: TypeAlias = Generator[Any, Any, Returned]
@@ -148,6 +150,8 @@ class Questions(abc.ABC):
     def read_check(self, *args: Any) -> Checked:
         """The arguments of `check`. Raises what the embedded limiter raises."""
         _, key, _, rate, per, burst, algorithm, limit = args
+        if args[3:] == NO_LIMIT and is_surely_a_key(key):
+            return read_known(*args)
         if limit is None:
             numbers = {"rate": rate, "per": per, "burst": burst, "algorithm": algorithm}
             embedded.refuse_bad("peek", key, 1, **numbers)
@@ -496,6 +500,12 @@ class Questions(abc.ABC):
         """`flush`: what has been answered is as durable as it will be, but for what has been
         denied."""
         return Question(self._tell)
+
+
+def is_surely_a_key(key: Any) -> bool:
+    """Whether it need not be shown to an engine, which takes others too."""
+    is_ascii = type(key) is str and key.isascii()
+    return is_ascii and 0 < len(key) <= _MOST_KEY_BYTES and not key.isspace()
 
 
 def _item(asked: Asked, allowed: bool, remaining: int, reset_at: str, algorithm: str) -> Any:

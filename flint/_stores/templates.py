@@ -38,6 +38,15 @@ class Templates:
         """Those of one prefix, in order of name."""
         return self._of.get(prefix, [])
 
+    def only(self, key: bytes) -> Template | None:
+        """The one that applies to a key without limits of its own, if it is one without a name."""
+        for length in self._lengths:
+            group = self._of.get(key[:length])
+            if group:
+                is_alone = len(group) == 1 and not group[0].name and not group[0].stack
+                return group[0] if is_alone else None
+        return None
+
     def applying(self, key: bytes) -> list[Template]:
         """Those that apply to a key without limits of its own: of the longest prefix, and where one
         stacks, also of the next shorter one, but for names that a longer prefix has."""

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 CLOCK = "clock"
-_PARTS = ("numbers", CLOCK, "algorithms")
+_PARTS = ("numbers", "algorithms")
 _WITH_TEMPLATES = ("template", "end_template")
+# What decides most checks, by algorithm.
+_BUCKET, _WINDOW = ("bucket", "store", "answer"), ("window", "store", "answer")
+_COUNTER, _LOG = ("counter", "store", "answer"), ("log", "store", "entries", "answer")
+QUICK = dict(enumerate((_BUCKET, _BUCKET, _BUCKET, _WINDOW, _LOG, _COUNTER), 1))
 NAMES = ("check", "denied", "limit", "template", "end", "end_template", "show", "load", "now")
 
 
@@ -31,13 +35,19 @@ def _read(name: str) -> str:
 
 def load(clock: str | None = None) -> dict[str, Script]:
     """All scripts by name; `clock` is the text of another clock, for tests."""
-    parts = {name: _read(name) for name in (*_PARTS, "quick", "counters", "templates", *NAMES)}
-    if clock is not None:
-        parts[CLOCK] = clock
-    shared = "".join(parts[name] for name in _PARTS)
+    parts = {name: _read(name) for name in (*_PARTS, "counters", "templates", *NAMES)}
+    parts[CLOCK] = _read(CLOCK) if clock is None else clock
+    shared = "".join(parts[name] for name in (CLOCK, *_PARTS, "counters"))
     scripts = {}
     for name in NAMES:
-        first = parts["quick"] if name == "check" else ""
-        more = parts["templates"] if name in _WITH_TEMPLATES else ""
-        scripts[name] = script((shared + first + parts["counters"] + more + parts[name]).encode())
+        templates = parts["templates"] if name in _WITH_TEMPLATES else ""
+        scripts[name] = script((shared + templates + parts[name]).encode())
+    for algorithm, names in QUICK.items():
+        text = "".join(_read(f"quick_{name}") for name in ("begin", *names))
+        scripts[quick_name(algorithm)] = script((parts[CLOCK] + text).encode())
     return scripts
+
+
+def quick_name(algorithm: int) -> str:
+    """The script that decides most checks."""
+    return f"quick {algorithm}"

@@ -2,7 +2,8 @@
 --
 -- state1 to state3 are, by algorithm: 1 to 3 (buckets) the arrival time and its fraction; 4 (fixed
 -- window) its start and what is used; 5 (log) all units that were ever added to it, modulo 2^63,
--- and whether there are any; 6 (sliding counter) the window's start, the units before it and in it.
+-- then, as of the last admission, {entries, the lower 31 bits of the units in the window}, and the
+-- time of the oldest; 6 (sliding counter) the window's start, the units before it and in it.
 
 local MARGIN_MS = 1000
 

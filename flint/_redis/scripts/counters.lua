@@ -9,8 +9,8 @@ local NO_TEMPLATE = string.rep('\0', 8)
 local FIELDS = {'rate', 'per', 'burst', 'state1', 'state2', 'state3', 'last'}
 local TOTALS = {'allowed', 'denied', 'allowed_cost', 'denied_cost', 'last_allowed', 'last_denied',
   'last_reset'}
--- Totals stand in a record only where something was counted. quick.lua counts the bytes of one
--- without totals and a name, which are 77, and knows where its fields are.
+-- Totals stand in a record only where something was counted. quick.lua knows where the fields are
+-- of one without totals and a name, which has 77 bytes.
 local RECORD = '>BBBBI4c8I4' .. string.rep('I4I4', #FIELDS)
 local NAME = '>Bc0'
 local SUM = '>' .. string.rep('I4I4', 7)
@@ -273,7 +273,8 @@ local function migrate(key, c, limit, at)
   elseif c.algorithm == 4 then
     c.state1, c.state2 = at, units
   elseif c.algorithm == 5 then
-    c.state1, c.state2, c.is_one_entry = units, ONE, true
+    c.state1, c.is_one_entry = units, true
+    c.state2, c.state3 = {1, units[2]}, at
   else
     slide(c, at)
     c.state3 = units
@@ -340,7 +341,7 @@ local function admit_to_log(key, c, now, cost)
   end
   settle_log(key, c)
   local before = c.state1
-  c.state1, c.state2, c.has_log = add(c.state1, cost), ONE, true
+  c.state1, c.has_log = add(c.state1, cost), true
   c.state1 = {c.state1[1] % (2 * HALF), c.state1[2]}
   add_entry(key, c, now, c.state1)
   if c.base then
@@ -354,6 +355,7 @@ local function admit_to_log(key, c, now, cost)
   c.oldest = c.entries == 1 and now or c.oldest
   c.units = add(c.units, cost)
   c.leaves = c.oldest
+  c.state2, c.state3 = {c.entries, c.units[2]}, c.oldest
 end
 
 -- Counts an admission that `look` has granted.
@@ -490,12 +492,15 @@ end
 
 -- Writes what there is for a key, but for what cannot be told from nothing.
 local function store(key, now)
-  local parts, until_fresh, is_permanent, has_logs = {}, ZERO, false, false
+  local parts, until_fresh, is_permanent, log_until = {}, ZERO, false, nil
   for _, c in ipairs(key.rows) do
     if c.kind == KIND_EXACT or (c.kind and not is_fresh(c, now)) then
       settle_log(key, c)
       parts[#parts + 1] = write_record(c)
-      has_logs = has_logs or c.algorithm == 5
+      if c.algorithm == 5 then
+        -- A period more than it needs, so that not every admission has to say it again.
+        log_until = greater_of(log_until or ZERO, add(fresh_at(c), c.per))
+      end
       if c.kind == KIND_EXACT then
         is_permanent = true
       else
@@ -509,14 +514,13 @@ local function store(key, now)
     redis.call('DEL', key.record, key.log)
   elseif is_permanent then
     redis.call('SET', key.record, table.concat(parts))
-    if has_logs then
+    if log_until then
       redis.call('PERSIST', key.log)
     end
   else
-    local ms = expiry_ms(until_fresh, now)
-    redis.call('SET', key.record, table.concat(parts), 'PX', ms)
-    if has_logs then
-      redis.call('PEXPIRE', key.log, ms)
+    redis.call('SET', key.record, table.concat(parts), 'PX', expiry_ms(until_fresh, now))
+    if log_until then
+      redis.call('PEXPIRE', key.log, expiry_ms(log_until, now))
     end
   end
 end

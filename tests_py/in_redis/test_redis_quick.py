@@ -1,0 +1,85 @@
+"""What the quick scripts decide, beside the embedded engine, under one clock."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import pytest
+from conformance.test_differential import ALGORITHMS, START_S, Pair, pauses
+from in_redis.redis_server import clocked
+
+import flint
+from flint.testing import ManualClock
+
+STEPS = 10_000 if os.environ.get("FLINT_LONG") else 400
+# Rates, periods and bursts that doubles hold, near and far from where they do not.
+NUMBERS = [
+    (3, 10**9, None),
+    (1, 86_400 * 10**9, None),
+    (5, 7 * 10**9 + 1, 12),
+    (100, 60 * 10**9, 1),
+    (1000, 86_400 * 10**9, None),
+    (10**6, 10**9, None),
+    (999_983, 999_999_937, 1_999_966),
+    (2**31 - 1, 2**31 - 1, None),
+    (2**31, 2**20, None),
+    (2**52 - 1, 2**52 - 1, None),
+    (2**51 + 1, 10**9 + 7, None),
+    (20, 10**3, 40),
+]
+
+
+class Watched:
+    """A client that counts what the quick scripts decide."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.quick = self.undecided = 0
+
+    def ask(self, request: Any) -> Any:
+        answer = self._client.ask(request)
+        is_quick = request.packed is not None
+        self.quick += is_quick and answer is not None
+        self.undecided += is_quick and answer is None
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def one_cost(draw: random.Random, left: int, most: int) -> int:
+    """Often what just fits, or just does not."""
+    return draw.choice([1, 1, 2, most // 3, most - 1, most, most + 1, left, left + 1, left - 1])
+
+
+@pytest.mark.parametrize("numbers", NUMBERS, ids=str)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_decides_as_the_engine_does(algorithm: str, numbers: tuple[Any, ...]) -> None:
+    rate, per_ns, burst = numbers
+    if algorithm not in ALGORITHMS[:3]:
+        burst = None
+    draw = random.Random(f"{algorithm} {numbers}")
+    clock, other = ManualClock(START_S), ManualClock(START_S)
+    with (
+        clocked(clock, totals=False) as limiter,
+        flint.Limiter(":memory:", clock=other) as expected,
+    ):
+        watched: Any = Watched(limiter._client)
+        limiter._client = watched
+        pair = Pair(limiter, expected)
+        for key in ("t:*", "own"):
+            pair.limit(key, rate, per_ns=per_ns, burst=burst, algorithm=algorithm)
+        for _ in range(STEPS):
+            by_ns = pauses(draw, per_ns, rate)
+            clock.advance_ns(by_ns)
+            other.advance_ns(by_ns)
+            key = draw.choice(["t:1", "t:1", "t:2", "own"])
+            cost = one_cost(draw, expected.peek(key).remaining, burst or rate)
+            call = draw.choice(["check", "check", "peek", "allow", "allow", "allow"])
+            pair.__getattr__(call)(key, max(cost, 1))
+        pair.list(counters=True)
+    fits = algorithm != "sliding_window_log" or rate < 2**31
+    assert not fits or watched.quick > STEPS / 2
+    assert watched.undecided < STEPS / 4
