@@ -7,50 +7,20 @@ import contextlib
 import signal
 import socket
 import ssl
-import subprocess
 import warnings
 from pathlib import Path
 
 import pytest
 import redis
-from flint_server import DEADLINE_S, FlintServer, needs_server, read_all, refused, running
+from certificates import HERE, Authority, openssl
+from flint_server import FlintServer, needs_server, read_all, refused, running
 
 import flint
 from flint import Limiter, SharedLimiter
 
 pytestmark = needs_server
 
-EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 HEALTH = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-HERE = "IP:127.0.0.1,DNS:localhost"
-
-
-def openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=DEADLINE_S)
-
-
-class Authority:
-    """Issues certificates."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.certificate = folder / f"{name}.pem"
-        self.key = folder / f"{name}.key"
-        files = ["-keyout", self.key, "-out", self.certificate, "-subj", f"/CN={name}"]
-        openssl("req", "-x509", *EC, *files, "-days", "2")
-
-    def issue(self, name: str, alternative: str = HERE, days: int = 2) -> tuple[Path, Path]:
-        """A certificate and its key."""
-        certificate, key, request = (self.folder / f"{name}.{kind}" for kind in ("pem", "key", "r"))
-        extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={alternative}\n", "utf-8")
-        openssl("req", *EC, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
-        by = ["-CA", self.certificate, "-CAkey", self.key, "-extfile", extensions]
-        openssl("x509", "-req", "-in", request, *by, "-days", str(days), "-out", certificate)
-        return certificate, key
-
-    def trusted(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.certificate)
 
 
 @pytest.fixture(scope="module")
