@@ -352,7 +352,7 @@ BAD: list[tuple[int, str, str]] = [
     (1, "limit remove b", "limit is not configured: b"),
     (1, "limit remove a --name day", "no limit of exactly this key, with the name day: a"),
     (1, "limit reset b", "limit is not configured: b"),
-    (1, "limit check b", "limit is not configured: b"),
+    (1, "limit check b", "limit is not configured: b. `flint limit list` shows"),
     (1, "limit check a --cost 0", "cost must be an integer from 1"),
     (1, "limit check a --cost 4", 'cost 4 for key "a" must be between 1 and 3'),
     (2, "limit check", "required: KEY"),

@@ -138,15 +138,20 @@ def test_what_needs_the_files(run: Run, server: Reference) -> None:
         )
 
 
+NOT_CONFIGURED = (
+    "flint: limit is not configured: nothing. `flint limit list` shows the limits that are\n"
+)
+
+
 def test_what_goes_wrong(run: Run, server: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = run("limit", "list", "--url", server.url)
     assert (code, err) == (1, "flint: Flint server error 401: unauthorized\n")
     monkeypatch.setenv("FLINT_SERVER_TOKEN", "hush-hush")
     monkeypatch.setenv("FLINT_URL", server.url)
     code, _, err = run("limit", "check", "nothing")
-    assert (code, err) == (1, "flint: limit is not configured: nothing\n")
+    assert (code, err) == (1, NOT_CONFIGURED)
     code, _, err = run("limit", "reset", "nothing")
-    assert (code, err) == (1, "flint: limit is not configured: nothing\n")
+    assert (code, err) == (1, NOT_CONFIGURED)
     monkeypatch.setenv("FLINT_URL", "http://127.0.0.1:1")
     code, _, err = run("limit", "check", "a")
     assert (code, err) == (

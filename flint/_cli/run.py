@@ -10,7 +10,7 @@ from flint._cli.context import Context
 from flint._cli.failure import ERROR, OK, UNREACHABLE, USAGE, CommandError, UsageError
 from flint._cli.output import complain
 from flint._cli.parser import make_parser
-from flint.errors import FlintConnectionError, FlintError, LockedError
+from flint.errors import FlintConnectionError, FlintError, LockedError, NotConfiguredError
 
 
 def run(words: list[str]) -> int:
@@ -40,6 +40,9 @@ def answer(words: list[str]) -> int:
         return UNREACHABLE
     except BrokenPipeError:
         raise
+    except NotConfiguredError as error:
+        complain(f"{error}. `flint limit list` shows the limits that are")
+        return ERROR
     except (FlintError, OSError, ValueError, TypeError) as error:
         complain(str(error))
         return ERROR
