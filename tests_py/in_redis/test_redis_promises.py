@@ -180,6 +180,20 @@ def test_keys_go_when_they_are_fresh(namespace: str, client: redis.Redis, algori
         assert not keys()
 
 
+def test_a_log_whose_record_has_gone(namespace: str, client: redis.Redis) -> None:
+    """It stays for a period more, and is no business of who comes then."""
+    with limiter_of(server(), namespace=namespace) as limiter:
+        limit: dict[str, Any] = {"rate": 2, "per": "1h", "algorithm": "sliding_window_log"}
+        limiter.limit("t:*", **limit, name="n")
+        assert limiter.allow("t:1")
+        assert client.delete(f"{namespace}:{{{namespace}}}:k:t:1") == 1
+        limiter.remove("t:*")
+        limiter.limit("t:*", **limit)
+        assert limiter.allow("t:1")
+        assert client.zcard(f"{namespace}:{{{namespace}}}:l:t:1") == 1
+        assert [limiter.allow("t:1") for _ in range(2)] == [True, False]
+
+
 def test_a_log_beside_one_that_may_go(namespace: str, client: redis.Redis) -> None:
     with limiter_of(server(), namespace=namespace) as limiter:
         limit: dict[str, Any] = {"rate": 2, "per": "1h", "algorithm": "sliding_window_log"}

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from conformance.test_differential import ALGORITHMS, START_S, Pair, pauses
-from in_redis.redis_server import clocked
+from in_redis.redis_server import clocked, limiter_of, new_namespace, server
 
 import flint
+from flint._redis.plain import PlainChecks
 from flint.testing import ManualClock
 
 STEPS = 10_000 if os.environ.get("FLINT_LONG") else 400
@@ -83,3 +84,71 @@ def test_decides_as_the_engine_does(algorithm: str, numbers: tuple[Any, ...]) ->
     fits = algorithm != "sliding_window_log" or rate < 2**31
     assert not fits or watched.quick > STEPS / 2
     assert watched.undecided < STEPS / 4
+
+
+def watched_limiter(**options: Any) -> tuple[Any, Any]:
+    limiter: Any = limiter_of(server(), namespace=new_namespace(), **options)
+    limiter._client = Watched(limiter._client)
+    return limiter, limiter._client
+
+
+def test_a_key_about_which_it_takes_more_is_remembered() -> None:
+    limiter, watched = watched_limiter()
+    with limiter:
+        limiter.limit("t:*", 5, per="1d")
+        limiter.limit("t:1", 2, per="1d", stack=True)
+        assert [limiter.allow("t:1") for _ in range(4)] == [True, True, False, False]
+        assert (watched.quick, watched.undecided) == (0, 1)
+        limiter.remove("t:1")
+        assert [limiter.allow("t:1") for _ in range(6)] == [True] * 5 + [False]
+        assert (watched.quick, watched.undecided) == (5, 1)
+
+
+def test_a_limit_of_a_key_that_another_process_changes() -> None:
+    limiter, watched = watched_limiter()
+    with limiter, limiter_of(server(), namespace=limiter.namespace) as other:
+        limiter.limit("a", 2, per="1d")
+        assert limiter.check("a").remaining == 1
+        assert limiter.check("a").remaining == 0
+        assert (watched.quick, watched.undecided) == (1, 0)
+        other.limit("a", 7, per="1d")
+        assert limiter.check("a").remaining == 4
+        assert limiter.check("a").remaining == 3
+        assert (watched.quick, watched.undecided) == (2, 1)
+        other.limit("a", 1, per="1d", name="more")
+        assert [limiter.allow("a") for _ in range(2)] == [True, False]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flint._redis.plain._MOST_KEPT", 3)
+    limiter, _ = watched_limiter()
+    with limiter:
+        limiter.limit("t:*", 1000, per="1d")
+        plain: PlainChecks = limiter._questions._plain
+        for number in range(8):
+            limiter.limit(f"own{number}", 1, per="1d")
+            assert [limiter.allow(f"own{number}") for _ in range(2)] == [True, False]
+            assert limiter.allow("t:1", number + 1)
+            assert 0 < len(plain._own) <= 3
+            assert 0 < len(plain._frames) <= 3
+        assert not limiter.allow("own0")
+
+
+def test_an_answer_that_was_not_waited_for_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, _ = watched_limiter()
+    with limiter:
+        limiter.limit("t:*", 3, per="1d")
+        assert limiter.check("t:1").remaining == 2
+        pool = limiter._client._client._client.connection_pool
+        connection = pool.get_connection()
+        pool.release(connection)
+
+        def interrupted(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "read_response", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                limiter.check("t:1")
+        assert limiter.check("t:2").remaining == 2
+        assert limiter.check("t:1").remaining in (0, 1)  # whether it was sent is not known

@@ -325,7 +325,13 @@ local function settle_log(key, c)
   if not c.is_one_entry then
     return
   end
-  if c.has_log then
+  if key.is_new and c.algorithm == 5 then
+    -- A log stays longer than its record: what there is is of counters that have gone.
+    if redis.call('EXISTS', key.log) == 1 then
+      redis.call('DEL', key.log)
+    end
+    key.is_new = false
+  elseif c.has_log then
     clear_log(key, c)
   end
   c.has_log, c.is_one_entry = c.algorithm == 5, false
@@ -438,6 +444,7 @@ local function read_key(number, epoch)
   local key = {record = KEYS[3 + 2 * number], log = KEYS[4 + 2 * number], rows = {}}
   key.key = string.sub(key.record, #KEYS[1] - 5 + 3)
   local raw = redis.call('GET', key.record) or ''
+  key.is_new = raw == ''
   local from = 1
   while from <= #raw do
     local c
