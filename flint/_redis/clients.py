@@ -40,7 +40,7 @@ _FOR_A_TIME_KINDS = (
     redis.exceptions.BusyLoadingError,
 )
 _MOST_CONNECTIONS = 64
-_ALL_IN_USE = "No connection available."
+ALL_IN_USE = "No connection available."
 _RAW = {"NEVER_DECODE": True}
 
 
@@ -107,7 +107,7 @@ class _Pool(redis.BlockingConnectionPool):
         try:
             connection: Any = self.pool.get(timeout=self.timeout)
         except Empty:
-            raise redis.ConnectionError(_ALL_IN_USE) from None
+            raise redis.ConnectionError(ALL_IN_USE) from None
         try:
             connection = connection or self._new_connection()
             connection.connect()
@@ -282,7 +282,7 @@ def unreachable(error: Exception) -> UnreachableError | None:
     if isinstance(error, (redis.exceptions.TimeoutError, TimeoutError)):
         is_away = "connecting" in said
         return UnreachableError(LATE, is_away=is_away, was_sent=not is_away)
-    if isinstance(error, redis.exceptions.MaxConnectionsError) or said == _ALL_IN_USE:
+    if isinstance(error, redis.exceptions.MaxConnectionsError) or said == ALL_IN_USE:
         return UnreachableError(LATE, is_away=False, was_sent=False)
     if isinstance(error, (redis.exceptions.ConnectionError, OSError)):
         is_away = "connecting" in said or isinstance(error, MasterNotFoundError)
