@@ -114,7 +114,7 @@ EXTRAS = {
     "django_rest": {"rest_framework"},
     "plugins": {"django", "limits", "pyrate_limiter", "throttled"},
     "compat": {
-        *("django", "flask", "flask_limiter", "prometheus_client", "pyrate_limiter", "slowapi"),
+        *("django", "fastapi", "flask", "flask_limiter", "prometheus_client", "pyrate_limiter"),
         "starlette",
     },
 }

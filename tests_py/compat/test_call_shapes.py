@@ -1,14 +1,11 @@
-"""slowapi, Flask-Limiter and PyrateLimiter in their own shapes on Flint."""
+"""Flask-Limiter and PyrateLimiter in their own shapes on Flint, and what is missing for others."""
 
 from __future__ import annotations
 
-import asyncio
 import doctest
 import sys
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from flask import Flask
 from limits.errors import ConfigurationError
@@ -18,55 +15,6 @@ import flint.compat.flask_limiter
 import flint.compat.pyrate_limiter
 from flint.compat import _place, _storage
 from flint.compat.pyrate_limiter import Duration, Rate
-
-
-def slowapi() -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import flint.compat.slowapi
-
-        return flint.compat.slowapi
-
-
-def asked(limiter: Any, limit: str, count: int) -> list[int]:
-    """What a FastAPI application with slowapi's limiter answers."""
-    from fastapi import FastAPI, Request
-
-    module = slowapi()
-    app = FastAPI()
-    app.state.limiter = limiter
-    app.add_exception_handler(module.RateLimitExceeded, module._rate_limit_exceeded_handler)
-
-    async def endpoint(request: Any) -> str:
-        return str(request.url)
-
-    endpoint.__annotations__["request"] = Request
-    app.get("/")(limiter.limit(limit)(endpoint))
-
-    async def ask() -> list[int]:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return [(await client.get("/")).status_code for _ in range(count)]
-
-    return asyncio.run(ask())
-
-
-def test_slowapi(tmp_path: Path) -> None:
-    module = slowapi()
-    for wanted in ([200, 200], [200, 429]):
-        with flint.Limiter(tmp_path) as place:
-            limiter = module.Limiter(module.get_remote_address, limiter=place)
-            assert asked(limiter, "3/day", 2) == wanted
-    options = {"sync": "batch", "key_prefix": "mine"}
-    where = str(tmp_path / "other")
-    limiter = module.Limiter(
-        module.get_remote_address, storage_options=options, limiter=where, default_limits=["1/day"]
-    )
-    assert asked(limiter, "1/day", 2) == [200, 429]
-    keys = [one["key"] for one in limiter._storage.limiter.list(counters=True)]
-    assert all(key.startswith("mine:moving:") for key in keys)
 
 
 def home() -> str:
@@ -133,7 +81,7 @@ def test_where_they_count(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("module", "peer", "extra"),
     [
-        ("flint.compat.slowapi", "slowapi", "slowapi"),
+        ("flint.compat.slowapi", "starlette", "slowapi"),
         ("flint.compat.flask_limiter", "flask_limiter", "flask-limiter"),
         ("flint.compat.pyrate_limiter", "pyrate_limiter", "pyrate-limiter"),
         ("flint.plugins.limits", "limits", "limits"),

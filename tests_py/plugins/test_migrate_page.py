@@ -16,7 +16,9 @@ EXAMPLES = {
     heading.split()[-1]: re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     for heading, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 }
-OF_LIMITS, SLOWAPI, FLASK_LIMITER, FLASK_LIMITER_BY_NAME = EXAMPLES["Flask-Limiter"]
+OF_LIMITS, SLOWAPI, FLASK_LIMITER, SLOWAPI_BY_NAME, FLASK_LIMITER_BY_NAME = EXAMPLES[
+    "Flask-Limiter"
+]
 BUCKET, PYRATE_BY_NAME = EXAMPLES["PyrateLimiter"]
 CACHE, THROTTLE = EXAMPLES["django-ratelimit"]
 NO_FILE = "[flux] [warning] Configuration file 'flux.toml' not found. Using defaults.\n"
@@ -41,7 +43,10 @@ def test_limits(tmp_path: Path) -> None:
     assert run(OF_LIMITS.replace("2/minute", "2/hour"), tmp_path) == "[False, False, False]\n"
 
 
-def test_slowapi_across_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("example", "module"), [(SLOWAPI, "slowapi"), (SLOWAPI_BY_NAME, "flint.compat.slowapi")]
+)
+def test_slowapi_across_a_restart(example: str, module: str, tmp_path: Path) -> None:
     app = """
 import asyncio
 import warnings
@@ -50,8 +55,8 @@ warnings.simplefilter("ignore", DeprecationWarning)
 EXAMPLE
 import httpx
 from fastapi import FastAPI, Request
-from slowapi import _rate_limit_exceeded_handler
-from slowapi.errors import RateLimitExceeded
+from MODULE import _rate_limit_exceeded_handler
+from MODULE.errors import RateLimitExceeded
 
 app = FastAPI()
 app.state.limiter = limiter
@@ -69,7 +74,7 @@ async def ask():
 
 asyncio.run(ask())
 """
-    script = app.replace("EXAMPLE", SLOWAPI)
+    script = app.replace("EXAMPLE", example).replace("MODULE", module)
     assert run(script, tmp_path) == "[200, 200]\n"
     assert run(script, tmp_path) == "[200, 429]\n"
 
@@ -167,4 +172,4 @@ def test_fluxlimit(tmp_path: Path) -> None:
 
 
 def test_every_example_is_run_here() -> None:
-    assert sum(map(len, EXAMPLES.values())) == PAGE.count("```python") == 13
+    assert sum(map(len, EXAMPLES.values())) == PAGE.count("```python") == 14
