@@ -581,6 +581,20 @@ def test_key_functions() -> None:
     assert get_ipaddr(Request(forwarded)) == "198.51.100.1"
 
 
+@pytest.mark.parametrize(("cost", "error"), [(-1, ValueError), (1.5, TypeError)])
+def test_a_cost_is_a_whole_number(place: flint.Limiter, cost: Any, error: type[Exception]) -> None:
+    limiter = own(place)
+    app = application(on_flint, limiter)
+
+    @app.get("/")
+    @limiter.limit("9/minute", cost=lambda _: cost)
+    async def home(request: Request) -> Response:
+        return PlainTextResponse("hello")
+
+    with pytest.raises(error, match="cost"):
+        asked(app, "/")
+
+
 def test_what_is_no_request_is_refused(place: flint.Limiter) -> None:
     limited = own(place).limit("1/minute")(lambda request: request)
     with pytest.raises(TypeError, match=r"must be an instance of starlette.requests.Request"):

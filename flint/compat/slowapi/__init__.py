@@ -20,8 +20,8 @@ What slowapi 0.1.10 does otherwise:
   of several routes that match they take the last. Here it is the one that answers.
 - The headers are asked for again when the response is there, and added once for each decorator.
   Here they are those of the decision, once, and the reset is in whole seconds.
-- A route that is exempt and limited fails unless `exempt` stands below. Here it is exempt.
-- `in_memory_fallback` is used by whichever limits were checked when the place could not be.
+- A route that is exempt and limited fails. Here it is exempt.
+- A cost may be any number. Here it is a whole one, not negative.
 
 Several limits of a route are decided one after another, as there: what the first has let in counts,
 though the second denies. `flint.fastapi` decides them together.
