@@ -129,10 +129,17 @@ def exchanging(connection: pq.abc.PGconn, statement: Statement) -> Generator[int
                 break
             results.append(result)
     except psycopg.Error as error:
-        raise ConnectionResetError(_words(str(error).encode())) from None
+        raise ConnectionResetError(_last_words(error)) from None
     if not results:
         raise ConnectionResetError("the connection is lost")
     return _rows(results[-1], connection)
+
+
+def _last_words(error: psycopg.Error) -> str:
+    """What was said before the connection ended: without what psycopg and libpq were at, and where
+    in a function the server was just then, which are lines of their own."""
+    said = str(error).strip().partition("\n")[0]
+    return said.removeprefix("consuming input failed: ")
 
 
 def _rows(result: pq.abc.PGresult, connection: pq.abc.PGconn) -> list[Row]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -109,12 +111,16 @@ def test_of_one_that_is_away_others_learn_at_once(
 def test_a_server_that_stands_still(base: Database, caller: Caller) -> None:
     with (
         PostgresLimiter(base.dsn) as patient,
-        PostgresLimiter(base.dsn, timeout=0.3) as limiter,
+        PostgresLimiter(base.dsn, timeout=1) as limiter,
     ):
         patient.limit("a", "100/1000d")
+        assert limiter.peek("a")
         base.pause(True)
         try:
-            with pytest.raises(flint.FlintConnectionError, match="no answer in time"):
+            with pytest.raises(flint.FlintConnectionError, match="took effect is unknown"):
+                limiter.check("a")
+            # No connection is left, over which it could have been sent.
+            with pytest.raises(flint.FlintConnectionError, match=r"no answer in time$"):
                 caller(limiter, "a")
         finally:
             base.pause(False)
@@ -143,15 +149,138 @@ def test_who_waits_for_a_lock_longer_than_its_time(base: Database, caller: Calle
 
 
 def test_a_statement_timeout_of_the_server(base: Database) -> None:
-    options = "options=-c%20statement_timeout%3D200"
-    with PostgresLimiter(f"{base.dsn}?{options}") as limiter, base.connect() as holder:
-        limiter.limit("a", "100/1000d")
-        assert limiter.allow("a")
+    options = "options=-c%20statement_timeout%3D1s"
+    with (
+        PostgresLimiter(base.dsn) as patient,
+        PostgresLimiter(f"{base.dsn}?{options}") as limiter,
+        base.connect() as holder,
+    ):
+        patient.limit("a", "100/1000d")
+        assert patient.allow("a")
         with holder.transaction():
             holder.execute("select from flint.counters for update")
             with pytest.raises(flint.FlintConnectionError, match="57014"):
                 limiter.allow("a")
-        assert limiter.check("a").remaining == 98
+        assert patient.check("a").remaining == 98
+
+
+def waits_for_a_lock(base: Database) -> None:
+    """Until somebody does."""
+    deadline_s = time.monotonic() + 60
+    while not base.ask("select count(*) from pg_stat_activity where wait_event_type = 'Lock'"):
+        assert time.monotonic() < deadline_s
+
+
+def test_a_deadlock_with_somebody_else(base: Database) -> None:
+    """PostgreSQL undoes one of the two: here the check, which is then made again."""
+    options = "options=-c%20deadlock_timeout%3D4s"
+    with (
+        PostgresLimiter(f"{base.dsn}?{options}", timeout=60) as limiter,
+        base.connect() as holder,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        limiter.limit_many([("a", "9/1000d"), ("b", "9/1000d")])
+        with holder.transaction():
+            holder.execute("select from flint.counters where id = 'b' for update")
+            asked = threads.submit(limiter.check_all, ["a", "b"])
+            waits_for_a_lock(base)
+            holder.execute("set local deadlock_timeout = '10min'")
+            holder.execute("select from flint.counters where id = 'a' for update")
+        assert asked.result()["allowed"]
+        assert [limiter.peek(key).remaining for key in ("a", "b")] == [8, 8]
+        assert base.ask("select deadlocks from pg_stat_database where datname = 'postgres'") <= 1
+
+
+def test_a_connection_that_is_ended_while_it_waits(base: Database) -> None:
+    with (
+        PostgresLimiter(base.dsn, timeout=60) as limiter,
+        base.connect() as holder,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        limiter.limit("a", "9/1000d")
+        with holder.transaction():
+            holder.execute("select from flint.counters for update")
+            asked = threads.submit(limiter.allow, "a")
+            waits_for_a_lock(base)
+            base.ask(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where wait_event_type = 'Lock'"
+            )
+            with pytest.raises(flint.FlintConnectionError) as told:
+                asked.result()
+        assert str(told.value) == (
+            "could not reach PostgreSQL: terminating connection due to administrator command; "
+            "whether the call took effect is unknown"
+        )
+        assert limiter.check("a").remaining == 8
+
+
+@both
+def test_a_server_that_ends_connections_which_nobody_uses(base: Database, caller: Caller) -> None:
+    options = "options=-c%20idle_session_timeout%3D50"
+    with PostgresLimiter(f"{base.dsn}?{options}") as limiter:
+        limiter.limit("a", "9/1000d")
+        for left in (8, 7):
+            assert caller(limiter, "a").remaining == left
+            time.sleep(0.3)
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_role_whose_transactions_are_isolated(base: Database, level: str) -> None:
+    """What comes in another's way is undone, and made again."""
+    isolated = level.replace(" ", "\\ ").replace("\\", "%5C").replace(" ", "%20")
+    url = f"{base.dsn}?options=-c%20default_transaction_isolation%3D{isolated}"
+    start = threading.Barrier(4)
+    said = []
+
+    def use(_: int) -> int:
+        admitted = 0
+        with PostgresLimiter(url, sync="batch", timeout=60) as limiter:
+            start.wait()
+            for _ in range(10):
+                try:
+                    admitted += limiter.allow("t:1")
+                except flint.FlintConnectionError as error:
+                    said.append(str(error))
+        return admitted
+
+    with PostgresLimiter(url) as limiter:
+        limiter.limit("t:*", "15/1000d")
+        with ThreadPoolExecutor(4) as threads:
+            admitted = sum(threads.map(use, range(4)))
+        assert admitted == 15 - limiter.peek("t:1").remaining
+        assert admitted > 4
+    # Eight times in a row; nothing was counted then.
+    assert all("40001" in one for one in said)
+
+
+@both
+def test_as_many_clients_as_may_be(base: Database, caller: Caller) -> None:
+    base.stop()
+    base.start(max_connections="4", superuser_reserved_connections="0")
+    with contextlib.ExitStack() as stack:
+        limiter = stack.enter_context(PostgresLimiter(base.dsn, on_error="deny"))
+        limiter.limit("a", "9/1000d")
+        raising = stack.enter_context(PostgresLimiter(base.dsn))
+        others = []
+        while True:
+            try:
+                others.append(psycopg.connect(base.dsn))
+            except psycopg.OperationalError:
+                break
+        with pytest.raises(flint.FlintConnectionError, match="too many clients"):
+            caller(raising, "a")
+        others.pop().close()
+        deadline_s = time.monotonic() + 60
+        while True:  # until the place is free
+            try:
+                assert caller(raising, "a").remaining == 8
+            except flint.FlintConnectionError:
+                assert time.monotonic() < deadline_s
+            else:
+                break
+        for one in others:
+            one.close()
 
 
 @both

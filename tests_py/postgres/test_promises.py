@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,23 @@ def test_denials_write_nothing(schema: str, algorithm: Any) -> None:
         found = limiter.status("a")
         assert found
         assert found["total_denied"] == 101
+
+
+def test_an_admission_changes_no_index(schema: str) -> None:
+    """So that PostgreSQL makes room in the page itself (HOT)."""
+    base, updates = database(), 400
+    with limiter_of(schema, sync="batch") as limiter:
+        limiter.limit("t:*", 10**6, per="1000d")
+        for _ in range(updates + 1):
+            assert limiter.allow("t:1")
+    told = "from pg_stat_user_tables where relname = 'counters' and schemaname = %s"
+    deadline_s = time.monotonic() + 60
+    while base.ask(f"select n_tup_upd {told}", schema) < updates:  # told after a while
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    assert base.ask(f"select n_tup_hot_upd {told}", schema) >= 0.9 * updates
+    size = base.ask("select pg_relation_size(format('%%I.counters', %s::text))", schema)
+    assert size <= 4 * 8192
 
 
 def test_who_reads_waits_for_nobody(schema: str) -> None:
