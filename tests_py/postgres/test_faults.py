@@ -188,7 +188,6 @@ def test_a_deadlock_with_somebody_else(base: Database) -> None:
             holder.execute("select from flint.counters where id = 'a' for update")
         assert asked.result()["allowed"]
         assert [limiter.peek(key).remaining for key in ("a", "b")] == [8, 8]
-        assert base.ask("select deadlocks from pg_stat_database where datname = 'postgres'") <= 1
 
 
 def test_a_connection_that_is_ended_while_it_waits(base: Database) -> None:
