@@ -67,6 +67,119 @@ TEST(GroupCommit, ThreadsShareSyncs) {
   EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, uint64_t{kThreads} * kChecks);
 }
 
+// Who syncs the log, in order.
+class Syncers {
+ public:
+  explicit Syncers(FakeEnv* env, Gate* gate = nullptr) : env_(env) {
+    env_->SetHook([this, gate](Op op, const std::string&) {
+      if (op != Op::kSyncData) return;
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        all_.push_back(std::this_thread::get_id());
+      }
+      if (gate != nullptr) gate->Pass();
+    });
+  }
+  ~Syncers() { env_->SetHook(nullptr); }
+
+  std::vector<std::thread::id> all() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return all_;
+  }
+
+ private:
+  FakeEnv* const env_;
+  std::mutex mutex_;
+  std::vector<std::thread::id> all_;
+};
+
+TEST(GroupCommit, WhoWaitsAloneSyncsByItself) {
+  Machine machine;
+  machine.Open();
+  ASSERT_TRUE(Configure(machine.engine.get(), "key", Hourly(100)).ok());
+  Syncers syncers(machine.env.get());
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(Allowed(machine.engine.get(), "key"));
+  EXPECT_EQ(syncers.all(), std::vector<std::thread::id>(10, std::this_thread::get_id()));
+}
+
+TEST(GroupCommit, WhoMustBeBackInTimeHasAnotherThreadSync) {
+  Machine machine;
+  machine.Open();
+  Engine* const engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(100)).ok());
+  Gate disk;
+  Syncers syncers(machine.env.get(), &disk);
+  disk.Close();
+  Engine::Flags no_sync;
+  no_sync.no_sync = true;
+  Engine::Decision decision;
+  ASSERT_TRUE(engine->Check({"key", 1}, no_sync, nullptr, &decision).ok());
+  EXPECT_EQ(engine->Wait(decision.ticket, 1'000'000).code(), Code::kTimeout);
+  disk.AwaitSomebody();
+  disk.Open();
+  EXPECT_TRUE(engine->Wait(decision.ticket, 60'000'000'000).ok());
+  const std::vector<std::thread::id> all = syncers.all();
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_NE(all[0], std::this_thread::get_id());
+}
+
+TEST(GroupCommit, WhoComesDuringASyncSharesTheNext) {
+  Machine machine;
+  machine.Open();
+  Engine* const engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(100)).ok());
+  Gate disk;
+  Syncers syncers(machine.env.get(), &disk);
+  disk.Close();
+  std::thread leader([engine] { EXPECT_TRUE(Allowed(engine, "key")); });
+  const std::thread::id leads = leader.get_id();
+  disk.AwaitSomebody();
+  std::vector<std::thread> followers;
+  for (int i = 0; i < 8; ++i) {
+    followers.emplace_back([engine] { EXPECT_TRUE(Allowed(engine, "key")); });
+  }
+  EXPECT_TRUE(Eventually([&] { return StatusOf(engine, "key").totals.allowed == 9; }));
+  disk.Open();
+  leader.join();
+  for (std::thread& follower : followers) follower.join();
+  const std::vector<std::thread::id> all = syncers.all();
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0], leads);
+  EXPECT_NE(all[1], leads);
+}
+
+TEST(GroupCommit, ACloseWaitsForTheSyncThatACallLeads) {
+  Machine machine;
+  machine.Open();
+  Engine* const engine = machine.engine.get();
+  ASSERT_TRUE(Configure(engine, "key", Hourly(100)).ok());
+  {
+    Gate disk;
+    Syncers syncers(machine.env.get(), &disk);
+    disk.Close();
+    std::thread leader([engine] { EXPECT_TRUE(Allowed(engine, "key")); });
+    disk.AwaitSomebody();
+    std::atomic<bool> closed = false;
+    std::thread closer([engine, &closed] {
+      EXPECT_TRUE(engine->Shutdown().ok());
+      closed = true;
+    });
+    Engine::Flags no_wait;
+    no_wait.no_wait = true;
+    Engine::Decision decision;
+    EXPECT_TRUE(Eventually([&] {
+      return engine->Check({"key", 1}, no_wait, nullptr, &decision).code() == Code::kClosed;
+    }));
+    EXPECT_FALSE(closed);
+    disk.Open();
+    leader.join();
+    closer.join();
+  }
+  machine.LosePower(Loss::kDropAll);
+  machine.Open();
+  EXPECT_EQ(StatusOf(machine.engine.get(), "key").totals.allowed, 1u);
+}
+
 TEST(GroupCommit, BatchModeSyncsByCountAndByTime) {
   for (const bool by_count : {false, true}) {
     Machine machine(false);
