@@ -138,6 +138,21 @@ int32_t WatchOfClient(const flint::sharing::Member& member, flint_limiter_error*
                 error);
 }
 
+int32_t UnwatchOfClient(const flint::sharing::Member& member, int32_t fd,
+                        flint_limiter_error* error) {
+  const int32_t code = member.CheckOpen(error);
+  if (code != FLINT_LIMITER_OK) return code;
+  return Report(Code::kInvalidArgument, nullptr,
+                "fd " + std::to_string(fd) + " is not being watched", error);
+}
+
+int32_t RefreshOfClient(const flint::sharing::Member& member, flint_limiter_error* error) {
+  const int32_t code = member.CheckOpen(error);
+  if (code != FLINT_LIMITER_OK) return code;
+  return Report(Code::kInvalidArgument, nullptr, "only a limiter opened for reading is refreshed",
+                error);
+}
+
 uint32_t WithUpdate(uint32_t allowed_flags, const flint_limiter_config* inline_config) {
   return inline_config == nullptr ? allowed_flags : allowed_flags | FLINT_LIMITER_UPDATE;
 }
@@ -473,6 +488,9 @@ int32_t flint_limiter_connect(const char* url, uint64_t url_bytes,
 }
 
 int32_t flint_limiter_refresh(flint_limiter* limiter, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt, [&] { return RefreshOfClient(*other, error); });
+  }
   return WithPlace(limiter, error, [](Place* place) { return place->Refresh(); });
 }
 
@@ -995,6 +1013,9 @@ int32_t flint_limiter_watch(flint_limiter* limiter, int32_t* fd, flint_limiter_e
 }
 
 int32_t flint_limiter_unwatch(flint_limiter* limiter, int32_t fd, flint_limiter_error* error) {
+  if (flint::sharing::Member* const other = AskedInstead(limiter)) {
+    return AskInstead(error, NothingToLookAt, [&] { return UnwatchOfClient(*other, fd, error); });
+  }
   return WithPlace(limiter, error, [&](Place* place) { return place->Unwatch(fd); });
 }
 

@@ -137,6 +137,28 @@ static void ShuttingAClientDownEndsItsCalls(void) {
   Close(owner);
 }
 
+/* What has to do with the files or with tickets is the owner's alone. */
+static void AClientHasNoTicketsAndNothingToRefresh(void) {
+  const Path path = NewPath();
+  flint_limiter* owner = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  flint_limiter* client = Share(&path, FLINT_LIMITER_SYNC_BATCH);
+  flint_limiter_error* const error = NewError();
+  uint64_t ticket = 1;
+  int32_t fd = -1;
+  CHECK_OK(flint_limiter_durable(client, &ticket, error));
+  CHECK(ticket == 0);
+  CHECK_OK(flint_limiter_wait(client, ticket, 0, error));
+  CHECK_CODE(INVALID_ARGUMENT, flint_limiter_wait(client, 1, 0, error));
+  CHECK_CODE(UNSUPPORTED, flint_limiter_watch(client, &fd, error));
+  CHECK_CODE(INVALID_ARGUMENT, flint_limiter_unwatch(client, 0, error));
+  CHECK_CODE(INVALID_ARGUMENT, flint_limiter_refresh(client, error));
+  Close(owner);
+  CHECK(RoleOf(client) == FLINT_LIMITER_ROLE_OWNER);
+  CHECK_OK(flint_limiter_watch(client, &fd, error));
+  CHECK_OK(flint_limiter_unwatch(client, fd, error));
+  Close(client);
+}
+
 /* Whoever cannot serve the others does not own, and says why, as often as it is asked. */
 static void ATakeoverThatFailsIsToldAndTriedAgain(void) {
   const Path path = NewPath();
@@ -352,6 +374,7 @@ const Test sharing_tests[] = {
     TEST(ThreadsOfBothNeverTakeTooMuch),
     TEST(AClientTakesOverFromAnOwnerThatCloses),
     TEST(ShuttingAClientDownEndsItsCalls),
+    TEST(AClientHasNoTicketsAndNothingToRefresh),
     TEST(ATakeoverThatFailsIsToldAndTriedAgain),
     TEST(AnOwnerThatClosesAnswersWhoWaitsForTheDisk),
     TEST(NothingIsAnsweredBeforeItIsOnDisk),
