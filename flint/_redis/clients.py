@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What redis-py and the network raise; the loop's kind is the same. A cluster's is of another
 # family, and a host of which no name can be made is told by UnicodeError.
-TROUBLES = (redis.RedisError, redis.RedisClusterException, OSError, UnicodeError)
+TROUBLES = (redis.RedisError, redis.exceptions.RedisClusterException, OSError, UnicodeError)
 # By its first word, what keeps a server from deciding, and will not for ever.
 _FOR_A_TIME = re.compile(
     r"\b(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNBLOCKED"
@@ -289,7 +289,7 @@ def unreachable(error: Exception) -> UnreachableError | None:
         return UnreachableError(said.rstrip("."), is_away=is_away, was_sent=not is_away)
     if isinstance(error, UnicodeError):
         return UnreachableError(said, is_away=True)
-    if isinstance(error, redis.RedisClusterException):
+    if isinstance(error, redis.exceptions.RedisClusterException):
         # There is no node to ask; one that has ended since may have been asked before.
         return UnreachableError(said.rstrip("."), is_away=True, was_sent=True)
     return None
