@@ -92,13 +92,6 @@ class PostgresLimiter(PostgresPlace):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PostgresLimiter cannot be pickled; make another with the same arguments")
 
-    async def aclose(self) -> None:
-        """`close` as a coroutine."""
-        if not self._is_closed and self._loop_sessions is not None:
-            await self._tell_in_loop()
-        self._give_up()
-        self._lines.look_again()
-
     # ---- What the database keeps ---------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:

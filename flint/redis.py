@@ -111,14 +111,6 @@ class RedisLimiter(RedisPlace):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a RedisLimiter cannot be pickled; make another with the same arguments")
 
-    async def aclose(self) -> None:
-        """`close` as a coroutine."""
-        if not self._is_closed and self._loop_client is not None:
-            await self._tell_in_loop()
-            await self._loop_client.wait_closed()
-        self._give_up()
-        self._lines.look_again()
-
     # ---- What Redis keeps ----------------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from flint._postgres import connections
 from flint._postgres.questions import PostgresQuestions
 from flint._postgres.wire import REPEATABLE, ServerError
 from flint._remote.connections import UnreachableError
+from flint._remote.place import UNKNOWN
 from flint._stores.place import StorePlace
 from flint.errors import FlintConnectionError, FlintError, UnsupportedError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from flint._postgres.wire import Row, Statement
     from flint._surface.types import OnError
 
-_UNKNOWN = "; whether the call took effect is unknown"
 _MOST_REPEATS = 8
 
 
@@ -90,7 +90,7 @@ class PostgresPlace(StorePlace):
         text = f"could not reach PostgreSQL: {error}"
         self._breaker.failed(text, is_away=error.is_away)
         unknown = error.was_sent and not statement.repeatable
-        return FlintConnectionError(text + _UNKNOWN if unknown else text)
+        return FlintConnectionError(text + UNKNOWN if unknown else text)
 
 
 def _may_repeat(error: UnreachableError | ServerError, repeats_left: int) -> bool:

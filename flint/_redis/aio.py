@@ -13,9 +13,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from flint._redis.clients import ALL_IN_USE, TROUBLES, Replicas, of_node, options, words
+from flint._remote.aio import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from flint._redis.requests import Request
 
@@ -87,28 +88,17 @@ async def _run(pool: _Pool, request: Request, *, has_script: bool) -> Any:
     return answer
 
 
-class _OfLoop:
+class _OfLoop(Pool):
     """The client of one event loop."""
 
     def __init__(self, client: Any) -> None:
+        super().__init__()
         self.client = client
-        self._keeper = self._keep()
-        self.is_over = False
 
-    async def begin(self) -> None:
-        await anext(self._keeper)
-
-    async def _keep(self) -> AsyncGenerator[None, None]:
-        """A loop that ends, as asyncio.run's does, ends the asynchronous generators first."""
-        try:
-            yield
-        finally:
-            self.is_over = True
-            with contextlib.suppress(*TROUBLES):
-                await self.client.aclose()
-
-    async def end(self) -> None:
-        await self._keeper.aclose()
+    async def _end_all(self) -> None:
+        self.is_over = True
+        with contextlib.suppress(*TROUBLES):
+            await self.client.aclose()
 
     def end_soon(self) -> None:
         self._ending = asyncio.ensure_future(self.end())

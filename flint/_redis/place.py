@@ -10,6 +10,7 @@ from flint._redis.clients import (
     refusal,
     unreachable,
 )
+from flint._remote.place import UNKNOWN
 from flint._stores.place import StorePlace
 from flint.errors import FlintConnectionError, FlintError, UnsupportedError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from flint._surface.rate import RateLike
     from flint._surface.types import Algorithm
 
-_UNKNOWN = "; whether the call took effect is unknown"
 _FAILURES = (*TROUBLES, TooFewReplicasError)
 
 
@@ -50,6 +50,10 @@ class RedisPlace(StorePlace):
         for client in (self._client, self._loop_client):
             if client is not None:
                 client.close()
+
+    async def _end_loop(self) -> None:
+        if self._loop_client is not None:
+            await self._loop_client.wait_closed()
 
     # ---- Deciding ------------------------------------------------------------------------------
 
@@ -79,7 +83,7 @@ class RedisPlace(StorePlace):
                 answer = self._exchange(request)
             except FlintError as error:
                 asked = self._questions.read_check(self._rates, key, cost, *limit)
-                return self._other(self._questions.decision(_whole(call), asked), error)
+                return self._instead(self._questions.decision(_whole(call), asked), error)
         if answer is None:
             return super()._decide(_whole(call), key, cost, *limit)
         return self._questions.plain_result(key, cost, answer)
@@ -110,7 +114,7 @@ class RedisPlace(StorePlace):
                 answer = await self._exchange_in_loop(request)
             except FlintError as error:
                 asked = self._questions.read_check(self._rates, key, cost, *limit)
-                return self._other(self._questions.decision(_whole(call), asked), error)
+                return self._instead(self._questions.decision(_whole(call), asked), error)
         if answer is None:
             return await super()._decide_in_loop(_whole(call), key, cost, *limit)
         return self._questions.plain_result(key, cost, answer)
@@ -157,7 +161,7 @@ class RedisPlace(StorePlace):
         text = f"could not reach Redis: {found}"
         self._breaker.failed(text, is_away=found.is_away)
         unknown = found.was_sent and not request.repeatable
-        return FlintConnectionError(text + _UNKNOWN if unknown else text)
+        return FlintConnectionError(text + UNKNOWN if unknown else text)
 
 
 def _whole(call: str) -> str:

@@ -167,8 +167,11 @@ class Pool:
         try:
             yield
         finally:
-            self.close()
-            await asyncio.sleep(0)  # the transports close in the next round of the loop
+            await self._end_all()
+
+    async def _end_all(self) -> None:
+        self.close()
+        await asyncio.sleep(0)  # the transports close in the next round of the loop
 
     async def end(self) -> None:
         await self._keeper.aclose()

@@ -8,7 +8,7 @@ from flint._remote import commands, questions
 from flint._remote.breaker import Breaker
 from flint._remote.connections import Connections, UnreachableError
 from flint._remote.http import GarbageError, is_servers_trouble
-from flint._remote.steps import taken, taken_after
+from flint._remote.steps import come_to, come_to_in_loop
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Returned = TypeVar("Returned")
 
 _CLOSED = "the limiter is closed"
 _UNREACHABLE = "could not reach Flint server"
-_UNKNOWN = "; whether the call took effect is unknown"
+UNKNOWN = "; whether the call took effect is unknown"
 
 
 class RemotePlace:
@@ -62,21 +62,10 @@ class RemotePlace:
 
     def _ask(self, question: Question[Returned]) -> Returned:
         """The answer of the server, or what `on_error` says instead."""
-        steps = question.steps()
         try:
-            asked, answer = taken(steps, None)
-            while asked is not None:
-                try:
-                    reply = self._exchange(asked)
-                except FlintError as error:
-                    asked, answer = taken_after(steps, error)
-                else:
-                    asked, answer = taken(steps, reply)
+            return come_to(question.steps(), self._exchange)
         except FlintError as error:
             return self._instead(question, error)
-        finally:
-            steps.close()
-        return answer
 
     def _exchange(self, asked: Any) -> Any:
         """What the server answers to one request."""
@@ -92,21 +81,10 @@ class RemotePlace:
 
     async def _ask_in_loop(self, question: Question[Returned]) -> Returned:
         """The same for event loops."""
-        steps = question.steps()
         try:
-            asked, answer = taken(steps, None)
-            while asked is not None:
-                try:
-                    reply = await self._exchange_in_loop(asked)
-                except FlintError as error:
-                    asked, answer = taken_after(steps, error)
-                else:
-                    asked, answer = taken(steps, reply)
+            return await come_to_in_loop(question.steps(), self._exchange_in_loop)
         except FlintError as error:
             return self._instead(question, error)
-        finally:
-            steps.close()
-        return answer
 
     async def _exchange_in_loop(self, asked: Any) -> Any:
         if self._is_closed:
@@ -143,7 +121,7 @@ class RemotePlace:
         was_sent = isinstance(error, GarbageError) or error.was_sent
         self._breaker.failed(text, is_away=is_away)
         unknown = was_sent and not request.repeatable
-        return FlintConnectionError(text + _UNKNOWN if unknown else text)
+        return FlintConnectionError(text + UNKNOWN if unknown else text)
 
     def _instead(self, question: Question[Returned], error: FlintError) -> Returned:
         """What `on_error` answers, else the error."""

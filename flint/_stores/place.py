@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from flint._remote.breaker import Breaker
 from flint._remote.coroutines import RemoteSurface
-from flint._remote.steps import taken, taken_after
 from flint._stores.lines import StoreLines
 from flint.errors import ClosedError, FlintConnectionError, FlintError
 
 if TYPE_CHECKING:
-    from flint._stores.questions import Question, Questions
+    from flint._stores.questions import Questions
     from flint._surface.types import OnError
 
 _CLOSED = "the limiter is closed"
@@ -55,44 +54,16 @@ class StorePlace(RemoteSurface, abc.ABC):
         if self._is_closed:
             raise ClosedError(_CLOSED)
         self._refuse_caller(is_loop=False)
-        steps = question.steps()
-        try:
-            asked, answer = taken(steps, None)
-            while asked is not None:
-                try:
-                    given = self._exchange(asked)
-                except FlintError as error:
-                    asked, answer = taken_after(steps, error)
-                else:
-                    asked, answer = taken(steps, given)
-        except FlintError as error:
-            return self._other(question, error)
-        finally:
-            steps.close()
-        return answer
+        return super()._ask(question)
 
     async def _ask_in_loop(self, question: Any) -> Any:
         """The same for event loops."""
         if self._is_closed:
             raise ClosedError(_CLOSED)
         self._refuse_caller(is_loop=True)
-        steps = question.steps()
-        try:
-            asked, answer = taken(steps, None)
-            while asked is not None:
-                try:
-                    given = await self._exchange_in_loop(asked)
-                except FlintError as error:
-                    asked, answer = taken_after(steps, error)
-                else:
-                    asked, answer = taken(steps, given)
-        except FlintError as error:
-            return self._other(question, error)
-        finally:
-            steps.close()
-        return answer
+        return await super()._ask_in_loop(question)
 
-    def _other(self, question: Question[Any], error: FlintError) -> Any:
+    def _instead(self, question: Any, error: FlintError) -> Any:
         """What `on_error` answers, else the error."""
         is_trouble = isinstance(error, FlintConnectionError)
         if self._is_closed or self._on_error == "raise" or not is_trouble:
@@ -111,9 +82,17 @@ class StorePlace(RemoteSurface, abc.ABC):
             self._give_up()
         self._lines.look_again()
 
-    async def _tell_in_loop(self) -> None:
-        with contextlib.suppress(FlintError):
-            await self._ask_in_loop(self._questions.flush())
+    async def aclose(self) -> None:
+        """`close` as a coroutine."""
+        if not self._is_closed:
+            with contextlib.suppress(FlintError):
+                await self._ask_in_loop(self._questions.flush())
+            await self._end_loop()
+        self._give_up()
+        self._lines.look_again()
+
+    async def _end_loop(self) -> None:
+        """Wait for the end of what is of this event loop."""
 
     def _give_up(self) -> None:
         self._is_closed = True
