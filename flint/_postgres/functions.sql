@@ -1018,6 +1018,7 @@ declare
   v_now_ns int8;
   v_one flint.claim;
   v_totals flint.totals[];
+  v_is_new bool;
 begin
   if exists (select from flint.counters c where c.id = p_id and c.name = p_name and c.kind = 0
     and (p_if_absent or (c.algorithm, c.rate, c.per_ns, c.burst, c.stack)
@@ -1040,13 +1041,13 @@ begin
   v_one.burst := p_burst;
   v_one.stack := p_stack;
   perform from flint.counters c where c.id = p_id and c.name < p_name order by c.name for update;
-  perform flint._store(v_one);
+  v_is_new := flint._store(v_one);
   perform from flint.counters c where c.id = p_id and c.name >= p_name order by c.name for update;
   select greatest(flint.now_ns(), max(c.last_ns)) into v_now_ns
     from flint.counters c where c.id = p_id;
   select r.* into v_one from unnest(flint._rows(p_id, 0, 1, v_epoch, v_now_ns)) r
     where r.name = p_name;
-  if v_one.kind = 0 and p_if_absent then
+  if v_one.kind = 0 and p_if_absent and not v_is_new then
     return false;
   end if;
   if v_one.kind is distinct from 0 and (v_one.kind is null or flint._fresh(v_one, v_now_ns)) then

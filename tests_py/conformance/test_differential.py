@@ -217,14 +217,15 @@ def test_a_cost_above_the_other_limit_changes_nothing(place: str) -> None:
         assert pair.peek("i", 1).limit == 5
 
 
+@pytest.mark.parametrize("if_absent", [True, False])
 @pytest.mark.parametrize("place", CLOCKED)
-def test_a_limit_of_its_own_ends_counters_of_other_names(place: str) -> None:
+def test_a_limit_of_its_own_ends_counters_of_other_names(place: str, if_absent: bool) -> None:
     clock, other = ManualClock(START_S), ManualClock(START_S)
     with CLOCKED[place](clock) as limiter, flint.Limiter(":memory:", clock=other) as expected:
         pair = Pair(limiter, expected)
         pair.limit("t:*", 3, per="1m", name="n")
         assert pair.check("t:1").remaining == 2
-        pair.limit("t:1", 5, per="1m")
+        pair.limit("t:1", 5, per="1m", if_absent=if_absent)
         assert len(pair.list(counters=True)) == 2
         pair.remove("t:1")
         assert pair.check("t:1").remaining == 2
