@@ -152,3 +152,14 @@ def test_an_answer_that_was_not_waited_for_is_nobody_elses(monkeypatch: pytest.M
                 limiter.check("t:1")
         assert limiter.check("t:2").remaining == 2
         assert limiter.check("t:1").remaining in (0, 1)  # whether it was sent is not known
+
+
+def test_admissions_of_one_time_are_one_entry() -> None:
+    with clocked(ManualClock(START_S), totals=False) as limiter, server().client() as client:
+        watched: Any = Watched(limiter._client)
+        limiter._client = watched
+        limiter.limit("t:*", 9, per="1d", algorithm="sliding_window_log")
+        assert all(limiter.allow("t:1", 2) for _ in range(4))
+        assert watched.quick == 4
+        assert client.zcard(limiter._questions._prefix + b"l:t:1") == 1
+        assert limiter.peek("t:1").remaining == 1
