@@ -37,15 +37,21 @@ bool IsWhole(const SeveralRates& several, const flint_limiter_result& found) {
   return several.rates.size() == 1 || found.limit_count >= several.rates.size();
 }
 
+// Configures those of a set that are not there.
+Outcome MakeWhole(flint_limiter* limiter, const SeveralRates& several, uint32_t flags,
+                  CarriedSets* sets) {
+  Outcome configured = Configure(limiter, several, flags);
+  if (configured.ok()) sets->Add();
+  return configured;
+}
+
 Outcome ConfigureSet(flint_limiter* limiter, const SeveralRates& several, uint32_t flags,
                      CarriedSets* sets) {
   if (sets->full()) {
     return {FLINT_LIMITER_TABLE_FULL,
             "more than 1024 different sets of limits came with checks; configure them instead", 0};
   }
-  Outcome configured = Configure(limiter, several, flags);
-  if (configured.ok()) sets->Add();
-  return configured;
+  return MakeWhole(limiter, several, flags, sets);
 }
 
 }  // namespace
@@ -99,7 +105,7 @@ Outcome Decision::DecideSeveral(flint_limiter* limiter, uint32_t flags, CarriedS
   const bool whole = IsWhole(several, result);
   if (known.code != FLINT_LIMITER_NOT_CONFIGURED && (peek || whole || !known.ok())) return known;
   if (known.ok()) {
-    if (Configure(limiter, several, flags).ok()) sets->Add();
+    MakeWhole(limiter, several, flags, sets);
     return known;
   }
   if (peek) return PeekFresh(limiter, several, flags);
@@ -236,7 +242,9 @@ Outcome FindCounter(const Together::Item& item, flint_limiter* limiter, uint32_t
   if (known.code == FLINT_LIMITER_NOT_CONFIGURED) {
     return ConfigureSet(limiter, several, flags, sets);
   }
-  if (known.ok() && !IsWhole(several, look.result)) return Configure(limiter, several, flags);
+  if (known.ok() && !IsWhole(several, look.result)) {
+    return MakeWhole(limiter, several, flags, sets);
+  }
   return {};
 }
 

@@ -220,27 +220,33 @@ uint64_t TotalDenied(flint_limiter* limiter, std::string_view key) {
   return status.total_denied;
 }
 
-// A set of limits of which only a part was configured, when that had to wait or ended in a crash.
-TEST(Decisions, MakeASetWholeThatIsNot) {
+const std::vector<Rate> kTwoRates = {{5, uint64_t{60} * 1'000'000'000},
+                                     {1, uint64_t{3600} * 1'000'000'000}};
+
+// A limiter that has a part of the set of these, as when a wait or a crash came between them.
+flint_limiter* OpenWithAPart() {
   flint_limiter* limiter = nullptr;
-  ASSERT_EQ(flint_limiter_open(":memory:", 8, nullptr, &limiter, nullptr), FLINT_LIMITER_OK);
-  const std::vector<Rate> rates = {{5, uint64_t{60} * 1'000'000'000},
-                                   {1, uint64_t{3600} * 1'000'000'000}};
-  const SeveralRates several(rates);
+  EXPECT_EQ(flint_limiter_open(":memory:", 8, nullptr, &limiter, nullptr), FLINT_LIMITER_OK);
+  const SeveralRates several(kTwoRates);
   flint_limiter_config config = several.rates[0].config();
   config.kind = FLINT_LIMITER_KIND_TEMPLATE;
   config.key = several.prefix.data();
   config.key_bytes = several.prefix.size();
   config.name = several.names[0].data();
   config.name_bytes = several.names[0].size();
-  ASSERT_EQ(flint_limiter_limit(limiter, &config, 0, nullptr, nullptr), FLINT_LIMITER_OK);
+  EXPECT_EQ(flint_limiter_limit(limiter, &config, 0, nullptr, nullptr), FLINT_LIMITER_OK);
+  return limiter;
+}
+
+TEST(Decisions, MakeASetWholeThatIsNot) {
+  flint_limiter* limiter = OpenWithAPart();
   CarriedSets sets;
   std::vector<uint32_t> counts;
   std::vector<uint32_t> allowed;
   for (int i = 0; i < 3; i++) {
     Decision decision;
     decision.key = "k";
-    decision.rates = rates;
+    decision.rates = kTwoRates;
     ASSERT_TRUE(decision.Decide(limiter, FLINT_LIMITER_NO_WAIT, &sets).ok());
     counts.push_back(decision.result.limit_count);
     allowed.push_back(decision.result.allowed);
@@ -248,6 +254,26 @@ TEST(Decisions, MakeASetWholeThatIsNot) {
   EXPECT_EQ(counts, (std::vector<uint32_t>{1, 2, 2}));
   EXPECT_EQ(allowed, (std::vector<uint32_t>{1, 1, 0}));
   EXPECT_EQ(flint_limiter_close(&limiter, nullptr), FLINT_LIMITER_OK);
+}
+
+// Otherwise who may only check could have the server keep more of them than it should.
+TEST(Decisions, CountASetThatTheyMakeWhole) {
+  for (const bool together : {false, true}) {
+    flint_limiter* limiter = OpenWithAPart();
+    CarriedSets sets;
+    for (uint64_t i = 1; i < CarriedSets::kMost; i++) sets.Add();
+    ASSERT_FALSE(sets.full());
+    Decision one;
+    one.key = "k";
+    one.rates = kTwoRates;
+    Together all;
+    all.items = {{"k", 1, kTwoRates}};
+    const Outcome outcome =
+        together ? all.Decide(limiter, 0, &sets) : one.Decide(limiter, 0, &sets);
+    EXPECT_TRUE(outcome.ok()) << outcome.message;
+    EXPECT_TRUE(sets.full()) << together;
+    EXPECT_EQ(flint_limiter_close(&limiter, nullptr), FLINT_LIMITER_OK);
+  }
 }
 
 // What has been decided before an admission would have waited for the disk is not decided again.
