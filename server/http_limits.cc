@@ -1,9 +1,12 @@
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "decision.h"
 #include "flint_limiter.h"
 #include "http_exchange.h"
 #include "http_handlers.h"
@@ -18,25 +21,45 @@ uint32_t KindOf(const Target& target) {
   return target.is_template ? FLINT_LIMITER_KIND_TEMPLATE : FLINT_LIMITER_KIND_EXACT;
 }
 
-Target Literal(const Target& target) {
-  Target literal = target;
-  literal.key.push_back('*');
-  literal.is_template = false;
-  literal.or_literal = false;
-  return literal;
+bool HasOwnLimit(flint_limiter* limiter, const std::string& key, const std::string& name) {
+  flint_limiter_status_info status{};
+  status.struct_size = sizeof status;
+  const int32_t code =
+      flint_limiter_status_named(limiter, key.data(), key.size(), name.data(), name.size(),
+                                 FLINT_LIMITER_KIND_EXACT, &status, nullptr);
+  return code == FLINT_LIMITER_OK &&
+         (status.kind == FLINT_LIMITER_KIND_EXACT || status.kind == FLINT_LIMITER_KIND_INLINE);
+}
+
+// Where there is no such template: whether the key with its `*` has a limit that no template has
+// given it. Then that is meant.
+bool TakeLiterally(flint_limiter* limiter, Target* target) {
+  if (!target->or_literal) return false;
+  Decision look;
+  look.key = target->key + "*";
+  look.peek = true;
+  std::vector<std::string> names = {target->name};
+  if (target->all_names && look.Decide(limiter, 0, nullptr).ok()) {
+    for (const auto& one : look.limits) names.emplace_back(one.name, one.name_bytes);
+  }
+  const bool own = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return HasOwnLimit(limiter, look.key, name);
+  });
+  if (own) *target = {std::move(look.key), target->name, target->all_names, false, false};
+  return own;
 }
 
 using Change = decltype(&flint_limiter_reset_named);
 
-Outcome Make(Change change, flint_limiter* limiter, const Target& target, uint32_t flags) {
+Outcome Make(Change change, flint_limiter* limiter, Target target, uint32_t flags) {
   flint_limiter_error error = NoError();
   uint64_t ticket = 0;
-  const char* const name = target.all_names ? nullptr : target.name.data();
-  const int32_t code = change(limiter, target.key.data(), target.key.size(), name,
-                              target.name.size(), KindOf(target), flags, &ticket, &error);
-  if (code == FLINT_LIMITER_NOT_CONFIGURED && target.or_literal) {
-    return Make(change, limiter, Literal(target), flags);
-  }
+  int32_t code = 0;
+  do {
+    const char* const name = target.all_names ? nullptr : target.name.data();
+    code = change(limiter, target.key.data(), target.key.size(), name, target.name.size(),
+                  KindOf(target), flags, &ticket, &error);
+  } while (code == FLINT_LIMITER_NOT_CONFIGURED && TakeLiterally(limiter, &target));
   return OutcomeOf(code, error, ticket);
 }
 
@@ -67,12 +90,13 @@ struct StatusWork {
   Outcome Read(flint_limiter* limiter) {
     flint_limiter_error error = NoError();
     status.struct_size = sizeof status;
-    const int32_t code = flint_limiter_status_named(limiter, target.key.data(), target.key.size(),
-                                                    target.name.data(), target.name.size(),
-                                                    KindOf(target), &status, &error);
-    if (code != FLINT_LIMITER_NOT_CONFIGURED || !target.or_literal) return OutcomeOf(code, error);
-    target = Literal(target);
-    return Read(limiter);
+    int32_t code = 0;
+    do {
+      code = flint_limiter_status_named(limiter, target.key.data(), target.key.size(),
+                                        target.name.data(), target.name.size(), KindOf(target),
+                                        &status, &error);
+    } while (code == FLINT_LIMITER_NOT_CONFIGURED && TakeLiterally(limiter, &target));
+    return OutcomeOf(code, error);
   }
 };
 

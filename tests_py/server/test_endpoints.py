@@ -224,6 +224,26 @@ def test_templates_and_limits_carried_along(server: FlintServer) -> None:
     assert server.json("POST", "/v1/check", carried)["remaining"] == 7
 
 
+def test_a_key_that_ends_with_a_star(server: FlintServer) -> None:
+    """What a shorter template gives a key of that name is not its own."""
+    limit(server, "come*", rate=9)
+    assert server.json("POST", "/v1/check", {"key": "comet*", "cost": 2})["remaining"] == 7
+    for call in ("reset", "remove"):
+        status, fields, _ = server.ask("POST", f"/v1/{call}", {"key": "comet*"})
+        assert (status, fields["flint-error"]) == (400, "NOT_CONFIGURED")
+    assert server.json("POST", "/v1/peek", {"key": "comet*"})["remaining"] == 7
+    assert server.json("GET", "/v1/limits/comet*") is None
+    assert server.json("POST", "/v1/status", {"key": "comet*"}) is None
+    assert server.json("GET", "/v1/limits/comet*?template=false")["remaining"] == 7
+    own = {"key": "comet*", "rate": 5, "per": "1d", "name": "own", "template": False}
+    assert server.json("POST", "/v1/limits", own) == {"ok": True}
+    assert server.json("POST", "/v1/check", {"key": "comet*"})["remaining"] == 4
+    assert server.json("POST", "/v1/reset", {"key": "comet*", "name": "own"}) == {"ok": True}
+    assert server.json("GET", "/v1/limits/comet*?name=own")["remaining"] == 5
+    assert server.json("POST", "/v1/remove", {"key": "comet*"}) == {"ok": True}
+    assert server.json("GET", "/v1/limits/comet*?name=own") is None
+
+
 def test_long_lists_come_in_parts(tmp_path: Path) -> None:
     """More than what may be queued for a client."""
     from flint import Limiter
