@@ -31,7 +31,8 @@ Outcome OutcomeOf(int32_t code, const flint_limiter_error& error, uint64_t ticke
 }
 
 Calls::Calls(uv_loop_t* loop, flint_limiter* limiter, bool always, uint64_t max_blocking)
-    : loop_(loop), limiter_(limiter), always_(always), max_blocking_(max_blocking) {
+    : loop_(loop), limiter_(limiter), max_blocking_(max_blocking) {
+  if (!always) return;
   // What is kept in memory alone has nothing to wait for.
   if (flint_limiter_watch(limiter, &fd_, nullptr) != FLINT_LIMITER_OK) fd_ = -1;
   if (fd_ < 0) return;
@@ -49,16 +50,6 @@ Calls::~Calls() {
 
 void Calls::Stop() {
   if (fd_ >= 0) uv_close(reinterpret_cast<uv_handle_t*>(&poll_), nullptr);
-}
-
-bool Calls::Run(const Call& call, Done done) {
-  Outcome outcome = call(FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC);
-  if (outcome.code == FLINT_LIMITER_WOULD_BLOCK || outcome.code == FLINT_LIMITER_BUSY) {
-    Enqueue(call, FLINT_LIMITER_NO_SYNC, std::move(done));
-    return false;
-  }
-  Finish(outcome, std::move(done));
-  return true;
 }
 
 void Calls::RunAside(Call call, Done done) { Enqueue(std::move(call), 0, std::move(done)); }
@@ -101,16 +92,11 @@ void Calls::AfterWork(uv_work_t* work, int /*status*/) {
   calls->Finish(job->outcome, std::move(job->done));
 }
 
-void Calls::Finish(const Outcome& outcome, Done done) {
-  if (outcome.code == FLINT_LIMITER_POISONED) health_ = outcome.code;
-  if (!outcome.ok() || !always_ || fd_ < 0 || outcome.ticket <= durable_) {
-    done(outcome);
-    return;
-  }
+void Calls::Await(uint64_t ticket, Done done) {
   const auto behind =
-      std::upper_bound(waiting_.begin(), waiting_.end(), outcome.ticket,
-                       [](uint64_t ticket, const Waiting& one) { return ticket < one.ticket; });
-  waiting_.insert(behind, {outcome.ticket, std::move(done)});
+      std::upper_bound(waiting_.begin(), waiting_.end(), ticket,
+                       [](uint64_t wanted, const Waiting& one) { return wanted < one.ticket; });
+  waiting_.insert(behind, {ticket, std::move(done)});
 }
 
 void Calls::AskForSync() {

@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "flint_limiter.h"
 
@@ -39,6 +40,7 @@ class Calls {
   using Call = std::function<Outcome(uint32_t flags)>;
   using Done = std::function<void(const Outcome&)>;
 
+  // `always`: what is answered must be on disk.
   Calls(uv_loop_t* loop, flint_limiter* limiter, bool always, uint64_t max_blocking);
   ~Calls();
   Calls(const Calls&) = delete;
@@ -47,8 +49,18 @@ class Calls {
   flint_limiter* limiter() const { return limiter_; }
 
   // Returns whether the call has been made; `done` may come later even so. Where not, it is made by
-  // another thread, and its effect comes later than those of calls that are started now.
-  bool Run(const Call& call, Done done);
+  // another thread, and its effect comes later than those of calls that are started now. Takes
+  // whatever can be a Call and a Done, which it is made into only where it has to wait.
+  template <typename OneCall, typename OneDone>
+  bool Run(const OneCall& call, OneDone done) {
+    const Outcome outcome = call(FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC);
+    if (outcome.code == FLINT_LIMITER_WOULD_BLOCK || outcome.code == FLINT_LIMITER_BUSY) {
+      Enqueue(call, FLINT_LIMITER_NO_SYNC, std::move(done));
+      return false;
+    }
+    Finish(outcome, std::move(done));
+    return true;
+  }
   // For what takes long: another thread makes it in any case. It gets no flags.
   void RunAside(Call call, Done done);
 
@@ -71,17 +83,25 @@ class Calls {
 
   void Enqueue(Call call, uint32_t flags, Done done);
   void StartJobs();
-  void Finish(const Outcome& outcome, Done done);
+  template <typename OneDone>
+  void Finish(const Outcome& outcome, OneDone done) {
+    if (outcome.code == FLINT_LIMITER_POISONED) health_ = outcome.code;
+    if (outcome.ok() && fd_ >= 0 && outcome.ticket > durable_) {
+      Await(outcome.ticket, std::move(done));
+    } else {
+      done(outcome);
+    }
+  }
+  void Await(uint64_t ticket, Done done);
   void OnDurable();
   static void Work(uv_work_t* work);
   static void AfterWork(uv_work_t* work, int status);
 
   uv_loop_t* const loop_;
   flint_limiter* const limiter_;
-  const bool always_;
   const uint64_t max_blocking_;
   uv_poll_t poll_{};
-  int32_t fd_ = -1;
+  int32_t fd_ = -1;  // says that more is on disk; none where nobody waits for that
   int32_t health_ = FLINT_LIMITER_OK;
 
   std::deque<Job*> queue_;

@@ -142,7 +142,9 @@ uint64_t Connection::Reserve() {
 
 void Connection::AnswerPart(uint64_t place, std::string_view bytes) {
   if (closed_) return;
-  places_[place - first_place_].bytes.append(bytes);
+  // What is first in the line need not wait in it.
+  const bool leaves = place == first_place_ && tls_ == nullptr;
+  (leaves ? output_ : places_[place - first_place_].bytes).append(bytes);
   Touch();
 }
 
@@ -150,6 +152,7 @@ void Connection::Answer(uint64_t place, std::string_view bytes) {
   if (closed_) return;
   AnswerPart(place, bytes);
   places_[place - first_place_].complete = true;
+  TakeReady();
 }
 
 void Connection::Release() {

@@ -83,7 +83,7 @@ int HttpStatusOf(int32_t code) {
   }
 }
 
-HttpExchange::HttpExchange(Server* server, Connection* connection, HttpRequest request,
+HttpExchange::HttpExchange(Server* server, Connection* connection, HttpRequest&& request,
                            const HttpRoute* route)
     : server_(server),
       connection_(connection->shared_from_this()),
@@ -92,7 +92,7 @@ HttpExchange::HttpExchange(Server* server, Connection* connection, HttpRequest r
       place_(connection->Reserve()),
       keep_alive_(request_.keep_alive && !server->draining()) {}
 
-void HttpExchange::Start(Server* server, Connection* connection, HttpRequest request,
+void HttpExchange::Start(Server* server, Connection* connection, HttpRequest&& request,
                          const HttpRoute* route, const HttpRefusal& refusal) {
   const auto exchange =
       std::make_shared<HttpExchange>(server, connection, std::move(request), route);
@@ -110,10 +110,14 @@ bool HttpExchange::Asks(std::string_view name, std::string_view value) const {
 }
 
 std::string HttpExchange::Head(int status, std::string_view type, std::string_view framing,
-                               std::string_view field) {
+                               std::string_view field, size_t more) {
+  constexpr size_t kUsualBytes = 256;
   server_->counts()->Answered(route_ == nullptr ? "other" : route_->path, status);
-  std::string head = "HTTP/1.1 " + std::to_string(status) + " ";
-  head.append(Reason(status)).append("\r\n");
+  std::string head;
+  head.reserve(kUsualBytes + field.size() + more);
+  head.append("HTTP/1.1 ");
+  AppendWhole(static_cast<unsigned>(status), &head);
+  head.append(" ").append(Reason(status)).append("\r\n");
   if (!type.empty()) head.append("Content-Type: ").append(type).append("\r\n");
   head.append(framing).append("Date: ").append(server_->date()).append("\r\n").append(field);
   if (!keep_alive_) {
@@ -121,14 +125,20 @@ std::string HttpExchange::Head(int status, std::string_view type, std::string_vi
   } else if (request_.version_1_0) {
     head.append("Connection: keep-alive\r\n");
   }
-  return head.append("\r\n");
+  head.append("\r\n");
+  return head;
 }
 
 void HttpExchange::Send(int status, std::string_view type, std::string_view body,
                         std::string_view field) {
   const bool none = status == 204;  // which has no body, and says so by itself
-  const std::string framing = none ? "" : "Content-Length: " + std::to_string(body.size()) + "\r\n";
-  std::string answer = Head(status, type, framing, field);
+  std::string framing;
+  if (!none) {
+    framing.append("Content-Length: ");
+    AppendWhole(body.size(), &framing);
+    framing.append("\r\n");
+  }
+  std::string answer = Head(status, type, framing, field, body.size());
   if (request_.method != "HEAD") answer.append(body);
   connection_->Answer(place_, answer);
 }
@@ -201,19 +211,6 @@ void HttpExchange::Break() { connection_->Close(); }
 // ---- Calls -----------------------------------------------------------------------------------
 
 Calls* HttpExchange::server_calls() { return server_->calls(); }
-
-void HttpExchange::Run(const Calls::Call& call, Calls::Done finish) {
-  const auto self = shared_from_this();
-  const auto held = std::make_shared<bool>(false);
-  const bool made =
-      server_calls()->Run(call, [self, held, finish = std::move(finish)](const Outcome& outcome) {
-        if (*held) self->connection_->Release();
-        finish(outcome);
-      });
-  if (made) return;
-  *held = true;
-  connection_->Hold();
-}
 
 void HttpExchange::RunAside(Calls::Call call, Calls::Done finish) {
   connection_->Hold();

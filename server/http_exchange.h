@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "calls.h"
 #include "connection.h"
@@ -19,10 +20,11 @@ struct HttpRoute;
 class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
  public:
   // Has the request answered: by its route, or as the refusal says if that has a status.
-  static void Start(Server* server, Connection* connection, HttpRequest request,
+  static void Start(Server* server, Connection* connection, HttpRequest&& request,
                     const HttpRoute* route, const HttpRefusal& refusal);
 
-  HttpExchange(Server* server, Connection* connection, HttpRequest request, const HttpRoute* route);
+  HttpExchange(Server* server, Connection* connection, HttpRequest&& request,
+               const HttpRoute* route);
 
   const HttpRequest& request() const { return request_; }
   Server* server() { return server_; }
@@ -51,7 +53,16 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
 
   // Makes a call (see Calls) and gives its outcome to `finish`, while later requests of this
   // connection wait where they must.
-  void Run(const Calls::Call& call, Calls::Done finish);
+  template <typename OneCall, typename OneFinish>
+  void Run(const OneCall& call, const OneFinish& finish) {
+    const auto done = [self = shared_from_this(), finish](const Outcome& outcome) {
+      if (std::exchange(self->holds_, false)) self->connection_->Release();
+      finish(outcome);
+    };
+    if (server_calls()->Run(call, done)) return;
+    holds_ = true;
+    connection_->Hold();
+  }
   void RunAside(Calls::Call call, Calls::Done finish);
 
   static constexpr std::string_view kOk = R"({"ok":true})";
@@ -61,8 +72,9 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
 
  private:
   Calls* server_calls();
+  // The head of an answer: `framing` says how it ends. `more` is how many bytes will follow.
   std::string Head(int status, std::string_view type, std::string_view framing,
-                   std::string_view field);
+                   std::string_view field, size_t more = 0);
 
   Server* const server_;
   const std::shared_ptr<Connection> connection_;
@@ -70,6 +82,7 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   const HttpRoute* const route_;  // null for what has none
   const uint64_t place_;
   const bool keep_alive_;
+  bool holds_ = false;  // the connection, for a call
 };
 
 // 200 and so on for a code of the limiter.

@@ -9,7 +9,8 @@ namespace flint::server {
 namespace {
 
 void AppendField(std::string_view name, uint64_t value, std::string* to) {
-  to->append(",\"").append(name).append("\":").append(std::to_string(value));
+  to->append(",\"").append(name).append("\":");
+  AppendWhole(value, to);
 }
 
 void AppendField(std::string_view name, bool value, std::string* to) {
@@ -21,9 +22,18 @@ void AppendText(std::string_view name, std::string_view value, std::string* to) 
   AppendQuoted(value, to);
 }
 
+void AppendAt(std::string_view name, int64_t at_ns, std::string* to) {
+  to->append(",\"").append(name).append("\":\"");
+  AppendTime(at_ns, to);
+  to->push_back('"');
+}
+
 void AppendStamp(std::string_view name, int64_t at_ns, std::string* to) {
-  to->append(",\"").append(name).append("\":");
-  to->append(at_ns == 0 ? "null" : '"' + TimeText(at_ns) + '"');
+  if (at_ns == 0) {
+    to->append(",\"").append(name).append("\":null");
+  } else {
+    AppendAt(name, at_ns, to);
+  }
 }
 
 // A name, or null for none.
@@ -50,7 +60,7 @@ void AppendPart(std::string_view key, std::string_view name, const flint_limiter
   AppendName(name, to);
   AppendField("remaining", part.remaining, to);
   AppendField("reset_after_ns", part.reset_after_ns, to);
-  to->append(",\"reset_at\":\"").append(TimeText(part.reset_at_ns)).append("\"");
+  AppendAt("reset_at", part.reset_at_ns, to);
   AppendField("retry_after_ns", part.retry_after_ns, to);
 }
 
@@ -91,12 +101,18 @@ void AppendConfig(const flint_limiter_event& event, std::string* to) {
 }  // namespace
 
 void AppendResult(std::string_view key, const flint_limiter_result& result, std::string* to) {
-  to->append("{\"algorithm\":\"").append(AlgorithmName(result.algorithm)).append("\"");
-  AppendField("allowed", result.allowed != 0, to);
-  AppendField("cost", result.cost, to);
-  AppendText("key", key, to);
-  AppendField("remaining", result.remaining, to);
-  to->append(",\"reset_at\":\"").append(TimeText(result.reset_at_ns)).append("\"}");
+  constexpr size_t kUsualBytes = 192;
+  to->reserve(to->size() + kUsualBytes + key.size());
+  to->append(R"({"algorithm":")").append(AlgorithmName(result.algorithm));
+  to->append(result.allowed != 0 ? R"(","allowed":true,"cost":)" : R"(","allowed":false,"cost":)");
+  AppendWhole(result.cost, to);
+  to->append(R"(,"key":)");
+  AppendQuoted(key, to);
+  to->append(R"(,"remaining":)");
+  AppendWhole(result.remaining, to);
+  to->append(R"(,"reset_at":")");
+  AppendTime(result.reset_at_ns, to);
+  to->append("\"}");
 }
 
 void AppendDetails(std::string_view key, const flint_limiter_result& result,
@@ -134,7 +150,7 @@ void AppendStatus(std::string_view key, std::string_view name,
   if (details) AppendField("per_ns", status.per_ns, to);
   AppendField("rate", status.rate, to);
   AppendField("remaining", status.remaining, to);
-  to->append(",\"reset_at\":\"").append(TimeText(status.reset_at_ns)).append("\"");
+  AppendAt("reset_at", status.reset_at_ns, to);
   if (details) {
     AppendField("stack", (status.flags & FLINT_LIMITER_STACK) != 0, to);
     AppendField("template", status.kind == FLINT_LIMITER_KIND_TEMPLATE, to);

@@ -15,19 +15,18 @@ namespace {
 
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
 
-template <typename OneDecision>
-void Decide(const Asked& asked, const std::shared_ptr<OneDecision>& decision,
-            std::function<void(RedisReply*)> tell,
+template <typename OneDecision, typename Tell>
+void Decide(const Asked& asked, const std::shared_ptr<OneDecision>& decision, Tell tell,
             Outcome (OneDecision::*decide)(flint_limiter*, uint32_t,
                                            CarriedSets*) = &OneDecision::Decide) {
   CarriedSets* const sets = asked->server()->carried_sets();
   const auto call = [decision, decide, sets, limiter = asked->limiter()](uint32_t flags) {
     return (decision.get()->*decide)(limiter, flags, sets);
   };
-  asked->Run(call, [asked, decision, tell = std::move(tell)] {
+  asked->Run(call, [asked, decision, tell] {
     if (!decision->peek) asked->server()->counts()->Decided(decision->result.allowed != 0);
     RedisReply reply = asked->Reply();
-    tell(&reply);
+    tell(*decision, &reply);
     asked->Send(reply);
   });
 }
@@ -97,15 +96,15 @@ std::shared_ptr<Throttle> ReadThrottle(const Asked& asked, uint64_t more) {
 void RedisClThrottle(const Asked& asked) {
   const auto decision = ReadThrottle(asked, 1);
   if (decision == nullptr) return;
-  const auto tell = [decision](RedisReply* reply) {
-    const flint_limiter_result& result = decision->result;
-    const bool limited = decision->too_large || (result.allowed == 0 && !decision->peek);
+  const auto tell = [](const Throttle& throttle, RedisReply* reply) {
+    const flint_limiter_result& result = throttle.result;
+    const bool limited = throttle.too_large || (result.allowed == 0 && !throttle.peek);
     reply->Array(5).Integer(limited ? 1 : 0).Integer(Signed(result.limit));
     reply->Integer(Signed(result.remaining));
-    reply->Integer(limited && !decision->too_large ? Seconds(result.retry_after_ns) : -1);
+    reply->Integer(limited && !throttle.too_large ? Seconds(result.retry_after_ns) : -1);
     reply->Integer(Seconds(result.reset_after_ns));
   };
-  Decide<Throttle>(asked, decision, tell, &Throttle::Judge);
+  Decide(asked, decision, tell, &Throttle::Judge);
 }
 
 // Five numbers: whether it is allowed, the burst, what remains, in how many seconds all is there
@@ -113,19 +112,19 @@ void RedisClThrottle(const Asked& asked) {
 void RedisThrottle(const Asked& asked) {
   const auto decision = ReadThrottle(asked, 0);
   if (decision == nullptr) return;
-  const auto tell = [decision](RedisReply* reply) {
-    const flint_limiter_result& result = decision->result;
-    if (decision->too_large) {
+  const auto tell = [](const Throttle& throttle, RedisReply* reply) {
+    const flint_limiter_result& result = throttle.result;
+    if (throttle.too_large) {
       reply->Error("ERR", "quantity is larger than the burst: it can never be let in");
       return;
     }
-    const bool allowed = result.allowed != 0 || decision->peek;
+    const bool allowed = result.allowed != 0 || throttle.peek;
     reply->Array(5).Integer(allowed ? 1 : 0).Integer(Signed(result.limit));
     reply->Integer(Signed(result.remaining));
     reply->Integer(Seconds(result.reset_after_ns));
     reply->Integer(allowed ? 0 : Seconds(result.retry_after_ns));
   };
-  Decide<Throttle>(asked, decision, tell, &Throttle::Judge);
+  Decide(asked, decision, tell, &Throttle::Judge);
 }
 
 // ---- Flint's own -----------------------------------------------------------------------------
@@ -197,11 +196,11 @@ void DecideOne(const Asked& asked, bool peek) {
   decision->peek = peek;
   if (!words.empty() && !ReadRedisWords(asked, words, &decision->rates)) return;
   if (said.said() && !said.Read(asked, &decision->rates.emplace_back())) return;
-  Decide(asked, decision, [decision](RedisReply* reply) {
-    if (decision->parts) {
-      AppendParts(*decision, reply);
+  Decide(asked, decision, [](const Decision& decided, RedisReply* reply) {
+    if (decided.parts) {
+      AppendParts(decided, reply);
     } else {
-      AppendDecision(decision->key, decision->result, reply);
+      AppendDecision(decided.key, decided.result, reply);
     }
   });
 }

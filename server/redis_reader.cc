@@ -9,6 +9,7 @@ namespace flint::server {
 namespace {
 
 constexpr size_t kMaxLineBytes = 64;
+constexpr size_t kUsualArguments = 8;
 
 // Digits behind `mark`, without a zero in front.
 bool ReadLength(std::string_view line, char mark, uint64_t* length) {
@@ -29,11 +30,12 @@ RedisReader::Event RedisReader::Read(std::string_view bytes, size_t* used, const
       state_ = State::kTextEnd;
       continue;
     }
-    if (!ReadLine(rest, used)) {
+    std::string_view line;
+    if (!ReadLine(rest, used, &line)) {
       if (refusal_.empty()) continue;
       return Event::kRefused;
     }
-    const bool whole = OnLine(bounds);
+    const bool whole = OnLine(line, bounds);
     line_.clear();
     if (!refusal_.empty()) return Event::kRefused;
     if (whole) return Event::kRequest;
@@ -41,15 +43,19 @@ RedisReader::Event RedisReader::Read(std::string_view bytes, size_t* used, const
   return Event::kMore;
 }
 
-bool RedisReader::ReadLine(std::string_view bytes, size_t* used) {
+bool RedisReader::ReadLine(std::string_view bytes, size_t* used, std::string_view* line) {
   const size_t end = bytes.find('\n');
   const size_t taken = end == std::string_view::npos ? bytes.size() : end + 1;
-  line_.append(bytes.substr(0, std::min(taken, kMaxLineBytes + 1)));
-  if (line_.size() > kMaxLineBytes) return Refuse("too long a line");
+  *line = bytes.substr(0, taken);
+  if (!line_.empty() || end == std::string_view::npos) {
+    line_.append(line->substr(0, kMaxLineBytes + 1));
+    *line = line_;
+  }
+  if (line->size() > kMaxLineBytes) return Refuse("too long a line");
   *used += taken;
   if (end == std::string_view::npos) return false;
-  if (!line_.ends_with("\r\n")) return Refuse("a line must end by CR LF");
-  line_.resize(line_.size() - 2);
+  if (!line->ends_with("\r\n")) return Refuse("a line must end by CR LF");
+  line->remove_suffix(2);
   return true;
 }
 
@@ -62,19 +68,20 @@ bool RedisReader::ReadText(std::string_view bytes, size_t* used) {
 }
 
 // Returns whether a request is whole.
-bool RedisReader::OnLine(const Bounds& bounds) {
+bool RedisReader::OnLine(std::string_view line, const Bounds& bounds) {
   switch (state_) {
     case State::kStart:
       arguments_.clear();
       bytes_ = 0;
-      if (!line_.starts_with('*')) return OnInline();
-      if (!ReadLength(line_, '*', &count_) || count_ == 0 || count_ > bounds.arguments) {
+      if (!line.starts_with('*')) return OnInline(line);
+      if (!ReadLength(line, '*', &count_) || count_ == 0 || count_ > bounds.arguments) {
         return Refuse("an array must have 1 to " + std::to_string(bounds.arguments) + " elements");
       }
+      arguments_.reserve(std::min<size_t>(count_, kUsualArguments));
       state_ = State::kLength;
       return false;
     case State::kLength:
-      if (!ReadLength(line_, '$', &text_bytes_)) return Refuse("expected the length of a string");
+      if (!ReadLength(line, '$', &text_bytes_)) return Refuse("expected the length of a string");
       bytes_ += text_bytes_;
       if (bytes_ > bounds.bytes) {
         return Refuse("a request must have at most " + std::to_string(bounds.bytes) + " bytes");
@@ -88,19 +95,19 @@ bool RedisReader::OnLine(const Bounds& bounds) {
     case State::kTextEnd:
       break;
   }
-  return OnTextEnd();
+  return OnTextEnd(line);
 }
 
-bool RedisReader::OnTextEnd() {
-  if (!line_.empty()) return Refuse("a string is longer than was said");
+bool RedisReader::OnTextEnd(std::string_view line) {
+  if (!line.empty()) return Refuse("a string is longer than was said");
   const bool whole = arguments_.size() == count_;
   state_ = whole ? State::kStart : State::kLength;
   return whole;
 }
 
-bool RedisReader::OnInline() {
-  if (EqualFold(line_, "PING") || EqualFold(line_, "QUIT")) {
-    arguments_.push_back(line_);
+bool RedisReader::OnInline(std::string_view line) {
+  if (EqualFold(line, "PING") || EqualFold(line, "QUIT")) {
+    arguments_.emplace_back(line);
     return true;
   }
   return Refuse("expected an array of bulk strings");

@@ -40,16 +40,16 @@ class RedisReader {
  private:
   enum class State : uint8_t { kStart, kLength, kText, kTextEnd };
 
-  // Adds to the line that has begun; true when its end has come, which is not part of it.
-  bool ReadLine(std::string_view bytes, size_t* used);
+  // Goes on with the line that has begun; true when its end has come, which is not part of it.
+  bool ReadLine(std::string_view bytes, size_t* used, std::string_view* line);
   bool ReadText(std::string_view bytes, size_t* used);
-  bool OnLine(const Bounds& bounds);
-  bool OnInline();
-  bool OnTextEnd();
+  bool OnLine(std::string_view line, const Bounds& bounds);
+  bool OnInline(std::string_view line);
+  bool OnTextEnd(std::string_view line);
   bool Refuse(std::string_view why);
 
   std::vector<std::string> arguments_;
-  std::string line_;  // up to its end
+  std::string line_;  // what came of it before the last read
   std::string refusal_;
   uint64_t count_ = 0;
   uint64_t text_bytes_ = 0;

@@ -10,7 +10,7 @@ namespace flint::server {
 // an array of names and values, a truth 1 or 0.
 class RedisReply {
  public:
-  explicit RedisReply(bool version_3) : version_3_(version_3) {}
+  explicit RedisReply(bool version_3) : version_3_(version_3) { bytes_.reserve(kUsualBytes); }
 
   RedisReply& Simple(std::string_view text);
   // `code` is the first word, in capitals; of `text` a line is shown.
@@ -33,7 +33,10 @@ class RedisReply {
   const std::string& bytes() const { return bytes_; }
 
  private:
+  static constexpr size_t kUsualBytes = 128;
+
   RedisReply& Line(char mark, std::string_view text);
+  RedisReply& NumberLine(char mark, uint64_t value);
 
   const bool version_3_;
   std::string bytes_;

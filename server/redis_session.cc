@@ -95,7 +95,9 @@ RedisExchange::RedisExchange(Server* server, Connection* connection, RedisSessio
       place_(connection->Reserve()),
       version_3_(session->version_3) {}
 
-flint_limiter* RedisExchange::limiter() { return server_->calls()->limiter(); }
+Calls* RedisExchange::calls() { return server_->calls(); }
+
+flint_limiter* RedisExchange::limiter() { return calls()->limiter(); }
 
 void RedisExchange::Send(const RedisReply& reply) {
   const std::string_view bytes = reply.bytes();
@@ -116,35 +118,13 @@ void RedisExchange::SendAndClose(const RedisReply& reply) {
   connection_->CloseBehindAnswers();
 }
 
-void RedisExchange::Finish(const Outcome& outcome, const std::function<void()>& finish) {
-  if (outcome.ok()) {
-    finish();
-  } else {
-    Fail(outcome);
-  }
-}
-
-void RedisExchange::Run(const Calls::Call& call, std::function<void()> finish) {
-  const auto self = shared_from_this();
-  const auto held = std::make_shared<bool>(false);
-  const bool made =
-      server_->calls()->Run(call, [self, held, finish = std::move(finish)](const Outcome& outcome) {
-        if (*held) self->connection_->Release();
-        self->Finish(outcome, finish);
-      });
-  if (made) return;
-  *held = true;
-  connection_->Hold();
-}
-
 void RedisExchange::RunAside(Calls::Call call, std::function<void()> finish) {
   connection_->Hold();
   const auto self = shared_from_this();
-  server_->calls()->RunAside(std::move(call),
-                             [self, finish = std::move(finish)](const Outcome& outcome) {
-                               self->connection_->Release();
-                               self->Finish(outcome, finish);
-                             });
+  calls()->RunAside(std::move(call), [self, finish = std::move(finish)](const Outcome& outcome) {
+    self->connection_->Release();
+    self->Finish(outcome, finish);
+  });
 }
 
 }  // namespace flint::server

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "calls.h"
@@ -74,11 +75,28 @@ class RedisExchange : public std::enable_shared_from_this<RedisExchange> {
   void SendAndClose(const RedisReply& reply);
 
   // As HttpExchange's; `finish` is not called with an error, which is answered.
-  void Run(const Calls::Call& call, std::function<void()> finish);
+  template <typename OneCall, typename OneFinish>
+  void Run(const OneCall& call, const OneFinish& finish) {
+    const auto done = [self = shared_from_this(), finish](const Outcome& outcome) {
+      if (std::exchange(self->holds_, false)) self->connection_->Release();
+      self->Finish(outcome, finish);
+    };
+    if (calls()->Run(call, done)) return;
+    holds_ = true;
+    connection_->Hold();
+  }
   void RunAside(Calls::Call call, std::function<void()> finish);
 
  private:
-  void Finish(const Outcome& outcome, const std::function<void()>& finish);
+  Calls* calls();
+  template <typename OneFinish>
+  void Finish(const Outcome& outcome, const OneFinish& finish) {
+    if (outcome.ok()) {
+      finish();
+    } else {
+      Fail(outcome);
+    }
+  }
 
   Server* const server_;
   const std::shared_ptr<Connection> connection_;
@@ -87,6 +105,7 @@ class RedisExchange : public std::enable_shared_from_this<RedisExchange> {
   const uint64_t place_;
   std::string_view command_ = "other";
   bool version_3_;
+  bool holds_ = false;  // the connection, for a call
 };
 
 }  // namespace flint::server

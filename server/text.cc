@@ -44,13 +44,13 @@ int HexDigit(char c) {
   return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-// So many digits, with zeros in front, and `behind` them.
-void AppendDigits(uint32_t number, size_t digits, char behind, std::string* to) {
-  const size_t start = to->size();
-  to->append(digits, '0').push_back(behind);
-  for (size_t at = start + digits; at > start; number /= 10) {
-    (*to)[--at] = static_cast<char>('0' + number % 10);
+// So many digits, with zeros in front, and `behind` them. Returns where they end.
+char* WriteDigits(uint32_t number, size_t digits, char behind, char* to) {
+  to[digits] = behind;
+  for (char* at = to + digits; at > to; number /= 10) {
+    *--at = static_cast<char>('0' + number % 10);
   }
+  return to + digits + 1;
 }
 
 // How many bytes the character at the front of `text` has; 0 when it is none.
@@ -78,6 +78,12 @@ bool ReadWhole(std::string_view text, uint64_t* number) {
   return read.ec == std::errc() && read.ptr == end && text.front() != '-';
 }
 
+void AppendWhole(uint64_t number, std::string* to) {
+  std::array<char, 20> digits;
+  const char* const end = std::to_chars(digits.begin(), digits.end(), number).ptr;
+  to->append(digits.data(), static_cast<size_t>(end - digits.data()));
+}
+
 uint64_t SecondsUp(uint64_t ns) { return ns / kNsPerSecond + (ns % kNsPerSecond != 0 ? 1 : 0); }
 
 bool ReadPeriod(std::string_view text, uint64_t* ns) {
@@ -95,27 +101,33 @@ bool ReadPeriod(std::string_view text, uint64_t* ns) {
 }
 
 // By hand, since strftime and printf take as long as the rest of an answer.
-std::string TimeText(int64_t at_ns) {
+void AppendTime(int64_t at_ns, std::string* to) {
   const bool borrows = at_ns % kNsPerSecond < 0;
   const auto fraction = static_cast<uint32_t>(at_ns % kNsPerSecond + (borrows ? kNsPerSecond : 0));
   const std::chrono::sys_seconds at{std::chrono::seconds(at_ns / kNsPerSecond - (borrows ? 1 : 0))};
   const auto day = std::chrono::floor<std::chrono::days>(at);
   const std::chrono::year_month_day date(day);
   const std::chrono::hh_mm_ss time(at - day);
-  std::string shown;
-  shown.reserve(sizeof "1970-01-01T00:00:00.000000000Z");
-  AppendDigits(static_cast<uint32_t>(static_cast<int>(date.year())), 4, '-', &shown);
-  AppendDigits(static_cast<unsigned>(date.month()), 2, '-', &shown);
-  AppendDigits(static_cast<unsigned>(date.day()), 2, 'T', &shown);
-  AppendDigits(static_cast<uint32_t>(time.hours().count()), 2, ':', &shown);
-  AppendDigits(static_cast<uint32_t>(time.minutes().count()), 2, ':', &shown);
-  AppendDigits(static_cast<uint32_t>(time.seconds().count()), 2, fraction == 0 ? 'Z' : '.', &shown);
-  if (fraction == 0) return shown;
+  std::array<char, sizeof "1970-01-01T00:00:00.000000000Z"> shown;
+  char* end = shown.data();
+  end = WriteDigits(static_cast<uint32_t>(static_cast<int>(date.year())), 4, '-', end);
+  end = WriteDigits(static_cast<unsigned>(date.month()), 2, '-', end);
+  end = WriteDigits(static_cast<unsigned>(date.day()), 2, 'T', end);
+  end = WriteDigits(static_cast<uint32_t>(time.hours().count()), 2, ':', end);
+  end = WriteDigits(static_cast<uint32_t>(time.minutes().count()), 2, ':', end);
+  const auto second = static_cast<uint32_t>(time.seconds().count());
+  end = WriteDigits(second, 2, fraction == 0 ? 'Z' : '.', end);
   const bool milli = fraction % 1'000'000 == 0;
   const bool micro = fraction % 1'000 == 0;
   const uint32_t divisor = milli ? 1'000'000 : micro ? 1'000 : 1;
-  AppendDigits(fraction / divisor, milli ? 3 : micro ? 6 : 9, 'Z', &shown);
-  return shown;
+  if (fraction != 0) end = WriteDigits(fraction / divisor, milli ? 3 : micro ? 6 : 9, 'Z', end);
+  to->append(shown.data(), static_cast<size_t>(end - shown.data()));
+}
+
+std::string TimeText(int64_t at_ns) {
+  std::string text;
+  AppendTime(at_ns, &text);
+  return text;
 }
 
 std::string HttpDate(int64_t at_s) {
@@ -258,9 +270,8 @@ bool ReadHex(std::string_view text, std::string* bytes) {
   return text.size() % 2 == 0;
 }
 
-bool EqualFold(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return Lower(x) == Lower(y); });
+bool EqualFoldBytes(const char* a, const char* b, size_t size) {
+  return std::equal(a, a + size, b, [](char x, char y) { return Lower(x) == Lower(y); });
 }
 
 std::string_view Trim(std::string_view text) {

@@ -11,6 +11,8 @@ namespace flint::server {
 // Digits alone, without a sign, up to 2^64 - 1.
 bool ReadWhole(std::string_view text, uint64_t* number);
 
+void AppendWhole(uint64_t number, std::string* to);
+
 // Whole seconds, rounded up.
 uint64_t SecondsUp(uint64_t ns);
 
@@ -19,6 +21,7 @@ uint64_t SecondsUp(uint64_t ns);
 bool ReadPeriod(std::string_view text, uint64_t* ns);
 
 // RFC 3339 in UTC with `Z`; no fraction, or one of 3, 6 or 9 digits.
+void AppendTime(int64_t at_ns, std::string* to);
 std::string TimeText(int64_t at_ns);
 
 // Of a Date field.
@@ -48,7 +51,10 @@ std::string Hex(std::string_view bytes);
 bool ReadHex(std::string_view text, std::string* bytes);
 
 // Without regard to ASCII's capitals.
-bool EqualFold(std::string_view a, std::string_view b);
+bool EqualFoldBytes(const char* a, const char* b, size_t size);
+inline bool EqualFold(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && EqualFoldBytes(a.data(), b.data(), a.size());
+}
 
 std::string_view Trim(std::string_view text);
 
