@@ -56,6 +56,18 @@ Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_
   return Status();
 }
 
+Status ReadFileName(const char* path, uint64_t bytes, const std::string& name, std::string* to) {
+  std::string_view view;
+  FLINT_RETURN_IF_ERROR(ReadText(path, bytes, name.c_str(), &view));
+  const size_t zero = view.find('\0');
+  if (zero != std::string_view::npos) {
+    return Status(Code::kInvalidArgument, name + " has a zero byte, which none can have, after \"" +
+                                              std::string(view.substr(0, zero)) + "\"");
+  }
+  *to = view;
+  return Status();
+}
+
 Status ReadUnusualKey(const char* key, uint64_t bytes, std::string_view* view) {
   FLINT_RETURN_IF_ERROR(ReadText(key, bytes, "key", view));
   // Before anyone reads that far: an absurd length is a mistake, and not all of it may be there.
@@ -175,6 +187,12 @@ Status ReadConnectOptions(const flint_limiter_connect_options* from, Client::Opt
     return Status(Code::kInvalidArgument,
                   "options.token must be up to 4,096 visible characters of ASCII");
   }
+  FLINT_RETURN_IF_ERROR(ReadFileName(options.tls_ca_file, options.tls_ca_file_bytes,
+                                     "options.tls_ca_file", &to->tls.authorities));
+  FLINT_RETURN_IF_ERROR(ReadFileName(options.tls_cert_file, options.tls_cert_file_bytes,
+                                     "options.tls_cert_file", &to->tls.certificate));
+  FLINT_RETURN_IF_ERROR(ReadFileName(options.tls_key_file, options.tls_key_file_bytes,
+                                     "options.tls_key_file", &to->tls.key));
   to->lazy = options.lazy == 1;
   to->timeout = std::chrono::nanoseconds(timeout_ns);
   to->token = token;

@@ -96,6 +96,8 @@ T* At(T* array, uint64_t stride, uint64_t index) {
 
 // A pointer and a length; NULL goes with 0 only.
 Status ReadText(const char* text, uint64_t bytes, const char* name, std::string_view* view);
+// The same for the path of a file, which may be empty.
+Status ReadFileName(const char* path, uint64_t bytes, const std::string& name, std::string* to);
 // The same for a key, which also has at most FLINT_LIMITER_MAX_KEY_BYTES.
 Status ReadUnusualKey(const char* key, uint64_t bytes, std::string_view* view);
 inline Status ReadKey(const char* key, uint64_t bytes, std::string_view* view) {

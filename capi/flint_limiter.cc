@@ -284,15 +284,9 @@ class LimitResults final : public Place::EachLimit {
 };
 
 Status ReadPath(const char* path, uint64_t path_bytes, std::string* read) {
-  std::string_view view;
-  FLINT_RETURN_IF_ERROR(flint::ReadText(path, path_bytes, "path", &view));
-  if (view.empty()) return Status(Code::kInvalidArgument, "path is empty; name a directory");
-  const size_t zero = view.find('\0');
-  if (zero != std::string_view::npos) {
-    return Status(Code::kInvalidArgument, "path has a zero byte, which none can have, after \"" +
-                                              std::string(view.substr(0, zero)) + "\"");
-  }
-  *read = view == kMemoryPath ? "" : view;
+  FLINT_RETURN_IF_ERROR(flint::ReadFileName(path, path_bytes, "path", read));
+  if (read->empty()) return Status(Code::kInvalidArgument, "path is empty; name a directory");
+  if (*read == kMemoryPath) read->clear();
   return Status();
 }
 

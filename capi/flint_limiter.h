@@ -260,6 +260,14 @@ typedef struct flint_limiter_connect_options {
                            0 means 10 s. Looking a host's name up is the system's and has its own */
   const char* token;    /* the server's secret; up to 4,096 visible characters of ASCII */
   uint64_t token_bytes; /* 0: none is said */
+  /* Of flints:// alone. Paths of files in PEM, which are read by connecting and not again. What
+   * Python's ssl module calls cafile, certfile and keyfile. */
+  const char* tls_ca_file;      /* whose certificates are trusted */
+  uint64_t tls_ca_file_bytes;   /* 0: those that the system trusts */
+  const char* tls_cert_file;    /* shown to a server that asks for it, with those behind it */
+  uint64_t tls_cert_file_bytes; /* 0: none */
+  const char* tls_key_file;     /* its key, without a password */
+  uint64_t tls_key_file_bytes;  /* 0: it is in tls_cert_file */
 } flint_limiter_connect_options;
 
 /* A limit. `key` is the prefix (which may be empty) when `kind` is TEMPLATE. A key, and a prefix,
@@ -485,8 +493,9 @@ FLINT_LIMITER_API int32_t flint_limiter_open_readonly(const char* path, uint64_t
                                                       flint_limiter_error* error);
 
 /* A limiter that a Flint server keeps, asked by its port for the Redis protocol: `url` is
- * "flint://host:port" (without a port 7879), "unix:path" or "flint+unix://path". All functions take
- * it, with the answers and errors that they have of a directory, and these differences:
+ * "flint://host:port" (without a port 7879), "flints://host:port" (the same in TLS 1.3 or 1.2),
+ * "unix:path" or "flint+unix://path". All functions take it, with the answers and errors that they
+ * have of a directory, and these differences:
  *  - Each call is a round trip. IO: the server cannot be reached, or ends the connection. TIMEOUT:
  *    it has not answered in time. Where the call may have taken effect the message says so; calls
  *    that cannot count twice are made once more when a kept connection has ended. PERMISSION: the
@@ -500,8 +509,11 @@ FLINT_LIMITER_API int32_t flint_limiter_open_readonly(const char* path, uint64_t
  *    flint_limiter_top finds 1,000 at most.
  *  - Any thread may call, each by a connection of its own; those that are idle are kept. A child
  *    after fork() goes on with connections of its own. shutdown ends the calls that wait.
- * "flints://" is UNSUPPORTED: the library has no TLS. `options` may be NULL. Errors:
- * INVALID_ARGUMENT, IO, TIMEOUT, PERMISSION, UNSUPPORTED, INTERNAL, NO_MEMORY. Since 1.1. */
+ *  - With "flints://" the server's certificate must be one of an authority that is trusted, not
+ *    expired, and for the host of the URL: else IO, and nothing is said to that server, not even
+ *    the token. IO is also a port that speaks no TLS, or nothing else.
+ * `options` may be NULL. Errors: INVALID_ARGUMENT (also a file of the options that cannot be used),
+ * IO, TIMEOUT, PERMISSION, UNSUPPORTED, INTERNAL, NO_MEMORY. Since 1.1. */
 FLINT_LIMITER_API int32_t flint_limiter_connect(const char* url, uint64_t url_bytes,
                                                 const flint_limiter_connect_options* options,
                                                 flint_limiter** limiter,

@@ -123,7 +123,7 @@ class ConnectionsWithoutMemory : public testing::Test {
 
   Server server_;
   const std::shared_ptr<Connections> all_ =
-      std::make_shared<Connections>(server_.address(), "", std::chrono::seconds(60));
+      std::make_shared<Connections>(server_.address(), nullptr, "", std::chrono::seconds(60));
 };
 
 TEST_F(ConnectionsWithoutMemory, AServerIsReached) {

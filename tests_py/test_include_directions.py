@@ -272,7 +272,7 @@ def test_the_contract_test_knows_the_public_header_alone() -> None:
     names = {
         name for part in parts.glob("*.[ch]") for bracket, name in includes(part) if bracket == '"'
     }
-    assert names == {"flint_limiter.h", "support.h"}
+    assert names == {"flint_limiter.h", "server.h", "support.h"}
 
 
 def test_only_the_extension_knows_python() -> None:

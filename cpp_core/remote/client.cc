@@ -36,19 +36,21 @@ Status CheckLimit(const Place::Limit& limit) {
 
 }  // namespace
 
-Client::Client(Address address, Options options)
-    : connections_(std::move(address), std::move(options.token), options.timeout) {}
+Client::Client(Address address, TlsContext tls, Options options)
+    : connections_(std::move(address), std::move(tls), std::move(options.token), options.timeout) {}
 
 Status Client::Connect(std::string_view url, Options options, std::unique_ptr<Client>* client) {
   Address address;
   FLINT_RETURN_IF_ERROR(ReadAddress(url, &address));
+  TlsContext tls;
   if (address.tls) {
-    return Status(Code::kUnsupported,
-                  "this library has no TLS; reach " + address.Shown() +
-                      " through a tunnel, or ask it by https:// from Python (flint.SharedLimiter)");
+    FLINT_RETURN_IF_ERROR(LoadTls(options.tls, &tls));
+  } else if (options.tls != TlsFiles()) {
+    return Status(Code::kInvalidArgument,
+                  "options.tls_... are for flints://, and " + address.Shown() + " has no TLS");
   }
   const bool lazy = options.lazy;
-  std::unique_ptr<Client> made(new Client(std::move(address), std::move(options)));
+  std::unique_ptr<Client> made(new Client(std::move(address), std::move(tls), std::move(options)));
   if (!lazy) FLINT_RETURN_IF_ERROR(made->connections_.Reach());
   *client = std::move(made);
   return Status();

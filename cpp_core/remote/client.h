@@ -19,11 +19,11 @@ class Client final : public Place {
  public:
   struct Options {
     std::string token;
+    TlsFiles tls;
     std::chrono::nanoseconds timeout{std::chrono::seconds(10)};  // of each call
     bool lazy = false;  // whether the server is looked for at the first call only
   };
 
-  // kUnsupported for TLS.
   static Status Connect(std::string_view url, Options options, std::unique_ptr<Client>* client);
 
   Status ConfigureMany(const std::vector<Limit>& limits, const Flags& flags,
@@ -57,7 +57,7 @@ class Client final : public Place {
   Status Shutdown() override;
 
  private:
-  Client(Address address, Options options);
+  Client(Address address, TlsContext tls, Options options);
 
   enum class Repeatable { kNo, kYes };
   // The reply to a request, or the status of an error. For a call that may wait.

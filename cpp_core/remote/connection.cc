@@ -97,17 +97,24 @@ Status ConnectTcp(const Address& address, Deadline deadline, int* fd) {
 
 }  // namespace
 
-Status Connection::Open(const Address& address, const std::string& token, Deadline deadline,
-                        std::unique_ptr<Connection>* connection) {
+Status Connection::Open(const Address& address, const TlsContext& tls, const std::string& token,
+                        Deadline deadline, std::unique_ptr<Connection>* connection) {
   int fd = -1;
   FLINT_RETURN_IF_ERROR(address.path.empty() ? ConnectTcp(address, deadline, &fd)
                                              : ConnectUnix(address, deadline, &fd));
   Descriptor connected(fd);
   std::unique_ptr<Connection> made(new Connection(std::move(connected), address.Shown()));
+  if (tls != nullptr) made->tls_ = std::make_unique<TlsStream>(tls, fd, address.host);
   RespRequest hello{"HELLO", "3"};
   if (!token.empty()) hello.Word("AUTH").Word("default").Word(token);
   RespReply reply;
-  FLINT_RETURN_IF_ERROR(made->Exchange(hello, {}, deadline, &reply));
+  const Status greeted = made->Exchange(hello, {}, deadline, &reply);
+  if (greeted.code() == Code::kIo && tls == nullptr && address.path.empty()) {
+    // What speaks TLS says nothing to who does not.
+    return Status(Code::kIo, greeted.message() + "; if it speaks TLS, ask it by flints://")
+        .WithErrnoOf(greeted);
+  }
+  FLINT_RETURN_IF_ERROR(greeted);
   FLINT_RETURN_IF_ERROR(ReadHello(reply));
   *connection = std::move(made);
   return Status();
@@ -130,28 +137,35 @@ Status Connection::Exchange(const RespRequest& request, const RespReader::Bounds
 
 Status Connection::Send(std::string_view bytes, Deadline deadline) {
   while (!bytes.empty()) {
-    const ssize_t sent = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent >= 0) {
-      was_sent_ = true;
-      bytes.remove_prefix(static_cast<size_t>(sent));
+    const ssize_t sent = tls_ != nullptr
+                             ? tls_->Send(bytes)
+                             : send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0) {
+      FLINT_RETURN_IF_ERROR(AwaitMore(POLLOUT, deadline));
       continue;
     }
-    if (errno == EINTR) continue;
-    const int error = errno == EAGAIN ? AwaitReady(fd_.get(), POLLOUT, deadline) : errno;
-    if (error != 0) return Failure(error);
+    was_sent_ = true;
+    bytes.remove_prefix(static_cast<size_t>(sent));
   }
   return Status();
+}
+
+Status Connection::AwaitMore(short events, Deadline deadline) const {
+  if (errno == EINTR) return Status();
+  if (errno == EPROTO && tls_ != nullptr) return Status(Code::kIo, name_ + " " + tls_->reason());
+  if (errno != EAGAIN) return Failure(errno);
+  const int error = AwaitReady(fd_.get(), tls_ != nullptr ? tls_->wanted() : events, deadline);
+  return error == 0 ? Status() : Failure(error);
 }
 
 Status Connection::Receive(const RespReader::Bounds& bounds, Deadline deadline) {
   char bytes[kReadBytes];
   while (true) {
-    const ssize_t got = recv(fd_.get(), bytes, sizeof bytes, 0);
+    const ssize_t got = tls_ != nullptr ? tls_->Receive(bytes, sizeof bytes)
+                                        : recv(fd_.get(), bytes, sizeof bytes, 0);
     if (got == 0) return Failure(0);
     if (got < 0) {
-      if (errno == EINTR) continue;
-      const int error = errno == EAGAIN ? AwaitReady(fd_.get(), POLLIN, deadline) : errno;
-      if (error != 0) return Failure(error);
+      FLINT_RETURN_IF_ERROR(AwaitMore(POLLIN, deadline));
       continue;
     }
     const auto size = static_cast<size_t>(got);
@@ -169,7 +183,7 @@ Status Connection::Receive(const RespReader::Bounds& bounds, Deadline deadline) 
 
 bool Connection::IsStale() const {
   pollfd wanted{fd_.get(), POLLIN, 0};
-  return poll(&wanted, 1, 0) != 0;
+  return poll(&wanted, 1, 0) != 0 || (tls_ != nullptr && tls_->HasMore());
 }
 
 void Connection::Interrupt() { shutdown(fd_.get(), SHUT_RDWR); }

@@ -24,14 +24,17 @@ Registry& TheRegistry() {
 void BeforeFork() FLINT_NO_THREAD_SAFETY_ANALYSIS {
   TheRegistry().mutex.lock();
   for (Connections* const one : TheRegistry().all) one->BeforeFork();
+  BeforeForkOfTls();
 }
 
 void InParent() FLINT_NO_THREAD_SAFETY_ANALYSIS {
+  BehindForkOfTls();
   for (Connections* const one : TheRegistry().all) one->InParent();
   TheRegistry().mutex.unlock();
 }
 
 void InChild() FLINT_NO_THREAD_SAFETY_ANALYSIS {
+  BehindForkOfTls();
   for (Connections* const one : TheRegistry().all) one->InChild();
   TheRegistry().mutex.unlock();
 }
@@ -44,8 +47,10 @@ Status Unknown(const Status& status) {
 
 }  // namespace
 
-Connections::Connections(Address address, std::string token, std::chrono::nanoseconds timeout)
+Connections::Connections(Address address, TlsContext tls, std::string token,
+                         std::chrono::nanoseconds timeout)
     : address_(std::move(address)),
+      tls_(std::move(tls)),
       token_(std::move(token)),
       timeout_(timeout),
       changed_(new Condition<SystemMutex>) {
@@ -112,7 +117,7 @@ Status Connections::Take(Deadline deadline, std::unique_ptr<Connection>* connect
   }
   if (taken == nullptr) {
     *is_kept = false;
-    FLINT_RETURN_IF_ERROR(Connection::Open(address_, token_, deadline, &taken));
+    FLINT_RETURN_IF_ERROR(Connection::Open(address_, tls_, token_, deadline, &taken));
   }
   const MutexLock lock(mutex_);
   if (closed_) return Status::Closed();

@@ -17,7 +17,8 @@ namespace flint {
 // forked child makes its own: it leaves the parent's alone. Any thread, at any time.
 class Connections {
  public:
-  Connections(Address address, std::string token, std::chrono::nanoseconds timeout);
+  // `tls` is null where the address has none.
+  Connections(Address address, TlsContext tls, std::string token, std::chrono::nanoseconds timeout);
   ~Connections();
   Connections(const Connections&) = delete;
   Connections& operator=(const Connections&) = delete;
@@ -55,6 +56,7 @@ class Connections {
   };
 
   const Address address_;
+  const TlsContext tls_;
   const std::string token_;
   const std::chrono::nanoseconds timeout_;
 

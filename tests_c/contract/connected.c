@@ -13,98 +13,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server.h"
 #include "support.h"
 
 #define SECONDS(ns) ((ns) / (int64_t)SECOND)
 #define TOLERANCE_S 600
 #define TOKEN "hush-hush"
-
-/* ---- The server ------------------------------------------------------------------------------ */
-
-typedef struct Server {
-  pid_t process;
-  Path data;
-  char unix_url[600];
-  char tcp_url[64];
-} Server;
-
-/* Reads lines of standard output until all addresses are told. */
-static void ReadUrls(Server* server, FILE* output) {
-  char line[700];
-  const char* const mark = "redis://127.0.0.1:";
-  server->tcp_url[0] = '\0';
-  for (int told = 0; told < 3 && fgets(line, sizeof(line), output) != NULL; ++told) {
-    const char* const found = strstr(line, mark);
-    if (found == NULL) continue;
-    snprintf(server->tcp_url, sizeof(server->tcp_url), "flint://127.0.0.1:%d",
-             atoi(found + strlen(mark)));
-  }
-  CHECK(server->tcp_url[0] != '\0');
-}
-
-static void StartAt(Server* server, const char* token) {
-  Path socket_path = In(&server->data, "s");
-  char http[600];
-  char redis[600];
-  int ends[2];
-  snprintf(socket_path.text, sizeof(socket_path.text), "%.400s.s", server->data.text);
-  snprintf(http, sizeof(http), "unix:%s.h", server->data.text);
-  snprintf(redis, sizeof(redis), "unix:%s", socket_path.text);
-  snprintf(server->unix_url, sizeof(server->unix_url), "unix:%s", socket_path.text);
-  CHECK(pipe(ends) == 0);
-  fflush(NULL);
-  server->process = fork();
-  if (server->process == 0) {
-    dup2(ends[1], 1);
-    if (freopen("/dev/null", "w", stderr) == NULL) _exit(126);
-    close(ends[0]);
-    close(ends[1]);
-    unsetenv("FLINT_SERVER_TOKEN");
-    if (token != NULL) setenv("FLINT_SERVER_TOKEN", token, 1);
-    execl(FLINT_SERVER, FLINT_SERVER, "--data-dir", server->data.text, "--bind", http,
-          "--redis-bind", redis, "--redis-bind", "127.0.0.1:0", "--sync", "batch", (char*)NULL);
-    _exit(127);
-  }
-  close(ends[1]);
-  FILE* const output = fdopen(ends[0], "r");
-  ReadUrls(server, output);
-  fclose(output);
-}
-
-static Server StartServer(const char* token) {
-  Server server;
-  server.data = NewPath();
-  StartAt(&server, token);
-  return server;
-}
-
-static void End(const Server* server, int signal_number) {
-  int status = 0;
-  kill(server->process, signal_number);
-  CHECK(waitpid(server->process, &status, 0) == server->process);
-}
-
-static int32_t ConnectWith(const char* url, const flint_limiter_connect_options* options,
-                           flint_limiter** limiter) {
-  return flint_limiter_connect(url, strlen(url), options, limiter, NewError());
-}
-
-static flint_limiter_connect_options ConnectOptions(const char* token, uint64_t timeout_ns) {
-  flint_limiter_connect_options options;
-  memset(&options, 0, sizeof(options));
-  options.struct_size = sizeof(options);
-  options.timeout_ns = timeout_ns;
-  options.token = token;
-  options.token_bytes = token == NULL ? 0 : strlen(token);
-  return options;
-}
-
-static flint_limiter* Connect(const char* url) {
-  flint_limiter* limiter = NULL;
-  CHECK_OK(ConnectWith(url, NULL, &limiter));
-  if (limiter == NULL) exit(1);
-  return limiter;
-}
 
 /* ---- Both ------------------------------------------------------------------------------------ */
 
@@ -116,7 +30,7 @@ typedef struct Both {
 
 static Both OpenBoth(void) {
   Both both;
-  both.server = StartServer(NULL);
+  both.server = StartServer();
   both.of[0] = Connect(both.server.unix_url);
   both.of[1] = OpenMemory(NULL);
   return both;
@@ -125,7 +39,7 @@ static Both OpenBoth(void) {
 static void CloseBoth(Both* both) {
   Close(both->of[0]);
   Close(both->of[1]);
-  End(&both->server, SIGTERM);
+  EndServer(&both->server, SIGTERM);
 }
 
 static int AreNear(int64_t one_ns, int64_t other_ns) {
@@ -505,7 +419,7 @@ static void ConnectedListings(void) {
 }
 
 static void ConnectedHistory(void) {
-  const Server server = StartServer(NULL);
+  const Server server = StartServer();
   flint_limiter* const limiter = Connect(server.tcp_url);
   flint_limiter_event events[4];
   flint_limiter_config stacking = Template("t:", 5, YEAR);
@@ -541,13 +455,13 @@ static void ConnectedHistory(void) {
   CHECK_OK(flint_limiter_compact(limiter, FLINT_LIMITER_NO_WAIT, NewError()));
   CHECK(Info(limiter).compactions >= 1);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 /* ---- What a server cannot do ----------------------------------------------------------------- */
 
 static void ConnectedDifferences(void) {
-  const Server server = StartServer(NULL);
+  const Server server = StartServer();
   flint_limiter* const limiter = Connect(server.unix_url);
   int32_t fd = -1;
   CHECK_OK(Configure(limiter, Config("key", 5, YEAR)));
@@ -563,7 +477,7 @@ static void ConnectedDifferences(void) {
   CHECK_OK(flint_limiter_shutdown(limiter, NewError()));
   CallEveryFunction(limiter, FLINT_LIMITER_CLOSED, "", WHERE);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 static void ConnectRefused(void) {
@@ -589,7 +503,6 @@ static void ConnectRefused(void) {
   }
   CHECK_INVALID("token is an option", ConnectWith("flint://default:" TOKEN "@a:1", NULL, &limiter));
   CHECK(strstr(last_error.message, TOKEN) == NULL);
-  CHECK_FAILS(UNSUPPORTED, "no TLS", ConnectWith("flints://localhost:1", NULL, &limiter));
   CHECK_FAILS(IO, "cannot connect to unix:/nowhere/s",
               ConnectWith("unix:/nowhere/s", NULL, &limiter));
   CHECK(last_error.system_errno == ENOENT);
@@ -606,7 +519,8 @@ static void ConnectRefused(void) {
 }
 
 static void ConnectToken(void) {
-  const Server server = StartServer(TOKEN);
+  const ServerOptions token = {TOKEN, NULL, NULL, NULL};
+  const Server server = StartServerWith(&token);
   flint_limiter* limiter = NULL;
   CHECK_FAILS(PERMISSION, "token", ConnectWith(server.unix_url, NULL, &limiter));
   flint_limiter_connect_options options = ConnectOptions("hush", 0);
@@ -617,13 +531,13 @@ static void ConnectToken(void) {
   CHECK_OK(Configure(limiter, Config("key", 5, YEAR)));
   CHECK(Decide(limiter, "key", 1).remaining == 4);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 /* ---- A server that fails --------------------------------------------------------------------- */
 
 static void ConnectedServerStops(void) {
-  const Server server = StartServer(NULL);
+  const Server server = StartServer();
   flint_limiter* limiter = NULL;
   const flint_limiter_connect_options options = ConnectOptions(NULL, SECOND / 5);
   CHECK_OK(ConnectWith(server.unix_url, &options, &limiter));
@@ -640,24 +554,24 @@ static void ConnectedServerStops(void) {
   }
   CHECK(code == FLINT_LIMITER_OK);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 static void ConnectedServerDies(void) {
-  Server server = StartServer(NULL);
+  Server server = StartServer();
   flint_limiter* const limiter = Connect(server.unix_url);
   CHECK_OK(Configure(limiter, Config("key", 5, YEAR)));
   CHECK(Decide(limiter, "key", 2).remaining == 3);
-  End(&server, SIGKILL);
+  EndServer(&server, SIGKILL);
   CHECK_CODE(IO, TryCheck(limiter, "key", 1, 0));
-  StartAt(&server, NULL);
+  RestartServer(&server);
   CHECK(Decide(limiter, "key", 1).remaining == 2);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 static void ShutdownEndsCalls(void) {
-  const Server server = StartServer(NULL);
+  const Server server = StartServer();
   Caller caller;
   memset(&caller, 0, sizeof(caller));
   caller.limiter = Connect(server.unix_url);
@@ -669,7 +583,7 @@ static void ShutdownEndsCalls(void) {
   CHECK(Join(&caller) == FLINT_LIMITER_CLOSED);
   kill(server.process, SIGCONT);
   Close(caller.limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 /* Answers what comes first on one connection by this text. */
@@ -729,7 +643,7 @@ static int32_t CheckOften(flint_limiter* limiter, flint_limiter_error* error) {
 }
 
 static void ConnectedThreads(void) {
-  const Server server = StartServer(NULL);
+  const Server server = StartServer();
   flint_limiter* const limiter = Connect(server.tcp_url);
   Caller callers[4];
   CHECK_OK(Configure(limiter, Config("key", 1000, YEAR)));
@@ -742,7 +656,7 @@ static void ConnectedThreads(void) {
   for (int i = 0; i < 4; ++i) CHECK(Join(&callers[i]) == FLINT_LIMITER_OK);
   CHECK(Decide(limiter, "key", 1).remaining == 799);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 static void DecideInChild(void* argument) {
@@ -752,7 +666,7 @@ static void DecideInChild(void* argument) {
 }
 
 static void ConnectedFork(void) {
-  const Server server = StartServer(NULL);
+  const Server server = StartServer();
   flint_limiter* const limiter = Connect(server.unix_url);
   Caller caller;
   CHECK_OK(Configure(limiter, Config("key", 1000, YEAR)));
@@ -764,7 +678,7 @@ static void ConnectedFork(void) {
   CHECK(Join(&caller) == FLINT_LIMITER_OK);
   CHECK(Decide(limiter, "key", 1).remaining == 1000 - 50 - 20 - 1);
   Close(limiter);
-  End(&server, SIGTERM);
+  EndServer(&server, SIGTERM);
 }
 
 const Test connected_tests[] = {

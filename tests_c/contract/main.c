@@ -10,11 +10,11 @@
 #include "support.h"
 
 static const Test* const sections[] = {
-    arithmetic_tests, library_tests,   arguments_tests, bounds_tests,
-    limits_tests,     decisions_tests, reading_tests,   durability_tests,
-    opening_tests,    read_only_tests, sharing_tests,
+    arithmetic_tests, library_tests,       arguments_tests, bounds_tests,
+    limits_tests,     decisions_tests,     reading_tests,   durability_tests,
+    opening_tests,    read_only_tests,     sharing_tests,
 #ifdef FLINT_SERVER
-    connected_tests,
+    connected_tests,  connected_tls_tests,
 #endif
 };
 

@@ -44,6 +44,7 @@ extern const Test read_only_tests[];
 extern const Test sharing_tests[];
 #ifdef FLINT_SERVER /* the program */
 extern const Test connected_tests[];
+extern const Test connected_tls_tests[];
 #endif
 
 /* ---- Checking -------------------------------------------------------------------------------- */
