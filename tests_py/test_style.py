@@ -13,7 +13,7 @@ MAX_COLUMNS = 100
 MAX_FUNCTION_LINES = 70  # clang-tidy holds C and C++ to the same
 MADE = {"build", "dist", "bin", "lib", "include", "__pycache__"}
 SUFFIXES = {
-    *(".c", ".cc", ".h", ".map", ".py", ".pyi", ".sh", ".js", ".rs"),
+    *(".c", ".cc", ".h", ".map", ".py", ".pyi", ".sh", ".js", ".rs", ".sql", ".lua"),
     *(".toml", ".in", ".md", ".txt", ""),
 }
 

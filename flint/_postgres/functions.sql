@@ -714,9 +714,9 @@ $$;
 
 -- Decides about a key that has one row, without a name, which needs nothing but itself; NULL for
 -- every other. Read without a lock first: what is denied then locks and writes nothing.
-create or replace function flint._check_one(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
-  p_id bytea, p_long_key bytea, p_cost int8, p_template int8, p_denials int8, p_denied_cost int8,
-  p_denied_ns int8)
+create or replace function flint._check_one(p_epoch int8, p_count bool, p_always bool,
+  p_wait_ms int4, p_id bytea, p_long_key bytea, p_cost int8, p_template int8, p_denials int8,
+  p_denied_cost int8, p_denied_ns int8)
 returns text language plpgsql as $$
 declare
   c record;
@@ -769,7 +769,8 @@ begin
       greatest(c.last_denied_ns, p_denied_ns), c.last_reset_ns);
   end if;
   return concat_ws(' ', '0 0', c.kind, coalesce(c.template_id, 0), c.stack::int4, '1',
-    c.algorithm, c.rate, c.per_ns, c.burst, v_after[1], v_after[2], v_after[3], v_now_ns, v_now_ns, '0 0 0 0 x');
+    c.algorithm, c.rate, c.per_ns, c.burst, v_after[1], v_after[2], v_after[3], v_now_ns, v_now_ns,
+    '0 0 0 0 x');
 end
 $$;
 
@@ -848,10 +849,10 @@ end
 $$;
 
 -- Decides about one key or several, all or nothing. p_count: whether to count an admission.
-create or replace function flint.v1_check(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
-  p_ids bytea[],
-  p_long_keys bytea[], p_costs int8[], p_templates int8[], p_template_counts int4[],
-  p_inline int8[], p_names bytea[], p_denials int8[], p_denied_costs int8[], p_denied_ns int8[])
+create or replace function flint._check_many(p_epoch int8, p_count bool, p_always bool,
+  p_wait_ms int4, p_ids bytea[], p_long_keys bytea[], p_costs int8[], p_templates int8[],
+  p_template_counts int4[], p_inline int8[], p_names bytea[], p_denials int8[],
+  p_denied_costs int8[], p_denied_ns int8[])
 returns setof flint.claim language plpgsql as $$
 declare
   v_claims flint.claim[];
@@ -927,9 +928,9 @@ begin
 end
 $$;
 
--- The same in a text, which is made and sent faster: a line for each counter, of numbers with blanks
--- between them.
-create or replace function flint.v2_check(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
+-- The same in a text, which is made and sent faster: a line for each counter, of numbers with
+-- blanks between them.
+create or replace function flint.v1_check(p_epoch int8, p_count bool, p_always bool, p_wait_ms int4,
   p_ids bytea[], p_long_keys bytea[], p_costs int8[], p_templates int8[],
   p_template_counts int4[], p_inline int8[], p_names bytea[], p_denials int8[],
   p_denied_costs int8[], p_denied_ns int8[])
@@ -939,7 +940,8 @@ declare
 begin
   if cardinality(p_ids) = 1 and p_inline is null and cardinality(p_templates) <= 1 then
     v_told := flint._check_one(p_epoch, p_count, p_always, p_wait_ms, p_ids[1], p_long_keys[1],
-      p_costs[1], p_templates[1], coalesce(p_denials[1], 0), coalesce(p_denied_costs[1], 0), p_denied_ns[1]);
+      p_costs[1], p_templates[1], coalesce(p_denials[1], 0), coalesce(p_denied_costs[1], 0),
+      p_denied_ns[1]);
     if v_told is not null then
       return v_told;
     end if;
@@ -951,7 +953,7 @@ begin
       coalesce(c.last_ns, 0), coalesce(c.log_units, 0), coalesce(c.log_entries, 0),
       coalesce(c.oldest_ns, 0), coalesce(c.leaves_ns, 0),
       'x' || coalesce(encode(c.name, 'hex'), '')), E'\n')
-    from flint.v1_check(p_epoch, p_count, p_always, p_wait_ms, p_ids, p_long_keys, p_costs,
+    from flint._check_many(p_epoch, p_count, p_always, p_wait_ms, p_ids, p_long_keys, p_costs,
       p_templates, p_template_counts, p_inline, p_names, p_denials, p_denied_costs,
       p_denied_ns) c);
 end

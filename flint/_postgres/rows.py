@@ -50,7 +50,7 @@ def claim(row: Row) -> Claim:
 
 
 def decided(told: bytes | None, ids: Sequence[bytes]) -> list[Claim]:
-    """What v2_check tells, of items whose ids these are. Of a counter the key is its id."""
+    """What v1_check tells, of items whose ids these are. Of a counter the key is its id."""
     found = []
     for line in (told or b"").splitlines():
         *words, name = line.split(b" ")

@@ -75,7 +75,8 @@ local function read_denied(packed)
   local denied, from = {}, 1
   while from <= #packed do
     local v = {struct.unpack('>I4I4I4I4I4I4c8Bc0', packed, from)}
-    denied[v[8]] = {denials = {v[1], v[2]}, cost = {v[3], v[4]}, last = {v[5], v[6]}, template = v[7]}
+    denied[v[8]] = {denials = {v[1], v[2]}, cost = {v[3], v[4]}, last = {v[5], v[6]},
+      template = v[7]}
     from = v[9]
   end
   return denied
@@ -142,8 +143,8 @@ end
 
 local function read_template(packed, from)
   local v = {struct.unpack(TEMPLATE, packed, from)}
-  local t = {id = v[1], algorithm = v[2], stack = v[3] == 1, rate = {v[4], v[5]}, per = {v[6], v[7]},
-    burst = {v[8], v[9]}, prefix_bytes = v[10], name = v[11]}
+  local t = {id = v[1], algorithm = v[2], stack = v[3] == 1, rate = {v[4], v[5]},
+    per = {v[6], v[7]}, burst = {v[8], v[9]}, prefix_bytes = v[10], name = v[11]}
   return t, v[12]
 end
 

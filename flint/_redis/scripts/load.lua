@@ -1,4 +1,5 @@
 -- All templates, behind the epoch that they are of and whether none has been evicted.
 
 local epoch_told = read_epoch()
-return {epoch_told, is_whole() and 1 or 0, epoch_told == '' and {} or redis.call('HGETALL', KEYS[2])}
+local templates = epoch_told == '' and {} or redis.call('HGETALL', KEYS[2])
+return {epoch_told, is_whole() and 1 or 0, templates}

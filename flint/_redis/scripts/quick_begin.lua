@@ -4,8 +4,8 @@
 -- anew each time it runs, which is most of what it costs; so there are few here.
 --
 -- KEYS: the epoch, the record of the key, and its log. ARGV: the epoch of the caller's templates;
--- and what the record begins with, whether to count (0 not, 1 yes, 2 and nothing but the decision is
--- told), and numbers of the limit. They and all that is computed of them are below 2^52, so that
+-- and what the record begins with, whether to count (0 not, 1 yes, 2 and nothing but the decision
+-- is told), and numbers of the limit. They and all that is computed of them are below 2^52, so that
 -- doubles hold them and their sums exactly. The difference of two times is exact below 2^53; a
 -- longer one is rounded, and still above all of them.
 

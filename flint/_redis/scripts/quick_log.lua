@@ -1,5 +1,5 @@
--- The record has what was in the window at the last admission: {entries, units}, and the time of the
--- oldest. Their numbers are below 2^31.
+-- The record has what was in the window at the last admission: {entries, units}, and the time of
+-- the oldest. Their numbers are below 2^31.
 local room, cost, per = struct.unpack('>ddd', ARGV[2], 46)
 local entries, units = h2, l2
 local since = (now_h - last_h) * HALF + now_l - last_l
@@ -21,8 +21,8 @@ if (is_late and must_know) or (units > room and entries > 1) then
     return nil
   end
   -- The newest entry that has left, and the oldest that has not.
-  local base = redis.call('ZREVRANGEBYLEX', KEYS[3], '(\0' .. struct.pack('>I4I4', at_h, at_l % HALF)
-    .. string.rep('\255', 9), '[\0', 'LIMIT', 0, 1)[1]
+  local newest = '(\0' .. struct.pack('>I4I4', at_h, at_l % HALF) .. string.rep('\255', 9)
+  local base = redis.call('ZREVRANGEBYLEX', KEYS[3], newest, '[\0', 'LIMIT', 0, 1)[1]
   if base then
     gone = redis.call('ZRANK', KEYS[3], base) + 1
     local base_h, base_l = struct.unpack('>I4I4', base, 10)
