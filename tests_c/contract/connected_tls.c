@@ -224,7 +224,7 @@ static void TlsMeetsNoTls(void) {
   const Server encrypted = StartWith(&pair, NULL);
   const flint_limiter_connect_options options = Trusting(&authority);
   flint_limiter* limiter = NULL;
-  char url[64];
+  char url[sizeof(plain.tcp_url) + 1];  // for one letter more
   snprintf(url, sizeof(url), "flints://%s", plain.tcp_url + strlen("flint://"));
   CHECK_FAILS(IO, "does not speak TLS", ConnectWith(url, &options, &limiter));
   snprintf(url, sizeof(url), "flint://%s", encrypted.tcp_url + strlen("flints://"));
