@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -331,11 +332,17 @@ def test_limits_in_redis_are_measured(bench: Any) -> None:
     assert peers < {kind for _, kind, _ in places.PEERS}
 
 
-def test_limits_in_postgres_are_measured(bench: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that another user, whose server it is for, may enter; pytest's own is closed."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
+
+
+def test_limits_in_postgres_are_measured(bench: Any, open_to_all: Path) -> None:
     targets, places, servers = bench("targets_postgres"), bench("places"), bench("servers")
-    directory = bench("harness").Bench(tmp_path / "made" / "here", quick=True).place("postgres")
-    for path in (tmp_path.parent.parent, tmp_path.parent, tmp_path, tmp_path / "made"):
-        path.chmod(0o711)  # the server is another user's
+    directory = bench("harness").Bench(open_to_all / "made", quick=True).place("postgres")
     with servers.postgres_server(directory) as url:
         postgres.create(url)
         for allows in (True, False):
@@ -349,7 +356,7 @@ def test_limits_in_postgres_are_measured(bench: Any, tmp_path: Path) -> None:
             with flint_side() as target:
                 crowd = type("Crowd", (), {"round": target.run, "what": "Flint"})
                 note = places.written(url, crowd)
-                assert (int(note.split()[0].replace(",", "")) > 100_000) == allows, note
+                assert (int(note.split()[0].replace(",", "")) > 300_000) == allows, note
 
 
 def test_workers_that_share_a_directory_are_measured(bench: Any, tmp_path: Path) -> None:
