@@ -119,9 +119,8 @@ static void TlsCarriesLongCalls(void) {
   Encrypted all;
   OpenEncrypted(&all, 0);
   for (int i = 0; i < KEYS; ++i) {
-    memset(keys[i], 'k', KEY_BYTES);
-    snprintf(keys[i], 5, "%04d", i);
-    keys[i][4] = ':';
+    const int number_bytes = snprintf(keys[i], sizeof(keys[i]), "%04d:", i);
+    memset(keys[i] + number_bytes, 'k', KEY_BYTES - (size_t)number_bytes);
     configs[i] = Config(keys[i], 5, YEAR);
   }
   CHECK_OK(flint_limiter_limit_many(all.limiter, configs, KEYS, sizeof(configs[0]), 0, NULL,
