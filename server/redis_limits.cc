@@ -46,7 +46,7 @@ void RunFor(const Target& target, const Asked& asked, const Calls::Call& call,
   if (target.is_template) {
     asked->RunAside(call, std::move(finish));
   } else {
-    asked->Run(call, std::move(finish));
+    asked->Run(call, finish);
   }
 }
 
