@@ -22,6 +22,7 @@ typedef struct {
 static void batch_init(Batch* batch) {
   batch->count = 0;
   batch->entries = batch->few;
+  batch->few[0].result.ticket = 0; /* of no items there is nothing to wait for */
 }
 
 static void batch_clear(Batch* batch) {
