@@ -28,7 +28,6 @@ constexpr uint32_t kChangeFlags =
 constexpr uint32_t kEndFlags = FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC;
 constexpr uint32_t kCheckFlags =
     FLINT_LIMITER_NO_WAIT | FLINT_LIMITER_NO_SYNC | FLINT_LIMITER_DECISION_ONLY;
-constexpr size_t kFewItems = 64;  // decided without memory from the heap
 // The stride of one limit, however large its caller knows it.
 constexpr uint64_t kOneConfig = UINT64_MAX & ~uint64_t{7};
 constexpr char kMemoryPath[] = ":memory:";
@@ -439,9 +438,9 @@ Status ReadItems(const flint_limiter_item* items, uint64_t count, uint64_t item_
 
 // Decisions in which nothing has been decided.
 template <typename Decided>
-class Undecided final : public flint::SmallVector<Decided, kFewItems> {
+class Undecided final : public flint::SmallVector<Decided, Place::kFewItems> {
  public:
-  explicit Undecided(uint64_t count) : flint::SmallVector<Decided, kFewItems>(count) {
+  explicit Undecided(uint64_t count) : flint::SmallVector<Decided, Place::kFewItems>(count) {
     std::fill(this->begin(), this->end(), Decided());
   }
 };
@@ -707,7 +706,7 @@ int32_t flint_limiter_check_all(flint_limiter* limiter, const flint_limiter_item
     if (count > FLINT_LIMITER_MAX_ITEMS) {
       return CheckItems(items, count, item_stride, results, result_stride);
     }
-    flint::SmallVector<Place::Item, kFewItems> wanted(count);
+    flint::SmallVector<Place::Item, Place::kFewItems> wanted(count);
     if (!ReadUsualItems(items, count, item_stride, results, result_stride, wanted.data())) {
       FLINT_RETURN_IF_ERROR(
           ReadItems(items, count, item_stride, results, result_stride, wanted.data()));
@@ -746,7 +745,7 @@ int32_t flint_limiter_check_many(flint_limiter* limiter, const flint_limiter_ite
     FLINT_RETURN_IF_ERROR(flint::ReadFlags(flags, kCheckFlags, &read));
     FLINT_RETURN_IF_ERROR(CheckItems(items, count, item_stride, results, result_stride));
     if (count == 0) return TooMany(count);
-    flint::SmallVector<Place::Item, kFewItems> wanted(count);
+    flint::SmallVector<Place::Item, Place::kFewItems> wanted(count);
     Undecided<Place::Answer> answers(count);
     for (uint64_t i = 0; i < count; ++i) {
       answers[i].code = ReadItem(flint::At(items, item_stride, i), &wanted[i]).code();

@@ -10,11 +10,6 @@
 
 // Deciding what is asked of several keys together.
 namespace flint {
-namespace {
-
-constexpr size_t kFewItems = 64;  // decided without memory from the heap
-
-}  // namespace
 
 // Where the keys of the items are, and their numbers in order of hash, which is that of their
 // shards too.

@@ -43,6 +43,8 @@ class Place {
     std::string_view key;
     uint64_t cost = 1;
   };
+  // Up to so many items or limits are decided together without memory from the heap.
+  static constexpr size_t kFewItems = 64;
 
   struct Decision;
   // Hears what each limit of a key says, under its shard's lock.

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/small_vector.h"
+#include "engine/place.h"
 
 namespace flint {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 // Of a key's denials between two syncs so many are recorded one by one, the rest as one.
 constexpr uint8_t kDenialsOneByOne = 16;
 constexpr uint64_t kMergedAtMost = 1024;  // what a crash can lose of the count of denials
-constexpr size_t kFewClaims = 64;         // decided together without memory from the heap
 
 }  // namespace
 
@@ -69,7 +69,7 @@ AppendOutcome Recorder::RecordAllowAll(std::span<const Claim> claims, int64_t no
     PrepareAdmit(*claim.counter->config, claim.counter->state, now_ns);
   }
   if (log_ != nullptr) {
-    SmallVector<KeyShare, kFewClaims> shares(claims.size());
+    SmallVector<KeyShare, Place::kFewItems> shares(claims.size());
     for (size_t i = 0; i < claims.size(); ++i) {
       shares[i] = {&claims[i].counter->binding, claims[i].cost};
     }
